@@ -1,0 +1,246 @@
+"""What a run is made of: frozen dataclasses, checked when built, written as JSON into the checkpoint.
+
+Config stops at the builders (`model.towers`, `training.stages`): everything below takes plain arguments.
+"""
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from stbir.errors import InputError
+
+Modality = Literal["sketch", "photo", "text"]
+MODALITIES: tuple[Modality, ...] = ("sketch", "photo", "text")
+
+_STRICT = ConfigDict(extra="forbid")
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+Triple = tuple[float, float, float]
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Preprocess:
+    """Pictures as a tower wants them: `size` pixels square, (x / 255 - mean) / std a channel."""
+
+    size: Annotated[int, Field(ge=16, le=2048)]
+    mean: Triple
+    std: Annotated[Triple, Field(description="deviation, in units of full scale")]
+
+
+@dataclass(frozen=True, config=_STRICT)
+class PictureTower:
+    """A picture trunk and its preprocessing.
+
+    `weights`: an open_clip tag, a path, any fsspec URI, or None for random ones. `options` go to
+    `timm.create_model`, or stand for open_clip's `vision_cfg` once the model's name is resolved.
+    `frozen` names parameter prefixes that never learn. Batch norms keep their statistics unless
+    `batch_norm` is "learn".
+    """
+
+    library: Literal["open_clip", "timm"]
+    model: str
+    preprocess: Preprocess
+    weights: str | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+    frozen: tuple[str, ...] = ()
+    batch_norm: Literal["fixed", "learn"] = "fixed"
+
+
+@dataclass(frozen=True, config=_STRICT)
+class TextTower:
+    """The text tower of an open_clip model; `options` is its `text_cfg` once resolved."""
+
+    model: str
+    weights: str | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ModelConfig:
+    """Three towers that meet in `dim` dimensions. `sketch=None` starts from a copy of the photo tower."""
+
+    dim: Count
+    photo: PictureTower
+    text: TextTower
+    sketch: PictureTower | None = None
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Pair:
+    """One alignment: the normalised mean of the `anchor` modalities should find `positive`."""
+
+    anchor: Annotated[tuple[Modality, ...], Field(min_length=1)]
+    positive: Modality
+    weight: Positive = 1.0
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Noise:
+    """A linear ramp of probability and strength over the epochs of a stage (method: module 3)."""
+
+    start: NotNegative
+    ramp: Positive
+    probability: tuple[Fraction, Fraction]
+    strength: tuple[Fraction, Fraction]
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Weights:
+    """Weights of the terms of the loss; a term of weight 0 is not computed."""
+
+    nce: NotNegative = 0.8
+    triplet: NotNegative = 0.7
+    category: NotNegative = 0.2
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Stage:
+    """Who learns, from which pairs, for how long. Towers not named in `learns` are frozen entirely.
+
+    `sketches`: one random sketch a photo and epoch, or every sketch. `negatives`: "batch", every other
+    instance of the global batch; "class", the same but the triplet term takes those of the same class;
+    "stored", only `hard` drawn ones of the same class a sample. `group`: how many of one class lie side
+    by side in the order, so that a batch holds hard negatives.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+    learns: Annotated[tuple[Modality, ...], Field(min_length=1)]
+    pairs: Annotated[tuple[Pair, ...], Field(min_length=1)]
+    epochs: Count
+    weights: Weights = Weights()
+    noise: Noise | None = None
+    sketches: Literal["one", "all"] = "one"
+    negatives: Literal["batch", "class", "stored"] = "batch"
+    hard: Annotated[int, Field(ge=0)] = 0
+    group: Count = 1
+    lr: Positive | None = None
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """The modalities whose features the stage needs, in the order sketch, photo, text."""
+        used = {m for pair in self.pairs for m in (*pair.anchor, pair.positive)}
+        return tuple(m for m in MODALITIES if m in used)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Margins:
+    """Constants of the losses (method: modules 1 and 2)."""
+
+    temperature: Positive = 0.07
+    triplet: NotNegative = 0.2
+    arc: NotNegative = 0.2
+    arc_scale: Positive = 32.0
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Optimiser:
+    """AdamW, made anew for each stage. `warmup` is a share of the stage; `trunk` scales the rate of
+    pretrained trunks against that of projections and heads; `final` is the last rate over the first."""
+
+    lr: Positive = 5e-5
+    weight_decay: NotNegative = 1e-4
+    clip: Positive = 1.0
+    warmup: Fraction = 0.0
+    final: Fraction = 1.0
+    trunk: Positive = 1.0
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Augment:
+    """Random geometry of training pictures; sketch and photo of a sample are flipped together.
+
+    `scale`, `shift` are shares of the picture's size, `rotate` is in degrees (sketches only beyond
+    `photo` x these values).
+    """
+
+    flip: bool = True
+    scale: Fraction = 0.15
+    shift: Fraction = 0.08
+    rotate: Annotated[float, Field(ge=0, le=180)] = 8.0
+    photo: Fraction = 0.5
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Recipe:
+    """Everything that decides a training run but its data and its machines.
+
+    `batch` counts samples over all workers. `shuffle` is the least number of photos among which the
+    order is random; `augment=None` leaves pictures as they are.
+    """
+
+    name: str
+    model: ModelConfig
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
+    batch: Count
+    seed: int = 0
+    margins: Margins = Margins()
+    optimiser: Optimiser = Optimiser()
+    augment: Augment | None = None
+    shuffle: Count = 4096
+
+    @property
+    def uses_classes(self) -> bool:
+        """Whether any stage needs class labels."""
+        return any(s.weights.category > 0 or s.negatives != "batch" or s.group > 1 for s in self.stages)
+
+
+def to_json(recipe: Recipe) -> str:
+    """The recipe as JSON that `from_json` reads back to an equal recipe."""
+    return TypeAdapter(Recipe).dump_json(recipe, indent=2).decode()
+
+
+def from_json(text: str | bytes, name: str = "recipe") -> Recipe:
+    """The recipe written by `to_json`. Raises InputError that names the first wrong field."""
+    try:
+        return TypeAdapter(Recipe).validate_json(text)
+    except ValidationError as error:
+        raise InputError(f"{name}: {_first(error)}") from error
+
+
+def override(recipe: Recipe, assignments: list[str]) -> Recipe:
+    """A recipe with fields replaced by `FIELD=VALUE` lines, e.g. `stages.sketch.epochs=2`.
+
+    Stages go by name. Values are JSON where they parse as JSON, else strings. Raises InputError for an
+    unknown field, and for a wrong type or range.
+    """
+    tree: dict[str, Any] = json.loads(to_json(recipe))
+    for assignment in assignments:
+        field, equals, value = assignment.partition("=")
+        if not equals:
+            raise InputError(f"--set {assignment}: write it as FIELD=VALUE")
+        _assign(tree, field.strip(), _value(value))
+    return from_json(json.dumps(tree), name="--set")
+
+
+def _assign(tree: dict[str, Any], field: str, value: Any) -> None:
+    node: Any = tree
+    *parents, last = field.split(".")
+    for name in parents:
+        node = _child(node, name, field)
+    _child(node, last, field)  # refuses a name that is not there
+    node[last] = value
+
+
+def _child(node: Any, name: str, field: str) -> Any:
+    choices = {item["name"]: item for item in node} if isinstance(node, list) else node
+    if not isinstance(choices, dict) or name not in choices:
+        known = ", ".join(choices) if isinstance(choices, dict) else "nothing below it"
+        raise InputError(f"--set {field}: no field {name!r}; there is {known}")
+    return choices[name]
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return f"{where}: {first['msg']} (got {first['input']!r})"

@@ -1,0 +1,1 @@
+"""What a sample is: sources, shards, decoding, corruption, order."""

@@ -1,0 +1,77 @@
+"""The manifest of an artifact: written last, so that what has one is whole."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from stbir.data.storage import Folder
+from stbir.errors import InputError
+
+Kind = Literal["shards", "checkpoint", "gallery", "report"]
+NAME = "manifest.json"
+SCHEMA_VERSION = 1
+MADE_BY: dict[Kind, str] = {
+    "shards": "ray_jobs/prepare_shards.py",
+    "checkpoint": "ray_jobs/train.py",
+    "gallery": "ray_jobs/embed_gallery.py",
+    "report": "ray_jobs/evaluate.py",
+}
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What an artifact says of itself.
+
+    `digest` covers the content, `made_from` is the digest of the artifact it was made from (empty for
+    what was made from pictures), `counts` are whole numbers, `details` whatever else the kind needs.
+    """
+
+    kind: Kind
+    digest: str
+    counts: dict[str, int]
+    made_from: str = ""
+    details: dict[str, Any] = field(default_factory=dict)
+    schema_version: int = SCHEMA_VERSION
+    created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+
+
+def write_manifest(folder: Folder, manifest: Manifest) -> None:
+    """Publish an artifact. Call it last: a folder without a manifest does not count."""
+    folder.write(NAME, json.dumps(asdict(manifest), indent=2, sort_keys=True).encode())
+
+
+def read_manifest(folder: Folder, kind: Kind) -> Manifest:
+    """The manifest of an artifact of the given kind.
+
+    Raises InputError where there is none, or one of another kind or schema, and says what makes it.
+    """
+    remedy = f"make it with {MADE_BY[kind]}"
+    if not folder.exists(NAME):
+        raise InputError(f"{folder.uri}: no {kind} here ({NAME} is missing); {remedy}")
+    try:
+        manifest = Manifest(**json.loads(folder.read(NAME)))
+    except (json.JSONDecodeError, TypeError) as error:
+        raise InputError(f"{folder.uri}/{NAME}: not a manifest ({error}); {remedy}") from error
+    if manifest.kind != kind:
+        raise InputError(f"{folder.uri}: holds a {manifest.kind}, not {kind}; {remedy}")
+    if manifest.schema_version != SCHEMA_VERSION:
+        raise InputError(
+            f"{folder.uri}: schema {manifest.schema_version}, this stbir reads {SCHEMA_VERSION}; {remedy}"
+        )
+    return manifest
+
+
+def content_digest(folder: Folder, names: Iterable[str]) -> str:
+    """`sha256:…` over the names and bytes of the given files; the order of `names` does not matter."""
+    return combined_digest({name: hashlib.sha256(folder.read(name)).hexdigest() for name in names})
+
+
+def combined_digest(hashes: Mapping[str, str]) -> str:
+    """The `content_digest` of files whose SHA-256, name → hexadecimal, is known already."""
+    total = hashlib.sha256()
+    for name in sorted(hashes):
+        total.update(f"{name}\0{hashes[name]}\n".encode())
+    return f"sha256:{total.hexdigest()}"

@@ -1,0 +1,45 @@
+"""What a sample is: one photo, the sketches drawn of it, its caption. One Parquet row of SHARDS."""
+
+from typing import NotRequired, TypedDict
+
+import pyarrow as pa
+
+SHARD_SCHEMA = pa.schema(
+    [
+        pa.field("photo_id", pa.string(), nullable=False),
+        pa.field("category", pa.string(), nullable=False),
+        pa.field("class", pa.string()),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("photo", pa.binary(), nullable=False),
+        pa.field("sketches", pa.list_(pa.binary()), nullable=False),
+        pa.field("text", pa.string()),
+        pa.field("text_source", pa.string()),
+        # How many sketches the row holds, so that an index of samples costs no picture.
+        pa.field("sketch_count", pa.int32(), nullable=False),
+    ]
+)
+
+QUARANTINE_SCHEMA = pa.schema(
+    [
+        pa.field("photo_id", pa.string(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("file", pa.string()),
+        pa.field("detail", pa.string()),
+    ]
+)
+
+# `class` is a Python keyword, so the row type is written in its functional form.
+Row = TypedDict(
+    "Row",
+    {
+        "photo_id": str,
+        "category": str,
+        "class": NotRequired[str | None],
+        "split": str,
+        "photo": bytes,
+        "sketches": list[bytes],
+        "text": str | None,
+        "text_source": NotRequired[str | None],
+        "sketch_count": int,
+    },
+)
