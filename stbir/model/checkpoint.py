@@ -1,0 +1,138 @@
+"""CHECKPOINT: one safetensors file a tower, the recipe, the training state; rebuilt with nothing else.
+
+A run keeps `<uri>/<name>/` for each checkpoint, whole with a manifest of its own, and moves the manifest
+at `<uri>` to the newest as the last step. So `<uri>` always opens the last good one.
+"""
+
+import io
+from dataclasses import replace
+from typing import Any, Literal, overload
+
+import safetensors.torch
+import torch
+from torch import nn
+
+from stbir.config import MODALITIES, Modality, ModelConfig, PictureTower, Recipe, from_json, to_json
+from stbir.data.manifest import Manifest, content_digest, read_manifest, write_manifest
+from stbir.data.storage import Folder
+from stbir.errors import InputError
+from stbir.model.builder import picture_encoder, resolve, text_encoder
+from stbir.model.retriever import Retriever
+from stbir.model.towers import Encoder, PictureEncoder, TextEncoder
+from stbir.model.weights import fit
+
+CONFIG = "config.json"
+TRAINING = "training.pt"
+
+
+def save(
+    uri: str,
+    name: str,
+    retriever: Retriever,
+    recipe: Recipe,
+    *,
+    made_from: str,
+    counts: dict[str, int],
+    training: dict[str, Any] | None = None,
+) -> Manifest:
+    """Write `<uri>/<name>/` whole, then let `<uri>` open it. Earlier checkpoints stay until `prune`.
+
+    `training` holds tensors and plain values only (it is read back with `weights_only`).
+    """
+    folder = Folder(uri).child(name)
+    for modality in MODALITIES:
+        folder.write(_file(modality), _tensors(retriever.tower(modality)))
+    folder.write(CONFIG, to_json(replace(recipe, model=resolve(recipe.model))).encode())
+    digest = content_digest(folder, [*map(_file, MODALITIES), CONFIG])
+    if training is not None:
+        buffer = io.BytesIO()
+        torch.save(training, buffer)
+        folder.write(TRAINING, buffer.getvalue())
+    manifest = Manifest("checkpoint", digest, counts, made_from, {"recipe": recipe.name, "folder": ""})
+    write_manifest(folder, manifest)
+    write_manifest(Folder(uri), replace(manifest, details={**manifest.details, "folder": name}))
+    return manifest
+
+
+def prune(uri: str, keep: int = 2) -> None:
+    """Remove all but the newest `keep` checkpoints of a run (names sort by age), never the published one."""
+    root = Folder(uri)
+    current = read_manifest(root, "checkpoint").details["folder"]
+    names = [name.split("/")[0] for name in root.names("*/manifest.json")]
+    for name in names[:-keep]:
+        if name != current:
+            root.child(name).remove()
+
+
+@overload
+def load(uri: str, part: None = None) -> Retriever: ...
+@overload
+def load(uri: str, part: Literal["sketch", "photo"]) -> PictureEncoder: ...
+@overload
+def load(uri: str, part: Literal["text"]) -> TextEncoder: ...
+def load(uri: str, part: Modality | None = None) -> Retriever | PictureEncoder | TextEncoder:
+    """The model of a checkpoint, or one tower of it: only that tower's file is then opened.
+
+    On the CPU and in eval mode. Raises InputError where there is no checkpoint or it is damaged.
+    """
+    folder = _folder(uri)
+    config = read_recipe(uri).model
+    if part is not None:
+        return _load_tower(folder, config, part)
+    towers = {modality: _load_tower(folder, config, modality) for modality in MODALITIES}
+    return Retriever(**towers).eval()  # type: ignore[arg-type]
+
+
+def read_recipe(uri: str) -> Recipe:
+    """The recipe a checkpoint was trained by, its model resolved."""
+    folder = _folder(uri)
+    return from_json(folder.read(CONFIG), f"{folder.uri}/{CONFIG}")
+
+
+def read_digest(uri: str) -> str:
+    """The digest of the checkpoint's towers and configuration: the name of its vector space."""
+    return read_manifest(Folder(uri), "checkpoint").digest
+
+
+def read_training(uri: str) -> dict[str, Any] | None:
+    """The training state saved beside the towers, or None."""
+    folder = _folder(uri)
+    if not folder.exists(TRAINING):
+        return None
+    state: dict[str, Any] = torch.load(
+        io.BytesIO(folder.read(TRAINING)), map_location="cpu", weights_only=True
+    )
+    return state
+
+
+def _folder(uri: str) -> Folder:
+    root = Folder(uri)
+    name = read_manifest(root, "checkpoint").details["folder"]
+    return root.child(name) if name else root
+
+
+def _file(modality: Modality) -> str:
+    return f"{modality}.safetensors"
+
+
+def _tensors(module: nn.Module) -> bytes:
+    state = {name: t.detach().cpu().contiguous() for name, t in module.state_dict().items()}
+    return bytes(safetensors.torch.save(state))
+
+
+def _load_tower(folder: Folder, config: ModelConfig, modality: Modality) -> Encoder:
+    name = _file(modality)
+    try:
+        state = safetensors.torch.load(folder.read(name))
+    except safetensors.SafetensorError as error:
+        raise InputError(f"{folder.uri}/{name}: damaged ({error}); take an earlier checkpoint") from error
+    tower = _empty_tower(config, modality)
+    fit(tower, state, f"{folder.uri}/{name}")
+    return tower.eval()
+
+
+def _empty_tower(config: ModelConfig, modality: Modality) -> Encoder:
+    if modality == "text":
+        return text_encoder(config.text, config.dim, pretrained=False)
+    picture: PictureTower = config.photo if modality == "photo" else config.sketch or config.photo
+    return picture_encoder(picture, config.dim, pretrained=False)

@@ -1,0 +1,47 @@
+"""The model: three towers that meet in one space (STBIR, arXiv 2604.15735, section on encoders)."""
+
+from torch import Tensor, nn
+
+from stbir.config import Modality
+from stbir.model.fusion import fuse
+from stbir.model.towers import Encoder, PictureEncoder, TextEncoder
+
+
+class Retriever(nn.Module):
+    """Sketch, photo and text towers. All features are unit vectors (B, D)."""
+
+    def __init__(self, sketch: PictureEncoder, photo: PictureEncoder, text: TextEncoder) -> None:
+        super().__init__()
+        self.sketch, self.photo, self.text = sketch, photo, text
+
+    @property
+    def dim(self) -> int:
+        """D, the width of the common space."""
+        return self.photo.dim
+
+    def tower(self, modality: Modality) -> Encoder:
+        """The encoder of one modality."""
+        towers: dict[Modality, Encoder] = {"sketch": self.sketch, "photo": self.photo, "text": self.text}
+        return towers[modality]
+
+    def encode_sketch(self, pixels: Tensor) -> Tensor:
+        """uint8 (B, 1 or 3, H, W) → (B, D)."""
+        return self.sketch(pixels)  # type: ignore[no-any-return]
+
+    def encode_photo(self, pixels: Tensor) -> Tensor:
+        """uint8 (B, 3, H, W) → (B, D)."""
+        return self.photo(pixels)  # type: ignore[no-any-return]
+
+    def encode_text(self, tokens: Tensor) -> Tensor:
+        """Token ids (B, L) → (B, D)."""
+        return self.text(tokens)  # type: ignore[no-any-return]
+
+    def encode_query(
+        self, sketch: Tensor | None = None, text: Tensor | None = None, sketch_weight: float = 0.5
+    ) -> Tensor:
+        """Sketch pixels and/or token ids → the fused query (B, D)."""
+        return fuse(
+            None if sketch is None else self.encode_sketch(sketch),
+            None if text is None else self.encode_text(text),
+            sketch_weight,
+        )

@@ -1,0 +1,85 @@
+"""The encoders: one modality in, unit vectors out. Preprocessing to floats happens here, on the device."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stbir.config import Preprocess
+
+Tokenize = Callable[[Sequence[str]], Tensor]
+_FULL_SCALE = 255.0
+
+
+class PictureEncoder(nn.Module):
+    """A picture trunk (open_clip or timm) and a projection to `dim`.
+
+    `frozen` names parameter prefixes that never learn. With `fix_batch_norm` every batch norm keeps its
+    statistics in training too: those of a folded or frozen trunk would be lost at the first step.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        trunk: nn.Module,
+        project: nn.Module,
+        preprocess: Preprocess,
+        dim: int,
+        frozen: tuple[str, ...] = (),
+        fix_batch_norm: bool = True,
+    ) -> None:
+        super().__init__()
+        self.trunk, self.project = trunk, project
+        self.preprocess, self.dim = preprocess, dim
+        self.frozen, self.fix_batch_norm = frozen, fix_batch_norm
+        for name in ("mean", "std"):
+            values = torch.tensor(getattr(preprocess, name)).view(1, 3, 1, 1)
+            self.register_buffer(name, values, persistent=False)
+        self.learn(True)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """uint8 (B, C, H, W), C = 3 or 1 (grey, replicated) → unit vectors (B, D), float32."""
+        x = (pixels.to(self.mean.dtype) / _FULL_SCALE - self.mean) / self.std  # (B, 3, H, W)
+        features = self.trunk(x.contiguous(memory_format=torch.channels_last))
+        return F.normalize(self.project(features).float(), dim=-1)
+
+    def learn(self, learns: bool) -> None:
+        """Let the parameters outside `frozen` learn, or none."""
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_(learns and not name.startswith(self.frozen or ("\0",)))
+
+    def train(self, mode: bool = True) -> "PictureEncoder":
+        """As nn.Module's, but for the batch norms."""
+        super().train(mode)
+        if self.fix_batch_norm:
+            for module in self.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
+
+
+class TextEncoder(nn.Module):
+    """The text tower of an open_clip model with its tokenizer, and a projection to `dim`."""
+
+    def __init__(self, trunk: nn.Module, project: nn.Module, tokenize: Tokenize, dim: int) -> None:
+        super().__init__()
+        self.trunk, self.project, self.dim = trunk, project, dim
+        self._tokenize = tokenize
+
+    def tokenize(self, texts: Sequence[str]) -> Tensor:
+        """Captions → token ids (B, L), int64; longer captions are cut at the context length."""
+        return self._tokenize(list(texts))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Token ids (B, L) → unit vectors (B, D), float32."""
+        return F.normalize(self.project(self.trunk(tokens)).float(), dim=-1)
+
+    def learn(self, learns: bool) -> None:
+        """Let all parameters learn, or none."""
+        self.requires_grad_(learns)
+
+
+Encoder = PictureEncoder | TextEncoder

@@ -1,0 +1,166 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import open_clip
+import pytest
+import safetensors.torch
+import timm
+import torch
+
+from ray_jobs.recipes import HALF, recipe
+from stbir.config import ModelConfig, PictureTower, Preprocess, TextTower
+from stbir.errors import InputError
+from stbir.model.builder import build
+
+VISION = {"image_size": 32, "patch_size": 8, "layers": 1, "width": 32, "head_width": 16}
+TEXT = {"context_length": 12, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
+
+
+@pytest.fixture(scope="module")
+def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A model of open_clip's registry, as a user would add one."""
+    name = "stbir-test-clip"
+    folder = tmp_path_factory.mktemp("configs")
+    text = json.dumps({"embed_dim": 24, "vision_cfg": VISION, "text_cfg": TEXT})
+    (folder / f"{name}.json").write_text(text)
+    open_clip.add_model_config(folder)
+    return name
+
+
+@pytest.fixture(scope="module")
+def clip_weights(tiny_clip: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(7)
+    model = open_clip.create_model(tiny_clip)
+    path = tmp_path_factory.mktemp("weights") / "clip.pt"
+    torch.save({"state_dict": model.state_dict()}, path)
+    return path
+
+
+def clip_config(name: str, weights: str | None) -> ModelConfig:
+    photo = PictureTower("open_clip", name, Preprocess(32, **HALF), weights=weights)
+    return ModelConfig(dim=24, photo=photo, text=TextTower(name, weights=weights))
+
+
+def pixels(seed: int = 0, size: int = 32, channels: int = 3) -> torch.Tensor:
+    rng = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (2, channels, size, size), generator=rng, dtype=torch.uint8)
+
+
+def test_a_clip_from_a_file_gives_open_clips_own_features(tiny_clip: str, clip_weights: Path) -> None:
+    ours = build(clip_config(tiny_clip, str(clip_weights)))
+    theirs = open_clip.create_model(tiny_clip, pretrained=str(clip_weights)).eval()
+    floats = (pixels().float() / 255 - 0.5) / 0.5
+    tokens = ours.text.tokenize(["red chair", "blue shoe, white laces"])
+    with torch.no_grad():
+        assert torch.allclose(
+            ours.encode_photo(pixels()), theirs.encode_image(floats, normalize=True), atol=1e-5
+        )
+        assert torch.allclose(ours.encode_text(tokens), theirs.encode_text(tokens, normalize=True), atol=1e-5)
+
+
+def test_weights_come_from_any_uri(tiny_clip: str, clip_weights: Path) -> None:
+    from stbir.data.storage import Folder
+
+    Folder("memory://weights").write("clip.pt", clip_weights.read_bytes())
+    there = build(clip_config(tiny_clip, "memory://weights/clip.pt"))
+    here = build(clip_config(tiny_clip, str(clip_weights)))
+    assert torch.equal(there.encode_photo(pixels()), here.encode_photo(pixels()))
+
+
+def test_weights_that_do_not_fit_are_refused_by_name_and_shape(tiny_clip: str, tmp_path: Path) -> None:
+    state = open_clip.create_model(tiny_clip).state_dict()
+    state["visual.conv1.weight"] = torch.zeros(32, 3, 4, 4)
+    torch.save(state, tmp_path / "other.pt")
+    with pytest.raises(InputError, match=r"visual\.conv1\.weight.*4, 4") as refusal:
+        build(clip_config(tiny_clip, str(tmp_path / "other.pt")))
+    assert "\n" not in str(refusal.value)
+
+
+def test_an_unknown_model_or_tag_is_refused(tiny_clip: str) -> None:
+    with pytest.raises(InputError, match="no 'ViT-Z-99'"):
+        build(clip_config("ViT-Z-99", None))
+    with pytest.raises(InputError, match="no 'laion9z'.*openai"):
+        build(clip_config("ViT-B-32", "laion9z"))
+
+
+def test_a_missing_weights_file_is_refused(tiny_clip: str) -> None:
+    with pytest.raises(InputError, match=r"no file nowhere/clip\.pt"):
+        build(clip_config(tiny_clip, "nowhere/clip.pt"))
+
+
+def timm_config(weights: str | None, **changes: object) -> ModelConfig:
+    tower = PictureTower("timm", "mobilenetv2_035", Preprocess(32, **HALF), weights=weights)
+    text = recipe("smoke").model.text
+    return ModelConfig(dim=8, photo=replace(tower, **changes), text=text)  # type: ignore[arg-type]
+
+
+def test_a_timm_trunk_takes_its_weights_and_leaves_the_classifier(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    trunk = timm.create_model("mobilenetv2_035").eval()
+    state = {name: tensor.contiguous() for name, tensor in trunk.state_dict().items()}
+    safetensors.torch.save_file(state, tmp_path / "trunk.safetensors")
+    ours = build(timm_config(str(tmp_path / "trunk.safetensors")))
+    floats = (pixels().float() / 255 - 0.5) / 0.5
+    with torch.no_grad():
+        expected = trunk.forward_head(trunk.forward_features(floats), pre_logits=True)
+        assert torch.allclose(ours.photo.trunk(floats), expected, atol=1e-4)
+
+
+def test_a_timm_trunk_refuses_weights_of_another(tmp_path: Path) -> None:
+    state = {"conv_stem.weight": torch.zeros(9, 3, 3, 3)}
+    safetensors.torch.save_file(state, tmp_path / "trunk.safetensors")
+    with pytest.raises(InputError, match=r"conv_stem\.weight is \(9, 3, 3, 3\), needs \(16, 3, 3, 3\)"):
+        build(timm_config(str(tmp_path / "trunk.safetensors")))
+
+
+def test_batch_norms_keep_their_statistics_while_the_trunk_learns() -> None:
+    tower = build(timm_config(None)).photo
+    before = {name: buffer.clone() for name, buffer in tower.named_buffers()}
+    tower.train()
+    tower(pixels()).sum().backward()
+    assert all(torch.equal(buffer, before[name]) for name, buffer in tower.named_buffers())
+
+
+def test_batch_norms_learn_where_the_tower_says_so() -> None:
+    tower = build(timm_config(None, batch_norm="learn")).photo
+    before = tower.trunk.bn1.running_mean.clone()
+    tower.train()
+    tower(pixels())
+    assert not torch.equal(tower.trunk.bn1.running_mean, before)
+
+
+def test_frozen_prefixes_never_learn() -> None:
+    tower = build(timm_config(None, frozen=("trunk.conv_stem", "trunk.blocks.0"))).photo
+    tower.learn(True)
+    frozen = {name for name, p in tower.named_parameters() if not p.requires_grad}
+    assert frozen == {
+        n for n, _ in tower.named_parameters() if n.startswith(("trunk.conv_stem", "trunk.blocks.0"))
+    }
+    assert frozen
+
+
+def test_a_sketch_tower_left_out_starts_as_a_copy_of_the_photo_tower() -> None:
+    model = build(recipe("smoke").model)
+    assert torch.equal(model.encode_sketch(pixels()), model.encode_photo(pixels()))
+    assert all(
+        a.data_ptr() != b.data_ptr()
+        for a, b in zip(model.sketch.parameters(), model.photo.parameters(), strict=True)
+    )
+
+
+def test_grey_pictures_count_as_three_equal_channels() -> None:
+    model = build(recipe("smoke").model)
+    grey = pixels(channels=1)
+    assert torch.allclose(
+        model.encode_sketch(grey), model.encode_sketch(grey.expand(-1, 3, -1, -1)), atol=1e-6
+    )
+
+
+def test_features_are_unit_vectors_and_the_seed_decides_them() -> None:
+    first, second, other = (build(recipe("smoke").model, seed) for seed in (1, 1, 2))
+    features = first.encode_photo(pixels())
+    assert features.shape == (2, 32)
+    assert torch.allclose(features.norm(dim=1), torch.ones(2), atol=1e-5)
+    assert torch.equal(features, second.encode_photo(pixels()))
+    assert not torch.equal(features, other.encode_photo(pixels()))

@@ -1,0 +1,44 @@
+import math
+
+import pytest
+import torch
+
+from stbir.errors import InputError
+from stbir.model.fusion import fuse, mean_anchor
+
+
+def unit(*rows: list[float]) -> torch.Tensor:
+    return torch.nn.functional.normalize(torch.tensor(rows), dim=-1)
+
+
+def test_fuse_is_the_normalised_weighted_mean_by_an_explicit_loop() -> None:
+    sketch, text = torch.randn(4, 7), torch.randn(4, 7)
+    sketch, text = sketch / sketch.norm(dim=1, keepdim=True), text / text.norm(dim=1, keepdim=True)
+    fused = fuse(sketch, text, 0.3)
+    for i in range(4):
+        mixed = [0.3 * float(s) + 0.7 * float(t) for s, t in zip(sketch[i], text[i], strict=True)]
+        length = math.sqrt(sum(x * x for x in mixed))
+        assert fused[i].tolist() == pytest.approx([x / length for x in mixed], abs=1e-6)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.4, 1.0])
+def test_a_lone_modality_is_itself_whatever_the_weight(weight: float) -> None:
+    rows = unit([3.0, 4.0], [1.0, 0.0])
+    assert torch.allclose(fuse(rows, None, weight), rows)
+    assert torch.allclose(fuse(None, rows, weight), rows)
+
+
+@pytest.mark.parametrize(("sketch_weight", "says"), [(-0.1, "sketch_weight"), (1.1, "sketch_weight")])
+def test_a_weight_out_of_range_is_refused(sketch_weight: float, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        fuse(unit([1.0, 0.0]), unit([0.0, 1.0]), sketch_weight)
+
+
+def test_nothing_to_fuse_is_refused() -> None:
+    with pytest.raises(InputError, match="neither sketch nor text"):
+        fuse(None, None)
+
+
+def test_the_anchor_is_the_unit_bisector() -> None:
+    anchor = mean_anchor([unit([1.0, 0.0]), unit([0.0, 1.0])])
+    assert anchor[0].tolist() == pytest.approx([math.sqrt(0.5)] * 2)
