@@ -1,0 +1,157 @@
+"""From planned samples to arrays: read the encoded pictures, decode, move, corrupt; uint8 to the end."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from stbir.config import Augment
+from stbir.data.corruption import corrupt_photo, corrupt_sketch
+from stbir.data.plan import Ints, Photos, Step
+from stbir.data.shards import open_shards
+from stbir.data.transforms import Geometry, Pixels, photo_pixels, sketch_pixels
+
+Levels = NDArray[np.float64]
+Groups = dict[int, pa.Table]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The samples of one worker's step with encoded pictures. A modality not needed is an empty list.
+
+    Each sample is followed by its K drawn negatives, so there are N = n·(1 + K) rows: `photo` (N,) indexes
+    `Photos`, `position` (N,) counts samples of the stage and seeds everything random about the row.
+    """
+
+    stage: int
+    rows_a_sample: int
+    photo: Ints
+    position: Ints
+    sketches: list[bytes]
+    photos: list[bytes]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a worker's step sees: `photo` (N,) indexes `Photos`; pixels are uint8 or None.
+
+    `sketches` (N, 1, H, W), `photos` (N, 3, H, W), N = n·(1 + K) as in `Encoded`.
+    """
+
+    rows_a_sample: int
+    photo: Ints
+    sketches: Pixels | None
+    photos: Pixels | None
+
+
+def places_of(photos: Photos, steps: Sequence[Step]) -> list[int]:
+    """The row groups that the steps draw from."""
+    drawn = [np.concatenate([s.order.photo, s.order.hard.ravel()]) for s in steps]
+    used = np.unique(np.concatenate(drawn))
+    return [int(p) for p in np.unique(photos.place[used])]
+
+
+def read_places(photos: Photos, places: Sequence[int], modalities: Sequence[str]) -> Groups:
+    """Read row groups, only the columns the modalities need."""
+    columns = [name for name, m in (("photo", "photo"), ("sketches", "sketch")) if m in modalities]
+    groups: Groups = {}
+    for place in places if columns else ():
+        uri, file, group = photos.places[place]
+        groups[place] = open_shards(uri).read_group(file, group, columns)
+    return groups
+
+
+def encoded(
+    photos: Photos, step: Step, modalities: Sequence[str], groups: Groups, part: slice = slice(None)
+) -> Encoded:
+    """The encoded samples of a part of a step (a worker's share)."""
+    order = step.order[part]
+    rows = np.concatenate([order.photo[:, None], order.hard], axis=1).ravel()
+    a_sample = 1 + order.hard.shape[1]
+    first = step.first + (part.start or 0)
+    return Encoded(
+        stage=step.stage,
+        rows_a_sample=a_sample,
+        photo=rows,
+        position=first + np.repeat(np.arange(len(order.photo)), a_sample),
+        sketches=_sketches(photos, order.sketch, rows, groups) if "sketch" in modalities else [],
+        photos=[_cell(photos, row, groups, "photo") for row in rows] if "photo" in modalities else [],
+    )
+
+
+def _sketches(photos: Photos, sketch: Ints, rows: Ints, groups: Groups) -> list[bytes]:
+    """The chosen sketch of each sample; of a drawn negative, the same number modulo what it has."""
+    number = np.repeat(sketch, len(rows) // len(sketch)) % photos.sketches[rows]
+    return [_cell(photos, row, groups, "sketches", int(n)) for row, n in zip(rows, number, strict=True)]
+
+
+def _cell(photos: Photos, photo: int, groups: Groups, column: str, item: int | None = None) -> bytes:
+    cell = groups[int(photos.place[photo])][column][int(photos.row[photo])]
+    return bytes((cell if item is None else cell[item]).as_py())
+
+
+def decoded(
+    rows: Encoded,
+    *,
+    sketch_size: int,
+    photo_size: int,
+    seed: int,
+    augment: Augment | None = None,
+    sketch_noise: tuple[Levels, Levels] | None = None,
+    photo_noise: tuple[Levels, Levels] | None = None,
+) -> Batch:
+    """Decode a worker's step. Noise is (probability, strength) a row; None leaves that modality clean."""
+    dice = [np.random.default_rng((seed, rows.stage, int(p), i)) for i, p in enumerate(rows.position)]
+    views = [_views(augment, rng) for rng in dice]
+    return Batch(
+        rows_a_sample=rows.rows_a_sample,
+        photo=rows.photo,
+        sketches=_pictures(rows.sketches, sketch_size, [v[0] for v in views], dice, SKETCH, sketch_noise),
+        photos=_pictures(rows.photos, photo_size, [v[1] for v in views], dice, PHOTO, photo_noise),
+    )
+
+
+Open = Callable[[bytes, int, Geometry | None], Pixels]
+Corrupt = Callable[[Pixels, float, np.random.Generator], Pixels]
+SKETCH: tuple[Open, Corrupt] = (sketch_pixels, corrupt_sketch)
+PHOTO: tuple[Open, Corrupt] = (photo_pixels, corrupt_photo)
+
+
+def _pictures(
+    pictures: list[bytes],
+    size: int,
+    views: list[Geometry | None],
+    dice: list[np.random.Generator],
+    kind: tuple[Open, Corrupt],
+    noise: tuple[Levels, Levels] | None,
+) -> Pixels | None:
+    if not pictures:
+        return None
+    open_, corrupt = kind
+    out = [open_(data, size, view) for data, view in zip(pictures, views, strict=True)]
+    if noise is not None:
+        for i, (probability, strength) in enumerate(zip(*noise, strict=True)):
+            if dice[i].random() < probability:
+                out[i] = corrupt(out[i], float(strength), dice[i])
+    return np.stack(out)
+
+
+def _views(augment: Augment | None, rng: np.random.Generator) -> tuple[Geometry | None, Geometry | None]:
+    """A view for the sketch and one for the photo: flipped together, otherwise moved apart."""
+    if augment is None:
+        return None, None
+    flip = bool(augment.flip and rng.random() < 0.5)
+    return _view(augment, 1.0, flip, rng), _view(augment, augment.photo, flip, rng)
+
+
+def _view(augment: Augment, share: float, flip: bool, rng: np.random.Generator) -> Geometry:
+    scale, stretch, dx, dy, angle = rng.uniform(-1, 1, 5) * share
+    return Geometry(
+        flip=flip,
+        scale=1 + augment.scale * scale,
+        stretch=1 + augment.scale / 2 * stretch,
+        shift=(augment.shift * dx, augment.shift * dy),
+        rotate=augment.rotate * angle,
+    )

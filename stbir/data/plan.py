@@ -1,0 +1,265 @@
+"""The order of training as data: which sample stands where, decided by the seed alone.
+
+A run is one stream of samples a stage; a step takes the next `batch` of them. So a cursor (steps done)
+resumes it, and the number of workers only decides who decodes which part of a step.
+"""
+
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stbir.config import Recipe, Stage
+from stbir.data.shards import Shards
+from stbir.errors import InputError
+
+Ints = NDArray[np.int64]
+UNKNOWN = -1
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Every photo a run may draw from, without pictures. Arrays are (P,); `texts` has P captions.
+
+    `place` indexes `places`, the row groups (URI, file, group) that hold the photos, `row` counts inside
+    one. `label` and `text_key` are -1 where unknown. `extra` marks photos for caption-only stages.
+    """
+
+    places: list[tuple[str, str, int]]
+    place: Ints
+    row: Ints
+    sketches: Ints
+    label: Ints
+    text_key: Ints
+    extra: NDArray[np.bool_]
+    texts: list[str | None]
+    ids: list[str]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class Order:
+    """Samples in order: photo index (n,), sketch index (n,), drawn negatives (n, K)."""
+
+    photo: Ints
+    sketch: Ints
+    hard: Ints
+
+    def __getitem__(self, part: slice) -> "Order":
+        return Order(self.photo[part], self.sketch[part], self.hard[part])
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of training: its samples and where they stand. `first`: samples of the stage before it."""
+
+    stage: int
+    number: int
+    first: int
+    order: Order
+
+
+def index_photos(
+    shards: Shards, splits: Sequence[str], classes: Sequence[str], extra: Sequence[Shards] = ()
+) -> Photos:
+    """The photos of the named splits, then those of `extra` shards (all splits: for caption-only stages).
+
+    Raises InputError where a split is empty.
+    """
+    for split in splits:
+        shards.split(split)
+    columns: dict[str, list[object]] = {f.name: [] for f in fields(Photos)}
+    labels = {name: label for label, name in enumerate(classes)}
+    _add(columns, shards, frozenset(splits), labels, extra=False)
+    for more in extra:
+        _add(columns, more, None, {}, extra=True)
+    arrays = {n: np.array(columns[n], np.int64) for n in ("place", "row", "sketches", "label", "text_key")}
+    return Photos(
+        places=columns["places"],  # type: ignore[arg-type]
+        texts=columns["texts"],  # type: ignore[arg-type]
+        ids=columns["ids"],  # type: ignore[arg-type]
+        extra=np.array(columns["extra"], bool),
+        **arrays,
+    )
+
+
+def _add(
+    columns: dict[str, list[object]],
+    shards: Shards,
+    splits: frozenset[str] | None,
+    labels: dict[str, int],
+    extra: bool,
+) -> None:
+    place: tuple[str, str, int] | None = None
+    row = 0
+    for photo in shards.index.to_pylist():
+        here = (shards.folder.uri, photo["file"], photo["group"])
+        row = row + 1 if here == place else 0
+        if here != place:
+            place = here
+            columns["places"].append(here)
+        if splits is None or photo["split"] in splits:
+            _add_photo(columns, photo, row, labels, extra)
+
+
+def _add_photo(
+    columns: dict[str, list[object]], photo: dict[str, object], row: int, labels: dict[str, int], extra: bool
+) -> None:
+    text = photo["text"]
+    values = {
+        "place": len(columns["places"]) - 1,
+        "row": row,
+        "sketches": photo["sketch_count"],
+        "label": labels.get(str(photo["class"]), UNKNOWN),
+        "text_key": UNKNOWN if text is None else key(str(text)),
+        "extra": extra,
+        "texts": text,
+        "ids": photo["photo_id"],
+    }
+    for name, value in values.items():
+        columns[name].append(value)
+
+
+def key(text: str) -> int:
+    """A whole number that stands for a string: equal strings, equal keys, on every worker."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest(), "big")
+
+
+def classes_of(shards: Shards, splits: Sequence[str]) -> list[str]:
+    """The class names of the given splits, sorted. Raises InputError where a photo has none."""
+    index = shards.index.select(["photo_id", "class", "split"]).to_pylist()
+    photos = [photo for photo in index if photo["split"] in splits]
+    for photo in photos:
+        if photo["class"] is None:
+            raise InputError(
+                f"{shards.folder.uri}: class: photo {photo['photo_id']} has none, and the recipe needs"
+                " classes; add a class file, or take a recipe without category knowledge"
+            )
+    return sorted({photo["class"] for photo in photos})
+
+
+def eligible(photos: Photos, stage: Stage) -> Ints:
+    """Indices of the photos that have every modality the stage needs."""
+    wants = stage.modalities
+    fits = np.ones(len(photos), bool)
+    if "sketch" in wants:
+        fits &= (photos.sketches > 0) & ~photos.extra
+    if "text" in wants:
+        fits &= photos.text_key != UNKNOWN
+    found = np.flatnonzero(fits)
+    if found.size == 0:
+        raise InputError(
+            f"stages.{stage.name}: no photo has {' and '.join(wants)}; add such data to the shards"
+        )
+    return found
+
+
+def samples_an_epoch(photos: Photos, stage: Stage) -> int:
+    """How many samples one epoch of the stage has."""
+    chosen = eligible(photos, stage)
+    every = "sketch" in stage.modalities and stage.sketches == "all"
+    return int(photos.sketches[chosen].sum()) if every else int(chosen.size)
+
+
+def steps_of(photos: Photos, stage: Stage, batch: int) -> int:
+    """How many steps the stage takes; the last is filled up from one more epoch's order."""
+    return math.ceil(stage.epochs * samples_an_epoch(photos, stage) / batch)
+
+
+def steps(photos: Photos, recipe: Recipe, done: int = 0) -> Iterator[Step]:
+    """Every step of a run in order, from step `done` on (counted over all stages)."""
+    for number, stage in enumerate(recipe.stages):
+        total = steps_of(photos, stage, recipe.batch)
+        if done < total:
+            yield from _stage_steps(photos, recipe, number, done, total)
+        done = max(0, done - total)
+
+
+def _stage_steps(photos: Photos, recipe: Recipe, number: int, start: int, total: int) -> Iterator[Step]:
+    stage, batch = recipe.stages[number], recipe.batch
+    an_epoch = samples_an_epoch(photos, stage)
+    epoch, skip = divmod(start * batch, an_epoch)
+    held = epoch_order(photos, stage, (recipe.seed, number, epoch), recipe.shuffle)[skip:]
+    for step in range(start, total):
+        while len(held.photo) < batch:
+            epoch += 1
+            more = epoch_order(photos, stage, (recipe.seed, number, epoch), recipe.shuffle)
+            held = _join([held, more])
+        yield Step(number, step, step * batch, held[:batch])
+        held = held[batch:]
+
+
+def epoch_order(photos: Photos, stage: Stage, seed: tuple[int, ...], shuffle: int) -> Order:
+    """The samples of one epoch. Row groups are permuted, then samples inside windows of whole groups
+    with at least `shuffle` photos: reading stays sequential, and an epoch that fits is fully shuffled."""
+    rng = np.random.default_rng(seed)
+    chosen = eligible(photos, stage)
+    windows = _windows(photos.place[chosen], rng, shuffle)
+    return _join([_window_order(photos, stage, chosen[members], rng) for members in windows])
+
+
+def _windows(place: Ints, rng: np.random.Generator, shuffle: int) -> list[Ints]:
+    windows: list[Ints] = []
+    held: list[Ints] = []
+    for group in rng.permutation(np.unique(place)):
+        held.append(np.flatnonzero(place == group))
+        if sum(map(len, held)) >= shuffle:
+            windows.append(np.concatenate(held))
+            held = []
+    return windows + ([np.concatenate(held)] if held else [])
+
+
+def _window_order(photos: Photos, stage: Stage, members: Ints, rng: np.random.Generator) -> Order:
+    photo, sketch = _samples(photos, stage, members, rng)
+    order = rng.permutation(len(photo))
+    if stage.group > 1:
+        order = _side_by_side(order, photos.label[photo], photo, stage.group)
+    photo = photo[order]
+    return Order(photo, sketch[order], _drawn_negatives(photos.label, photo, members, stage.hard, rng))
+
+
+def _samples(photos: Photos, stage: Stage, members: Ints, rng: np.random.Generator) -> tuple[Ints, Ints]:
+    if "sketch" not in stage.modalities:
+        return members, np.full(len(members), UNKNOWN)
+    count = photos.sketches[members]
+    if stage.sketches == "one":
+        return members, rng.integers(0, count)
+    return np.repeat(members, count), np.concatenate([np.arange(n) for n in count])
+
+
+def _side_by_side(order: Ints, label: Ints, photo: Ints, group: int) -> Ints:
+    """Bring samples of one class, of different photos, into runs of `group`; otherwise keep the order."""
+    waiting: dict[int, list[int]] = {}
+    placed: list[int] = []
+    for sample in order:
+        mates = waiting.setdefault(int(label[sample]), [])
+        if any(photo[mate] == photo[sample] for mate in mates):
+            placed.append(int(sample))
+            continue
+        mates.append(int(sample))
+        if len(mates) == group:
+            placed += waiting.pop(int(label[sample]))
+    return np.array(placed + [sample for mates in waiting.values() for sample in mates], np.int64)
+
+
+def _drawn_negatives(label: Ints, photo: Ints, members: Ints, k: int, rng: np.random.Generator) -> Ints:
+    """(n, K) photos of the same class but another instance; of any class where a class has only one.
+
+    A lone photo gets itself, which the mask of negatives (`training.negatives`) leaves out.
+    """
+    drawn = np.repeat(photo[:, None], k, axis=1)
+    if k == 0 or len(members) < 2:
+        return drawn
+    for i, own in enumerate(photo):
+        mates = members[(label[members] == label[own]) & (members != own)]
+        drawn[i] = rng.choice(mates if mates.size else members[members != own], k)
+    return drawn
+
+
+def _join(orders: Sequence[Order]) -> Order:
+    return Order(*(np.concatenate([getattr(o, f.name) for o in orders]) for f in fields(Order)))

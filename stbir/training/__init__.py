@@ -1,0 +1,1 @@
+"""What makes the vectors of the three modalities agree."""

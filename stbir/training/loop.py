@@ -1,0 +1,84 @@
+"""The loop: load, encode, objective, backward, step, yield. It reports by yielding and saves nothing."""
+
+import math
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+
+from stbir.config import Recipe
+from stbir.data.batch import Batch
+from stbir.data.plan import Photos
+from stbir.training.gather import gather_features, gather_keys
+from stbir.training.negatives import Keys
+from stbir.training.objective import stage_loss
+from stbir.training.optim import rate, set_rate
+from stbir.training.stages import StageRun, inputs_of
+
+
+class DivergedError(RuntimeError):
+    """The loss is not finite. The message names stage, step and photos; nothing was learnt from the step."""
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """One step: the loss, its weighted terms, and seconds spent waiting for data and working."""
+
+    stage: str
+    step: int
+    loss: float
+    terms: dict[str, float]
+    lr: float
+    waited_s: float
+    worked_s: float
+
+
+def train(
+    run: StageRun, recipe: Recipe, photos: Photos, batches: Iterable[Batch], device: torch.device
+) -> Iterator[Metrics]:
+    """Train one stage on its batches, from `run.step` on, yielding metrics after each step."""
+    start = time.perf_counter()
+    for batch in batches:
+        waited = time.perf_counter() - start
+        inputs = inputs_of(batch, photos, run.stage, run.learner.retriever, device)
+        with autocast(device):
+            features = run.forward(inputs)
+        features = {modality: gather_features(rows) for modality, rows in features.items()}
+        keys = _keys(batch, photos, device)
+        terms = stage_loss(run.stage, recipe.margins, features, keys, run.learner.classes_CD)
+        loss = torch.stack(list(terms.values())).sum()
+        _check(loss, run, photos, batch)
+        factor = rate(run.step, run.steps, recipe.optimiser.warmup, recipe.optimiser.final)
+        set_rate(run.optimizer, factor)
+        run.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(run.learner.parameters(), recipe.optimiser.clip)
+        run.optimizer.step()
+        run.step += 1
+        values = {name: term.item() for name, term in terms.items()}
+        worked = time.perf_counter() - start - waited
+        lr = run.optimizer.param_groups[-1]["lr"]
+        yield Metrics(run.stage.name, run.step, loss.item(), values, lr, waited, worked)
+        start = time.perf_counter()
+
+
+def autocast(device: torch.device) -> AbstractContextManager[object]:
+    """bf16 on GPUs; CPUs keep float32, where a resumed run should equal the uninterrupted one."""
+    return torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
+
+
+def _keys(batch: Batch, photos: Photos, device: torch.device) -> Keys:
+    rows = (batch.photo, photos.text_key[batch.photo], photos.label[batch.photo])
+    photo, text, label = (torch.from_numpy(row).to(device) for row in rows)
+    return gather_keys(Keys(photo, text, label, batch.rows_a_sample))
+
+
+def _check(loss: torch.Tensor, run: StageRun, photos: Photos, batch: Batch) -> None:
+    if not math.isfinite(loss.item()):
+        names = ", ".join(photos.ids[photo] for photo in batch.photo[:8])
+        raise DivergedError(
+            f"stage {run.stage.name}, step {run.step}: the loss is {loss.item()}; its photos are {names}, …;"
+            " lower the rate with --set optimiser.lr=…"
+        )

@@ -1,0 +1,91 @@
+"""The losses as pure functions of features, and what a stage makes of them.
+
+Shapes: B samples of the global batch, N candidates (samples and drawn negatives), D dimensions,
+C classes. All features are unit vectors.
+"""
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from stbir.config import Margins, Modality, Pair, Stage
+from stbir.model.fusion import mean_anchor
+from stbir.training.negatives import Keys, masks
+
+Features = Mapping[Modality, Tensor]
+
+
+def info_nce(
+    anchor_BD: Tensor, positive_BD: Tensor, candidates_ND: Tensor, negative_BN: Tensor, temperature: float
+) -> Tensor:
+    """Mean of -log(e^{a·p/τ} / (e^{a·p/τ} + Σ_j e^{a·n_j/τ})), j over the true of `negative_BN`.
+
+    Source: arXiv 2604.15735 module 1, after van den Oord et al. 2018. A row without negatives gives 0.
+    """
+    positive_B = (anchor_BD * positive_BD).sum(-1) / temperature
+    scores_BN = (anchor_BD @ candidates_ND.T / temperature).masked_fill(~negative_BN, -torch.inf)
+    all_B1N = torch.cat([positive_B[:, None], scores_BN], dim=1)
+    return (torch.logsumexp(all_B1N, dim=1) - positive_B).mean()
+
+
+def triplet(
+    anchor_BD: Tensor, positive_BD: Tensor, candidates_ND: Tensor, negative_BN: Tensor, margin: float
+) -> Tensor:
+    """Mean over samples of mean_j max(0, m + a·n_j - a·p). A row without negatives gives 0.
+
+    Source: arXiv 2604.15735 module 1, after Schroff et al. 2015 (cosine form).
+    """
+    positive_B1 = (anchor_BD * positive_BD).sum(-1, keepdim=True)
+    hinge_BN = F.relu(margin + anchor_BD @ candidates_ND.T - positive_B1) * negative_BN
+    return (hinge_BN.sum(1) / negative_BN.sum(1).clamp(min=1)).mean()
+
+
+def arcface(features_BD: Tensor, weight_CD: Tensor, label_B: Tensor, margin: float, scale: float) -> Tensor:
+    """Cross entropy of s·cos(θ_y + m) against s·cos θ_j. Rows of label < 0 (unknown) do not count.
+
+    Source: Deng et al., ArcFace, CVPR 2019 (arXiv 1801.07698), eq. 3; module 2 of arXiv 2604.15735.
+    """
+    known = label_B >= 0
+    if not known.any():
+        return features_BD.sum() * 0.0
+    cosine_BC = F.linear(features_BD[known], F.normalize(weight_CD, dim=-1))
+    # The derivative of arccos is infinite at ±1.
+    angle_BC = torch.acos(cosine_BC.clamp(-1 + 1e-6, 1 - 1e-6))
+    target_BC = F.one_hot(label_B[known], weight_CD.shape[0]).bool()
+    logits_BC = scale * torch.cos(torch.where(target_BC, angle_BC + margin, angle_BC))
+    return F.cross_entropy(logits_BC, label_B[known])
+
+
+def stage_loss(
+    stage: Stage, margins: Margins, features: Features, keys: Keys, classes_CD: Tensor | None
+) -> dict[str, Tensor]:
+    """The weighted terms of a stage, named `nce`, `triplet`, `category`; their sum is the loss.
+
+    `features` hold N = B·(1 + K) rows a modality, each sample followed by its K drawn negatives.
+    """
+    nce_BN, triplet_BN = masks(stage.negatives, keys)
+    terms: dict[str, Tensor] = {}
+    for pair in stage.pairs:
+        anchor_BD = _anchor(pair, features)[:: keys.rows_a_sample]
+        candidates_ND = features[pair.positive]
+        positive_BD = candidates_ND[:: keys.rows_a_sample]
+        rows = (anchor_BD, positive_BD, candidates_ND)
+        if stage.weights.nce:
+            _add(terms, "nce", pair, stage.weights.nce * info_nce(*rows, nce_BN, margins.temperature))
+        if stage.weights.triplet:
+            _add(terms, "triplet", pair, stage.weights.triplet * triplet(*rows, triplet_BN, margins.triplet))
+        if stage.weights.category and classes_CD is not None:
+            label_B = keys.label[:: keys.rows_a_sample]
+            category = arcface(positive_BD, classes_CD, label_B, margins.arc, margins.arc_scale)
+            _add(terms, "category", pair, stage.weights.category * category)
+    return terms
+
+
+def _anchor(pair: Pair, features: Features) -> Tensor:
+    return mean_anchor([features[modality] for modality in pair.anchor])
+
+
+def _add(terms: dict[str, Tensor], name: str, pair: Pair, value: Tensor) -> None:
+    terms[name] = terms[name] + pair.weight * value if name in terms else pair.weight * value

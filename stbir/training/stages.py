@@ -1,0 +1,94 @@
+"""A stage under way: who learns, with which optimiser, how far."""
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import AdamW
+
+from stbir.config import MODALITIES, Modality, Recipe, Stage
+from stbir.data.batch import Batch
+from stbir.data.plan import Photos
+from stbir.model.retriever import Retriever
+from stbir.training.gather import alone
+from stbir.training.optim import adamw
+
+
+class Learner(nn.Module):
+    """The retriever and the class head that learn together; `forward` encodes what a stage needs."""
+
+    def __init__(self, retriever: Retriever, classes: int) -> None:
+        super().__init__()
+        self.retriever = retriever
+        weight = torch.empty(classes, retriever.dim)
+        self.classes_CD = nn.Parameter(nn.init.xavier_uniform_(weight)) if classes else None
+
+    def forward(self, inputs: dict[Modality, Tensor]) -> dict[Modality, Tensor]:
+        """Pixels or tokens a modality → unit vectors (N, D) a modality; frozen towers without gradient."""
+        return {modality: self._encode(modality, rows) for modality, rows in inputs.items()}
+
+    def _encode(self, modality: Modality, rows: Tensor) -> Tensor:
+        tower = self.retriever.tower(modality)
+        with nullcontext() if tower.training else torch.no_grad():
+            return tower(rows)  # type: ignore[no-any-return]
+
+    def learn(self, stage: Stage) -> None:
+        """Let the stage's towers learn, with the class head; freeze the others entirely."""
+        for modality in MODALITIES:
+            learns = modality in stage.learns
+            tower = self.retriever.tower(modality)
+            tower.learn(learns)
+            tower.train(learns)
+        if self.classes_CD is not None:
+            self.classes_CD.requires_grad_(stage.weights.category > 0)
+
+
+@dataclass
+class StageRun:
+    """A stage with its optimiser. `forward` is the learner, wrapped for several workers where there are."""
+
+    stage: Stage
+    learner: Learner
+    forward: nn.Module
+    optimizer: AdamW
+    step: int
+    steps: int
+
+    def state(self) -> dict[str, Any]:
+        """What a later run needs to go on: tensors and plain values only."""
+        return {
+            "stage": self.stage.name,
+            "step": self.step,
+            "optimizer": self.optimizer.state_dict(),
+            "classes": self.learner.classes_CD,
+        }
+
+
+def start_stage(
+    stage: Stage, recipe: Recipe, learner: Learner, steps: int, state: dict[str, Any] | None = None
+) -> StageRun:
+    """Freeze and thaw for the stage, with a new optimiser; `state` (of `StageRun.state`) goes on from it."""
+    learner.learn(stage)
+    optimizer = adamw(recipe.optimiser, learner, stage.lr)
+    if state:
+        optimizer.load_state_dict(state["optimizer"])
+    forward = learner if alone() else DistributedDataParallel(learner, broadcast_buffers=False)
+    return StageRun(stage, learner, forward, optimizer, state["step"] if state else 0, steps)
+
+
+def inputs_of(
+    batch: Batch, photos: Photos, stage: Stage, retriever: Retriever, device: torch.device
+) -> dict[Modality, Tensor]:
+    """The modalities of the stage on the device: uint8 pixels (N, C, H, W), token ids (N, L)."""
+    inputs: dict[Modality, Tensor] = {}
+    if batch.sketches is not None:
+        inputs["sketch"] = torch.from_numpy(batch.sketches).to(device, non_blocking=True)
+    if batch.photos is not None:
+        inputs["photo"] = torch.from_numpy(batch.photos).to(device, non_blocking=True)
+    if "text" in stage.modalities:
+        captions = [photos.texts[photo] or "" for photo in batch.photo]
+        inputs["text"] = retriever.text.tokenize(captions).to(device, non_blocking=True)
+    return inputs
