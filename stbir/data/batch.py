@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from stbir.config import Augment
 from stbir.data.corruption import corrupt_photo, corrupt_sketch
-from stbir.data.plan import Ints, Photos, Step
+from stbir.data.photos import Ints, Photos
+from stbir.data.plan import Step
 from stbir.data.shards import open_shards
 from stbir.data.transforms import Geometry, Pixels, photo_pixels, sketch_pixels
 
@@ -103,7 +104,10 @@ def decoded(
     photo_noise: tuple[Levels, Levels] | None = None,
 ) -> Batch:
     """Decode a worker's step. Noise is (probability, strength) a row; None leaves that modality clean."""
-    dice = [np.random.default_rng((seed, rows.stage, int(p), i)) for i, p in enumerate(rows.position)]
+    dice = [
+        np.random.default_rng((seed, rows.stage, int(position), row % rows.rows_a_sample))
+        for row, position in enumerate(rows.position)
+    ]
     views = [_views(augment, rng) for rng in dice]
     return Batch(
         rows_a_sample=rows.rows_a_sample,

@@ -29,6 +29,8 @@ class Folder:
         except (ValueError, ImportError) as error:
             raise InputError(f"{uri}: {error}; use a local path or a URI that fsspec can open") from error
         self.path = path.rstrip("/")
+        if self.local:
+            self.uri = self.path  # absolute: workers stand in another directory
 
     def child(self, name: str) -> "Folder":
         """The folder `name` inside this one."""

@@ -1,0 +1,1 @@
+"""One file = one stage = one command; thin wiring of the library onto Ray."""

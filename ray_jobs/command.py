@@ -1,0 +1,81 @@
+"""What every command shares: exit codes, the Ray connection, and the last line of standard output."""
+
+import argparse
+import json
+import logging
+import os
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import ray
+
+from stbir.errors import InputError
+
+# Ray Data needs CPUs beside those that workers and actors hold, or it waits for ever. A small machine
+# therefore says it has this many: they are slots for the scheduler, not cores.
+LEAST_CPUS = 6
+
+
+class Failed(Exception):
+    """The work was done and its result is bad, e.g. too many pictures in quarantine: exit code 1."""
+
+    def __init__(self, message: str, summary: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.summary = summary
+
+
+def run(main: Callable[[argparse.Namespace], dict[str, Any]], parser: argparse.ArgumentParser) -> None:
+    """Parse, work, print one line of JSON, exit: 0 done, 1 done with a bad result, 2 bad input."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        summary = main(parser.parse_args())
+    except InputError as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        sys.exit(2)
+    except Failed as failure:
+        print(f"{parser.prog}: {failure}", file=sys.stderr)
+        print(json.dumps(failure.summary), flush=True)
+        sys.exit(1)
+    print(json.dumps(summary), flush=True)
+
+
+def connect() -> None:
+    """Join the cluster that RAY_ADDRESS names (as in a submitted job), else start one for this command."""
+    if ray.is_initialized():
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    options = {"log_to_driver": False, "logging_level": "warning"}
+    address = os.environ.get("RAY_ADDRESS")
+    if address is None:
+        cpus = max(LEAST_CPUS, os.cpu_count() or 1)
+        ray.init(address="local", num_cpus=cpus, include_dashboard=False, **options)
+        return
+    try:
+        _refuse_silence(address)
+        ray.init(address=address, **options)
+    except ConnectionError as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"RAY_ADDRESS: {address}: {reason}; start that cluster or unset it") from error
+
+
+def _refuse_silence(address: str) -> None:
+    """Raise ConnectionError where nobody listens at HOST:PORT. Ray itself would retry for minutes and
+    then end the process without an exception. What has no port (`auto`, `local`) is left to Ray."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdigit():
+        return
+    # Ray reads a loopback address as that of the node, where a head listens.
+    hosts = {host, ray.util.get_node_ip_address()} if host in ("127.0.0.1", "localhost") else {host}
+    if not any(_accepts(name, int(port)) for name in hosts):
+        raise ConnectionError("no Ray cluster answers there")
+
+
+def _accepts(host: str, port: int) -> bool:
+    try:
+        with socket.create_connection((host, port), timeout=10):
+            return True
+    except OSError:
+        return False

@@ -1,0 +1,88 @@
+"""The layout of Sketchy (Sangkloy et al., SIGGRAPH 2016) with a caption file beside it:
+
+    256x256/photo/tx_000000000000/<category>/<file>.jpg
+    256x256/sketch/tx_000000000000/<category>/<file>-<n>.png
+    captions.txt       tx/category/file<TAB>caption
+
+Only the pictures as they were (tx_000000000000) are taken; the class is the category. A caption file whose
+name ends in a split (`captions_test.txt`) decides the split of its photos. There is no published split of
+these photos: those of a plain `captions.txt` go 80 / 10 / 10 to train / val / test by a hash of their name,
+so a photo's split never depends on what else is there.
+"""
+
+import hashlib
+from collections import Counter, defaultdict
+
+from stbir.data.sources.captions import caption_files, read_pairs
+from stbir.data.sources.entry import Entry, Source, absolute, pictures, stem
+from stbir.data.storage import Folder, read_uri
+from stbir.errors import InputError
+
+TX = "tx_000000000000"
+_PHOTOS = f"256x256/photo/{TX}"
+_SKETCHES = f"256x256/sketch/{TX}"
+
+
+def open_sketchy(path: str) -> Source:
+    """List the photos below `path` (any fsspec URI). Raises InputError where there are none."""
+    folder = Folder(path)
+    texts, splits = _captions(folder)
+    sketches = _by_photo(pictures(folder, f"{_SKETCHES}/*/*"))
+    names = pictures(folder, f"{_PHOTOS}/*/*")
+    if not names:
+        raise InputError(f"sketchy:{path}: no photo in {_PHOTOS}/; give the folder that holds 256x256/")
+    keys = {_key(name) for name in names}
+    unused = Counter(
+        {
+            "sketches without photo": sum(len(sketches[key]) for key in sketches.keys() - keys),
+            "captions without photo": len(texts.keys() - keys),
+        }
+    )
+    entries = [_entry(folder, name, sketches[_key(name)], texts, splits) for name in names]
+    return Source(entries, read_uri, +unused)
+
+
+def hash_split(key: str) -> str:
+    """train, val or test (80 / 10 / 10) by the SHA-256 of a photo's name alone."""
+    tenth = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") % 10
+    return {8: "val", 9: "test"}.get(tenth, "train")
+
+
+def _captions(folder: Folder) -> tuple[dict[str, str], dict[str, str]]:
+    """Photo → caption, and photo → split where a caption file's name tells it."""
+    texts: dict[str, str] = {}
+    splits: dict[str, str] = {}
+    if "captions.txt" in folder.names("*.txt"):
+        texts |= {_key(name): text for name, text in read_pairs(folder, "captions.txt").items()}
+    for file in caption_files(folder):
+        texts |= {_key(name): text for name, text in file.captions.items()}
+        splits |= {_key(name): file.split for name in file.captions}
+    return texts, splits
+
+
+def _key(name: str) -> str:
+    """`category/stem` of a photo, wherever its path begins."""
+    return "/".join((*name.split("/")[-2:-1], stem(name)))
+
+
+def _by_photo(names: list[str]) -> defaultdict[str, list[str]]:
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for name in names:
+        found[_key(name).rpartition("-")[0]].append(name)
+    return found
+
+
+def _entry(
+    folder: Folder, photo: str, sketches: list[str], texts: dict[str, str], splits: dict[str, str]
+) -> Entry:
+    key = _key(photo)
+    category = key.partition("/")[0]
+    return Entry(
+        photo_id=f"sketchy:{key}",
+        category=category,
+        class_=category,
+        split=splits.get(key) or hash_split(key),
+        photo=absolute(folder, photo),
+        sketches=tuple(absolute(folder, sketch) for sketch in sketches),
+        text=texts.get(key),
+    )

@@ -1,0 +1,1 @@
+"""Drawn objects whose shape shows only in the sketch, and whose colour and material only in the text."""

@@ -1,0 +1,237 @@
+import json
+from pathlib import Path
+
+import fsspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stbir.data.sources.entry import Entry, stem
+from stbir.data.sources.qmul import match_sketches
+from stbir.data.sources.registry import open_source
+from stbir.data.sources.sketchy import TX, hash_split
+from stbir.errors import InputError
+from tests.data.pictures import png, tree
+
+CHAIRS = {
+    "trainA/a_1.png": b"s1",
+    "trainA/a_b_1.png": b"s2",
+    "trainA/a_b_AI6TD8.png": b"s3",
+    "trainA/orphan_1.png": b"s4",
+    "trainB/a.png": b"p1",
+    "trainB/a_b.png": b"p2",
+    "trainB/c.d-.png": b"p3",
+    "testA/t_1.png": b"s5",
+    "testB/t.png": b"p4",
+    "chair_train.txt": "a.png\tred seat, wheels\nc.d-.png\tblack mesh\n\n",
+    "chair_val.txt": "a_b.png\tgreen\nnobody.png\tlost words\n",
+    "chair_classes.tsv": "a.png\t21\nt.png\t3\n",
+}
+
+
+def by_stem(entries: list[Entry]) -> dict[str, Entry]:
+    return {stem(entry.photo): entry for entry in entries}
+
+
+def names(uris: tuple[str, ...]) -> list[str]:
+    return [uri.rpartition("/")[2] for uri in uris]
+
+
+def test_qmul_lists_photos_with_their_sketches_captions_splits_and_classes(tmp_path: Path) -> None:
+    source = open_source(f"qmul:{tree(tmp_path, CHAIRS)}")
+    entries = by_stem(source.entries)
+    assert {s: (e.photo_id, e.split, e.text, e.class_) for s, e in entries.items()} == {
+        "a": ("chair:a", "train", "red seat, wheels", "21"),
+        "a_b": ("chair:a_b", "val", "green", None),
+        "c.d-": ("chair:c.d-", "train", "black mesh", None),
+        "t": ("chair:t", "test", None, "3"),
+    }
+    assert {s: names(e.sketches) for s, e in entries.items()} == {
+        "a": ["a_1.png"],
+        "a_b": ["a_b_1.png", "a_b_AI6TD8.png"],
+        "c.d-": [],
+        "t": ["t_1.png"],
+    }
+    assert source.read(entries["a_b"].sketches[1]) == b"s3"
+    assert source.unused == {"sketches without photo": 1, "captions without photo": 1}
+
+
+def test_qmul_takes_a_held_out_folder_alone(tmp_path: Path) -> None:
+    files = {"testA/x_1_1.png": b"s", "testB/x_1.png": b"p", "shoe_test.txt": "x_1.png\tblue boot"}
+    (entry,) = open_source(f"qmul:{tree(tmp_path, files)}").entries
+    assert (entry.photo_id, entry.split, entry.text, entry.class_) == ("shoe:x_1", "test", "blue boot", None)
+    assert names(entry.sketches) == ["x_1_1.png"]
+
+
+def test_qmul_names_the_category_after_the_folder_where_no_caption_file_does(tmp_path: Path) -> None:
+    (entry,) = open_source(f"qmul:{tree(tmp_path / 'Stools', {'trainB/x.jpg': b''})}").entries
+    assert (entry.category, entry.split, entry.text) == ("Stools", "train", None)
+
+
+def test_qmul_photos_of_one_name_in_both_folders_each_take_their_own_captions(tmp_path: Path) -> None:
+    files = {"trainB/x.png": b"", "testB/x.png": b"", "c_train.txt": "x.png\tone", "c_test.txt": "x.png\ttwo"}
+    entries = open_source(f"qmul:{tree(tmp_path, files)}").entries
+    assert [(e.split, e.text) for e in entries] == [("train", "one"), ("test", "two")]
+
+
+WORDS = st.lists(st.sampled_from(["a", "b", "1"]), min_size=1, max_size=4).map("_".join)
+
+
+@given(st.lists(WORDS, unique=True, max_size=6), st.lists(WORDS, unique=True, max_size=12))
+def test_a_sketch_is_of_the_longest_photo_stem_it_begins_with(photos: list[str], sketches: list[str]) -> None:
+    expected: dict[str, list[str]] = {photo: [] for photo in photos}
+    orphans = 0
+    for sketch in sketches:
+        fits = [photo for photo in photos if sketch == photo or sketch.startswith(photo + "_")]
+        if fits:
+            expected[max(fits, key=len)].append(f"{sketch}.png")
+        else:
+            orphans += 1
+    assert match_sketches(photos, [f"{sketch}.png" for sketch in sketches]) == (expected, orphans)
+
+
+def test_sketchy_lists_photos_with_category_as_class(tmp_path: Path) -> None:
+    files = {
+        f"256x256/photo/{TX}/cat/n1_5.jpg": b"p",
+        f"256x256/photo/{TX}/dog/n1_5.jpg": b"q",
+        f"256x256/sketch/{TX}/cat/n1_5-1.png": b"s",
+        f"256x256/sketch/{TX}/cat/n1_5-2.png": b"t",
+        f"256x256/sketch/{TX}/cat/n9-1.png": b"u",
+        "captions.txt": f"{TX}/cat/n1_5.jpg\tginger cat\n",
+        "captions_test.txt": f"{TX}/dog/n1_5.jpg\tblack dog\n",
+    }
+    source = open_source(f"sketchy:{tree(tmp_path, files)}")
+    cat, dog = source.entries
+    assert (cat.photo_id, cat.category, cat.class_, cat.text) == (
+        "sketchy:cat/n1_5",
+        "cat",
+        "cat",
+        "ginger cat",
+    )
+    assert (cat.split, names(cat.sketches)) == (hash_split("cat/n1_5"), ["n1_5-1.png", "n1_5-2.png"])
+    assert (dog.photo_id, dog.split, dog.text, dog.sketches) == ("sketchy:dog/n1_5", "test", "black dog", ())
+    assert source.unused == {"sketches without photo": 1}
+
+
+def test_the_hash_split_is_near_80_10_10_and_does_not_move() -> None:
+    keys = [f"cat/n{i}" for i in range(2000)]
+    share = {
+        split: sum(hash_split(key) == split for key in keys) / 2000 for split in ("train", "val", "test")
+    }
+    assert share == pytest.approx({"train": 0.8, "val": 0.1, "test": 0.1}, abs=0.03)
+    assert [hash_split(f"cat/n{n}") for n in (0, 6, 18)] == ["train", "test", "val"]
+
+
+LINE = {
+    "id": "x:1",
+    "split": "val",
+    "category": "x",
+    "photo": "p/1.jpg",
+    "sketches": ["s/1.png"],
+    "text": "red",
+}
+
+
+def test_manifest_lines_become_entries_with_paths_relative_to_the_file(tmp_path: Path) -> None:
+    other = {
+        **LINE,
+        "id": "x:2",
+        "photo": "s3://b/2.jpg",
+        "sketches": [],
+        "text": None,
+        "class": "7",
+        "more": 1,
+    }
+    lines = "\n".join(json.dumps(line) for line in (LINE, other)) + "\n\n"
+    tree(tmp_path, {"manifest.jsonl": lines, "p/1.jpg": b"photo"})
+    for path in (tmp_path, tmp_path / "manifest.jsonl"):
+        source = open_source(f"manifest:{path}")
+        one, two = source.entries
+        assert source.read(one.photo) == b"photo"
+        assert (one.photo_id, one.split, one.text, one.class_) == ("x:1", "val", "red", None)
+        assert (two.photo, two.sketches, two.text, two.class_) == ("s3://b/2.jpg", (), None, "7")
+
+
+@pytest.mark.parametrize(
+    ("line", "key"),
+    [
+        ({k: v for k, v in LINE.items() if k != "photo"}, "photo"),
+        ({**LINE, "sketches": "s/1.png"}, "sketches"),
+        ({**LINE, "id": 7}, "id"),
+        ({**LINE, "split": ""}, "split"),
+        ("{not json", "line"),
+        ("[1, 2]", "line"),
+    ],
+)
+def test_a_bad_manifest_line_is_named_with_file_number_and_key(
+    tmp_path: Path, line: dict[str, object] | str, key: str
+) -> None:
+    bad = line if isinstance(line, str) else json.dumps(line)
+    tree(tmp_path, {"manifest.jsonl": f"{json.dumps(LINE)}\n{bad}\n"})
+    with pytest.raises(InputError, match=rf"manifest\.jsonl:2: {key}: ") as error:
+        open_source(f"manifest:{tmp_path}")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ("holiday:/x", "KIND one of qmul, sketchy, manifest, synthetic"),
+        ("qmul", "write it as KIND:PATH"),
+        ("qmul:", "write it as KIND:PATH"),
+        ("qmul:{empty}", "no photo in trainB/ or testB/"),
+        ("qmul:{empty}/nowhere", "no photo in trainB/ or testB/"),
+        ("sketchy:{empty}", "no photo in 256x256/photo"),
+        ("manifest:{empty}", r"no manifest\.jsonl there"),
+        ("manifest:{empty}/blank.jsonl", "lists no photo"),
+        ("synthetic:many", "write it as synthetic:PHOTOS"),
+        ("synthetic:0", "lists no photo"),
+    ],
+)
+def test_a_source_that_cannot_be_used_is_refused_in_one_line(tmp_path: Path, spec: str, says: str) -> None:
+    tree(tmp_path, {"blank.jsonl": "\n"})
+    with pytest.raises(InputError, match=says) as error:
+        open_source(spec.replace("{empty}", str(tmp_path)))
+    assert "\n" not in str(error.value)
+
+
+def test_a_caption_line_without_a_tab_is_named(tmp_path: Path) -> None:
+    tree(tmp_path, {**CHAIRS, "chair_val.txt": "a_b.png\tgreen\na.png red\n"})
+    with pytest.raises(InputError, match=r"chair_val\.txt:2: no tab"):
+        open_source(f"qmul:{tmp_path}")
+
+
+def test_sources_open_at_s3(s3: str) -> None:
+    folder = f"{s3}/sources/chairs"
+    files = {"trainA/a_1.png": png(), "trainB/a.png": png(9), "chair_train.txt": b"a.png\tred"}
+    for name, data in files.items():
+        with fsspec.open(f"{folder}/{name}", "wb") as file:
+            file.write(data)
+    source = open_source(f"qmul:{folder}")
+    (entry,) = source.entries
+    assert (entry.photo, entry.text) == (f"{folder}/trainB/a.png", "red")
+    assert source.read(entry.photo) == png(9)
+    assert source.read(entry.sketches[0]) == png()
+    with pytest.raises(InputError) as error:
+        source.read(f"{folder}/trainB/gone.png")
+    assert isinstance(error.value.__cause__, FileNotFoundError)
+
+
+@pytest.mark.parametrize(
+    ("spec", "photos", "sketches", "splits"),
+    [
+        ("qmul:{}/ChairV2", 300, 964, {"train", "val"}),
+        ("manifest:{}/ShoeV1", 304, 932, {"train"}),
+        ("manifest:{}/ShoeV2_photos", 1800, 0, {"train", "val"}),
+        ("sketchy:{}/Sketchy", 432, 2325, {"train", "val", "test"}),
+    ],
+)
+def test_the_real_sets_are_listed_whole(
+    data_root: Path, spec: str, photos: int, sketches: int, splits: set[str]
+) -> None:
+    source = open_source(spec.format(data_root))
+    assert len(source.entries) == len({e.photo_id for e in source.entries}) == photos
+    assert sum(len(entry.sketches) for entry in source.entries) == sketches
+    assert {entry.split for entry in source.entries} == splits
+    assert all(entry.text for entry in source.entries)
+    assert not source.unused
