@@ -10,7 +10,7 @@ import torch
 
 from stbir.config import Recipe
 from stbir.data.batch import Batch
-from stbir.data.plan import Photos
+from stbir.data.photos import Photos
 from stbir.training.gather import gather_features, gather_keys
 from stbir.training.negatives import Keys
 from stbir.training.objective import stage_loss

@@ -11,7 +11,7 @@ from torch.optim import AdamW
 
 from stbir.config import MODALITIES, Modality, Recipe, Stage
 from stbir.data.batch import Batch
-from stbir.data.plan import Photos
+from stbir.data.photos import Photos
 from stbir.model.retriever import Retriever
 from stbir.training.gather import alone
 from stbir.training.optim import adamw

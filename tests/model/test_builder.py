@@ -80,7 +80,7 @@ def test_weights_that_do_not_fit_are_refused_by_name_and_shape(tiny_clip: str, t
 def test_an_unknown_model_or_tag_is_refused(tiny_clip: str) -> None:
     with pytest.raises(InputError, match="no 'ViT-Z-99'"):
         build(clip_config("ViT-Z-99", None))
-    with pytest.raises(InputError, match="no 'laion9z'.*openai"):
+    with pytest.raises(InputError, match=r"no 'laion9z'.*openai"):
         build(clip_config("ViT-B-32", "laion9z"))
 
 

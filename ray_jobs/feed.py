@@ -1,0 +1,106 @@
+"""Ray Data between the shards and the training workers: plan → read → decode, in order, uint8 to the end.
+
+A row of the plan is a range of steps; a row of what comes out is one worker's share of one step. Rows
+are handed to the workers in turn, so that a step's shares lie side by side and the order over all
+workers depends on the seed alone.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+import ray.data
+
+from stbir.config import Recipe
+from stbir.data.batch import Batch, Encoded, Levels, decoded, encoded, places_of, read_places
+from stbir.data.photos import Photos
+from stbir.data.plan import samples_an_epoch, steps, steps_of
+from stbir.training.curriculum import level
+
+DECODERS = 2  # decode tasks at a time: enough for a small model on a CPU; raise it where a GPU waits
+PICTURES = ("sketches", "photos")
+
+
+def stream(
+    photos: Photos, recipe: Recipe, done: int, workers: int, decoders: int = DECODERS
+) -> ray.data.Dataset:
+    """What a run still has to see after `done` steps: one row a worker and step, in order."""
+    context = ray.data.DataContext.get_current()
+    context.execution_options.preserve_order = True
+    context.target_max_block_size = 1  # one row a block: a row is a worker's whole step
+    context.enable_progress_bars = False
+    index = ray.put(photos)
+    plan = ray.data.from_items(_ranges(photos, recipe, done), override_num_blocks=1)
+    rows = plan.map_batches(
+        _read,
+        batch_size=1,
+        batch_format="pyarrow",
+        fn_kwargs={"photos": index, "recipe": recipe, "workers": workers},
+    )
+    return rows.map_batches(
+        _decode,
+        batch_size=1,
+        batch_format="pyarrow",
+        fn_kwargs={"recipe": recipe, "epochs": [samples_an_epoch(photos, s) for s in recipe.stages]},
+        compute=ray.data.TaskPoolStrategy(DECODERS),
+    )
+
+
+def batches(shard: ray.data.DataIterator) -> Iterator[Batch]:
+    """This worker's shares of the steps, in order."""
+    for block in shard.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=2):
+        for row in range(len(block["rows_a_sample"])):
+            # Ray's arrays are read-only views of the object store; tensors need their own.
+            pictures = {name: np.array(block[name][row]) if name in block else None for name in PICTURES}
+            yield Batch(int(block["rows_a_sample"][row]), np.array(block["photo"][row]), **pictures)
+
+
+def _ranges(photos: Photos, recipe: Recipe, done: int) -> list[dict[str, int]]:
+    """Ranges of steps that are read together: about as many samples as are shuffled together."""
+    total = sum(steps_of(photos, stage, recipe.batch) for stage in recipe.stages)
+    size = max(1, min(math.ceil(recipe.shuffle / recipe.batch), math.ceil(len(photos) / recipe.batch)))
+    return [{"start": at, "count": min(size, total - at)} for at in range(done, total, size)]
+
+
+def _read(plan: pa.Table, photos: ray.ObjectRef[Photos], recipe: Recipe, workers: int) -> Iterator[pa.Table]:
+    index = ray.get(photos)
+    [row] = plan.to_pylist()
+    here = [step for step, _ in zip(steps(index, recipe, row["start"]), range(row["count"]), strict=False)]
+    places = read_places(index, places_of(index, here), ("sketch", "photo"))
+    share = recipe.batch // workers
+    for step in here:
+        for worker in range(workers):
+            part = slice(worker * share, (worker + 1) * share)
+            yield _row(encoded(index, step, recipe.stages[step.stage].modalities, places, part))
+
+
+def _row(rows: Encoded) -> pa.Table:
+    return pa.table({name: [value] for name, value in vars(rows).items()})
+
+
+def _decode(table: pa.Table, recipe: Recipe, epochs: list[int]) -> dict[str, Any]:
+    [row] = table.to_pylist()
+    rows = Encoded(**{**row, "photo": np.array(row["photo"]), "position": np.array(row["position"])})
+    batch = decoded(
+        rows,
+        sketch_size=(recipe.model.sketch or recipe.model.photo).preprocess.size,
+        photo_size=recipe.model.photo.preprocess.size,
+        seed=recipe.seed,
+        augment=recipe.augment,
+        **_noise(rows, recipe, epochs),
+    )
+    pictures = {name: getattr(batch, name) for name in PICTURES}
+    present = {name: pixels[None] for name, pixels in pictures.items() if pixels is not None}
+    return {"rows_a_sample": np.array([batch.rows_a_sample]), "photo": batch.photo[None], **present}
+
+
+def _noise(rows: Encoded, recipe: Recipe, epochs: list[int]) -> dict[str, tuple[Levels, Levels] | None]:
+    """Only what learns is corrupted: the frozen towers give clean anchors."""
+    stage = recipe.stages[rows.stage]
+    if stage.noise is None:
+        return {}
+    levels = level(stage.noise, rows.position / epochs[rows.stage])
+    return {f"{modality}_noise": levels for modality in stage.learns if modality != "text"}

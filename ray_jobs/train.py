@@ -1,0 +1,197 @@
+"""Train a retriever from shards into a checkpoint: `python ray_jobs/train.py --help`.
+
+The same command again goes on where the last good checkpoint stands. The library trains
+(`stbir.training`); this file schedules, reports, evaluates and saves.
+"""
+
+import argparse
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import ray
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+from ray.train.v2.api.exceptions import TrainingFailedError
+from ray.util.queue import Empty, Queue
+
+from ray_jobs import feed
+from ray_jobs.command import Failed, connect, run
+from ray_jobs.recipes import RECIPES
+from ray_jobs.recipes import recipe as named_recipe
+from ray_jobs.train_worker import Job, save, steps_done, work
+from stbir.config import override, to_json
+from stbir.data.manifest import NAME as MANIFEST
+from stbir.data.manifest import read_manifest
+from stbir.data.photos import classes_of, index_photos
+from stbir.data.shards import Shards, open_shards
+from stbir.data.storage import Folder
+from stbir.errors import InputError
+from stbir.model import checkpoint
+from stbir.model.builder import build, resolve
+
+
+def main(args: argparse.Namespace) -> dict[str, Any]:
+    """Plan, start or go on, and wait; the summary of the run."""
+    recipe = override(named_recipe(args.recipe), args.set)
+    if args.workers < 1 or recipe.batch % args.workers:
+        raise InputError(f"--workers: batch {recipe.batch} does not divide by {args.workers}; --set batch=N")
+    shards = open_shards(args.shards)
+    splits = args.split.split(",")
+    classes = classes_of(shards, splits) if recipe.uses_classes else []
+    photos = index_photos(shards, splits, classes, [open_shards(uri) for uri in args.clip_shards])
+    connect()
+    gpu = _resources(args.workers)
+    job = Job(
+        recipe,
+        photos,
+        classes,
+        Folder(args.out).uri,
+        shards.folder.uri,
+        shards.manifest.digest,
+        _validation_split(shards, splits, args.validate),
+        Queue(actor_options={"num_cpus": 0}),
+    )
+    _begin(job)
+    _say_plan(job)
+    start = time.perf_counter()
+    if steps_done(job.out) < sum(job.steps):
+        with _printing(job.progress):
+            _fit(_trainer(job, args.workers, gpu, args.max_failures))
+    return _summary(job) | {"seconds": round(time.perf_counter() - start)}
+
+
+def _fit(trainer: TorchTrainer) -> None:
+    try:
+        trainer.fit()
+    except TrainingFailedError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise Failed(f"{reason}; the same command goes on from the last good checkpoint", {}) from error
+
+
+def _summary(job: Job) -> dict[str, Any]:
+    manifest = read_manifest(Folder(job.out), "checkpoint")
+    return {"checkpoint": job.out, "digest": manifest.digest, "recipe": job.recipe.name, **manifest.counts}
+
+
+def _resources(workers: int) -> bool:
+    """Whether the workers get GPUs. Raises InputError where the cluster cannot hold them."""
+    there = ray.cluster_resources()
+    cpus = int(there.get("CPU", 0))
+    if cpus < workers + 2:
+        raise InputError(
+            f"--workers: {workers} need {workers + 2} CPUs with 2 for data; the cluster has {cpus}"
+        )
+    return bool(there.get("GPU", 0) >= workers)
+
+
+def _validation_split(shards: Shards, splits: list[str], wanted: str | None) -> str | None:
+    there = set(shards.index["split"].to_pylist())
+    if wanted is not None:
+        shards.split(wanted)
+        return wanted
+    return "val" if "val" in there and "val" not in splits else None
+
+
+def _begin(job: Job) -> None:
+    """Make sure that --out holds a checkpoint of this very run: the one to go on from, or step 0.
+
+    Weights are thus loaded, and refused, here and once; workers read what lies at --out.
+    """
+    folder = Folder(job.out)
+    if not folder.exists(MANIFEST):
+        retriever = build(job.recipe.model, job.recipe.seed)
+        save(job, retriever, done=0, training=None)
+        return
+    manifest = read_manifest(folder, "checkpoint")
+    same = to_json(replace(job.recipe, model=resolve(job.recipe.model)))
+    if manifest.made_from != job.made_from or to_json(checkpoint.read_recipe(job.out)) != same:
+        raise InputError(
+            f"--out {job.out}: holds a checkpoint of other shards or another recipe; choose another --out,"
+            " or give the same --recipe, --set and --shards to go on"
+        )
+
+
+def _trainer(job: Job, workers: int, gpu: bool, max_failures: int) -> TorchTrainer:
+    def remaining() -> ray.data.Dataset:
+        """Asked for anew whenever workers start, so that they go on from the last good checkpoint."""
+        return feed.stream(job.photos, job.recipe, steps_done(job.out), workers)
+
+    return TorchTrainer(
+        work,
+        train_loop_config={"job": job},
+        datasets={"train": remaining},
+        scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpu, resources_per_worker={"CPU": 1}),
+        run_config=RunConfig(
+            name=f"ray-{int(time.time())}",
+            storage_path=f"{job.out}/.ray",
+            failure_config=FailureConfig(max_failures=max_failures, max_preemption_failures=-1),
+        ),
+    )
+
+
+@contextmanager
+def _printing(progress: Queue) -> Iterator[None]:
+    """Print the workers' lines to standard error while the run lasts."""
+    over = threading.Event()
+    printer = threading.Thread(target=_print_lines, args=(progress, over), daemon=True)
+    printer.start()
+    try:
+        yield
+    finally:
+        over.set()
+        printer.join()
+
+
+def _print_lines(progress: Queue, over: threading.Event) -> None:
+    while True:
+        try:
+            print(_readable(progress.get(timeout=1)), file=sys.stderr, flush=True)
+        except Empty:
+            if over.is_set():
+                return
+
+
+def _readable(line: dict[str, Any]) -> str:
+    validation = "  ".join(f"{name} {value:.1f}" for name, value in line.items() if name.startswith("val "))
+    return (
+        f"{line['stage']:<8} epoch {line['epoch']:g}/{line['epochs']}  loss {line['loss']:.3f}"
+        f"  {line['samples_per_s']:.0f} samples/s  waited {line['waited']:.0%}  {validation}"
+    ).rstrip()
+
+
+def _say_plan(job: Job) -> None:
+    stages = ", ".join(
+        f"{s.name} ({steps} steps)" for s, steps in zip(job.recipe.stages, job.steps, strict=True)
+    )
+    print(f"{job.recipe.name}: {len(job.photos)} photos; stages {stages}", file=sys.stderr)
+    if job.recipe.stages[0].name == "clip":
+        print("no pretrained CLIP: stage clip first aligns photos and captions", file=sys.stderr)
+    if done := steps_done(job.out):
+        print(f"going on from step {done} of {sum(job.steps)}", file=sys.stderr)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser("train.py", description=(__doc__ or "").split(":")[0])
+    add = parser.add_argument
+    add("--recipe", required=True, help=f"one of {', '.join(sorted(RECIPES))}")
+    add("--shards", required=True, metavar="URI", help="made by prepare_shards.py")
+    add("--out", required=True, metavar="URI", help="checkpoint; the same again goes on")
+    add("--workers", type=int, default=1, help="training workers: GPUs, or processes on CPUs")
+    add("--split", default="train", help="splits to train on, e.g. train,val")
+    add(
+        "--validate", metavar="SPLIT", help="split to check after each epoch; default: val where there is one"
+    )
+    add("--clip-shards", nargs="*", default=[], metavar="URI", help="more captioned photos for stage clip")
+    add("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="e.g. stages.sketch.epochs=2 batch=32")
+    add("--max-failures", type=int, default=3, help="how many lost workers to survive")
+    return parser
+
+
+if __name__ == "__main__":
+    run(main, parser())

@@ -1,0 +1,122 @@
+"""What runs on each training worker: the stages that are left, from the last good checkpoint."""
+
+import itertools
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import ray.train
+import ray.train.torch
+import torch
+from ray.util.queue import Queue
+
+from ray_jobs import feed
+from stbir.config import Recipe
+from stbir.data.batch import Batch
+from stbir.data.manifest import read_manifest
+from stbir.data.photos import Photos
+from stbir.data.plan import samples_an_epoch, steps_of
+from stbir.data.shards import open_shards
+from stbir.data.storage import Folder
+from stbir.model import checkpoint
+from stbir.model.retriever import Retriever
+from stbir.retrieval.evaluate import evaluate
+from stbir.training.loop import Metrics, train
+from stbir.training.stages import Learner, StageRun, start_stage
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every worker is told."""
+
+    recipe: Recipe
+    photos: Photos
+    classes: list[str]
+    out: str
+    shards: str
+    made_from: str
+    validate: str | None
+    progress: Queue
+
+    @property
+    def steps(self) -> list[int]:
+        """Steps of each stage."""
+        return [steps_of(self.photos, stage, self.recipe.batch) for stage in self.recipe.stages]
+
+
+def save(job: Job, retriever: Retriever, done: int, training: dict[str, Any] | None) -> None:
+    """Publish a checkpoint at --out, and drop those it makes superfluous."""
+    counts = {"steps": done, "total": sum(job.steps), "photos": len(job.photos)}
+    checkpoint.save(
+        job.out, f"step-{done:08d}", retriever, job.recipe,
+        made_from=job.made_from, counts=counts, training=training,
+    )  # fmt: skip
+    checkpoint.prune(job.out)
+
+
+def steps_done(out: str) -> int:
+    """The cursor: steps over all stages that the published checkpoint has behind it."""
+    return read_manifest(Folder(out), "checkpoint").counts["steps"]
+
+
+def work(config: dict[str, Any]) -> None:
+    """Runs on every worker: the stages that are left, each from where it stands."""
+    job: Job = config["job"]
+    device = ray.train.torch.get_device()
+    if device.type == "cpu":
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // ray.train.get_context().get_local_world_size()))
+    torch.manual_seed(job.recipe.seed)
+    learner = Learner(checkpoint.load(job.out), len(job.classes))
+    state = checkpoint.read_training(job.out)
+    if state is not None and learner.classes_CD is not None:
+        learner.classes_CD.data.copy_(state["classes"])
+    learner.to(device)
+    shares = feed.batches(ray.train.get_dataset_shard("train"))
+    before = 0
+    for stage, steps in zip(job.recipe.stages, job.steps, strict=True):
+        if steps_done(job.out) < before + steps:
+            under_way = state if state and state["stage"] == stage.name and state["step"] < steps else None
+            stage_run = start_stage(stage, job.recipe, learner, steps, under_way)
+            _train_stage(job, stage_run, itertools.islice(shares, steps - stage_run.step), before, device)
+        before += steps
+
+
+def _train_stage(job: Job, run: StageRun, shares: Iterator[Batch], before: int, device: torch.device) -> None:
+    """One stage; after every epoch it is checked on the validation split, saved and reported."""
+    an_epoch = samples_an_epoch(job.photos, run.stage) / job.recipe.batch  # steps, a fraction
+    seen: list[Metrics] = []
+    for metrics in train(run, job.recipe, job.photos, shares, device):
+        seen.append(metrics)
+        if run.step == run.steps or int(run.step / an_epoch) > int((run.step - 1) / an_epoch):
+            line = _epoch_line(run, seen, an_epoch, job.recipe.batch)
+            if ray.train.get_context().get_world_rank() == 0:
+                line |= _validate(job, run.learner)
+                save(job, run.learner.retriever, before + run.step, run.state())
+                job.progress.put(line)
+            ray.train.report(line)
+            seen = []
+
+
+def _epoch_line(run: StageRun, seen: list[Metrics], an_epoch: float, batch: int) -> dict[str, Any]:
+    spent = sum(m.waited_s + m.worked_s for m in seen)
+    terms = {name: sum(m.terms[name] for m in seen) / len(seen) for name in seen[0].terms}
+    return {
+        "stage": run.stage.name,
+        "epoch": round(min(run.step / an_epoch, run.stage.epochs), 2),
+        "epochs": run.stage.epochs,
+        "step": run.step,
+        "loss": sum(m.loss for m in seen) / len(seen),
+        **terms,
+        "lr": seen[-1].lr,
+        "samples_per_s": len(seen) * batch / spent,
+        "waited": sum(m.waited_s for m in seen) / spent,
+    }
+
+
+def _validate(job: Job, learner: Learner) -> dict[str, Any]:
+    if job.validate is None:
+        return {}
+    shards = open_shards(job.shards)
+    results = evaluate(learner.retriever, shards.rows(job.validate)).results
+    return {f"val {kind} acc@1": summary["acc@1"] for kind, summary in results.items()}

@@ -1,0 +1,53 @@
+"""What Ray Data hands to the workers is the plan, whatever the number of workers and the cursor."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ray_jobs import feed
+from ray_jobs.recipes import recipe
+from stbir.config import Recipe
+from stbir.data.batch import Batch
+from stbir.data.photos import Photos, index_photos
+from stbir.data.plan import steps
+from stbir.data.shards import open_shards
+
+
+@pytest.fixture(scope="module")
+def small() -> Recipe:
+    r = recipe("smoke")
+    return replace(r, stages=r.stages[:2], batch=8, shuffle=16)
+
+
+@pytest.fixture(scope="module")
+def photos(ray_cluster: str, shards: str) -> Photos:
+    return index_photos(open_shards(shards), ["train"], [])
+
+
+def rows(photos: Photos, r: Recipe, done: int, workers: int) -> list[Batch]:
+    return list(feed.batches(feed.stream(photos, r, done, workers).iterator()))
+
+
+def test_the_stream_is_the_plan(photos: Photos, small: Recipe) -> None:
+    got = rows(photos, small, done=0, workers=1)
+    expected = [step.order.photo.tolist() for step in steps(photos, small)]
+    assert [batch.photo.tolist() for batch in got] == expected
+    assert all(batch.photos is not None and batch.photos.shape == (8, 3, 32, 32) for batch in got)
+    first_stage = [step.stage == 0 for step in steps(photos, small)]
+    assert [batch.sketches is None for batch in got] == first_stage
+
+
+def test_two_workers_and_a_cursor_see_the_same_pictures_in_the_same_order(
+    photos: Photos, small: Recipe
+) -> None:
+    alone = rows(photos, small, done=0, workers=1)[3:]
+    shares = rows(photos, small, done=3, workers=2)
+    assert len(shares) == 2 * len(alone)
+    for step, batch in enumerate(alone):
+        pair = shares[2 * step : 2 * step + 2]
+        assert np.concatenate([share.photo for share in pair]).tolist() == batch.photo.tolist()
+        for name in feed.PICTURES:
+            whole = getattr(batch, name)
+            if whole is not None:
+                assert (np.concatenate([getattr(share, name) for share in pair]) == whole).all()

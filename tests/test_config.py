@@ -1,0 +1,71 @@
+import pytest
+from pydantic import ValidationError
+
+from ray_jobs.recipes import RECIPES, recipe
+from stbir.config import Noise, Preprocess, from_json, override, to_json
+from stbir.errors import InputError
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_a_recipe_survives_json(name: str) -> None:
+    assert from_json(to_json(recipe(name))) == recipe(name)
+    assert recipe(name).name == name
+
+
+def test_an_override_replaces_one_field() -> None:
+    changed = override(recipe("smoke"), ["stages.sketch.epochs=7", "batch=8", "augment=null", "name=mine"])
+    assert changed.stages[1].epochs == 7
+    assert (changed.batch, changed.augment, changed.name) == (8, None, "mine")
+    assert changed.stages[2:] == recipe("smoke").stages[2:]
+
+
+@pytest.mark.parametrize(
+    ("assignment", "says"),
+    [
+        ("stages.sketch.epoch=2", "no field 'epoch'; there is name, learns"),
+        ("stages.colour.epochs=2", "no field 'colour'; there is clip, sketch"),
+        ("batch.size=2", "no field 'size'"),
+        ("batch=many", "batch: Input should be a valid integer"),
+        ("stages.sketch.epochs=0", "greater than or equal to 1"),
+        ("optimiser.lr=-1", "optimiser.lr: Input should be greater than 0"),
+        ("model.photo.library=keras", "model.photo.library"),
+        ("batch", "FIELD=VALUE"),
+    ],
+)
+def test_a_wrong_override_names_field_and_remedy(assignment: str, says: str) -> None:
+    with pytest.raises(InputError) as refusal:
+        override(recipe("smoke"), [assignment])
+    assert says in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_an_unknown_recipe_is_refused_with_those_there_are() -> None:
+    with pytest.raises(InputError, match=r"no 'best'.*paper.*smoke"):
+        recipe("best")
+
+
+def test_fields_are_checked_when_built() -> None:
+    with pytest.raises(ValidationError):
+        Preprocess(size=4, mean=(0, 0, 0), std=(1, 1, 1))
+    with pytest.raises(ValidationError):
+        Noise(0, 4, (0.1, 1.5), (0, 1))
+
+
+def test_the_reference_recipe_has_the_reference_figures() -> None:
+    paper = recipe("paper")
+    assert [s.name for s in paper.stages] == ["sketch", "image", "text"]
+    assert [s.epochs for s in paper.stages] == [8, 12, 8]
+    assert {(s.weights.nce, s.weights.triplet, s.weights.category) for s in paper.stages} == {(0.8, 0.7, 0.2)}
+    assert {(s.negatives, s.hard, s.sketches) for s in paper.stages} == {("stored", 6, "one")}
+    assert (paper.batch, paper.optimiser.lr, paper.optimiser.weight_decay, paper.optimiser.clip) == (
+        16,
+        5e-5,
+        1e-4,
+        1,
+    )
+    assert (paper.margins.temperature, paper.margins.triplet, paper.margins.arc, paper.margins.arc_scale) == (
+        0.07,
+        0.2,
+        0.2,
+        32,
+    )

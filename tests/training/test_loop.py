@@ -1,0 +1,110 @@
+"""Stages freeze what they must, learn what they should, go on exactly, and stop at nonsense."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from ray_jobs.recipes import recipe
+from stbir.config import Optimiser, Recipe
+from stbir.data.batch import Batch
+from stbir.data.photos import Photos
+from stbir.model.builder import build
+from stbir.training.loop import DivergedError, Metrics, train
+from stbir.training.stages import Learner, StageRun, start_stage
+
+CPU = torch.device("cpu")
+N = 8
+
+
+@pytest.fixture(scope="module")
+def photos() -> Photos:
+    numbers = np.arange(N)
+    return Photos(
+        places=[("memory://none", "0.parquet", 0)],
+        place=np.zeros(N, np.int64),
+        row=numbers,
+        sketches=np.ones(N, np.int64),
+        label=numbers % 2,
+        text_key=numbers,
+        extra=np.zeros(N, bool),
+        texts=[f"colour {i} vase" for i in numbers],
+        ids=[f"vase:{i}" for i in numbers],
+    )
+
+
+def batches(stage_name: str, steps: int, start: int = 0) -> Iterator[Batch]:
+    for step in range(start, steps):
+        rng = np.random.default_rng(step)
+        pictures = rng.integers(0, 256, (N, 3, 32, 32), np.uint8)
+        sketches = None if stage_name == "clip" else pictures[:, :1].copy()
+        yield Batch(1, rng.permutation(N), sketches, pictures)
+
+
+def fresh(name: str, state: dict[str, object] | None = None, seed: int = 0) -> tuple[Recipe, StageRun]:
+    r = recipe("smoke")
+    [stage] = [s for s in r.stages if s.name == name]
+    torch.manual_seed(seed)
+    return r, start_stage(stage, r, Learner(build(r.model, seed), classes=2), steps=6, state=state)
+
+
+def snapshot(run: StageRun) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in run.learner.state_dict().items()}
+
+
+@pytest.mark.parametrize("name", ["clip", "sketch", "image", "text"])
+def test_only_the_learners_change(name: str, photos: Photos) -> None:
+    r, run = fresh(name)
+    before = snapshot(run)
+    list(train(run, r, photos, batches(name, 2), CPU))
+    changed = {
+        key.removeprefix("retriever.").split(".")[0]
+        for key, value in snapshot(run).items()
+        if not torch.equal(value, before[key])
+    }
+    assert changed - {"classes_CD"} == set(run.stage.learns)
+
+
+def test_frozen_towers_are_in_eval_mode_and_learners_in_training_mode() -> None:
+    _, run = fresh("image")
+    modes = {name: run.learner.retriever.tower(name).training for name in ("sketch", "photo", "text")}  # type: ignore[arg-type]
+    assert modes == {"sketch": False, "photo": True, "text": False}
+
+
+def test_the_loss_falls_on_a_batch_seen_again_and_again(photos: Photos) -> None:
+    r, run = fresh("image")
+    again = next(batches("image", 1))
+    losses = [m.loss for m in train(run, r, photos, [again] * 25, CPU)]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_metrics_add_up_and_count(photos: Photos) -> None:
+    r, run = fresh("sketch")
+    seen = list(train(run, r, photos, batches("sketch", 3), CPU))
+    assert [m.step for m in seen] == [1, 2, 3]
+    assert all(m.loss == pytest.approx(sum(m.terms.values()), rel=1e-5) for m in seen)
+    assert all(m.worked_s > 0 and m.waited_s >= 0 for m in seen)
+
+
+def test_a_resumed_stage_equals_the_uninterrupted_one(photos: Photos) -> None:
+    r, whole = fresh("sketch")
+    losses = [m.loss for m in train(whole, r, photos, batches("sketch", 6), CPU)]
+    _, first = fresh("sketch")
+    head: list[Metrics] = list(train(first, r, photos, batches("sketch", 3), CPU))
+    _, second = fresh("sketch", state=first.state())
+    second.learner.load_state_dict(first.learner.state_dict())
+    tail = list(train(second, r, photos, batches("sketch", 6, start=3), CPU))
+    assert [m.loss for m in head + tail] == losses
+    assert [m.step for m in tail] == [4, 5, 6]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_photos(photos: Photos) -> None:
+    r, run = fresh("image")
+    r = replace(r, optimiser=Optimiser(lr=1e9, clip=1e12))
+    _, run = fresh("image")
+    with torch.no_grad():
+        next(run.learner.retriever.photo.project.parameters(), run.learner.classes_CD).fill_(torch.nan)  # type: ignore[union-attr]
+    with pytest.raises(DivergedError, match=r"stage image, step 0.*vase:"):
+        list(train(run, r, photos, batches("image", 1), CPU))
