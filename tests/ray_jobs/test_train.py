@@ -45,8 +45,8 @@ def test_two_workers_on_s3_survive_a_kill_and_finish(ray_cluster: str, s3: str, 
         text=True,
     )
     wait_until(lambda: steps_done(out) > 0 or job.poll() is not None, "the first epoch's checkpoint", 180)
-    processes = psutil.process_iter(["cmdline"])
-    workers = [p for p in processes if "RayTrainWorker" in " ".join(p.info["cmdline"] or [])]
+    ours = psutil.Process().children(recursive=True)  # the shared cluster's, and no other's
+    workers = [p for p in ours if "RayTrainWorker" in " ".join(p.cmdline())]
     assert workers, job.communicate()[1] if job.poll() is not None else "no training worker runs"
     workers[0].send_signal(signal.SIGKILL)
     stdout, stderr = job.communicate(timeout=240)

@@ -1,0 +1,1 @@
+"""The retrieval endpoint: an ingress and three replicas on Ray Serve."""

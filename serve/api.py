@@ -1,0 +1,118 @@
+"""The HTTP interface, over anything that searches: it knows requests and answers, and nothing of Ray."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from http import HTTPStatus
+from typing import Any, Protocol
+from urllib.parse import quote
+
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+
+from serve.messages import Found, Query
+from serve.page import add_page
+from serve.problem import Problem, add_handlers
+from serve.request import read_query
+from serve.settings import Limits
+
+_PNG = b"\x89PNG"
+
+
+class Searches(Protocol):
+    """What stands behind the routes. Its methods raise Problem for what the client should hear of."""
+
+    checkpoint_digest: str
+
+    async def search(self, query: Query) -> Found:
+        """The hits of a query."""
+
+    async def thumbnail(self, photo_id: str) -> bytes | None:
+        """The encoded thumbnail of a photo, or None."""
+
+    async def gallery(self) -> dict[str, Any] | None:
+        """What the gallery holds, or None while none is published."""
+
+    async def ready(self) -> None:
+        """Returns when a search would be answered."""
+
+
+def create_app(searcher: Searches, limits: Limits) -> FastAPI:
+    """The application: `/v1`, health, and the sketch pad at `/`."""
+    # Without /docs and /redoc: they load their scripts from another host.
+    app = FastAPI(title="stbir", docs_url=None, redoc_url=None)
+    add_handlers(app)
+    app.include_router(_v1(searcher, limits))
+    app.include_router(_health(searcher, limits))
+    add_page(app)
+    return app
+
+
+def _v1(searcher: Searches, limits: Limits) -> APIRouter:
+    # The check of a caller's key belongs here, as a dependency of this router alone: answer 401.
+    routes = APIRouter(prefix="/v1")
+
+    @routes.post("/search")
+    async def search(request: Request) -> JSONResponse:
+        started = time.perf_counter()
+        async with _deadline(limits.deadline_s):
+            found = await searcher.search(await read_query(request, limits))
+        return JSONResponse(_answer(found, searcher.checkpoint_digest, started))
+
+    @routes.get("/photos/{photo_id:path}")
+    async def photo(photo_id: str) -> Response:
+        async with _deadline(limits.deadline_s):
+            data = await searcher.thumbnail(photo_id)
+        if data is None:
+            raise Problem(HTTPStatus.NOT_FOUND, f"photo_id: no thumbnail of {photo_id!r} in the gallery")
+        kind = "image/png" if data.startswith(_PNG) else "image/jpeg"
+        return Response(data, media_type=kind, headers={"Cache-Control": "private, max-age=300"})
+
+    @routes.get("/info")
+    async def info() -> dict[str, Any]:
+        async with _deadline(limits.deadline_s):
+            gallery = await searcher.gallery()
+        return {
+            "model": {"checkpoint": searcher.checkpoint_digest},
+            "gallery": gallery,
+            "limits": asdict(limits),
+        }
+
+    return routes
+
+
+def _health(searcher: Searches, limits: Limits) -> APIRouter:
+    routes = APIRouter()
+
+    @routes.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        return {"status": "alive"}
+
+    @routes.get("/readyz")
+    async def readyz() -> dict[str, str]:
+        async with _deadline(limits.deadline_s):
+            await searcher.ready()
+        return {"status": "ready"}
+
+    return routes
+
+
+@asynccontextmanager
+async def _deadline(seconds: float) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise Problem(HTTPStatus.GATEWAY_TIMEOUT, f"no answer within {seconds} s; try again") from error
+
+
+def _answer(found: Found, checkpoint: str, started: float) -> dict[str, Any]:
+    total = round((time.perf_counter() - started) * 1000, 2)
+    return {
+        "hits": [{**hit, "uri": f"/v1/photos/{quote(hit['photo_id'], safe='')}"} for hit in found.hits],
+        "gallery_version": found.gallery_version,
+        "checkpoint": checkpoint,
+        "timing_ms": {**found.timing_ms, "total": total},
+    }

@@ -1,0 +1,116 @@
+"""The ingress: starts the towers together, passes their answers on un-awaited, keeps the deadline."""
+
+import asyncio
+from collections.abc import Awaitable
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI
+from ray import serve
+from ray.exceptions import RayTaskError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
+
+from serve.api import create_app
+from serve.messages import Found, Query
+from serve.problem import Problem
+from serve.settings import Limits
+from stbir.errors import InputError
+
+_STATUS_OF = {
+    "sketch": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,  # its header was a picture's, the rest is not
+    "category": HTTPStatus.UNPROCESSABLE_ENTITY,
+    "k": HTTPStatus.UNPROCESSABLE_ENTITY,
+    "sketch_weight": HTTPStatus.UNPROCESSABLE_ENTITY,
+}
+
+
+class Searcher:
+    """What the HTTP routes ask for, answered by the deployments behind the handles.
+
+    Raises Problem for everything a client should hear of.
+    """
+
+    def __init__(self, sketch: Any, text: Any, fusion: Any, checkpoint_digest: str, limits: Limits) -> None:
+        self.sketch, self.text, self.fusion = sketch, text, fusion
+        self.checkpoint_digest, self.limits = checkpoint_digest, limits
+
+    async def search(self, query: Query) -> Found:
+        """The hits of a query."""
+        # Both start here and neither is awaited: only hits come back to this process.
+        sketch = None if query.sketch is None else self.sketch.encode.remote(query.sketch)
+        text = None if query.text is None else self.text.encode.remote(query.text)
+        found = self.fusion.search.remote(sketch, text, query.sketch_weight, query.k, query.category)
+        answer: Found | None = await self._answer(found, sketch, text)
+        if answer is None:
+            raise _no_gallery()
+        return answer
+
+    async def thumbnail(self, photo_id: str) -> bytes | None:
+        """The encoded thumbnail of a photo, or None."""
+        data: bytes | None = await self._answer(self.fusion.thumbnail.remote(photo_id))
+        return data
+
+    async def gallery(self) -> dict[str, Any] | None:
+        """What the gallery holds, or None while none is published."""
+        described: dict[str, Any] | None = await self._answer(self.fusion.describe.remote())
+        return described
+
+    async def ready(self) -> None:
+        """Returns when a search would be answered; raises Problem where it would not."""
+        gallery, *_ = await asyncio.gather(
+            self.gallery(),
+            self._answer(self.sketch.ready.remote()),
+            self._answer(self.text.ready.remote()),
+        )
+        if gallery is None:
+            raise _no_gallery()
+
+    async def _answer(self, response: Any, *upstream: Any) -> Any:
+        try:
+            return await _translated(response, self.limits.retry_after_s)
+        except asyncio.CancelledError:  # the deadline, or a client that has gone: nobody waits for these
+            for started in (response, *upstream):
+                if started is not None:
+                    started.cancel()
+            raise
+
+
+async def _translated(response: Awaitable[Any], retry_after_s: int) -> Any:
+    """The response, its errors as Problems."""
+    try:
+        return await response
+    except BackPressureError as error:
+        detail = f"all places are taken; try again in {retry_after_s} s"
+        raise Problem(HTTPStatus.TOO_MANY_REQUESTS, detail, {"Retry-After": str(retry_after_s)}) from error
+    except (DeploymentUnavailableError, RayServeException) as error:
+        raise Problem(
+            HTTPStatus.SERVICE_UNAVAILABLE, "a part of the service is starting; try again"
+        ) from error
+    except InputError as error:
+        raise _input_problem(error) from error
+
+
+def _input_problem(error: InputError) -> Problem:
+    """InputError names first what it is about: a field of the request, or what the service started with."""
+    cause = str(error.cause if isinstance(error, RayTaskError) else error)
+    status = _STATUS_OF.get(cause.partition(":")[0])
+    if status is None:
+        return Problem(
+            HTTPStatus.SERVICE_UNAVAILABLE, "the gallery cannot be opened; the server's log says why"
+        )
+    return Problem(status, cause)
+
+
+def _no_gallery() -> Problem:
+    return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "no gallery is published; publish one and try again")
+
+
+@serve.ingress()
+class Ingress:
+    """The deployment that listens; Serve asks it for its FastAPI application once it is constructed."""
+
+    def __init__(self, sketch: Any, text: Any, fusion: Any, checkpoint_digest: str, limits: Limits) -> None:
+        self.searcher = Searcher(sketch, text, fusion, checkpoint_digest, limits)
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        return create_app(self.searcher, self.searcher.limits)

@@ -1,0 +1,40 @@
+"""What the deployments say to one another. Plain values: the ingress needs neither torch nor Lance."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Query:
+    """What to search by and for. `sketch` is an encoded picture whose header has been checked."""
+
+    sketch: bytes | None
+    text: str | None
+    k: int
+    sketch_weight: float
+    category: str | None
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The unit vector (D,) of one modality, and how long its steps took."""
+
+    vector: Vector
+    timing_ms: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Found:
+    """The hits of one query, the gallery version they are from, and how long every step took.
+
+    A hit has the fields of `stbir.retrieval.search.Hit`: photo_id, score, category.
+    """
+
+    hits: list[dict[str, Any]]
+    gallery_version: int
+    timing_ms: dict[str, float] = field(default_factory=dict)

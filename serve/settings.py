@@ -1,0 +1,97 @@
+"""The settings of the endpoint: `config.yaml`, or another file of that form, checked field by field."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from stbir.data.storage import read_uri
+from stbir.errors import InputError
+
+DEFAULT = Path(__file__).with_name("config.yaml")
+Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0)]
+_STRICT = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Limits:
+    """The most that one request may ask for; `config.yaml` says what each counts."""
+
+    body_bytes: Count
+    sketch_pixels: Count
+    strokes: Count
+    points: Count
+    words: Count
+    characters: Count
+    k: Count
+    deadline_s: Seconds
+    retry_after_s: Count
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Batching:
+    """How a tower gathers requests; the arguments of `ray.serve.batch`."""
+
+    max_batch_size: Count
+    batch_wait_timeout_s: Annotated[float, Field(ge=0)]
+    max_concurrent_batches: Count
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Service:
+    """A deployment: `options` are those of `ray.serve.deployment`."""
+
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True, config=_STRICT)
+class TowerService:
+    """A deployment that computes in batches."""
+
+    options: dict[str, Any]
+    batching: Batching
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Settings:
+    """The whole file."""
+
+    limits: Limits
+    ingress: Service
+    sketch: TowerService
+    text: TowerService
+    fusion: Service
+
+
+def read_settings(uri: str | None = None) -> Settings:
+    """The settings in a YAML file at `uri`, or the ones shipped.
+
+    Raises InputError, naming file and field, for what cannot be used.
+    """
+    name = uri or str(DEFAULT)
+    try:
+        tree = yaml.safe_load(read_uri(name))
+        settings = TypeAdapter(Settings).validate_python(tree)
+    except yaml.YAMLError as error:
+        raise InputError(
+            f"{name}: not YAML ({' '.join(str(error).split())}); see serve/config.yaml"
+        ) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise InputError(f"{name}: {where}: {first['msg']}; see serve/config.yaml") from error
+    for field in ("sketch", "text"):
+        _batches_fill(name, field, getattr(settings, field))
+    return settings
+
+
+def _batches_fill(name: str, field: str, tower: TowerService) -> None:
+    needed = tower.batching.max_batch_size * tower.batching.max_concurrent_batches
+    if tower.options.get("max_ongoing_requests", 0) < needed:
+        raise InputError(
+            f"{name}: {field}.options.max_ongoing_requests: must be at least {needed}"
+            " (max_batch_size x max_concurrent_batches), or no batch ever fills"
+        )

@@ -1,0 +1,182 @@
+"""What the tests share: one local Ray cluster, an S3 server, the real pictures, the commands."""
+
+import contextlib
+import json
+import os
+import random
+import secrets
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+# Slots, not cores: Ray Data needs some beside those that training workers and actors hold.
+CLUSTER_CPUS = 6
+BUCKET = "stbir-tests"
+
+
+def _set_environment() -> None:
+    """What Ray reads when it is imported, and every worker and subprocess inherits.
+
+    Its clusters ask for a token by default; one of this run's own keeps the home folder untouched.
+    """
+    assert "ray" not in sys.modules, "Ray was imported too early to see this environment"
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
+    os.environ["RAY_AUTH_MODE"] = "token"
+    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(16)
+    os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
+    os.environ.pop("RAY_ADDRESS", None)
+
+
+# Now and not in a fixture or hook: the conftest files of folders below are loaded next, and they import Ray.
+_set_environment()
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 on which nobody listens now.
+
+    It lies between Ray's range for workers and the kernel's for outgoing connections, which could
+    otherwise take it before its server is up.
+    """
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+def wait_until(ready: Callable[[], bool], what: str, seconds: float = 30) -> None:
+    """Poll until `ready()`; fail the test with `what` when it takes longer than `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not ready():
+        if time.monotonic() > deadline:
+            pytest.fail(f"{what} did not happen within {seconds} s")
+        time.sleep(0.1)
+
+
+def listens(port: int) -> bool:
+    """Whether something accepts connections on a port of 127.0.0.1."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.fixture(scope="session")
+def aws() -> Iterator[None]:
+    """An S3 server on 127.0.0.1, made known as a user makes one known: by AWS_* variables alone."""
+    port = free_port()
+    server = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            patch.delenv(name)
+        for name, value in _aws_variables(port).items():
+            patch.setenv(name, value)
+        try:
+            wait_until(lambda: listens(port), "the start of the S3 server")
+            yield
+        finally:
+            server.terminate()
+            server.wait(timeout=10)
+
+
+def _aws_variables(port: int) -> dict[str, str]:
+    return {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ALLOW_HTTP": "true",
+    }
+
+
+@pytest.fixture(scope="session")
+def s3(aws: None) -> str:
+    """The URI of an S3 bucket; a test takes a folder of its own in it."""
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()  # none that was made before the variables were set
+    s3fs.S3FileSystem().mkdir(BUCKET)
+    return f"s3://{BUCKET}"
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(aws: None) -> Iterator[str]:
+    """The address of the one local Ray cluster of this run; this process is connected to it.
+
+    It starts after the S3 server, so that its workers inherit the AWS_* variables.
+    """
+    import ray
+
+    ray.init(
+        "local",  # never a cluster that happens to run on this machine
+        num_cpus=CLUSTER_CPUS,
+        object_store_memory=512 * 2**20,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="warning",
+    )
+    yield ray.get_runtime_context().gcs_address
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The folder of the real pictures (STBIR_DATA); a test that needs it is skipped where it is missing."""
+    root = Path(os.environ.get("STBIR_DATA", ROOT.parent / "shared" / "data"))
+    if not root.is_dir():
+        pytest.skip(f"no real pictures at {root}; set STBIR_DATA")
+    return root.resolve()
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A command that has ended. `summary` is the JSON of its last line of standard output."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        summary: dict[str, Any] = json.loads(self.stdout.strip().splitlines()[-1])
+        return summary
+
+
+Command = Callable[..., Ran]
+
+
+@pytest.fixture
+def command(ray_cluster: str) -> Command:
+    """`command("train", "--recipe", "smoke", …)` runs ray_jobs/train.py on the shared cluster."""
+
+    def run(name: str, *arguments: object, timeout: float = 240, **variables: str) -> Ran:
+        return run_command(name, *arguments, timeout=timeout, RAY_ADDRESS=ray_cluster, **variables)
+
+    return run
+
+
+def run_command(name: str, *arguments: object, timeout: float = 240, **variables: str) -> Ran:
+    """Run `python ray_jobs/<name>.py <arguments>` as a user does, with extra environment `variables`."""
+    done = subprocess.run(
+        [sys.executable, f"ray_jobs/{name}.py", *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, **variables},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    return Ran(done.returncode, done.stdout, done.stderr)

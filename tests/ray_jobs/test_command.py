@@ -1,0 +1,107 @@
+"""What every command promises: exit codes 0, 1, 2, one line of JSON last, no traceback for bad input."""
+
+import argparse
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from ray_jobs import command as commands
+from stbir.errors import InputError
+from tests.conftest import ROOT, free_port
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="sum")
+    parser.add_argument("--numbers", type=int, nargs="+", required=True)
+    return parser
+
+
+def _main(arguments: argparse.Namespace) -> dict[str, Any]:
+    print("adding")
+    if any(number < 0 for number in arguments.numbers):
+        raise InputError("--numbers: one is negative; give none below 0")
+    total = sum(arguments.numbers)
+    if total > 10:
+        raise commands.Failed("more than 10", {"total": total})
+    return {"total": total}
+
+
+def _run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["sum", *arguments])
+    try:
+        commands.run(_main, _parser())
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def test_done_is_0_and_json_comes_last(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(monkeypatch, "--numbers", "1", "2") == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {"total": 3}
+
+
+def test_a_bad_result_is_1_and_still_has_its_json(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(monkeypatch, "--numbers", "9", "9") == 1
+    out, err = capsys.readouterr()
+    assert json.loads(out.splitlines()[-1]) == {"total": 18}
+    assert err == "sum: more than 10\n"
+
+
+def test_bad_input_is_2_and_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(monkeypatch, "--numbers", "-1") == 2
+    assert capsys.readouterr().err == "sum: --numbers: one is negative; give none below 0\n"
+
+
+def test_a_wrong_argument_is_2(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run(monkeypatch, "--numbers", "x") == 2
+    assert "--numbers" in capsys.readouterr().err
+
+
+def test_another_error_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["sum", "--numbers", "1"])
+
+    def broken(arguments: argparse.Namespace) -> dict[str, Any]:
+        raise KeyError("a fault of ours")
+
+    with pytest.raises(KeyError, match="a fault of ours"):
+        commands.run(broken, _parser())
+
+
+CONNECTS = """
+import argparse
+from ray_jobs import command
+command.run(lambda _: command.connect() or {}, argparse.ArgumentParser(prog="connects"))
+"""
+
+
+def test_a_cluster_that_does_not_answer_is_2(monkeypatch: pytest.MonkeyPatch) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    done = subprocess.run(
+        [sys.executable, "-c", CONNECTS], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"RAY_ADDRESS: {address}: no Ray cluster answers there; start" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+def test_a_command_joins_the_cluster_it_is_told_of(ray_cluster: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", ray_cluster)
+    counts = CONNECTS.replace("command.connect() or {}", "command.connect() or _nodes()")
+    nodes = "import ray\ndef _nodes():\n    return {'ids': sorted(n['NodeID'] for n in ray.nodes())}\n"
+    done = subprocess.run(
+        [sys.executable, "-c", nodes + counts], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    import ray
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == {"ids": sorted(n["NodeID"] for n in ray.nodes())}

@@ -1,0 +1,141 @@
+"""The gallery job on a real local cluster, with the smoke model untrained: any weights make a gallery."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from ray_jobs.command import Failed
+from ray_jobs.embed_gallery import embed_gallery, parser
+from ray_jobs.recipes import recipe
+from stbir.data.manifest import read_manifest
+from stbir.data.schema import Row
+from stbir.data.storage import Folder
+from stbir.data.writer import publish, write_rows
+from stbir.errors import InputError
+from stbir.model import builder, checkpoint
+from stbir.retrieval.embed import embed_photos
+from stbir.retrieval.gallery import open_gallery
+from tests.retrieval.world import row
+
+ROWS = [row(i % 8, i // 8, category=f"kind {i % 2}") for i in range(40)]
+OTHER_SPLIT: list[Row] = [{**row(0, 7), "photo_id": "elsewhere", "split": "train"}]
+NO_PICTURE = b"not a picture"
+
+
+def shards(uri: str, rows: list[Row]) -> str:
+    folder = Folder(uri)
+    halves = [write_rows(folder, n, part) for n, part in enumerate((rows[:15], rows[15:]))]
+    publish(folder, halves, {"in": len(rows), "ok": len(rows), "quarantined": 0}, {})
+    return uri
+
+
+def smoke(uri: str, seed: int = 0) -> str:
+    config = recipe("smoke")
+    checkpoint.save(uri, "000", builder.build(config.model, seed), config, made_from="", counts={})
+    return uri
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return smoke(str(tmp_path_factory.mktemp("checkpoint")))
+
+
+def embed(**options: object) -> dict[str, object]:
+    words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    return embed_gallery(parser().parse_args(words))
+
+
+@pytest.mark.slow  # a command's start-up and Ray's, twice, against a real S3 server
+def test_from_s3_to_s3_and_again(command, s3):
+    place = f"{s3}/embed-gallery"
+    model, data = smoke(f"{place}/checkpoint"), shards(f"{place}/shards", [*ROWS, *OTHER_SPLIT])
+    options = ("--checkpoint", model, "--shards", data, "--split", "test", "--gallery", f"{place}/gallery")
+    ran = command("embed_gallery", *options)
+    assert ran.code == 0, ran.stderr
+    assert {name: ran.summary[name] for name in ("in", "ok", "quarantined", "recall")} == {
+        "in": 40,
+        "ok": 40,
+        "quarantined": 0,
+        "recall": 1,
+    }
+    assert "in 40 = ok 40 + quarantined 0" in ran.stderr
+    gallery = open_gallery(f"{place}/gallery", checkpoint.read_digest(model))
+    check_against_the_library(gallery, model)
+
+    first = read_manifest(Folder(f"{place}/gallery"), "gallery")
+    assert first.made_from == checkpoint.read_digest(model)
+    assert command("embed_gallery", *options).code == 0
+    second = read_manifest(Folder(f"{place}/gallery"), "gallery")
+    assert second.digest == first.digest
+    assert second.details["version"] > first.details["version"] == gallery.version
+    assert len(gallery.search(np.ones((1, gallery.dim), np.float32), 50)[0]) == 40  # still on the old one
+
+
+def check_against_the_library(gallery, model: str) -> None:
+    vectors = embed_photos(checkpoint.load(model, part="photo"), [each["photo"] for each in ROWS])
+    assert (gallery.count, gallery.categories) == (40, ["kind 0", "kind 1"])
+    for each, vector in zip(ROWS, vectors, strict=True):
+        hits = gallery.search(vector[None], 40)[0]
+        scores = {hit.photo_id: hit.score for hit in hits}
+        assert scores[each["photo_id"]] == pytest.approx(1, abs=1e-5)
+        for other, score in zip(ROWS, vectors @ vector, strict=True):
+            assert scores[other["photo_id"]] == pytest.approx(score, abs=1e-5)
+    small = Image.open(io.BytesIO(gallery.thumbnail("3/2") or b""))
+    assert small.size == (16, 16)
+
+
+def test_bad_pictures_are_counted_and_the_rest_is_published(ray_cluster, model, tmp_path: Path):
+    rows = [{**each, "photo": NO_PICTURE} if i in (3, 20) else each for i, each in enumerate(ROWS)]
+    data, gallery = shards(str(tmp_path / "shards"), rows), str(tmp_path / "gallery")
+    ran = embed(checkpoint=model, shards=data, gallery=gallery, max_bad=0.05)
+    assert (ran["in"], ran["ok"], ran["quarantined"]) == (40, 38, 2)
+    assert open_gallery(gallery, checkpoint.read_digest(model)).count == 38
+    quarantine = pq.read_table(f"{gallery}/quarantine.parquet").to_pylist()
+    assert {each["photo_id"] for each in quarantine} == {rows[3]["photo_id"], rows[20]["photo_id"]}
+
+
+def test_too_much_that_is_bad_leaves_the_published_version(ray_cluster, model, tmp_path: Path):
+    gallery = str(tmp_path / "gallery")
+    embed(checkpoint=model, shards=shards(str(tmp_path / "good"), ROWS), gallery=gallery)
+    before = read_manifest(Folder(gallery), "gallery")
+    bad = shards(str(tmp_path / "bad"), [{**each, "photo": NO_PICTURE} for each in ROWS])
+    with pytest.raises(Failed, match="40 of 40 photos do not decode"):
+        embed(checkpoint=model, shards=bad, gallery=gallery)
+    assert read_manifest(Folder(gallery), "gallery") == before
+    assert open_gallery(gallery, before.made_from).version == before.details["version"]
+
+
+def test_one_photo_is_enough(ray_cluster, model, tmp_path: Path):
+    data = shards(str(tmp_path / "shards"), ROWS[:1])
+    ran = embed(checkpoint=model, shards=data, gallery=tmp_path / "gallery", workers=2, batch=1)
+    assert (ran["ok"], ran["recall"]) == (1, 1)
+
+
+def test_above_the_threshold_there_is_an_index(ray_cluster, model, tmp_path: Path):
+    data = shards(str(tmp_path / "shards"), ROWS)
+    ran = embed(checkpoint=model, shards=data, gallery=tmp_path / "gallery", index_above=39)
+    assert ran["index"] == {"kind": "IVF_HNSW_SQ", "partitions": 1, "nprobes": 1}
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"checkpoint": "nowhere"}, "no checkpoint here .*train.py"),
+        ({"shards": "nowhere"}, "no shards here .*prepare_shards.py"),
+        ({"split": "tset"}, "split 'tset' is empty; there is test"),
+        (
+            {"gallery": "s3://no-such-bucket/gallery"},
+            "s3://no-such-bucket/gallery: cannot be read or written",
+        ),
+        ({"max_bad": 7}, "--max-bad: 7"),
+        ({"batch": 0}, "--batch: 0"),
+    ],
+)
+def test_bad_input_is_refused_before_any_work(aws, model, tmp_path: Path, options, says):
+    given = {"checkpoint": model, "shards": shards(str(tmp_path / "shards"), ROWS), "gallery": tmp_path / "g"}
+    with pytest.raises(InputError, match=says):
+        embed(**{**given, **options})

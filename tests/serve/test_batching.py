@@ -1,0 +1,65 @@
+import asyncio
+import threading
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from serve.batching import BatchedEncoder
+from serve.settings import Batching
+
+
+class Doubler(nn.Module):
+    """Twice its input; notes the sizes of its batches, and waits for `go` first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(2.0))
+        self.sizes: list[int] = []
+        self.go = threading.Event()
+
+    def forward(self, numbers: Tensor) -> Tensor:
+        assert self.go.wait(timeout=10), "the event loop was blocked"
+        self.sizes.append(len(numbers))
+        return self.scale * numbers[:, None]
+
+
+class Numbers:
+    """A deployment: Serve batches nowhere but inside a replica."""
+
+    async def together(self, count: int, batching: Batching) -> tuple[list[float], list[int]]:
+        """The answers to 0 … count - 1 sent at once, and the sizes of the batches they came from."""
+        tower = Doubler()
+        encoder = BatchedEncoder(tower, _column, batching)
+        answers = asyncio.gather(*(encoder(number) for number in range(count)))
+        await asyncio.sleep(0.05)  # only a free loop comes back from here while the tower waits
+        tower.go.set()
+        return [float(vector[0]) for vector in await answers], tower.sizes
+
+
+def _column(numbers: Sequence[float]) -> Tensor:
+    return torch.tensor(numbers, dtype=torch.float32)
+
+
+@pytest.fixture(scope="module")
+def together(serve_port):
+    from ray import serve
+
+    options = {"max_ongoing_requests": 64, "ray_actor_options": {"num_cpus": 0.1}}
+    app = serve.deployment(Numbers, **options).bind()
+    handle = serve.run(app, name="numbers", route_prefix=None)
+    yield lambda count, batching: handle.together.remote(count, batching).result(timeout_s=60)
+    serve.delete("numbers")
+
+
+def test_each_gets_its_own_answer_from_a_shared_batch(together):
+    batching = Batching(max_batch_size=4, batch_wait_timeout_s=0.02, max_concurrent_batches=1)
+    answers, sizes = together(10, batching)
+    assert answers == [2.0 * number for number in range(10)]
+    assert sizes == [4, 4, 2]
+
+
+def test_one_alone_does_not_wait_for_others(together):
+    batching = Batching(max_batch_size=64, batch_wait_timeout_s=0.01, max_concurrent_batches=2)
+    assert together(1, batching) == ([0.0], [1])

@@ -1,0 +1,159 @@
+"""The ingress over handles that note what they are asked: the order of things, which no timing can show."""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from ray.serve.exceptions import BackPressureError
+
+from serve.api import create_app
+from serve.ingress import Searcher
+from serve.messages import Found, Query
+from serve.settings import read_settings
+from stbir.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[2]
+FOUND = Found([], gallery_version=3)
+
+
+class Response:
+    """As Serve's: awaiting it gives its result or raises it; `asyncio.Event` never comes."""
+
+    def __init__(self, result: Any) -> None:
+        self.result, self.cancelled, self.awaited = result, False, False
+
+    def __await__(self):
+        self.awaited = True
+        if isinstance(self.result, asyncio.Event):
+            yield from self.result.wait().__await__()
+        if isinstance(self.result, Exception):
+            raise self.result
+        return self.result
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+class Handle:
+    """One deployment: every method answers with the same result."""
+
+    def __init__(self, result: Any) -> None:
+        self.result = result
+        self.calls: list[tuple[str, tuple[Any, ...], Response]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        handle = self
+
+        class Method:
+            @staticmethod
+            def remote(*args: Any) -> Response:
+                response = Response(handle.result)
+                handle.calls.append((name, args, response))
+                return response
+
+        return Method
+
+
+def searched(searcher: Searcher, deadline_s: float = 5, **request: Any) -> httpx.Response:
+    """The answer to a search over HTTP, without a network in between."""
+    app = create_app(searcher, replace(searcher.limits, deadline_s=deadline_s))
+    request = request or {"json": {"text": "chair", "sketch": [[[0, 0], [1, 1]]]}}
+
+    async def send() -> httpx.Response:
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await client.post("/v1/search", **request)
+
+    return asyncio.run(send())
+
+
+def searcher(fusion: Any, sketch: Any = None, text: Any = None) -> Searcher:
+    handles = (Handle(sketch), Handle(text), Handle(fusion))
+    return Searcher(*handles, checkpoint_digest="sha256:x", limits=read_settings().limits)
+
+
+def test_both_towers_start_and_their_responses_go_on_unawaited():
+    asked = searcher(FOUND)
+    assert asyncio.run(asked.search(Query(b"png", "chair", 5, 0.25, "seat"))) is FOUND
+    [(_, sent, sketch)] = asked.sketch.calls
+    [(_, words, text)] = asked.text.calls
+    [(method, passed, _)] = asked.fusion.calls
+    assert (sent, words) == ((b"png",), ("chair",))
+    assert (method, passed) == ("search", (sketch, text, 0.25, 5, "seat"))
+    assert not sketch.awaited
+    assert not text.awaited
+
+
+@pytest.mark.parametrize(("sketch", "text"), [(b"png", None), (None, "chair")])
+def test_what_is_missing_is_passed_as_none_and_encoded_nowhere(sketch, text):
+    asked = searcher(FOUND)
+    asyncio.run(asked.search(Query(sketch, text, 5, 0.5, None)))
+    [(_, passed, _)] = asked.fusion.calls
+    assert (passed[0] is None, passed[1] is None) == (sketch is None, text is None)
+    assert (len(asked.sketch.calls), len(asked.text.calls)) == (sketch is not None, text is not None)
+
+
+@pytest.mark.parametrize(
+    ("result", "status", "says"),
+    [
+        (BackPressureError(1, 1), 429, "all places are taken"),
+        (None, 503, "no gallery is published"),
+        (InputError("sketch: not a readable picture"), 415, "sketch"),
+        (InputError("category: there is no such one"), 422, "category"),
+        (InputError("/secret/gallery: made with checkpoint a, but searched with b"), 503, "the gallery"),
+        (RuntimeError("secret"), 500, "this is a fault of the server"),
+    ],
+)
+def test_what_goes_wrong_behind_is_a_problem(result, status, says):
+    answer = searched(searcher(result))
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["detail"].startswith(says)
+    assert "secret" not in answer.text
+    assert ("retry-after" in answer.headers) == (status == 429)
+
+
+def test_past_the_deadline_504_and_nobody_goes_on_working():
+    asked = searcher(asyncio.Event())
+    answer = searched(asked, deadline_s=0.05)
+    assert answer.status_code == 504
+    assert answer.json()["detail"].startswith("no answer within 0.05 s")
+    calls = [*asked.sketch.calls, *asked.text.calls, *asked.fusion.calls]
+    assert [response.cancelled for _, _, response in calls] == [True, True, True]
+
+
+def test_the_ingress_imports_neither_torch_nor_lance():
+    """So that one more of it is there in a moment and takes little memory."""
+    code = "import sys, serve.ingress; print([name for name in ('torch', 'lance') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_body_is_read_no_further_than_its_bound():
+    asked, sent = searcher(FOUND), 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        while True:
+            sent += 100_000
+            yield b" " * 100_000
+
+    answer = searched(asked, content=endless(), headers={"content-type": "application/json"})
+    assert answer.status_code == 413
+    assert sent <= asked.limits.body_bytes + 2 * 100_000
+
+
+def test_a_client_that_sends_too_slowly_is_not_waited_for():
+    async def stalled() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.Event().wait()
+
+    headers = {"content-type": "application/json"}
+    answer = searched(searcher(FOUND), deadline_s=0.05, content=stalled(), headers=headers)
+    assert answer.status_code == 504

@@ -1,0 +1,136 @@
+"""The laws of docs/architecture.md, read off the syntax trees: who imports whom, and when things happen."""
+
+import ast
+import graphlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.source import ROOMS, files, imported, module, parse
+
+# Of `stbir`, what each room may import besides itself. Training and retrieval stand side by side.
+BELOW = {
+    "errors": set(),
+    "config": {"errors"},
+    "data": {"errors", "config"},
+    "model": {"errors", "config", "data"},
+    "training": {"errors", "config", "data", "model"},
+    "retrieval": {"errors", "config", "data", "model"},
+}
+NOT_IN_THE_LIBRARY = {
+    *("ray", "lance_ray", "fastapi", "starlette", "uvicorn", "httpx", "requests"),
+    *("argparse", "click", "ray_jobs", "serve", "stbir_client", "tests"),
+}
+
+
+def _room(name: str) -> str:
+    """`data` of `stbir.data.shards`; empty for `stbir` itself."""
+    return name.split(".")[1] if "." in name else ""
+
+
+def _own(file: Path) -> set[str]:
+    """What a file imports of `stbir`."""
+    return {name for name in imported(parse(file)) if name.startswith("stbir.")}
+
+
+@pytest.mark.parametrize("file", files("stbir"), ids=module)
+def test_arrows_point_downward(file: Path) -> None:
+    room = _room(module(file))
+    allowed = {*BELOW.get(room, set()), room}
+    assert {_room(name) for name in _own(file)} <= allowed
+
+
+def test_every_room_has_its_place() -> None:
+    assert {_room(module(file)) for file in files("stbir")} - {""} == set(BELOW)
+
+
+def test_no_circle_among_modules() -> None:
+    modules = {module(file): file for file in files(*ROOMS)}
+    graph = {name: set(imported(parse(file))) & modules.keys() - {name} for name, file in modules.items()}
+    assert len(list(graphlib.TopologicalSorter(graph).static_order())) == len(modules)
+
+
+@pytest.mark.parametrize("file", files("stbir"), ids=module)
+def test_the_library_is_a_library(file: Path) -> None:
+    tree = parse(file)
+    assert not {name.split(".")[0] for name in imported(tree)} & NOT_IN_THE_LIBRARY
+    assert not list(_environment_reads(tree))
+
+
+def test_jobs_and_serving_stand_apart() -> None:
+    assert not any(
+        name.split(".")[0] == "serve" for file in files("ray_jobs") for name in imported(parse(file))
+    )
+    assert not any(
+        name.split(".")[0] == "ray_jobs" for file in files("serve") for name in imported(parse(file))
+    )
+
+
+def _environment_reads(tree: ast.AST) -> Iterator[ast.AST]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr in ("environ", "environb", "getenv"):
+            yield node
+        if isinstance(node, ast.ImportFrom) and node.module == "os":
+            yield from (alias for alias in node.names if alias.name in ("environ", "environb", "getenv"))
+
+
+@pytest.mark.parametrize("file", files(*ROOMS), ids=module)
+def test_nothing_happens_at_import(file: Path) -> None:
+    assert [ast.unparse(node)[:80] for node in parse(file).body if _does_something(node)] == []
+
+
+# Calls that make a value and touch nothing outside; so do constructors, which begin with a capital.
+MAKERS = {
+    *("schema", "field", "compile", "getLogger", "get_args", "frozenset", "dict", "tuple"),
+    *("items", "join", "replace", "with_name"),
+}
+ARROW_TYPES = {
+    "list_",
+    "string",
+    "binary",
+    "float32",
+    "float64",
+    "int32",
+    "int64",
+    "bool_",
+    "struct",
+    "dictionary",
+}
+
+
+def _does_something(node: ast.stmt) -> bool:
+    if isinstance(node, ast.Import | ast.ImportFrom | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return False
+    if isinstance(node, ast.Expr):
+        return not isinstance(node.value, ast.Constant)  # a docstring
+    if isinstance(node, ast.If):
+        return ast.unparse(node.test) not in ("TYPE_CHECKING", "__name__ == '__main__'")
+    if isinstance(node, ast.Assign | ast.AnnAssign):
+        return any(not _only_makes(call) for call in ast.walk(node) if isinstance(call, ast.Call))
+    return True
+
+
+def _only_makes(call: ast.Call) -> bool:
+    name = ast.unparse(call.func).split(".")[-1].lstrip("_")
+    return name[:1].isupper() or name in MAKERS | ARROW_TYPES
+
+
+@pytest.mark.parametrize(
+    ("code", "does"),
+    [
+        ("'''doc'''\nimport os\nX = 3\nTYPE = re.compile('a')\ndef f(): print()", False),
+        ("if __name__ == '__main__':\n    main()", False),
+        ("model = load('weights')", True),
+        ("ray.init()", True),
+        ("for name in names:\n    register(name)", True),
+        ("with open('f') as f:\n    pass", True),
+    ],
+)
+def test_what_happening_means(code: str, does: bool) -> None:
+    assert any(_does_something(node) for node in ast.parse(code).body) is does
+
+
+def test_an_environment_read_is_seen() -> None:
+    read = "import os\nfrom os import environ\nos.getenv('A')\nos.environ['B']"
+    assert len(list(_environment_reads(ast.parse(read)))) == 3

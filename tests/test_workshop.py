@@ -1,0 +1,73 @@
+"""The workshop: one command a habit, explained by itself; a lock that resolves on any machine."""
+
+import re
+import subprocess
+import tomllib
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.conftest import ROOT
+
+HABITS = {"help", "setup", "demo", "test", "format", "lint", "types", "lock", "clean"}
+
+
+def _make(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["make", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_make_alone_explains_every_habit() -> None:
+    listed = re.findall(r"^  make (\S+) +(\S.+)$", _make().stdout, re.MULTILINE)
+    assert {name for name, _ in listed} == HABITS
+
+
+def test_a_missing_python_is_said_plainly() -> None:
+    done = _make("--always-make", "PYTHON=", "VENV=out/no-such-environment", "setup")
+    assert done.returncode == 2
+    assert "no Python 3.11 or newer on PATH" in done.stderr
+
+
+def test_continuous_integration_runs_what_a_person_runs() -> None:
+    code = [line for line in (ROOT / ".ci" / "run").read_text().splitlines() if not line.startswith("#")]
+    assert code[-1] == "exec make test"
+    plan = _make("--dry-run", "--always-make", "test").stdout
+    assert all(step in plan for step in ("ruff format --check", "ruff check", "mypy", "-m pytest"))
+
+
+def _lock() -> str:
+    return (ROOT / "requirements.lock").read_text()
+
+
+def test_the_lock_names_no_address_and_has_hashes() -> None:
+    lines = [line for line in _lock().splitlines() if not line.lstrip().startswith("#")]
+    assert not [
+        line for line in lines if "://" in line or line.startswith(("--index", "-i ", "--find-links"))
+    ]
+    pins = re.findall(r"^\S+==\S+.*(?:\n    --hash=sha256:[0-9a-f]{64}.*)*", "\n".join(lines), re.MULTILINE)
+    assert pins
+    assert [pin.split()[0] for pin in pins if "--hash=" not in pin] == []
+
+
+def _asked_for() -> list[Requirement]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    return [
+        Requirement(line)
+        for line in (*project["project"]["dependencies"], *project["dependency-groups"]["dev"])
+    ]
+
+
+@pytest.mark.parametrize("requirement", _asked_for(), ids=lambda requirement: requirement.name)
+def test_the_lock_holds_what_the_project_asks_for(requirement: Requirement) -> None:
+    pins = {canonicalize_name(n): v for n, v in re.findall(r"^([\w.-]+)==([^\s;]+)", _lock(), re.MULTILINE)}
+    assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)])
+
+
+def test_the_licence_is_the_one_named() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    text = (ROOT / "LICENSE").read_text()
+    assert project["license"] == "Apache-2.0"
+    assert "Apache License\n                           Version 2.0, January 2004" in text
+    assert "END OF TERMS AND CONDITIONS" in text
