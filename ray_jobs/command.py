@@ -18,6 +18,16 @@ from stbir.errors import InputError
 LEAST_CPUS = 6
 
 
+# What Ray would otherwise say or send by itself; a user's own setting wins.
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DATA_LOG_LEVEL": "ERROR",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "PYTHONWARNINGS": "ignore:lance is not fork-safe",
+}
+
+
 class Failed(Exception):
     """The work was done and its result is bad, e.g. too many pictures in quarantine: exit code 1."""
 
@@ -45,8 +55,9 @@ def connect() -> None:
     """Join the cluster that RAY_ADDRESS names (as in a submitted job), else start one for this command."""
     if ray.is_initialized():
         return
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    logging.getLogger("ray").setLevel(logging.ERROR)
     options = {"log_to_driver": False, "logging_level": "warning"}
     address = os.environ.get("RAY_ADDRESS")
     if address is None:

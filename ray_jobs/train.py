@@ -21,7 +21,7 @@ from ray.util.queue import Empty, Queue
 
 from ray_jobs import feed
 from ray_jobs.command import Failed, connect, run
-from ray_jobs.recipes import RECIPES
+from ray_jobs.recipes import names
 from ray_jobs.recipes import recipe as named_recipe
 from ray_jobs.train_worker import Job, save, steps_done, work
 from stbir.config import override, to_json
@@ -33,6 +33,10 @@ from stbir.data.storage import Folder
 from stbir.errors import InputError
 from stbir.model import checkpoint
 from stbir.model.builder import build, resolve
+
+# Training shares its CPUs with decoding: OpenMP threads that spin while they wait for one another would
+# starve it, and with it themselves.
+THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
 
 
 def main(args: argparse.Namespace) -> dict[str, Any]:
@@ -129,6 +133,7 @@ def _trainer(job: Job, workers: int, gpu: bool, max_failures: int) -> TorchTrain
         run_config=RunConfig(
             name=f"ray-{int(time.time())}",
             storage_path=f"{job.out}/.ray",
+            worker_runtime_env={"env_vars": THREADS},
             failure_config=FailureConfig(max_failures=max_failures, max_preemption_failures=-1),
         ),
     )
@@ -179,7 +184,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser("train.py", description=(__doc__ or "").split(":")[0])
     add = parser.add_argument
-    add("--recipe", required=True, help=f"one of {', '.join(sorted(RECIPES))}")
+    add("--recipe", required=True, help=f"one of {', '.join(names())}")
     add("--shards", required=True, metavar="URI", help="made by prepare_shards.py")
     add("--out", required=True, metavar="URI", help="checkpoint; the same again goes on")
     add("--workers", type=int, default=1, help="training workers: GPUs, or processes on CPUs")

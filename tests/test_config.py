@@ -1,12 +1,12 @@
 import pytest
 from pydantic import ValidationError
 
-from ray_jobs.recipes import RECIPES, recipe
+from ray_jobs.recipes import names, recipe
 from stbir.config import Noise, Preprocess, from_json, override, to_json
 from stbir.errors import InputError
 
 
-@pytest.mark.parametrize("name", sorted(RECIPES))
+@pytest.mark.parametrize("name", names())
 def test_a_recipe_survives_json(name: str) -> None:
     assert from_json(to_json(recipe(name))) == recipe(name)
     assert recipe(name).name == name
@@ -69,3 +69,11 @@ def test_the_reference_recipe_has_the_reference_figures() -> None:
         0.2,
         32,
     )
+
+
+def test_each_module_can_be_switched_off() -> None:
+    for name in ("smoke", "demo", "stbir_c_small", "paper"):
+        assert {s.noise for s in recipe(f"{name}_without_curriculum").stages} == {None}
+        assert not recipe(f"{name}_without_category").uses_classes
+        once = [s for s in recipe(f"{name}_all_at_once").stages if s.name != "clip"]
+        assert [s.learns for s in once] == [("sketch", "photo", "text")]

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from ray_jobs.recipes import CLIP_PAIRS, TO_SKETCH, recipe
+from ray_jobs.recipes import PHOTO_TO_TEXT, TO_SKETCH, recipe
 from stbir.config import Recipe, Stage
 from stbir.data.photos import Photos, key
 from stbir.data.plan import Step, eligible, epoch_order, samples_an_epoch, steps, steps_of
@@ -33,7 +33,7 @@ def photos(sketches: list[int], extra: int = 0, group: int = 4, classes: int = 3
 
 ONE = Stage("sketch", ("sketch",), (TO_SKETCH,), 2)
 ALL = replace(ONE, sketches="all")
-CLIP = Stage("clip", ("photo", "text"), CLIP_PAIRS, 2)
+CLIP = Stage("clip", ("photo", "text"), (PHOTO_TO_TEXT,), 2)
 
 
 def plan(stages: tuple[Stage, ...], batch: int = 5, seed: int = 0, shuffle: int = 8) -> Recipe:

@@ -68,7 +68,9 @@ def test_from_s3_to_s3_and_again(command, s3):
 
     first = read_manifest(Folder(f"{place}/gallery"), "gallery")
     assert first.made_from == checkpoint.read_digest(model)
-    assert command("embed_gallery", *options).code == 0
+    again = command("embed_gallery", *options, "--index-above", 39)
+    assert again.summary["index"] == {"kind": "IVF_HNSW_SQ", "partitions": 1, "nprobes": 1}
+    check_against_the_library(open_gallery(f"{place}/gallery", checkpoint.read_digest(model)), model)
     second = read_manifest(Folder(f"{place}/gallery"), "gallery")
     assert second.digest == first.digest
     assert second.details["version"] > first.details["version"] == gallery.version
@@ -88,37 +90,27 @@ def check_against_the_library(gallery, model: str) -> None:
     assert small.size == (16, 16)
 
 
-def test_bad_pictures_are_counted_and_the_rest_is_published(ray_cluster, model, tmp_path: Path):
+def test_bad_pictures_are_counted_and_too_many_publish_nothing(ray_cluster, model, tmp_path: Path):
     rows = [{**each, "photo": NO_PICTURE} if i in (3, 20) else each for i, each in enumerate(ROWS)]
-    data, gallery = shards(str(tmp_path / "shards"), rows), str(tmp_path / "gallery")
-    ran = embed(checkpoint=model, shards=data, gallery=gallery, max_bad=0.05)
+    gallery = str(tmp_path / "gallery")
+    ran = embed(checkpoint=model, shards=shards(str(tmp_path / "some"), rows), gallery=gallery, max_bad=0.05)
     assert (ran["in"], ran["ok"], ran["quarantined"]) == (40, 38, 2)
-    assert open_gallery(gallery, checkpoint.read_digest(model)).count == 38
     quarantine = pq.read_table(f"{gallery}/quarantine.parquet").to_pylist()
     assert {each["photo_id"] for each in quarantine} == {rows[3]["photo_id"], rows[20]["photo_id"]}
 
-
-def test_too_much_that_is_bad_leaves_the_published_version(ray_cluster, model, tmp_path: Path):
-    gallery = str(tmp_path / "gallery")
-    embed(checkpoint=model, shards=shards(str(tmp_path / "good"), ROWS), gallery=gallery)
     before = read_manifest(Folder(gallery), "gallery")
     bad = shards(str(tmp_path / "bad"), [{**each, "photo": NO_PICTURE} for each in ROWS])
     with pytest.raises(Failed, match="40 of 40 photos do not decode"):
         embed(checkpoint=model, shards=bad, gallery=gallery)
     assert read_manifest(Folder(gallery), "gallery") == before
-    assert open_gallery(gallery, before.made_from).version == before.details["version"]
+    still = open_gallery(gallery, before.made_from)
+    assert (still.version, still.count) == (before.details["version"], 38)
 
 
 def test_one_photo_is_enough(ray_cluster, model, tmp_path: Path):
     data = shards(str(tmp_path / "shards"), ROWS[:1])
     ran = embed(checkpoint=model, shards=data, gallery=tmp_path / "gallery", workers=2, batch=1)
     assert (ran["ok"], ran["recall"]) == (1, 1)
-
-
-def test_above_the_threshold_there_is_an_index(ray_cluster, model, tmp_path: Path):
-    data = shards(str(tmp_path / "shards"), ROWS)
-    ran = embed(checkpoint=model, shards=data, gallery=tmp_path / "gallery", index_above=39)
-    assert ran["index"] == {"kind": "IVF_HNSW_SQ", "partitions": 1, "nprobes": 1}
 
 
 @pytest.mark.parametrize(
@@ -131,11 +123,14 @@ def test_above_the_threshold_there_is_an_index(ray_cluster, model, tmp_path: Pat
             {"gallery": "s3://no-such-bucket/gallery"},
             "s3://no-such-bucket/gallery: cannot be read or written",
         ),
+        ({"gallery": "shards"}, "holds a shards, not gallery"),
         ({"max_bad": 7}, "--max-bad: 7"),
         ({"batch": 0}, "--batch: 0"),
     ],
 )
 def test_bad_input_is_refused_before_any_work(aws, model, tmp_path: Path, options, says):
     given = {"checkpoint": model, "shards": shards(str(tmp_path / "shards"), ROWS), "gallery": tmp_path / "g"}
+    if options == {"gallery": "shards"}:
+        options = {"gallery": tmp_path / "shards"}
     with pytest.raises(InputError, match=says):
         embed(**{**given, **options})

@@ -86,3 +86,10 @@ def test_bad_input_is_refused(tmp_path: Path, options, says):
     with pytest.raises(InputError, match=says):
         run(**{**given, **options})
     assert not (tmp_path / "report").exists()
+
+
+def test_another_artifact_is_not_overwritten(tmp_path: Path):
+    model, data = smoke(str(tmp_path / "model")), shards(str(tmp_path / "shards"), ROWS)
+    with pytest.raises(InputError, match="holds a checkpoint, not report"):
+        run(checkpoint=model, shards=data, split="test", out=model)
+    assert read_manifest(Folder(model), "checkpoint").kind == "checkpoint"

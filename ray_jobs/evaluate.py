@@ -1,0 +1,69 @@
+"""CHECKPOINT + a split of SHARDS → REPORT: sketch, text and both as queries, side by side."""
+
+import argparse
+import logging
+from collections import Counter
+from typing import Any
+
+import torch
+
+from ray_jobs.command import run
+from stbir.data.manifest import NAME, read_manifest
+from stbir.data.shards import Shards, open_shards
+from stbir.data.storage import Folder
+from stbir.model import checkpoint
+from stbir.retrieval import report
+from stbir.retrieval.evaluate import evaluate
+from stbir.retrieval.queries import PROTOCOLS
+
+log = logging.getLogger(__name__)
+
+
+def evaluate_checkpoint(args: argparse.Namespace) -> dict[str, Any]:
+    """Embed the split in this process, rank, write the report."""
+    digest = checkpoint.read_digest(args.checkpoint)
+    shards = open_shards(args.shards)
+    photos = shards.split(args.split).num_rows
+    out = Folder(args.out)
+    if out.exists(NAME):
+        read_manifest(out, "report")  # refuses to replace an artifact of another kind
+    retriever = checkpoint.load(args.checkpoint)
+    if torch.cuda.is_available():
+        retriever.cuda()
+    log.info("evaluating on %d photos of split %s, %s", photos, args.split, args.protocol)
+    evaluation = evaluate(retriever, shards.rows(args.split), args.protocol)
+    facts = {"shards": shards.manifest.digest, "text_sources": text_sources(shards, args.split)}
+    found = report.report(evaluation, digest, args.split, **facts)
+    report.write(args.out, found, report.html(found, evaluation, shards.rows(args.split)))
+    for kind, count in evaluation.not_asked.items():
+        if count:
+            log.info("%d of %d photos could not ask %s", count, photos, kind)
+    print(report.table(evaluation.results))
+    return {"report": args.out, **{key: value for key, value in found.items() if key != "by_category"}}
+
+
+def text_sources(shards: Shards, split: str) -> dict[str, int]:
+    """Who wrote the captions, and how many: machine-written ones must never pass for published ones."""
+    return dict(Counter(filter(None, shards.split(split)["text_source"].to_pylist())))
+
+
+def parser() -> argparse.ArgumentParser:
+    """What the command takes."""
+    parser = argparse.ArgumentParser("evaluate", description=__doc__)
+    parser.add_argument("--checkpoint", required=True, metavar="URI", help="made by train.py")
+    parser.add_argument("--shards", required=True, metavar="URI", help="made by prepare_shards.py")
+    parser.add_argument(
+        "--split", required=True, help="its photos are the gallery, its sketches and texts ask"
+    )
+    parser.add_argument("--out", required=True, metavar="URI", help="where report.json and report.html go")
+    parser.add_argument(
+        "--protocol",
+        choices=PROTOCOLS,
+        default=PROTOCOLS[0],
+        help="each sketch a query, or all of a photo averaged into one (default: %(default)s)",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    run(evaluate_checkpoint, parser())

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Serve the checkpoint and gallery of a run's FOLDER, ask one query of its test split, stop.
+#   bash runs/ask.sh FOLDER
+set -euo pipefail
+out=$1
+
+serve run serve.app:build checkpoint="$out/checkpoint" gallery="$out/gallery" >"$out/serve.log" 2>&1 &
+server=$!
+trap 'kill -TERM $server 2>/dev/null; wait $server 2>/dev/null || true' EXIT
+python runs/ask.py --url http://127.0.0.1:8000 --shards "$out/shards" --split test --picture "$out/query.png" ||
+  { tail -n 20 "$out/serve.log" >&2; exit 1; }

@@ -1,0 +1,118 @@
+"""What is asked of a gallery: sketches, captions and both together, embedded (method.md, protocols)."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stbir.data.schema import Row
+from stbir.errors import InputError
+from stbir.model.fusion import fuse
+from stbir.model.retriever import Retriever
+from stbir.retrieval.embed import BATCH, Features, embed_photos, embed_sketches, embed_texts
+
+Protocol = Literal["per-sketch", "per-photo"]
+PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
+QueryKind = Literal["sketch", "text", "sketch+text"]
+KINDS: tuple[QueryKind, ...] = get_args(QueryKind)
+NO_SKETCH = -1
+Index = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Features of the photos, sketches and captions of a split; `sketch_of`, `text_of`: whose they are."""
+
+    photo_ids: list[str]
+    categories: list[str]
+    photo_ND: Features
+    sketch_SD: Features
+    sketch_of: Index  # (S,) photo index, ascending
+    text_TD: Features
+    text_of: Index  # (T,) photo index, ascending
+
+
+@dataclass(frozen=True)
+class Queries:
+    """What is asked: vectors (Q, D), the right photo (Q,), and which of its sketches asks (Q,).
+
+    `sketch_Q` is NO_SKETCH where none asks, or all together do.
+    """
+
+    vectors_QD: Features
+    right_Q: Index
+    sketch_Q: Index
+
+
+def embed(retriever: Retriever, rows: Iterable[Row]) -> Embedded:
+    """Everything in `rows` embedded, some rows at a time, so that few pictures are in memory."""
+    stream, parts = iter(rows), []
+    while some := list(islice(stream, BATCH)):
+        parts.append(_embed_some(retriever, some))
+    if not parts:
+        raise InputError("rows: no photo to evaluate on; name a split that has some")
+    return _joined(parts)
+
+
+def _embed_some(retriever: Retriever, rows: list[Row]) -> Embedded:
+    captioned = [i for i, row in enumerate(rows) if row["text"]]
+    return Embedded(
+        [row["photo_id"] for row in rows],
+        [row["category"] for row in rows],
+        embed_photos(retriever.photo, [row["photo"] for row in rows]),
+        embed_sketches(retriever.sketch, [sketch for row in rows for sketch in row["sketches"]]),
+        _index([i for i, row in enumerate(rows) for _ in row["sketches"]]),
+        embed_texts(retriever.text, [rows[i]["text"] or "" for i in captioned]),
+        _index(captioned),
+    )
+
+
+def _joined(parts: Sequence[Embedded]) -> Embedded:
+    starts = np.cumsum([0, *(len(part.photo_ids) for part in parts)])
+    return Embedded(
+        [name for part in parts for name in part.photo_ids],
+        [name for part in parts for name in part.categories],
+        np.concatenate([part.photo_ND for part in parts]),
+        np.concatenate([part.sketch_SD for part in parts]),
+        np.concatenate([part.sketch_of + start for part, start in zip(parts, starts, strict=False)]),
+        np.concatenate([part.text_TD for part in parts]),
+        np.concatenate([part.text_of + start for part, start in zip(parts, starts, strict=False)]),
+    )
+
+
+def queries(embedded: Embedded, protocol: Protocol, sketch_weight: float) -> dict[QueryKind, Queries]:
+    """The queries of the three kinds; sketch + text is asked where a photo has both."""
+    sketch = _of_sketches(embedded) if protocol == "per-sketch" else _of_photos(embedded)
+    text = Queries(embedded.text_TD, embedded.text_of, np.full_like(embedded.text_of, NO_SKETCH))
+    return {"sketch": sketch, "text": text, "sketch+text": _of_both(sketch, text, sketch_weight)}
+
+
+def _of_sketches(embedded: Embedded) -> Queries:
+    right = embedded.sketch_of
+    first = np.searchsorted(right, right)  # where the sketches of the same photo begin
+    return Queries(embedded.sketch_SD, right, np.arange(len(right)) - first)
+
+
+def _of_photos(embedded: Embedded) -> Queries:
+    photos, which = np.unique(embedded.sketch_of, return_inverse=True)
+    sums_PD = np.zeros((len(photos), embedded.sketch_SD.shape[1]), np.float32)
+    np.add.at(sums_PD, which, embedded.sketch_SD)
+    means = fuse(torch.from_numpy(sums_PD), None).numpy()
+    return Queries(means, photos, np.full_like(photos, NO_SKETCH))
+
+
+def _of_both(sketch: Queries, text: Queries, sketch_weight: float) -> Queries:
+    with_text = np.isin(sketch.right_Q, text.right_Q)
+    right = sketch.right_Q[with_text]
+    caption = np.searchsorted(text.right_Q, right)
+    sketch_QD, text_QD = sketch.vectors_QD[with_text], text.vectors_QD[caption]
+    fused = fuse(torch.from_numpy(sketch_QD), torch.from_numpy(text_QD), sketch_weight).numpy()
+    return Queries(fused, right, sketch.sketch_Q[with_text])
+
+
+def _index(values: Sequence[int]) -> Index:
+    return np.asarray(values, dtype=np.int64)

@@ -1,0 +1,19 @@
+"""Small JPEGs of photos and sketches, for the eye only."""
+
+import io
+
+from PIL import Image
+
+from stbir.data.transforms import open_picture
+
+SIDE = 192
+_QUALITY = 82
+
+
+def thumbnail(data: bytes, side: int = SIDE) -> bytes:
+    """The picture as a JPEG of at most `side` pixels a side. Raises InputError for what is no picture."""
+    picture = open_picture(data)
+    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=_QUALITY, optimize=True)
+    return buffer.getvalue()

@@ -1,0 +1,212 @@
+"""Galleries written by Lance itself, searched exactly and through an index."""
+
+import lance
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from stbir.data.storage import Folder
+from stbir.errors import InputError
+from stbir.retrieval.gallery import Gallery, open_gallery, open_table, schema, table_uri
+from stbir.retrieval.publish import (
+    MIN_RECALL,
+    IndexPlan,
+    measure_recall,
+    plan_index,
+    prepare,
+    publish,
+)
+
+DIM = 16
+OURS, OTHERS = "sha256:ours", "sha256:others"
+CATEGORIES = ["chair", "it's", 'a "quoted" one', "x' OR 'a'='a"]
+
+
+def unit(rows: int, seed: int = 0) -> np.ndarray:
+    vectors = np.random.default_rng(seed).normal(size=(rows, DIM)).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def write(folder: Folder, vectors: np.ndarray) -> int:
+    n = len(vectors)
+    columns = [
+        pa.array([f"photo-{i}" for i in range(n)]),
+        pa.array([CATEGORIES[i % len(CATEGORIES)] for i in range(n)]),
+        pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), DIM),
+        pa.array([f"jpeg {i}".encode() for i in range(n)]),
+    ]
+    table = pa.Table.from_arrays(columns, schema=schema(DIM))
+    return lance.write_dataset(table, table_uri(folder), mode="overwrite").version
+
+
+def made(folder: Folder, vectors: np.ndarray, plan: IndexPlan | None = None, digest: str = OURS) -> Gallery:
+    candidate = prepare(folder, write(folder, vectors), digest, plan)
+    publish(folder, candidate, {"in": len(vectors), "ok": len(vectors), "quarantined": 0})
+    return open_gallery(folder.uri, digest)
+
+
+def slow_search(
+    photos: np.ndarray, query: np.ndarray, k: int, category: str | None
+) -> list[tuple[str, float]]:
+    scored = []
+    for i, photo in enumerate(photos):
+        if category is None or CATEGORIES[i % len(CATEGORIES)] == category:
+            cosine = float(np.dot(photo.astype(float), query) / np.linalg.norm(query))
+            scored.append((f"photo-{i}", cosine))
+    return sorted(scored, key=lambda pair: -pair[1])[:k]
+
+
+@pytest.fixture(params=["exact", "index"])
+def plan(request) -> IndexPlan | None:
+    return None if request.param == "exact" else IndexPlan(partitions=4, nprobes=4)
+
+
+@pytest.mark.parametrize("category", [None, *CATEGORIES])
+def test_search_is_the_slow_search(tmp_path, plan, category):
+    photos, queries = unit(600), 3 * unit(5, seed=1)
+    gallery = made(Folder(str(tmp_path)), photos, plan)
+    for hits, query in zip(gallery.search(queries, 7, category), queries, strict=True):
+        want = slow_search(photos, query, 7, category)
+        assert [hit.photo_id for hit in hits] == [photo_id for photo_id, _ in want]
+        assert [hit.score for hit in hits] == pytest.approx([score for _, score in want], abs=1e-5)
+        assert category is None or {hit.category for hit in hits} == {category}
+
+
+def test_k_is_bounded_by_what_is_there(tmp_path, plan):
+    gallery = made(Folder(str(tmp_path)), unit(300), plan)
+    assert [len(hits) for hits in gallery.search(unit(2, seed=1), 1000)] == [300, 300]
+    assert len(gallery.search(unit(1, seed=1), 1000, "chair")[0]) == 75
+
+
+def test_one_photo_is_a_gallery(tmp_path):
+    gallery = made(Folder(str(tmp_path)), unit(1))
+    assert [hit.photo_id for hit in gallery.search(unit(1, seed=1), 10)[0]] == ["photo-0"]
+    assert (gallery.count, gallery.categories) == (1, ["chair"])
+
+
+def test_ties_go_in_the_order_of_the_table(tmp_path):
+    gallery = made(Folder(str(tmp_path)), np.repeat(unit(1), 20, axis=0))
+    hits = gallery.search(unit(1), 3)[0]
+    assert [hit.photo_id for hit in hits] == ["photo-0", "photo-1", "photo-2"]
+
+
+def test_thumbnails_by_id(tmp_path):
+    gallery = made(Folder(str(tmp_path)), unit(30))
+    assert gallery.thumbnail("photo-17") == b"jpeg 17"
+    assert gallery.thumbnail("photo-17' OR '1'='1") is None
+
+
+@pytest.mark.parametrize(
+    ("vectors", "k", "category", "says"),
+    [
+        (unit(1), 0, None, "k: 0"),
+        (unit(1)[:, :4], 3, None, "vectors: shape"),
+        (unit(1), 3, "sofa", "category: there is no 'sofa'; there is .*chair"),
+        (unit(1), 3, "chair' OR 'a'='a", "category"),
+    ],
+)
+def test_bad_queries_are_refused(tmp_path, vectors, k, category, says):
+    gallery = made(Folder(str(tmp_path)), unit(8))
+    with pytest.raises(InputError, match=says):
+        gallery.search(vectors, k, category)
+
+
+def test_another_checkpoints_gallery_is_refused_naming_both(tmp_path):
+    made(Folder(str(tmp_path)), unit(8), digest=OTHERS)
+    with pytest.raises(InputError, match=f"{OTHERS}.*{OURS}"):
+        open_gallery(str(tmp_path), OURS)
+
+
+def test_no_gallery_says_what_makes_one(tmp_path):
+    with pytest.raises(InputError, match="embed_gallery"):
+        open_gallery(str(tmp_path / "nowhere"), OURS)
+
+
+def test_a_lost_table_is_said(tmp_path):
+    folder = Folder(str(tmp_path))
+    made(folder, unit(8))
+    folder.child("photos.lance").remove()
+    with pytest.raises(InputError, match=r"photos\.lance"):
+        open_gallery(str(tmp_path), OURS)
+
+
+def test_readers_stay_on_their_version_and_rollback_takes_the_checkpoint_along(tmp_path):
+    folder = Folder(str(tmp_path))
+    old = made(folder, unit(8))
+    new = made(folder, unit(20, seed=1), digest=OTHERS)
+    assert (old.count, new.count) == (8, 20)
+    assert new.version > old.version
+    assert old.thumbnail("photo-3") == b"jpeg 3"
+    open_table(folder, new.version).tags.update("published", old.version)
+    assert open_gallery(str(tmp_path), OURS).version == old.version
+    with pytest.raises(InputError, match=OURS):
+        open_gallery(str(tmp_path), OTHERS)
+
+
+def test_an_unpublished_version_is_not_seen(tmp_path):
+    folder = Folder(str(tmp_path))
+    old = made(folder, unit(8))
+    prepare(folder, write(folder, unit(20, seed=1)), OURS, None)
+    assert open_gallery(str(tmp_path), OURS).version == old.version
+
+
+def test_on_s3(s3):
+    photos, query = unit(50), unit(1, seed=1)
+    gallery = made(Folder(f"{s3}/retrieval-gallery"), photos)
+    want = slow_search(photos, query[0], 5, None)
+    assert [hit.photo_id for hit in gallery.search(query, 5)[0]] == [photo_id for photo_id, _ in want]
+    assert gallery.thumbnail("photo-3") == b"jpeg 3"
+
+
+def test_recall_of_exact_search_is_one(tmp_path):
+    folder = Folder(str(tmp_path))
+    assert prepare(folder, write(folder, unit(500)), OURS, None).recall == 1
+
+
+def test_recall_of_a_good_index_passes_the_gate(tmp_path):
+    folder = Folder(str(tmp_path))
+    candidate = prepare(folder, write(folder, unit(2000)), OURS, IndexPlan(4, nprobes=4))
+    assert MIN_RECALL <= candidate.recall <= 1
+
+
+def test_recall_of_a_bad_index_is_measured(tmp_path):
+    """A search that looks into one part of 64 misses most: measured here by loops, too."""
+    folder, photos = Folder(str(tmp_path)), unit(2000)
+    candidate = prepare(folder, write(folder, photos), OURS, IndexPlan(64, nprobes=1))
+    assert candidate.recall < MIN_RECALL
+    gallery = Gallery(open_table(folder, candidate.version))
+    queries = (photos[:200] + photos[200:400]) / 2
+    found = [
+        len(
+            {hit.photo_id for hit in hits}
+            & {photo_id for photo_id, _ in slow_search(photos, query, 10, None)}
+        )
+        for query, hits in zip(queries, gallery.search(queries, 10), strict=True)
+    ]
+    assert candidate.recall == pytest.approx(sum(found) / 2000, abs=0.1)
+
+
+def test_recall_does_not_mind_which_of_equal_photos_is_found(tmp_path):
+    folder = Folder(str(tmp_path))
+    version = write(folder, np.repeat(unit(10), 40, axis=0))
+    candidate = prepare(folder, version, OURS, IndexPlan(1, nprobes=1))
+    assert candidate.recall == 1
+    dataset = open_table(folder, candidate.version)
+    assert measure_recall(Gallery(dataset), dataset) == 1
+
+
+def test_an_index_is_planned_above_the_threshold_only():
+    assert plan_index(1000, above=1000) is None
+    assert plan_index(1001, above=1000) == IndexPlan(1, 1)
+    large = plan_index(1_000_000)
+    assert large is not None
+    assert large.nprobes < large.partitions
+
+
+def test_the_digest_is_of_the_content_not_of_the_files(tmp_path):
+    def digest(name: str, vectors: np.ndarray) -> str:
+        folder = Folder(str(tmp_path / name))
+        return publish(folder, prepare(folder, write(folder, vectors), OURS, None), {}).digest
+
+    assert digest("a", unit(30)) == digest("b", unit(30))
+    assert digest("a", unit(30)) != digest("c", unit(30, seed=1))
