@@ -6,25 +6,24 @@ import logging
 import os
 import socket
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import ray
+import ray.data
 
 from stbir.errors import InputError
 
 # Ray Data needs CPUs beside those that workers and actors hold, or it waits for ever. A small machine
 # therefore says it has this many: they are slots for the scheduler, not cores.
-LEAST_CPUS = 6
+LEAST_CPUS = 4
 
 
 # What Ray would otherwise say or send by itself; a user's own setting wins.
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_DATA_LOG_LEVEL": "ERROR",
-    "RAY_BACKEND_LOG_LEVEL": "fatal",
-    "PYTHONWARNINGS": "ignore:lance is not fork-safe",
 }
 
 
@@ -57,8 +56,10 @@ def connect() -> None:
         return
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    logging.getLogger("ray").setLevel(logging.ERROR)
-    options = {"log_to_driver": False, "logging_level": "warning"}
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    # Ray forks only to execute its own programs, which leaves Lance's threads unharmed.
+    warnings.filterwarnings("ignore", message="lance is not fork-safe")
+    options = {"log_to_driver": False, "logging_level": "error"}
     address = os.environ.get("RAY_ADDRESS")
     if address is None:
         cpus = max(LEAST_CPUS, os.cpu_count() or 1)

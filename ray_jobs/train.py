@@ -85,11 +85,9 @@ def _summary(job: Job) -> dict[str, Any]:
 def _resources(workers: int) -> bool:
     """Whether the workers get GPUs. Raises InputError where the cluster cannot hold them."""
     there = ray.cluster_resources()
-    cpus = int(there.get("CPU", 0))
-    if cpus < workers + 2:
-        raise InputError(
-            f"--workers: {workers} need {workers + 2} CPUs with 2 for data; the cluster has {cpus}"
-        )
+    cpus, needed = int(there.get("CPU", 0)), workers + feed.DECODERS
+    if cpus < needed:
+        raise InputError(f"--workers: {workers} and the decoding need {needed} CPUs; the cluster has {cpus}")
     return bool(there.get("GPU", 0) >= workers)
 
 

@@ -67,6 +67,7 @@ def work(config: dict[str, Any]) -> None:
     if device.type == "cpu":
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // ray.train.get_context().get_local_world_size()))
     torch.manual_seed(job.recipe.seed)
+    done = steps_done(job.out)
     learner = Learner(checkpoint.load(job.out), len(job.classes))
     state = checkpoint.read_training(job.out)
     if state is not None and learner.classes_CD is not None:
@@ -75,7 +76,7 @@ def work(config: dict[str, Any]) -> None:
     shares = feed.batches(ray.train.get_dataset_shard("train"))
     before = 0
     for stage, steps in zip(job.recipe.stages, job.steps, strict=True):
-        if steps_done(job.out) < before + steps:
+        if done < before + steps:
             under_way = state if state and state["stage"] == stage.name and state["step"] < steps else None
             stage_run = start_stage(stage, job.recipe, learner, steps, under_way)
             _train_stage(job, stage_run, itertools.islice(shares, steps - stage_run.step), before, device)

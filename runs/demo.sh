@@ -3,7 +3,7 @@
 #   bash runs/demo.sh [FOLDER] [PHOTOS]
 set -euo pipefail
 out=${1:-out/demo}
-photos=${2:-1000}
+photos=${2:-800}
 
 say() { printf '\n== %s\n' "$*" >&2; }
 
