@@ -49,29 +49,26 @@ def embed(**options: object) -> dict[str, object]:
     return embed_gallery(parser().parse_args(words))
 
 
-@pytest.mark.slow  # a command's start-up and Ray's, twice, against a real S3 server
-def test_from_s3_to_s3_and_again(command, s3):
-    place = f"{s3}/embed-gallery"
-    model, data = smoke(f"{place}/checkpoint"), shards(f"{place}/shards", [*ROWS, *OTHER_SPLIT])
-    options = ("--checkpoint", model, "--shards", data, "--split", "test", "--gallery", f"{place}/gallery")
-    ran = command("embed_gallery", *options)
-    assert ran.code == 0, ran.stderr
-    assert {name: ran.summary[name] for name in ("in", "ok", "quarantined", "recall")} == {
+@pytest.mark.slow  # two embedding jobs
+def test_a_second_run_makes_a_second_version(ray_cluster, model, tmp_path: Path):
+    data, uri = shards(str(tmp_path / "shards"), [*ROWS, *OTHER_SPLIT]), str(tmp_path / "gallery")
+    options = {"checkpoint": model, "shards": data, "split": "test", "gallery": uri}
+    ran = embed(**options)
+    assert {name: ran[name] for name in ("in", "ok", "quarantined", "recall")} == {
         "in": 40,
         "ok": 40,
         "quarantined": 0,
         "recall": 1,
     }
-    assert "in 40 = ok 40 + quarantined 0" in ran.stderr
-    gallery = open_gallery(f"{place}/gallery", checkpoint.read_digest(model))
+    gallery = open_gallery(uri, checkpoint.read_digest(model))
     check_against_the_library(gallery, model)
 
-    first = read_manifest(Folder(f"{place}/gallery"), "gallery")
+    first = read_manifest(Folder(uri), "gallery")
     assert first.made_from == checkpoint.read_digest(model)
-    again = command("embed_gallery", *options, "--index-above", 39)
-    assert again.summary["index"] == {"kind": "IVF_HNSW_SQ", "partitions": 1, "nprobes": 1}
-    check_against_the_library(open_gallery(f"{place}/gallery", checkpoint.read_digest(model)), model)
-    second = read_manifest(Folder(f"{place}/gallery"), "gallery")
+    again = embed(**options, index_above=39)
+    assert again["index"] == {"kind": "IVF_HNSW_SQ", "partitions": 1, "nprobes": 1}
+    check_against_the_library(open_gallery(uri, checkpoint.read_digest(model)), model)
+    second = read_manifest(Folder(uri), "gallery")
     assert second.digest == first.digest
     assert second.details["version"] > first.details["version"] == gallery.version
     assert len(gallery.search(np.ones((1, gallery.dim), np.float32), 50)[0]) == 40  # still on the old one

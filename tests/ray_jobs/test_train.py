@@ -1,14 +1,9 @@
-"""The training command as a user runs it: two workers on s3, one of them killed; and what it refuses."""
+"""What the training command refuses; that it trains is in `test_line`."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from ray_jobs import train
@@ -16,49 +11,10 @@ from stbir.data.manifest import read_manifest
 from stbir.data.storage import Folder
 from stbir.errors import InputError
 from stbir.model import checkpoint
-from tests.conftest import ROOT, wait_until
-
-
-def steps_done(out: str) -> int:
-    try:
-        return read_manifest(Folder(out), "checkpoint").counts["steps"]
-    except InputError:
-        return -1
 
 
 def run(*arguments: object) -> dict[str, Any]:
     return train.main(train.parser().parse_args([str(a) for a in arguments]))
-
-
-@pytest.mark.slow(reason="starts two training workers twice, each of which imports torch")
-@pytest.mark.timeout(420)
-def test_two_workers_on_s3_survive_a_kill_and_finish(ray_cluster: str, s3: str, shards: str) -> None:
-    out = f"{s3}/train/two"
-    arguments = ["--recipe", "smoke", "--shards", shards, "--out", out, "--workers", "2"]
-    arguments += ["--set", "batch=8", "stages.sketch.epochs=8"]
-    job = subprocess.Popen(
-        [sys.executable, "ray_jobs/train.py", *arguments],
-        cwd=ROOT,
-        env={**os.environ, "RAY_ADDRESS": ray_cluster},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    wait_until(lambda: steps_done(out) > 0 or job.poll() is not None, "the first epoch's checkpoint", 180)
-    ours = psutil.Process().children(recursive=True)  # the shared cluster's, and no other's
-    workers = [p for p in ours if "RayTrainWorker" in " ".join(p.cmdline())]
-    assert workers, job.communicate()[1] if job.poll() is not None else "no training worker runs"
-    workers[0].send_signal(signal.SIGKILL)
-    stdout, stderr = job.communicate(timeout=240)
-    assert job.returncode == 0, stderr
-    summary = json.loads(stdout.splitlines()[-1])
-    assert summary["steps"] == summary["total"] > 0
-    assert checkpoint.read_digest(out) == summary["digest"]
-    assert "no pretrained CLIP: stage clip" in stderr
-    assert "samples/s" in stderr
-    assert "val sketch+text acc@1" in stderr
-    # Once more: it is all there, and nothing is trained.
-    assert run(*arguments)["digest"] == summary["digest"]
 
 
 def test_a_checkpoint_of_another_run_is_not_gone_on_with(

@@ -1,0 +1,88 @@
+"""The whole line as a user runs it, on s3 alone: two training workers, of which one is killed on the way."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from ray_jobs import train
+from serve.app import wire
+from stbir.data.manifest import read_manifest
+from stbir.data.shards import open_shards
+from stbir.data.storage import Folder
+from stbir.errors import InputError
+from stbir.model import checkpoint
+from stbir.retrieval.embed import embed_photos
+from stbir.retrieval.gallery import open_gallery
+from tests.conftest import ROOT, Command, wait_until
+
+
+def steps_done(out: str) -> int:
+    try:
+        return read_manifest(Folder(out), "checkpoint").counts["steps"]
+    except InputError:
+        return -1
+
+
+def start_training(cluster: str, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "ray_jobs/train.py", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "RAY_ADDRESS": cluster},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def kill_a_worker() -> None:
+    ours = psutil.Process().children(recursive=True)  # the shared cluster's, and no other's
+    workers = [process for process in ours if "RayTrainWorker" in " ".join(process.cmdline())]
+    assert workers, "no training worker runs"
+    workers[0].send_signal(signal.SIGKILL)
+
+
+@pytest.mark.slow(reason="starts two training workers twice, each of which imports torch, then two jobs")
+@pytest.mark.timeout(600)
+def test_from_pictures_to_hits_on_s3(ray_cluster: str, s3: str, shards: str, command: Command) -> None:
+    out = f"{s3}/line"
+    arguments = ["--recipe", "smoke", "--shards", shards, "--out", f"{out}/checkpoint", "--workers", "2"]
+    arguments += ["--set", "batch=8", "stages.sketch.epochs=8"]
+    job = start_training(ray_cluster, *arguments)
+    wait_until(lambda: steps_done(f"{out}/checkpoint") > 0 or job.poll() is not None, "the first epoch", 180)
+    assert job.poll() is None, job.communicate()[1]
+    kill_a_worker()
+    stdout, stderr = job.communicate(timeout=240)
+    assert job.returncode == 0, stderr
+    trained = json.loads(stdout.splitlines()[-1])
+    assert trained["steps"] == trained["total"] > 0
+    for said in ("no pretrained CLIP: stage clip", "samples/s", "val sketch+text acc@1"):
+        assert said in stderr
+    # Once more: it is all there, and nothing is trained.
+    again = train.main(train.parser().parse_args(arguments))
+    assert again["digest"] == trained["digest"] == checkpoint.read_digest(f"{out}/checkpoint")
+
+    common = ["--checkpoint", f"{out}/checkpoint", "--shards", shards, "--split", "test"]
+    embedded = command("embed_gallery", *common, "--gallery", f"{out}/gallery")
+    assert embedded.code == 0, embedded.stderr
+    check_hits(f"{out}/checkpoint", f"{out}/gallery", shards)
+    evaluated = command("evaluate", *common, "--out", f"{out}/report")
+    assert evaluated.code == 0, evaluated.stderr
+    assert set(evaluated.summary["results"]) == {"sketch", "text", "sketch+text"}
+    assert Folder(f"{out}/report").names() == ["manifest.json", "report.html", "report.json"]
+    assert wire({"checkpoint": f"{out}/checkpoint", "gallery": f"{out}/gallery"})
+
+
+def check_hits(model: str, uri: str, shards: str) -> None:
+    """Every photo of the split is in the gallery and finds itself first."""
+    gallery = open_gallery(uri, checkpoint.read_digest(model))
+    rows = list(open_shards(shards).rows("test"))
+    vectors = embed_photos(checkpoint.load(model, part="photo"), [row["photo"] for row in rows])
+    assert gallery.count == len(rows)
+    for row, [first, *_] in zip(rows, gallery.search(vectors, 2), strict=True):
+        assert first.photo_id == row["photo_id"]
+        assert first.score == pytest.approx(1, abs=1e-5)
