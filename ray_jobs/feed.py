@@ -20,16 +20,20 @@ from stbir.data.photos import Photos
 from stbir.data.plan import samples_an_epoch, steps, steps_of
 from stbir.training.curriculum import level
 
-DECODERS = 2  # decode tasks at a time: enough for a small model on a CPU; raise it where a GPU waits
+DECODERS = 2  # decode tasks at a time
 PICTURES = ("sketches", "photos")
+NUMBERS = ("stage", "number", "rows_a_sample")
 
 
-def stream(
-    photos: Photos, recipe: Recipe, done: int, workers: int, decoders: int = DECODERS
-) -> ray.data.Dataset:
+def keep_order() -> None:
+    """Make this process, and what Ray Train starts from it, hand rows on in the order of the plan."""
+    ray.data.DataContext.get_current().execution_options.preserve_order = True
+
+
+def stream(photos: Photos, recipe: Recipe, done: int, workers: int) -> ray.data.Dataset:
     """What a run still has to see after `done` steps: one row a worker and step, in order."""
+    keep_order()
     context = ray.data.DataContext.get_current()
-    context.execution_options.preserve_order = True
     context.target_max_block_size = 1  # one row a block: a row is a worker's whole step
     context.enable_progress_bars = False
     index = ray.put(photos)
@@ -54,8 +58,15 @@ def batches(shard: ray.data.DataIterator) -> Iterator[Batch]:
     for block in shard.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=2):
         for row in range(len(block["rows_a_sample"])):
             # Ray's arrays are read-only views of the object store; tensors need their own.
-            pictures = {name: np.array(block[name][row]) if name in block else None for name in PICTURES}
-            yield Batch(int(block["rows_a_sample"][row]), np.array(block["photo"][row]), **pictures)
+            pictures = {name: np.array(block[name][row]) for name in PICTURES if name in block}
+            yield Batch(
+                int(block["stage"][row]),
+                int(block["number"][row]),
+                int(block["rows_a_sample"][row]),
+                np.array(block["photo"][row]),
+                pictures.get("sketches"),
+                pictures.get("photos"),
+            )
 
 
 def _ranges(photos: Photos, recipe: Recipe, done: int) -> list[dict[str, int]]:
@@ -94,7 +105,8 @@ def _decode(table: pa.Table, recipe: Recipe, epochs: list[int]) -> dict[str, Any
     )
     pictures = {name: getattr(batch, name) for name in PICTURES}
     present = {name: pixels[None] for name, pixels in pictures.items() if pixels is not None}
-    return {"rows_a_sample": np.array([batch.rows_a_sample]), "photo": batch.photo[None], **present}
+    numbers = {name: np.array([getattr(batch, name)]) for name in NUMBERS}
+    return {**numbers, "photo": batch.photo[None], **present}
 
 
 def _noise(rows: Encoded, recipe: Recipe, epochs: list[int]) -> dict[str, tuple[Levels, Levels] | None]:

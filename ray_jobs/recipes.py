@@ -179,7 +179,7 @@ def all_at_once(parent: Recipe) -> Recipe:
         pairs=tuple(dict.fromkeys(pair for stage in merged for pair in stage.pairs)),
         epochs=sum(stage.epochs for stage in merged),
         noise=next((stage.noise for stage in merged if stage.noise), None),
-        sketches="all",
+        sketches=merged[0].sketches,
         lr=None,
     )
     return replace(parent, name=f"{parent.name}_all_at_once", stages=(*kept, last))

@@ -5,6 +5,8 @@ The same command again goes on where the last good checkpoint stands. The librar
 """
 
 import argparse
+import functools
+import os
 import sys
 import threading
 import time
@@ -14,7 +16,8 @@ from dataclasses import replace
 from typing import Any
 
 import ray
-from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.data import ExecutionOptions
+from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError
 from ray.util.queue import Empty, Queue
@@ -49,7 +52,7 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
     classes = classes_of(shards, splits) if recipe.uses_classes else []
     photos = index_photos(shards, splits, classes, [open_shards(uri) for uri in args.clip_shards])
     connect()
-    gpu = _resources(args.workers)
+    gpu = _resources(args.workers, args.gpu)
     job = Job(
         recipe,
         photos,
@@ -82,13 +85,21 @@ def _summary(job: Job) -> dict[str, Any]:
     return {"checkpoint": job.out, "digest": manifest.digest, "recipe": job.recipe.name, **manifest.counts}
 
 
-def _resources(workers: int) -> bool:
-    """Whether the workers get GPUs. Raises InputError where the cluster cannot hold them."""
+def _resources(workers: int, gpu: str) -> bool:
+    """Whether the workers get GPUs. Raises InputError where the CPUs at hand cannot hold them.
+
+    A cluster that a job was submitted to may grow from nothing: there it is said, and waited for.
+    """
     there = ray.cluster_resources()
     cpus, needed = int(there.get("CPU", 0)), workers + feed.DECODERS
     if cpus < needed:
-        raise InputError(f"--workers: {workers} and the decoding need {needed} CPUs; the cluster has {cpus}")
-    return bool(there.get("GPU", 0) >= workers)
+        lacking = f"--workers: {workers} and the decoding need {needed} CPUs; the cluster has {cpus}"
+        if "RAY_ADDRESS" not in os.environ:
+            raise InputError(lacking)
+        print(f"{lacking}; waiting for it to grow", file=sys.stderr)
+    wanted = gpu == "yes" or (gpu == "auto" and there.get("GPU", 0) >= workers)
+    print(f"training on {workers} {'GPUs' if wanted else 'CPU workers'}", file=sys.stderr)
+    return bool(wanted)
 
 
 def _validation_split(shards: Shards, splits: list[str], wanted: str | None) -> str | None:
@@ -111,10 +122,11 @@ def _begin(job: Job) -> None:
         return
     manifest = read_manifest(folder, "checkpoint")
     same = to_json(replace(job.recipe, model=resolve(job.recipe.model)))
-    if manifest.made_from != job.made_from or to_json(checkpoint.read_recipe(job.out)) != same:
+    photos = manifest.details.get("photos")
+    if to_json(checkpoint.read_recipe(job.out)) != same or photos != job.photos.digest:
         raise InputError(
-            f"--out {job.out}: holds a checkpoint of other shards or another recipe; choose another --out,"
-            " or give the same --recipe, --set and --shards to go on"
+            f"--out {job.out}: holds a checkpoint of other photos or another recipe; choose another --out,"
+            " or give the same --recipe, --set, --shards, --split and --clip-shards to go on"
         )
 
 
@@ -123,10 +135,15 @@ def _trainer(job: Job, workers: int, gpu: bool, max_failures: int) -> TorchTrain
         """Asked for anew whenever workers start, so that they go on from the last good checkpoint."""
         return feed.stream(job.photos, job.recipe, steps_done(job.out), workers)
 
+    feed.keep_order()
     return TorchTrainer(
         work,
         train_loop_config={"job": job},
         datasets={"train": remaining},
+        # Ray Train takes these from here, whatever the data set's own context says.
+        dataset_config=DataConfig(
+            execution_options=ExecutionOptions(preserve_order=True), enable_shard_locality=False
+        ),
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpu, resources_per_worker={"CPU": 1}),
         run_config=RunConfig(
             name=f"ray-{int(time.time())}",
@@ -186,12 +203,12 @@ def parser() -> argparse.ArgumentParser:
     add("--shards", required=True, metavar="URI", help="made by prepare_shards.py")
     add("--out", required=True, metavar="URI", help="checkpoint; the same again goes on")
     add("--workers", type=int, default=1, help="training workers: GPUs, or processes on CPUs")
+    add("--gpu", choices=["auto", "yes", "no"], default="auto", help="a GPU a worker; auto: if there now")
     add("--split", default="train", help="splits to train on, e.g. train,val")
-    add(
-        "--validate", metavar="SPLIT", help="split to check after each epoch; default: val where there is one"
-    )
-    add("--clip-shards", nargs="*", default=[], metavar="URI", help="more captioned photos for stage clip")
-    add("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="e.g. stages.sketch.epochs=2 batch=32")
+    add("--validate", metavar="SPLIT", help="split to check every epoch; default: val if there")
+    several = functools.partial(add, nargs="*", action="extend", default=[])
+    several("--clip-shards", metavar="URI", help="more captioned photos for stage clip")
+    several("--set", metavar="FIELD=VALUE", help="e.g. stages.sketch.epochs=2 batch=32")
     add("--max-failures", type=int, default=3, help="how many lost workers to survive")
     return parser
 

@@ -1,6 +1,5 @@
 """What runs on each training worker: the stages that are left, from the last good checkpoint."""
 
-import itertools
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -50,7 +49,7 @@ def save(job: Job, retriever: Retriever, done: int, training: dict[str, Any] | N
     counts = {"steps": done, "total": sum(job.steps), "photos": len(job.photos)}
     checkpoint.save(
         job.out, f"step-{done:08d}", retriever, job.recipe,
-        made_from=job.made_from, counts=counts, training=training,
+        made_from=job.made_from, counts=counts, details={"photos": job.photos.digest}, training=training,
     )  # fmt: skip
     checkpoint.prune(job.out)
 
@@ -79,8 +78,20 @@ def work(config: dict[str, Any]) -> None:
         if done < before + steps:
             under_way = state if state and state["stage"] == stage.name and state["step"] < steps else None
             stage_run = start_stage(stage, job.recipe, learner, steps, under_way)
-            _train_stage(job, stage_run, itertools.islice(shares, steps - stage_run.step), before, device)
+            own = in_order(shares, job.recipe.stages.index(stage), range(stage_run.step, steps))
+            _train_stage(job, stage_run, own, before, device)
         before += steps
+
+
+def in_order(shares: Iterator[Batch], stage: int, steps: range) -> Iterator[Batch]:
+    """The shares of the given steps of a stage. Raises RuntimeError where the feed gives any other:
+    a swapped or missing share would train on, silently, out of step with the other workers."""
+    for step in steps:
+        batch = next(shares, None)
+        got = None if batch is None else (batch.stage, batch.number)
+        if batch is None or got != (stage, step):
+            raise RuntimeError(f"the feed gave {got} where stage {stage}, step {step} is due")
+        yield batch
 
 
 def _train_stage(job: Job, run: StageRun, shares: Iterator[Batch], before: int, device: torch.device) -> None:
@@ -120,4 +131,5 @@ def _validate(job: Job, learner: Learner) -> dict[str, Any]:
         return {}
     shards = open_shards(job.shards)
     results = evaluate(learner.retriever, shards.rows(job.validate)).results
-    return {f"val {kind} acc@1": summary["acc@1"] for kind, summary in results.items()}
+    asked = {kind: summary["acc@1"] for kind, summary in results.items() if summary["n"]}
+    return {f"val {kind} acc@1": accuracy for kind, accuracy in asked.items()}

@@ -6,7 +6,7 @@ Config stops at the builders (`model.towers`, `training.stages`): everything bel
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
 from stbir.errors import InputError
@@ -28,7 +28,7 @@ class Preprocess:
 
     size: Annotated[int, Field(ge=16, le=2048)]
     mean: Triple
-    std: Annotated[Triple, Field(description="deviation, in units of full scale")]
+    std: tuple[Positive, Positive, Positive]
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -96,6 +96,12 @@ class Weights:
     triplet: NotNegative = 0.7
     category: NotNegative = 0.2
 
+    @model_validator(mode="after")
+    def _something_to_learn(self) -> "Weights":
+        if self.nce == self.triplet == 0:
+            raise ValueError("nce and triplet are both 0: nothing would align the towers")
+        return self
+
 
 @dataclass(frozen=True, config=_STRICT)
 class Stage:
@@ -118,6 +124,14 @@ class Stage:
     hard: Annotated[int, Field(ge=0)] = 0
     group: Count = 1
     lr: Positive | None = None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Stage":
+        if idle := set(self.learns) - set(self.modalities):
+            raise ValueError(f"{', '.join(sorted(idle))} learns but stands in no pair")
+        if (self.negatives == "stored") != (self.hard > 0):
+            raise ValueError("negatives=stored and hard > 0 go together")
+        return self
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
@@ -158,7 +172,7 @@ class Augment:
     """
 
     flip: bool = True
-    scale: Fraction = 0.15
+    scale: Annotated[float, Field(ge=0, le=0.5)] = 0.15
     shift: Fraction = 0.08
     rotate: Annotated[float, Field(ge=0, le=180)] = 8.0
     photo: Fraction = 0.5
@@ -181,6 +195,13 @@ class Recipe:
     optimiser: Optimiser = Optimiser()
     augment: Augment | None = None
     shuffle: Count = 4096
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> "Recipe":
+        names = [stage.name for stage in self.stages]
+        if len(set(names)) < len(names):
+            raise ValueError(f"stages: two have one name among {', '.join(names)}")
+        return self
 
     @property
     def uses_classes(self) -> bool:
@@ -243,4 +264,5 @@ def _value(text: str) -> Any:
 def _first(error: ValidationError) -> str:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
-    return f"{where}: {first['msg']} (got {first['input']!r})"
+    got = "" if first["type"] == "value_error" else f" (got {first['input']!r})"
+    return f"{where}: {first['msg']}{got}"

@@ -30,6 +30,11 @@ def test_an_override_replaces_one_field() -> None:
         ("optimiser.lr=-1", "optimiser.lr: Input should be greater than 0"),
         ("model.photo.library=keras", "model.photo.library"),
         ("batch", "FIELD=VALUE"),
+        ("stages.clip.weights.nce=0", "nothing would align the towers"),
+        ('stages.clip.learns=["sketch"]', "sketch learns but stands in no pair"),
+        ("stages.sketch.negatives=stored", "negatives=stored and hard > 0 go together"),
+        ("stages.sketch.name=clip", "two have one name"),
+        ("model.photo.preprocess.std=[0,1,1]", "greater than 0"),
     ],
 )
 def test_a_wrong_override_names_field_and_remedy(assignment: str, says: str) -> None:

@@ -27,6 +27,7 @@ class Encoded:
     """
 
     stage: int
+    number: int
     rows_a_sample: int
     photo: Ints
     position: Ints
@@ -36,11 +37,13 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Batch:
-    """What a worker's step sees: `photo` (N,) indexes `Photos`; pixels are uint8 or None.
+    """What a worker's step `number` of a stage sees: `photo` (N,) indexes `Photos`; pixels uint8 or None.
 
     `sketches` (N, 1, H, W), `photos` (N, 3, H, W), N = n·(1 + K) as in `Encoded`.
     """
 
+    stage: int
+    number: int
     rows_a_sample: int
     photo: Ints
     sketches: Pixels | None
@@ -74,6 +77,7 @@ def encoded(
     first = step.first + (part.start or 0)
     return Encoded(
         stage=step.stage,
+        number=step.number,
         rows_a_sample=a_sample,
         photo=rows,
         position=first + np.repeat(np.arange(len(order.photo)), a_sample),
@@ -110,6 +114,8 @@ def decoded(
     ]
     views = [_views(augment, rng) for rng in dice]
     return Batch(
+        stage=rows.stage,
+        number=rows.number,
         rows_a_sample=rows.rows_a_sample,
         photo=rows.photo,
         sketches=_pictures(rows.sketches, sketch_size, [v[0] for v in views], dice, SKETCH, sketch_noise),

@@ -35,6 +35,14 @@ class Photos:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def digest(self) -> str:
+        """What the order of training hangs on: which photos, how many sketches, which captions and labels."""
+        total = hashlib.sha256("\0".join(self.ids).encode())
+        for column in (self.place, self.row, self.sketches, self.label, self.text_key, self.extra):
+            total.update(column.tobytes())
+        return f"sha256:{total.hexdigest()}"
+
 
 def index_photos(
     shards: Shards, splits: Sequence[str], classes: Sequence[str], extra: Sequence[Shards] = ()

@@ -44,9 +44,9 @@ def open_picture(data: bytes, name: str = "picture", max_pixels: int = MAX_PIXEL
             raise InputError(f"{name}: {size} exceeds {max_pixels} pixels; shrink it")
         picture.load()
         return _on_white(ImageOps.exif_transpose(picture))
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        if isinstance(error, InputError):
-            raise
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # decoders and EXIF readers raise what they please on damaged files
         # Pillow names the buffer, and where it lies in memory, in place of a file.
         reason = "unknown format" if isinstance(error, UnidentifiedImageError) else error
         raise InputError(f"{name}: not a readable picture ({reason}); give PNG, JPEG or WebP") from error
@@ -73,11 +73,9 @@ def sketch_pixels(data: bytes, size: int, geometry: Geometry | None = None) -> P
 
 
 def _square(picture: Image.Image, size: int, geometry: Geometry | None) -> Image.Image:
-    """Pad to a square with white, as both kinds of picture show one object on a plain ground; resize."""
-    side = max(picture.size)
-    if picture.width != picture.height:
-        picture = ImageOps.pad(picture, (side, side), Image.Resampling.BICUBIC, color=_white(picture))
-    picture = picture.resize((size, size), Image.Resampling.BICUBIC, reducing_gap=2.0)
+    """Resize into a square and pad with white: both kinds of picture show one object on a plain ground."""
+    # Shrunk first: padding a long, thin picture to its full square could take gigabytes.
+    picture = ImageOps.pad(picture, (size, size), Image.Resampling.BICUBIC, color=_white(picture))
     return picture if geometry is None else _moved(picture, geometry)
 
 

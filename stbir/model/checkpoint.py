@@ -33,6 +33,7 @@ def save(
     *,
     made_from: str,
     counts: dict[str, int],
+    details: dict[str, Any] | None = None,
     training: dict[str, Any] | None = None,
 ) -> Manifest:
     """Write `<uri>/<name>/` whole, then let `<uri>` open it. Earlier checkpoints stay until `prune`.
@@ -48,7 +49,8 @@ def save(
         buffer = io.BytesIO()
         torch.save(training, buffer)
         folder.write(TRAINING, buffer.getvalue())
-    manifest = Manifest("checkpoint", digest, counts, made_from, {"recipe": recipe.name, "folder": ""})
+    about = {**(details or {}), "recipe": recipe.name, "folder": ""}
+    manifest = Manifest("checkpoint", digest, counts, made_from, about)
     write_manifest(folder, manifest)
     write_manifest(Folder(uri), replace(manifest, details={**manifest.details, "folder": name}))
     return manifest

@@ -1,5 +1,6 @@
 """Pretrained weights by tag, path or URI, loaded strictly or refused by name and shape."""
 
+import pickle
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,10 @@ from torch import Tensor, nn
 from stbir.data.storage import Folder
 from stbir.errors import InputError
 
+UNFIT = (
+    *(RuntimeError, KeyError, ValueError, AttributeError, TypeError),
+    *(safetensors.SafetensorError, pickle.UnpicklingError),
+)
 _SUFFIXES = {".safetensors", ".pt", ".pth", ".bin", ".npz", ".ckpt"}
 
 
@@ -60,7 +65,7 @@ def _download(name: str, tag: str) -> str:
 def _load_clip_file(model: nn.Module, path: str, weights: str) -> None:
     try:
         open_clip.load_checkpoint(model, path)
-    except (RuntimeError, KeyError, ValueError, safetensors.SafetensorError) as error:
+    except UNFIT as error:
         raise InputError(f"weights: {weights} does not fit: {_one_line(error)}") from error
 
 
@@ -87,7 +92,7 @@ def read_state(uri: str) -> dict[str, Tensor]:
     with local_copy(uri) as path:
         try:
             state = _state_of(path)
-        except (RuntimeError, ValueError, safetensors.SafetensorError, OSError, EOFError) as error:
+        except (*UNFIT, OSError, EOFError) as error:
             raise InputError(f"weights: {uri} is no weights file ({_one_line(error)})") from error
     return {name: t.float() if t.is_floating_point() else t for name, t in state.items()}
 

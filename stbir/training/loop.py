@@ -80,5 +80,5 @@ def _check(loss: torch.Tensor, run: StageRun, photos: Photos, batch: Batch) -> N
         names = ", ".join(photos.ids[photo] for photo in batch.photo[:8])
         raise DivergedError(
             f"stage {run.stage.name}, step {run.step}: the loss is {loss.item()}; its photos are {names}, …;"
-            " lower the rate with --set optimiser.lr=…"
+            " lower the rate with --set optimiser.lr=… into another --out"
         )

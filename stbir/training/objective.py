@@ -49,7 +49,7 @@ def arcface(features_BD: Tensor, weight_CD: Tensor, label_B: Tensor, margin: flo
     """
     known = label_B >= 0
     if not known.any():
-        return features_BD.sum() * 0.0
+        return features_BD.sum() * 0.0 + weight_CD.sum() * 0.0  # a gradient for each, as DDP demands
     cosine_BC = F.linear(features_BD[known], F.normalize(weight_CD, dim=-1))
     # The derivative of arccos is infinite at ±1.
     angle_BC = torch.acos(cosine_BC.clamp(-1 + 1e-6, 1 - 1e-6))

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from ray_jobs import train
-from stbir.data.manifest import read_manifest
-from stbir.data.storage import Folder
+from stbir.data.photos import classes_of, index_photos
+from stbir.data.shards import open_shards
 from stbir.errors import InputError
 from stbir.model import checkpoint
 
@@ -24,13 +24,13 @@ def test_a_checkpoint_of_another_run_is_not_gone_on_with(
     from stbir.model.builder import build
 
     smoke, out = recipe("smoke"), str(tmp_path)
-    made_from = read_manifest(Folder(shards), "shards").digest
-    checkpoint.save(out, "step-0", build(smoke.model), smoke, made_from=made_from, counts={"steps": 0})
+    digest = index_photos(open_shards(shards), ["train"], classes_of(open_shards(shards), ["train"])).digest
+    begun = {"made_from": "", "counts": {"steps": 0}, "details": {"photos": digest}}
+    checkpoint.save(out, "step-0", build(smoke.model), smoke, **begun)
     with pytest.raises(InputError, match="another recipe; choose another --out"):
         run("--recipe", "smoke", "--shards", shards, "--out", out, "--set", "batch=4")
-    checkpoint.save(out, "step-1", build(smoke.model), smoke, made_from="sha256:other", counts={"steps": 0})
-    with pytest.raises(InputError, match="of other shards"):
-        run("--recipe", "smoke", "--shards", shards, "--out", out)
+    with pytest.raises(InputError, match="of other photos"):
+        run("--recipe", "smoke", "--shards", shards, "--out", out, "--split", "train,val")
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def _decode(folder: Folder, name: str) -> str:
 
 
 def _pairs(text: str, where: str) -> Iterator[tuple[str, str]]:
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         key, tab, value = line.partition("\t")

@@ -41,7 +41,7 @@ def open_manifest(path: str) -> Source:
     """
     folder, name = _find(path)
     try:
-        lines = folder.read(name).decode("utf-8-sig").splitlines()
+        lines = folder.read(name).decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise InputError(f"{folder.uri}/{name}: not UTF-8 ({error}); save it as UTF-8") from error
     entries = [
