@@ -23,12 +23,12 @@ class Folder:
     """
 
     def __init__(self, uri: str) -> None:
-        self.uri = uri.rstrip("/") or "/"
+        self.uri = uri.rstrip("/") or uri[:1]  # "/" is the root, "" is here
         try:
             self.fs, path = fsspec.core.url_to_fs(self.uri)
         except (ValueError, ImportError) as error:
             raise InputError(f"{uri}: {error}; use a local path or a URI that fsspec can open") from error
-        self.path = path.rstrip("/") or ("/" if path else "")
+        self.path = path.rstrip("/")
         if self.local:
             self.uri = self.path  # absolute: workers stand in another directory
 
