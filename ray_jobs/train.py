@@ -24,10 +24,11 @@ from ray.util.queue import Empty, Queue
 
 from ray_jobs import feed
 from ray_jobs.command import Failed, connect, run
+from ray_jobs.override import override
 from ray_jobs.recipes import names
 from ray_jobs.recipes import recipe as named_recipe
 from ray_jobs.train_worker import Job, save, steps_done, work
-from stbir.config import override, to_json
+from stbir.config import to_json
 from stbir.data.manifest import NAME as MANIFEST
 from stbir.data.manifest import read_manifest
 from stbir.data.photos import classes_of, index_photos

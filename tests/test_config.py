@@ -1,8 +1,9 @@
 import pytest
 from pydantic import ValidationError
 
+from ray_jobs.override import override
 from ray_jobs.recipes import names, recipe
-from stbir.config import Noise, Preprocess, from_json, override, to_json
+from stbir.config import Noise, Preprocess, from_json, to_json
 from stbir.errors import InputError
 
 
