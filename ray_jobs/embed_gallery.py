@@ -67,7 +67,6 @@ class PhotoTower:
 def embed(photos: ray.data.Dataset, args: argparse.Namespace, quarantine: Any) -> ray.data.Dataset:
     """Photos → rows of the gallery: decode in CPU tasks, encode in actors."""
     size = checkpoint.read_recipe(args.checkpoint).model.photo.preprocess.size
-    source = Folder(args.checkpoint)  # workers may have another working directory than this command
     gpus = int(ray.cluster_resources().get("GPU", 0))
     decoded = photos.map_batches(
         decode,
@@ -79,7 +78,7 @@ def embed(photos: ray.data.Dataset, args: argparse.Namespace, quarantine: Any) -
         PhotoTower,
         batch_size=args.batch,
         batch_format="numpy",
-        fn_constructor_args=(source.path if source.local else source.uri,),
+        fn_constructor_args=(Folder(args.checkpoint).uri,),
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=args.workers or max(1, gpus)),
         num_cpus=_TOWER_CPUS,
         num_gpus=1 if gpus else 0,

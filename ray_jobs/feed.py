@@ -80,7 +80,8 @@ def _read(plan: pa.Table, photos: ray.ObjectRef[Photos], recipe: Recipe, workers
     index = ray.get(photos)
     [row] = plan.to_pylist()
     here = [step for step, _ in zip(steps(index, recipe, row["start"]), range(row["count"]), strict=False)]
-    places = read_places(index, places_of(index, here), ("sketch", "photo"))
+    needed = {modality for step in here for modality in recipe.stages[step.stage].modalities}
+    places = read_places(index, places_of(index, here), needed)
     share = recipe.batch // workers
     for step in here:
         for worker in range(workers):

@@ -1,6 +1,6 @@
 """From planned samples to arrays: read the encoded pictures, decode, move, corrupt; uint8 to the end."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,13 +57,16 @@ def places_of(photos: Photos, steps: Sequence[Step]) -> list[int]:
     return [int(p) for p in np.unique(photos.place[used])]
 
 
-def read_places(photos: Photos, places: Sequence[int], modalities: Sequence[str]) -> Groups:
+def read_places(photos: Photos, places: Sequence[int], modalities: Collection[str]) -> Groups:
     """Read row groups, only the columns the modalities need."""
     columns = [name for name, m in (("photo", "photo"), ("sketches", "sketch")) if m in modalities]
+    if not columns:
+        return {}
+    shards = {uri: open_shards(uri) for uri in {photos.places[place][0] for place in places}}
     groups: Groups = {}
-    for place in places if columns else ():
+    for place in places:
         uri, file, group = photos.places[place]
-        groups[place] = open_shards(uri).read_group(file, group, columns)
+        groups[place] = shards[uri].read_group(file, group, columns)
     return groups
 
 

@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from stbir.data.storage import Folder
+from stbir.data.storage import read_uri
 from stbir.errors import InputError
 
 UNFIT = (
@@ -72,15 +72,14 @@ def _load_clip_file(model: nn.Module, path: str, weights: str) -> None:
 @contextmanager
 def local_copy(uri: str) -> Iterator[str]:
     """A local path with the file's content; a temporary one where the URI is remote."""
-    folder, _, name = uri.rpartition("/")
     if "://" not in uri:
         if not Path(uri).is_file():
             raise InputError(f"weights: no file {uri}; give a tag, a path or a URI")
         yield uri
         return
     with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / name
-        path.write_bytes(Folder(folder).read(name))
+        path = Path(scratch) / PurePosixPath(uri).name
+        path.write_bytes(read_uri(uri))
         yield str(path)
 
 
