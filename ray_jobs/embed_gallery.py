@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import sys
 from typing import Any
 
@@ -12,7 +13,7 @@ import ray.data
 import torch
 
 from ray_jobs.command import Failed, connect, run
-from ray_jobs.photo_feed import Batch, Quarantine, decode, read_photos
+from ray_jobs.photo_feed import Batch, Quarantine, decoded_photos
 from stbir.data.inspection import Fault
 from stbir.data.manifest import NAME, read_manifest
 from stbir.data.shards import Shards, open_shards
@@ -45,10 +46,12 @@ _REASON = "photo does not decode"
 class PhotoTower:
     """An actor's state: the photo tower alone, on a GPU where there is one."""
 
-    def __init__(self, checkpoint_uri: str) -> None:
+    def __init__(self, checkpoint_uri: str, workers: int) -> None:
         self._encoder = checkpoint.load(checkpoint_uri, part="photo")
         if torch.cuda.is_available():
             self._encoder.cuda()
+        else:  # Ray gives an actor of less than one CPU a single thread
+            torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
         self._schema = schema(self._encoder.dim)
 
     def __call__(self, batch: Batch) -> pa.Table:
@@ -64,22 +67,16 @@ class PhotoTower:
         )
 
 
-def embed(photos: ray.data.Dataset, args: argparse.Namespace, quarantine: Any) -> ray.data.Dataset:
-    """Photos → rows of the gallery: decode in CPU tasks, encode in actors."""
-    size = checkpoint.read_recipe(args.checkpoint).model.photo.preprocess.size
+def embed(photos: ray.data.Dataset, args: argparse.Namespace) -> ray.data.Dataset:
+    """Decoded photos → rows of the gallery, in actors."""
     gpus = int(ray.cluster_resources().get("GPU", 0))
-    decoded = photos.map_batches(
-        decode,
-        batch_size=args.batch,
-        batch_format="pyarrow",
-        fn_kwargs={"size": size, "quarantine": quarantine},
-    )
-    return decoded.map_batches(
+    workers = args.workers or max(1, gpus)
+    return photos.map_batches(
         PhotoTower,
         batch_size=args.batch,
         batch_format="numpy",
-        fn_constructor_args=(Folder(args.checkpoint).uri,),
-        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=args.workers or max(1, gpus)),
+        fn_constructor_args=(Folder(args.checkpoint).uri, workers),
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers),
         num_cpus=_TOWER_CPUS,
         num_gpus=1 if gpus else 0,
     )
@@ -91,10 +88,12 @@ def write_version(args: argparse.Namespace, shards: Shards, folder: Folder) -> d
     context = ray.data.DataContext.get_current()
     context.execution_options.preserve_order = True  # the same photos make the same table
     context.enable_progress_bars = sys.stderr.isatty()
+    model = checkpoint.read_recipe(args.checkpoint).model
+    size = model.photo.preprocess.size
     lance_ray.write_lance(
-        embed(read_photos(shards, args.split), args, quarantine),
+        embed(decoded_photos(shards, args.split, size, args.batch, quarantine), args),
         table_uri(folder),
-        schema=schema(checkpoint.read_recipe(args.checkpoint).model.dim),
+        schema=schema(model.dim),
         mode="overwrite",
         min_rows_per_file=_ROWS_PER_FILE,
         max_rows_per_file=_ROWS_PER_FILE,
@@ -106,7 +105,7 @@ def write_version(args: argparse.Namespace, shards: Shards, folder: Folder) -> d
 def embed_gallery(args: argparse.Namespace) -> dict[str, Any]:
     """Embed, index, measure, publish. What was published before stays so until the very last step."""
     _check_options(args)
-    digest = checkpoint.read_digest(args.checkpoint)
+    digest = checkpoint.verified_digest(args.checkpoint)
     shards = open_shards(args.shards)
     expected = shards.split(args.split).num_rows
     folder = Folder(args.gallery)

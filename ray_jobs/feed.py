@@ -66,6 +66,7 @@ def batches(shard: ray.data.DataIterator) -> Iterator[Batch]:
                 np.array(block["photo"][row]),
                 pictures.get("sketches"),
                 pictures.get("photos"),
+                list(block["texts"][row]) if "texts" in block else None,
             )
 
 
@@ -107,7 +108,8 @@ def _decode(table: pa.Table, recipe: Recipe, epochs: list[int]) -> dict[str, Any
     pictures = {name: getattr(batch, name) for name in PICTURES}
     present = {name: pixels[None] for name, pixels in pictures.items() if pixels is not None}
     numbers = {name: np.array([getattr(batch, name)]) for name in NUMBERS}
-    return {**numbers, "photo": batch.photo[None], **present}
+    texts = {"texts": [batch.texts]} if batch.texts else {}
+    return {**numbers, "photo": batch.photo[None], **present, **texts}
 
 
 def _noise(rows: Encoded, recipe: Recipe, epochs: list[int]) -> dict[str, tuple[Levels, Levels] | None]:

@@ -1,28 +1,20 @@
 """The CPU half of embed_gallery: shards → decoded photos. Tasks load no model library for it."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import ray
 import ray.data
-from ray.data.expressions import col
 
-from stbir.data.shards import Shards
+from stbir.data.schema import Row
+from stbir.data.shards import Shards, open_shards
 from stbir.data.transforms import photo_pixels
 from stbir.errors import InputError
 from stbir.retrieval.thumbnail import thumbnail
 
 Batch = dict[str, np.ndarray]
-
-
-def read_photos(shards: Shards, split: str | None) -> ray.data.Dataset:
-    """The rows of a split: id, category and encoded photo; sketches are not read."""
-    files = [shards.folder.at(name) for name in shards.files]
-    rows = ray.data.read_parquet(files, filesystem=shards.folder.arrow)
-    if split is not None:
-        rows = rows.filter(expr=col("split") == split)
-    return rows.select_columns(["photo_id", "category", "photo"])
+_COLUMNS = ["photo_id", "category", "split", "photo"]
 
 
 class Quarantine:
@@ -40,10 +32,29 @@ class Quarantine:
         return self._reasons
 
 
-def decode(rows: pa.Table, size: int, quarantine: Any) -> Batch:
+def decoded_photos(
+    shards: Shards, split: str | None, size: int, batch: int, quarantine: Any
+) -> ray.data.Dataset:
+    """The photos of a split (None: all), decoded, in the order of the shards; a task reads a row group."""
+    groups = shards.split(split).group_by(["file", "group"], use_threads=False).aggregate([])
+    how = {"uri": shards.folder.uri, "split": split, "size": size, "batch": batch, "quarantine": quarantine}
+    plan = ray.data.from_items(groups.to_pylist(), override_num_blocks=groups.num_rows)
+    return plan.map_batches(_decode_group, batch_size=1, batch_format="numpy", fn_kwargs=how)
+
+
+def _decode_group(
+    place: dict[str, Any], uri: str, split: str | None, size: int, batch: int, quarantine: Any
+) -> Iterator[Batch]:
+    table = open_shards(uri).read_group(str(place["file"][0]), int(place["group"][0]), _COLUMNS)
+    rows = [row for row in table.to_pylist() if split is None or row["split"] == split]
+    for start in range(0, len(rows), batch):
+        yield decode(rows[start : start + batch], size, quarantine)
+
+
+def decode(rows: list[Row], size: int, quarantine: Any) -> Batch:
     """Encoded photos → uint8 pixels (B, 3, size, size) and a thumbnail each, a row at a time."""
     good, reasons = [], {}
-    for row in rows.to_pylist():
+    for row in rows:
         try:
             good.append((row, photo_pixels(row["photo"], size), thumbnail(row["photo"])))
         except InputError as error:

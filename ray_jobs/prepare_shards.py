@@ -4,10 +4,11 @@ import argparse
 import json
 import logging
 import math
+import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pyarrow as pa
@@ -57,7 +58,11 @@ def parser() -> argparse.ArgumentParser:
         metavar="PARTS",
         help=f"what a photo must have: {' | '.join(PARTS)} (default sketch,text; photo: nothing more)",
     )
-    add("--split", metavar="NAME", help="put every photo into this split, whatever the source says")
+    splits = parser.add_mutually_exclusive_group()
+    splits.add_argument("--split", metavar="NAME", help="put every photo into this split")
+    splits.add_argument(
+        "--folds", type=int, metavar="N", help="deal all photos but those of test into fold0 … (seeded)"
+    )
     return parser
 
 
@@ -72,7 +77,7 @@ def prepare_shards(arguments: argparse.Namespace) -> dict[str, Any]:
         log.info("%s: %d %s, not used", arguments.source, count, what)
     entries, duplicates = first_of_each(source.entries)
     connect()
-    parts = _write(out, entries, source, arguments)
+    parts = _write(out, _assigned(entries, arguments.split, arguments.folds), source, arguments)
     faults = [*duplicates, *(fault for part in parts for fault in part.faults)]
     summary = _summary(arguments, source, parts, faults)
     write_quarantine(out, faults)
@@ -80,7 +85,7 @@ def prepare_shards(arguments: argparse.Namespace) -> dict[str, Any]:
     details = {key: summary[key] for key in ("source", "requires", "splits", "reasons", "unused")}
     manifest = publish(out, parts, summary["counts"], details)
     log.info("%s", _arithmetic(summary["counts"]))
-    return {**summary, "digest": manifest.digest, "files": len(manifest.details["files"])}
+    return {**summary, "digest": manifest.digest, "files": len(manifest.detail("files"))}
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -88,11 +93,25 @@ def _check(arguments: argparse.Namespace) -> None:
         raise InputError(f"--max-bad: {arguments.max_bad} is not a share between 0 and 1")
     if arguments.rows_per_file < 1:
         raise InputError(f"--rows-per-file: {arguments.rows_per_file} is less than 1")
+    if arguments.folds is not None and arguments.folds < 2:
+        raise InputError(f"--folds: {arguments.folds} is less than 2")
+
+
+def _assigned(entries: list[Entry], split: str | None, folds: int | None) -> list[Entry]:
+    """The entries in the splits that the command asks for, else in the source's own."""
+    if split:
+        return [replace(entry, split=split) for entry in entries]
+    if folds is None:
+        return entries
+    dealt = [entry.photo_id for entry in entries if entry.split != "test"]
+    random.Random(0).shuffle(dealt)
+    fold_of = {photo_id: f"fold{number % folds}" for number, photo_id in enumerate(dealt)}
+    return [replace(entry, split=fold_of.get(entry.photo_id, entry.split)) for entry in entries]
 
 
 def _write(out: Folder, entries: list[Entry], source: Source, arguments: argparse.Namespace) -> list[Written]:
     """One task, one block, one part: no picture passes through the object store or this process."""
-    blocks = list(_blocks(entries, arguments.rows_per_file, arguments.split))
+    blocks = list(_blocks(entries, arguments.rows_per_file))
     photos = ray.data.from_arrow(blocks)
     photos.context.enable_progress_bars = False  # they count parts; `_followed` counts photos
     receipts = photos.map_batches(
@@ -105,15 +124,13 @@ def _write(out: Folder, entries: list[Entry], source: Source, arguments: argpars
     return sorted(parts, key=lambda part: part.number)
 
 
-def _blocks(entries: list[Entry], rows: int, split: str | None) -> Iterator[pa.Table]:
+def _blocks(entries: list[Entry], rows: int) -> Iterator[pa.Table]:
     """Parts of at most `rows` entries, as even as they can be: one task each."""
     rows = math.ceil(len(entries) / math.ceil(len(entries) / rows))
     for number, start in enumerate(range(0, len(entries), rows)):
-        chunk = [
-            asdict(entry) | ({"split": split} if split else {}) for entry in entries[start : start + rows]
-        ]
+        chunk = [json.dumps(asdict(entry)) for entry in entries[start : start + rows]]
         yield pa.Table.from_pylist(
-            [{"entry": json.dumps(entry), "part": number} for entry in chunk], schema=_ENTRY_SCHEMA
+            [{"entry": entry, "part": number} for entry in chunk], schema=_ENTRY_SCHEMA
         )
 
 

@@ -65,12 +65,26 @@ def paper() -> Recipe:
 
 def clip(epochs: int) -> Stage:
     """Photo and text by themselves: the first stage where no pretrained CLIP is at hand."""
-    return Stage("clip", ("photo", "text"), (PHOTO_TO_TEXT, TEXT_TO_PHOTO), epochs, NCE_ONLY)
+    pairs = (PHOTO_TO_TEXT, TEXT_TO_PHOTO)
+    return Stage("clip", ("photo", "text"), pairs, epochs, NCE_ONLY, extra=True)
+
+
+def locked_clip(epochs: int) -> Stage:
+    """As `clip`, but the text tower alone learns (Zhai et al., LiT, arXiv 2111.07991).
+
+    For a photo tower that is pretrained: captions first would teach it colours and cost it contours.
+    """
+    return replace(clip(epochs), learns=("text",))
 
 
 def joint(epochs: int) -> Stage:
     """All towers at once: towers that are not aligned yet give a stage of one learner no anchor."""
     return Stage("joint", MODALITIES, QUERIES, epochs, NCE_ONLY, sketches="all")
+
+
+def broad(epochs: int) -> Stage:
+    """As `joint`, on the pairs of other data sets too; a photo counts once, however many sketches it has."""
+    return replace(joint(epochs), name="broad", sketches="one", extra=True)
 
 
 def refine(epochs: tuple[int, int, int], lr: float) -> tuple[Stage, ...]:
@@ -146,10 +160,10 @@ def stbir_c_small() -> Recipe:
     return Recipe(
         name="stbir_c_small",
         model=ModelConfig(dim=256, photo=tower, sketch=tower, text=TextTower("small", options=text)),
-        stages=(clip(5), joint(16), *refine((3, 3, 4), lr=1e-4)),
+        stages=(locked_clip(4), broad(10), joint(24), *refine((3, 3, 3), lr=3e-4)),
         batch=64,
-        optimiser=Optimiser(lr=1e-3, weight_decay=0.05, warmup=0.1, final=0.05, trunk=0.3),
-        augment=Augment(),
+        optimiser=Optimiser(lr=1e-3, weight_decay=0.05, warmup=0.1, final=0.02),
+        augment=Augment(scale=0.2, shift=0.1, rotate=10, photo=0.7, words=0.2),
     )
 
 
@@ -169,9 +183,9 @@ def without_category(parent: Recipe) -> Recipe:
 
 
 def all_at_once(parent: Recipe) -> Recipe:
-    """Module 1 off: the towers of all stages but `clip` learn together, for as many epochs in all."""
-    kept = tuple(stage for stage in parent.stages if stage.name == "clip")
-    merged = [stage for stage in parent.stages if stage.name != "clip"]
+    """Module 1 off: after what prepares them, the towers learn together, for as many epochs in all."""
+    kept = tuple(stage for stage in parent.stages if stage.extra)
+    merged = [stage for stage in parent.stages if not stage.extra]
     last = replace(
         merged[-1],
         name="all",

@@ -8,10 +8,7 @@ import argparse
 import functools
 import os
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -20,14 +17,15 @@ from ray.data import ExecutionOptions
 from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError
-from ray.util.queue import Empty, Queue
+from ray.util.queue import Queue
 
 from ray_jobs import feed
 from ray_jobs.command import Failed, connect, run
 from ray_jobs.override import override
+from ray_jobs.progress import printing, say_plan
 from ray_jobs.recipes import names
 from ray_jobs.recipes import recipe as named_recipe
-from ray_jobs.train_worker import Job, save, steps_done, work
+from ray_jobs.train_worker import DIVERGED, Job, save, steps_done, work
 from stbir.config import to_json
 from stbir.data.manifest import NAME as MANIFEST
 from stbir.data.manifest import read_manifest
@@ -38,9 +36,16 @@ from stbir.errors import InputError
 from stbir.model import checkpoint
 from stbir.model.builder import build, resolve
 
-# Training shares its CPUs with decoding: OpenMP threads that spin while they wait for one another would
-# starve it, and with it themselves.
-THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
+RAY = ".ray"  # what Ray Train keeps of a run while it lasts; nothing is resumed from it
+# On a CPU, training shares its cores with decoding: OpenMP threads that spin while they wait for one another
+# would starve it, and with it themselves. And glibc would give every step's large tensors back to the
+# kernel and ask for them again: a tenth of the time. Sizes in bytes.
+ENVIRONMENT = {
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "MALLOC_MMAP_THRESHOLD_": "4000000000",
+    "MALLOC_TRIM_THRESHOLD_": "8000000000",
+    "MALLOC_TOP_PAD_": "268435456",
+}
 
 
 def main(args: argparse.Namespace) -> dict[str, Any]:
@@ -51,7 +56,7 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
     shards = open_shards(args.shards)
     splits = args.split.split(",")
     classes = classes_of(shards, splits) if recipe.uses_classes else []
-    photos = index_photos(shards, splits, classes, [open_shards(uri) for uri in args.clip_shards])
+    photos = index_photos(shards, splits, classes, [open_shards(uri) for uri in args.extra_shards])
     connect()
     gpu = _resources(args.workers, args.gpu)
     job = Job(
@@ -65,20 +70,23 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
         Queue(actor_options={"num_cpus": 0}),
     )
     _begin(job)
-    _say_plan(job)
+    say_plan(job, steps_done(job.out))
     start = time.perf_counter()
     if steps_done(job.out) < sum(job.steps):
-        with _printing(job.progress):
+        with printing(job.progress):
             _fit(_trainer(job, args.workers, gpu, args.max_failures))
+        Folder(job.out).remove(RAY)
     return _summary(job) | {"seconds": round(time.perf_counter() - start)}
 
 
 def _fit(trainer: TorchTrainer) -> None:
     try:
-        trainer.fit()
+        result = trainer.fit()
     except TrainingFailedError as error:
         reason = str(error).strip().splitlines()[-1]
         raise Failed(f"{reason}; the same command goes on from the last good checkpoint", {}) from error
+    if diverged := (result.metrics or {}).get(DIVERGED):
+        raise Failed(diverged, {})
 
 
 def _summary(job: Job) -> dict[str, Any]:
@@ -127,7 +135,7 @@ def _begin(job: Job) -> None:
     if to_json(checkpoint.read_recipe(job.out)) != same or photos != job.photos.digest:
         raise InputError(
             f"--out {job.out}: holds a checkpoint of other photos or another recipe; choose another --out,"
-            " or give the same --recipe, --set, --shards, --split and --clip-shards to go on"
+            " or give the same --recipe, --set, --shards, --split and --extra-shards to go on"
         )
 
 
@@ -148,52 +156,11 @@ def _trainer(job: Job, workers: int, gpu: bool, max_failures: int) -> TorchTrain
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpu, resources_per_worker={"CPU": 1}),
         run_config=RunConfig(
             name=f"ray-{int(time.time())}",
-            storage_path=f"{job.out}/.ray",
-            worker_runtime_env={"env_vars": THREADS},
+            storage_path=f"{job.out}/{RAY}",
+            worker_runtime_env={"env_vars": ENVIRONMENT},
             failure_config=FailureConfig(max_failures=max_failures, max_preemption_failures=-1),
         ),
     )
-
-
-@contextmanager
-def _printing(progress: Queue) -> Iterator[None]:
-    """Print the workers' lines to standard error while the run lasts."""
-    over = threading.Event()
-    printer = threading.Thread(target=_print_lines, args=(progress, over), daemon=True)
-    printer.start()
-    try:
-        yield
-    finally:
-        over.set()
-        printer.join()
-
-
-def _print_lines(progress: Queue, over: threading.Event) -> None:
-    while True:
-        try:
-            print(_readable(progress.get(timeout=1)), file=sys.stderr, flush=True)
-        except Empty:
-            if over.is_set():
-                return
-
-
-def _readable(line: dict[str, Any]) -> str:
-    validation = "  ".join(f"{name} {value:.1f}" for name, value in line.items() if name.startswith("val "))
-    return (
-        f"{line['stage']:<8} epoch {line['epoch']:g}/{line['epochs']}  loss {line['loss']:.3f}"
-        f"  {line['samples_per_s']:.0f} samples/s  waited {line['waited']:.0%}  {validation}"
-    ).rstrip()
-
-
-def _say_plan(job: Job) -> None:
-    stages = ", ".join(
-        f"{s.name} ({steps} steps)" for s, steps in zip(job.recipe.stages, job.steps, strict=True)
-    )
-    print(f"{job.recipe.name}: {len(job.photos)} photos; stages {stages}", file=sys.stderr)
-    if job.recipe.stages[0].name == "clip":
-        print("no pretrained CLIP: stage clip first aligns photos and captions", file=sys.stderr)
-    if done := steps_done(job.out):
-        print(f"going on from step {done} of {sum(job.steps)}", file=sys.stderr)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -208,7 +175,7 @@ def parser() -> argparse.ArgumentParser:
     add("--split", default="train", help="splits to train on, e.g. train,val")
     add("--validate", metavar="SPLIT", help="split to check every epoch; default: val if there")
     several = functools.partial(add, nargs="*", action="extend", default=[])
-    several("--clip-shards", metavar="URI", help="more captioned photos for stage clip")
+    several("--extra-shards", metavar="URI", help="other data sets, for the stages that take them")
     several("--set", metavar="FIELD=VALUE", help="e.g. stages.sketch.epochs=2 batch=32")
     add("--max-failures", type=int, default=3, help="how many lost workers to survive")
     return parser

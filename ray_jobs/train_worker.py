@@ -21,8 +21,10 @@ from stbir.data.storage import Folder
 from stbir.model import checkpoint
 from stbir.model.retriever import Retriever
 from stbir.retrieval.evaluate import evaluate
-from stbir.training.loop import Metrics, train
+from stbir.training.loop import DivergedError, Metrics, train
 from stbir.training.stages import Learner, StageRun, start_stage
+
+DIVERGED = "diverged"
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,11 @@ def work(config: dict[str, Any]) -> None:
             under_way = state if state and state["stage"] == stage.name and state["step"] < steps else None
             stage_run = start_stage(stage, job.recipe, learner, steps, under_way)
             own = in_order(shares, job.recipe.stages.index(stage), range(stage_run.step, steps))
-            _train_stage(job, stage_run, own, before, device)
+            try:
+                _train_stage(job, stage_run, own, before, device)
+            except DivergedError as error:  # not raised: another try would end in the same step
+                ray.train.report({DIVERGED: str(error)})
+                return
         before += steps
 
 

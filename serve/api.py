@@ -24,13 +24,13 @@ _PNG = b"\x89PNG"
 class Searches(Protocol):
     """What stands behind the routes. Its methods raise Problem for what the client should hear of."""
 
-    checkpoint_digest: str
+    model: dict[str, Any]  # what /v1/info says of it; `checkpoint` is its digest
 
     async def search(self, query: Query) -> Found:
         """The hits of a query."""
 
-    async def thumbnail(self, photo_id: str) -> bytes | None:
-        """The encoded thumbnail of a photo, or None."""
+    async def thumbnail(self, photo_id: str) -> bytes:
+        """The encoded thumbnail of a photo, empty where it has none."""
 
     async def gallery(self) -> dict[str, Any] | None:
         """What the gallery holds, or None while none is published."""
@@ -59,13 +59,13 @@ def _v1(searcher: Searches, limits: Limits) -> APIRouter:
         started = time.perf_counter()
         async with _deadline(limits.deadline_s):
             found = await searcher.search(await read_query(request, limits))
-        return JSONResponse(_answer(found, searcher.checkpoint_digest, started))
+        return JSONResponse(_answer(found, searcher.model["checkpoint"], started))
 
     @routes.get("/photos/{photo_id:path}")
     async def photo(photo_id: str) -> Response:
         async with _deadline(limits.deadline_s):
             data = await searcher.thumbnail(photo_id)
-        if data is None:
+        if not data:
             raise Problem(HTTPStatus.NOT_FOUND, f"photo_id: no thumbnail of {photo_id!r} in the gallery")
         kind = "image/png" if data.startswith(_PNG) else "image/jpeg"
         return Response(data, media_type=kind, headers={"Cache-Control": "private, max-age=300"})
@@ -75,7 +75,7 @@ def _v1(searcher: Searches, limits: Limits) -> APIRouter:
         async with _deadline(limits.deadline_s):
             gallery = await searcher.gallery()
         return {
-            "model": {"checkpoint": searcher.checkpoint_digest},
+            "model": searcher.model,
             "gallery": gallery,
             "limits": asdict(limits),
         }

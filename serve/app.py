@@ -9,6 +9,7 @@ HTTP → Ingress                               FusionReplica → hits → Ingres
 
 import logging
 import warnings
+from typing import Any
 
 import click
 from ray import serve
@@ -17,9 +18,11 @@ from ray.serve import Application
 from serve.ingress import Ingress
 from serve.replicas import FusionReplica, SketchReplica, TextReplica, open_if_published
 from serve.settings import Settings, read_settings
+from stbir.config import Recipe
 from stbir.data.manifest import read_manifest
 from stbir.data.storage import Folder
 from stbir.errors import InputError
+from stbir.model.checkpoint import read_recipe
 
 log = logging.getLogger(__name__)
 ARGUMENTS = ("checkpoint", "gallery", "config")
@@ -60,9 +63,18 @@ def _deployments(settings: Settings, checkpoint: str, digest: str, gallery: str)
         sketch.bind(checkpoint, settings.sketch.batching),
         text.bind(checkpoint, settings.text.batching),
         fusion.bind(digest, gallery),
-        digest,
+        {"checkpoint": digest, **_described(read_recipe(checkpoint))},
         settings.limits,
     )
+
+
+def _described(recipe: Recipe) -> dict[str, Any]:
+    """What /v1/info says of the model."""
+    model = recipe.model
+    sketch = model.sketch or model.photo
+    towers = {"photo": model.photo.model, "sketch": sketch.model, "text": model.text.model}
+    sizes = {"photo": model.photo.preprocess.size, "sketch": sketch.preprocess.size}
+    return {"recipe": recipe.name, "dim": model.dim, "towers": towers, "pixels": sizes}
 
 
 def _known(args: dict[str, str]) -> dict[str, str]:
@@ -83,5 +95,5 @@ def _pinned(uri: str) -> tuple[str, str]:
     """
     folder = Folder(uri)
     manifest = read_manifest(folder, "checkpoint")
-    name = manifest.details["folder"]
+    name = manifest.detail("folder")
     return folder.child(name).uri if name else folder.uri, manifest.digest

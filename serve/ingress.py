@@ -30,9 +30,9 @@ class Searcher:
     Raises Problem for everything a client should hear of.
     """
 
-    def __init__(self, sketch: Any, text: Any, fusion: Any, checkpoint_digest: str, limits: Limits) -> None:
+    def __init__(self, sketch: Any, text: Any, fusion: Any, model: dict[str, Any], limits: Limits) -> None:
         self.sketch, self.text, self.fusion = sketch, text, fusion
-        self.checkpoint_digest, self.limits = checkpoint_digest, limits
+        self.model, self.limits = model, limits
 
     async def search(self, query: Query) -> Found:
         """The hits of a query."""
@@ -45,9 +45,11 @@ class Searcher:
             raise _no_gallery()
         return answer
 
-    async def thumbnail(self, photo_id: str) -> bytes | None:
-        """The encoded thumbnail of a photo, or None."""
+    async def thumbnail(self, photo_id: str) -> bytes:
+        """The encoded thumbnail of a photo, empty where it has none."""
         data: bytes | None = await self._answer(self.fusion.thumbnail.remote(photo_id))
+        if data is None:
+            raise _no_gallery()
         return data
 
     async def gallery(self) -> dict[str, Any] | None:
@@ -109,8 +111,8 @@ def _no_gallery() -> Problem:
 class Ingress:
     """The deployment that listens; Serve asks it for its FastAPI application once it is constructed."""
 
-    def __init__(self, sketch: Any, text: Any, fusion: Any, checkpoint_digest: str, limits: Limits) -> None:
-        self.searcher = Searcher(sketch, text, fusion, checkpoint_digest, limits)
+    def __init__(self, sketch: Any, text: Any, fusion: Any, model: dict[str, Any], limits: Limits) -> None:
+        self.searcher = Searcher(sketch, text, fusion, model, limits)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return create_app(self.searcher, self.searcher.limits)

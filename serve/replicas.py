@@ -96,9 +96,9 @@ class FusionReplica:
         return Found([asdict(hit) for hit in hits], gallery.version, {**timing, "search": _ms(started)})
 
     def thumbnail(self, photo_id: str) -> bytes | None:
-        """The encoded thumbnail of a photo, or None where there is no such photo, thumbnail or gallery."""
+        """The encoded thumbnail of a photo, empty where it has none; None while no gallery is published."""
         gallery = self.gallery()
-        return None if gallery is None else gallery.thumbnail(photo_id)
+        return None if gallery is None else gallery.thumbnail(photo_id) or b""
 
     def describe(self) -> dict[str, Any] | None:
         """What the gallery holds; None while none is published."""

@@ -109,7 +109,8 @@ class Stage:
     `sketches`: one random sketch a photo and epoch, or every sketch. `negatives`: "batch", every other
     instance of the global batch; "class", the same but the triplet term takes those of the same class;
     "stored", only `hard` drawn ones of the same class a sample. `group`: how many of one class lie side
-    by side in the order, so that a batch holds hard negatives.
+    by side in the order, so that a batch holds hard negatives. `extra`: photos of other data sets, given
+    for this purpose, take part too.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
@@ -122,6 +123,7 @@ class Stage:
     negatives: Literal["batch", "class", "stored"] = "batch"
     hard: Annotated[int, Field(ge=0)] = 0
     group: Count = 1
+    extra: bool = False
     lr: Positive | None = None
 
     @model_validator(mode="after")
@@ -166,8 +168,8 @@ class Optimiser:
 class Augment:
     """Random geometry of training pictures; sketch and photo of a sample are flipped together.
 
-    `scale`, `shift` are shares of the picture's size, `rotate` is in degrees (sketches only beyond
-    `photo` x these values).
+    `scale`, `shift` are shares of the picture's size, `rotate` is in degrees; photos get `photo` times
+    these. `words` is the share of a caption's words that goes.
     """
 
     flip: bool = True
@@ -175,6 +177,7 @@ class Augment:
     shift: Fraction = 0.08
     rotate: Annotated[float, Field(ge=0, le=180)] = 8.0
     photo: Fraction = 0.5
+    words: Fraction = 0.0
 
 
 @dataclass(frozen=True, config=_STRICT)

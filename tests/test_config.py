@@ -81,5 +81,5 @@ def test_each_module_can_be_switched_off() -> None:
     for name in ("smoke", "demo", "stbir_c_small", "paper"):
         assert {s.noise for s in recipe(f"{name}_without_curriculum").stages} == {None}
         assert not recipe(f"{name}_without_category").uses_classes
-        once = [s for s in recipe(f"{name}_all_at_once").stages if s.name != "clip"]
+        once = [s for s in recipe(f"{name}_all_at_once").stages if not s.extra]
         assert [s.learns for s in once] == [("sketch", "photo", "text")]

@@ -8,7 +8,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from stbir.config import Augment
-from stbir.data.corruption import corrupt_photo, corrupt_sketch
+from stbir.data.corruption import corrupt_photo, corrupt_sketch, drop_words
 from stbir.data.photos import Ints, Photos
 from stbir.data.plan import Step
 from stbir.data.shards import open_shards
@@ -33,13 +33,14 @@ class Encoded:
     position: Ints
     sketches: list[bytes]
     photos: list[bytes]
+    texts: list[str]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What a worker's step `number` of a stage sees: `photo` (N,) indexes `Photos`; pixels uint8 or None.
+    """What a worker's step `number` of a stage sees: `photo` (N,) indexes `Photos`; None where not needed.
 
-    `sketches` (N, 1, H, W), `photos` (N, 3, H, W), N = n·(1 + K) as in `Encoded`.
+    `sketches` (N, 1, H, W) and `photos` (N, 3, H, W) uint8, N `texts`, N = n·(1 + K) as in `Encoded`.
     """
 
     stage: int
@@ -48,6 +49,7 @@ class Batch:
     photo: Ints
     sketches: Pixels | None
     photos: Pixels | None
+    texts: list[str] | None
 
 
 def places_of(photos: Photos, steps: Sequence[Step]) -> list[int]:
@@ -86,6 +88,7 @@ def encoded(
         position=first + np.repeat(np.arange(len(order.photo)), a_sample),
         sketches=_sketches(photos, order.sketch, rows, groups) if "sketch" in modalities else [],
         photos=[_cell(photos, row, groups, "photo") for row in rows] if "photo" in modalities else [],
+        texts=[photos.texts[row] or "" for row in rows] if "text" in modalities else [],
     )
 
 
@@ -116,6 +119,8 @@ def decoded(
         for row, position in enumerate(rows.position)
     ]
     views = [_views(augment, rng) for rng in dice]
+    share = augment.words if augment else 0.0
+    texts = [drop_words(text, share, rng) for text, rng in zip(rows.texts, dice, strict=False)]
     return Batch(
         stage=rows.stage,
         number=rows.number,
@@ -123,6 +128,7 @@ def decoded(
         photo=rows.photo,
         sketches=_pictures(rows.sketches, sketch_size, [v[0] for v in views], dice, SKETCH, sketch_noise),
         photos=_pictures(rows.photos, photo_size, [v[1] for v in views], dice, PHOTO, photo_noise),
+        texts=texts or None,
     )
 
 

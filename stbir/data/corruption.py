@@ -1,6 +1,7 @@
 """The curriculum's noise (module 3 of arXiv 2604.15735): one chain for photos, one for sketches.
 
-Every value is lo + (hi - lo)·strength with the ranges of the reference recipe [A] in method notes.
+Every value is lo + (hi - lo)·strength with the ranges of the reference recipe [A] in method notes. Words of a
+caption go by a share of their own.
 """
 
 import io
@@ -19,6 +20,13 @@ SKETCH_NOISE_SD = (0.0, 0.18)
 SKETCH_BLUR = (0.0, 0.6)
 SKETCH_CONTRAST = (0.85, 1.2)
 SKETCH_CUT_OUT = (0.02, 0.05)  # white
+
+
+def drop_words(text: str, share: float, rng: np.random.Generator) -> str:
+    """The text without some of its words, each gone with probability `share`; one stays in any case."""
+    words = text.split()
+    kept = [word for word, dice in zip(words, rng.random(len(words)), strict=True) if dice >= share]
+    return " ".join(kept or words[:1])
 
 
 def corrupt_photo(pixels: Pixels, strength: float, rng: np.random.Generator) -> Pixels:

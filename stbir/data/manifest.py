@@ -37,6 +37,12 @@ class Manifest:
     schema_version: int = SCHEMA_VERSION
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
+    def detail(self, name: str) -> Any:
+        """An entry of `details` that this kind must have. Raises InputError where it is missing."""
+        if name not in self.details:
+            raise InputError(f"{NAME}: details.{name} is missing; make it again with {MADE_BY[self.kind]}")
+        return self.details[name]
+
 
 def write_manifest(folder: Folder, manifest: Manifest) -> None:
     """Publish an artifact. Call it last: a folder without a manifest does not count."""

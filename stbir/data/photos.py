@@ -19,7 +19,7 @@ class Photos:
     """Every photo a run may draw from, without pictures. Arrays are (P,); `texts` has P captions.
 
     `place` indexes `places`, the row groups (URI, file, group) that hold the photos, `row` counts inside
-    one. `label` and `text_key` are -1 where unknown. `extra` marks photos for caption-only stages.
+    one. `label` and `text_key` are -1 where unknown. `extra` marks photos of other data sets.
     """
 
     places: list[tuple[str, str, int]]
@@ -47,7 +47,7 @@ class Photos:
 def index_photos(
     shards: Shards, splits: Sequence[str], classes: Sequence[str], extra: Sequence[Shards] = ()
 ) -> Photos:
-    """The photos of the named splits, then those of `extra` shards (all splits: for caption-only stages).
+    """The photos of the named splits, then those of `extra` shards (all splits).
 
     Raises InputError where a split is empty.
     """

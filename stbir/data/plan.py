@@ -40,9 +40,9 @@ class Step:
 def eligible(photos: Photos, stage: Stage) -> Ints:
     """Indices of the photos that have every modality the stage needs."""
     wants = stage.modalities
-    fits = np.ones(len(photos), bool)
+    fits = np.full(len(photos), True) if stage.extra else ~photos.extra
     if "sketch" in wants:
-        fits &= (photos.sketches > 0) & ~photos.extra
+        fits &= photos.sketches > 0
     if "text" in wants:
         fits &= photos.text_key != UNKNOWN
     found = np.flatnonzero(fits)

@@ -1,6 +1,7 @@
 """SHARDS as a reader sees them: an index of photos that costs no picture, and row groups on demand."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -26,16 +27,15 @@ class Shards:
     @property
     def files(self) -> list[str]:
         """Names of the Parquet files, relative to the folder, in order."""
-        return list(self.manifest.details["files"])
+        return list(self.manifest.detail("files"))
 
     @cached_property
     def index(self) -> pa.Table:
-        """One row a photo without its pictures: INDEX_COLUMNS, `sketches` (count), `file`, `group`."""
+        """One row a photo without its pictures: INDEX_COLUMNS, `sketch_count`, `file`, `group`."""
         return pa.concat_tables([self._index_of(name) for name in self.files])
 
     def _index_of(self, name: str) -> pa.Table:
-        with self.folder.open(name) as file:
-            parquet = pq.ParquetFile(file)
+        with self._parquet(name) as parquet:
             groups = [self._index_group(parquet, name, g) for g in range(parquet.num_row_groups)]
         return pa.concat_tables(groups)
 
@@ -66,8 +66,18 @@ class Shards:
 
     def read_group(self, file: str, group: int, columns: list[str] | None = None) -> pa.Table:
         """One row group with its pictures."""
-        with self.folder.open(file) as handle:
-            return pq.ParquetFile(handle).read_row_group(group, columns=columns)
+        with self._parquet(file) as parquet:
+            return parquet.read_row_group(group, columns=columns)
+
+    @contextmanager
+    def _parquet(self, name: str) -> Iterator[pq.ParquetFile]:
+        with self.folder.open(name) as file:
+            try:
+                yield pq.ParquetFile(file)
+            except (pa.ArrowException, OSError) as error:
+                reason = " ".join(str(error).split())[:200]
+                where = f"{self.folder.uri}/{name}"
+                raise InputError(f"{where}: damaged ({reason}); run prepare_shards.py again") from error
 
 
 def open_shards(uri: str) -> Shards:

@@ -5,7 +5,7 @@ import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import fsspec
 import pyarrow.fs
@@ -119,12 +119,3 @@ def read_uri(uri: str) -> bytes:
     """The bytes of one file at a URI."""
     folder, _, name = uri.rpartition("/")
     return Folder(folder or ("/" if uri.startswith("/") else ".")).read(name)
-
-
-def json_safe(value: Any) -> Any:
-    """`value` with tuples as lists, so that what is written equals what is read back."""
-    if isinstance(value, dict):
-        return {str(key): json_safe(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [json_safe(item) for item in value]
-    return value

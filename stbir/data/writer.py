@@ -111,7 +111,7 @@ def publish(
 
 def remove_unlisted(folder: Folder) -> None:
     """Remove the files that runs before, or a run that was refused, left without a manifest."""
-    listed = set(read_manifest(folder, "shards").details["files"]) if folder.exists(NAME) else set()
+    listed = set(read_manifest(folder, "shards").detail("files")) if folder.exists(NAME) else set()
     for name in folder.names("data/*.parquet"):
         if _OURS.fullmatch(name) and name not in listed:
             folder.remove(name)

@@ -1,6 +1,8 @@
 """From configuration to towers: names are resolved, weights loaded, and nothing below sees a config."""
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -84,7 +86,8 @@ def text_encoder(tower: TextTower, dim: int, pretrained: bool = True) -> TextEnc
             raise InputError(f"model.text.weights: {tower.model!r} is not an open_clip model; leave them out")
         trunk = _whole_clip(tower, width, vision["vision_cfg"], options, gelu).text
     else:
-        trunk = _build_text_tower(width, options, gelu)
+        with _making(f"text tower {tower.model!r}"):
+            trunk = _build_text_tower(width, options, gelu)
     return TextEncoder(trunk, _projection(width, dim, keep=True), _tokenizer(options), dim)
 
 
@@ -95,14 +98,16 @@ def _clip_trunk(tower: PictureTower, pretrained: bool) -> tuple[nn.Module, int]:
         known = open_clip.get_model_config(tower.model) or {}
         text = known.get("text_cfg", {"width": 64, "heads": 1, "layers": 1})
         return _whole_clip(tower, width, options, text, gelu).visual, width
-    return _build_vision_tower(width, options, gelu), width
+    with _making(f"picture tower {tower.model!r}"):
+        return _build_vision_tower(width, options, gelu), width
 
 
 def _whole_clip(
     tower: PictureTower | TextTower, width: int, vision: dict[str, Any], text: dict[str, Any], gelu: bool
 ) -> CustomTextCLIP:
     """Published weights come as whole CLIPs; each tower takes its half."""
-    model = CustomTextCLIP(width, vision, text, quick_gelu=gelu)
+    with _making(tower.model):
+        model = CustomTextCLIP(width, vision, text, quick_gelu=gelu)
     assert tower.weights is not None
     load_clip(model, tower.model, tower.weights)
     return model
@@ -111,15 +116,23 @@ def _whole_clip(
 def _timm_trunk(tower: PictureTower, pretrained: bool) -> tuple[nn.Module, int]:
     tag = tower.weights if pretrained and tower.weights and is_tag(tower.weights) else None
     name = f"{tower.model}.{tag}" if tag else tower.model
-    try:
+    with _making(f"timm's {name!r}"):
         trunk = timm.create_model(name, pretrained=tag is not None, num_classes=0, **tower.options)
-    except (RuntimeError, TypeError, ValueError, OSError) as error:
-        raise InputError(f"model: timm cannot make {name!r}: {' '.join(str(error).split())[:200]}") from error
     if pretrained and tower.weights and tag is None:
         classifier = trunk.pretrained_cfg.get("classifier") or "head"
         heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
         fit(trunk, read_state(tower.weights), tower.weights, ignore=heads)
     return trunk, int(trunk.num_features)
+
+
+@contextmanager
+def _making(what: str) -> Iterator[None]:
+    """What the libraries raise for names and options they cannot use, as InputError."""
+    try:
+        yield
+    except (RuntimeError, TypeError, ValueError, OSError, AssertionError) as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(f"model: {what} cannot be made: {reason}; check its name and options") from error
 
 
 def _projection(width: int, dim: int, keep: bool) -> nn.Module:

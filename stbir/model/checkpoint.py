@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from stbir.config import MODALITIES, Modality, ModelConfig, PictureTower, Recipe, from_json, to_json
-from stbir.data.manifest import Manifest, content_digest, read_manifest, write_manifest
+from stbir.data.manifest import NAME, Manifest, content_digest, read_manifest, write_manifest
 from stbir.data.storage import Folder
 from stbir.errors import InputError
 from stbir.model.builder import picture_encoder, resolve, text_encoder
@@ -23,6 +23,7 @@ from stbir.model.weights import fit
 
 CONFIG = "config.json"
 TRAINING = "training.pt"
+_CONTENT = (*(f"{modality}.safetensors" for modality in MODALITIES), CONFIG)
 
 
 def save(
@@ -44,7 +45,7 @@ def save(
     for modality in MODALITIES:
         folder.write(_file(modality), _tensors(retriever.tower(modality)))
     folder.write(CONFIG, to_json(replace(recipe, model=resolve(recipe.model))).encode())
-    digest = content_digest(folder, [*map(_file, MODALITIES), CONFIG])
+    digest = content_digest(folder, _CONTENT)
     if training is not None:
         buffer = io.BytesIO()
         torch.save(training, buffer)
@@ -59,7 +60,7 @@ def save(
 def prune(uri: str, keep: int = 2) -> None:
     """Remove all but the newest `keep` checkpoints of a run (names sort by age), never the published one."""
     root = Folder(uri)
-    current = read_manifest(root, "checkpoint").details["folder"]
+    current = read_manifest(root, "checkpoint").detail("folder")
     names = [name.split("/")[0] for name in root.names("*/manifest.json")]
     for name in names[:-keep]:
         if name != current:
@@ -96,6 +97,17 @@ def read_digest(uri: str) -> str:
     return read_manifest(Folder(uri), "checkpoint").digest
 
 
+def verified_digest(uri: str) -> str:
+    """As `read_digest`, once the files have been read and found to be what the manifest says.
+
+    Raises InputError for a checkpoint that is damaged or not whole.
+    """
+    folder, digest = _folder(uri), read_digest(uri)
+    if content_digest(folder, _CONTENT) != digest:
+        raise InputError(f"{folder.uri}: its files are not what {NAME} says; take an earlier checkpoint")
+    return digest
+
+
 def read_training(uri: str) -> dict[str, Any] | None:
     """The training state saved beside the towers, or None."""
     folder = _folder(uri)
@@ -109,7 +121,7 @@ def read_training(uri: str) -> dict[str, Any] | None:
 
 def _folder(uri: str) -> Folder:
     root = Folder(uri)
-    name = read_manifest(root, "checkpoint").details["folder"]
+    name = read_manifest(root, "checkpoint").detail("folder")
     return root.child(name) if name else root
 
 

@@ -42,7 +42,7 @@ def train(
     start = time.perf_counter()
     for batch in batches:
         waited = time.perf_counter() - start
-        inputs = inputs_of(batch, photos, run.stage, run.learner.retriever, device)
+        inputs = inputs_of(batch, run.learner.retriever, device)
         with autocast(device):
             features = run.forward(inputs)
         features = {modality: gather_features(rows) for modality, rows in features.items()}

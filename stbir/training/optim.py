@@ -19,7 +19,7 @@ def adamw(config: Optimiser, learner: nn.Module, lr: float | None = None) -> Ada
         for params, base in ((slow, rate * config.trunk), (fast, rate))
         if params
     ]
-    return AdamW(groups, weight_decay=config.weight_decay)
+    return AdamW(groups, weight_decay=config.weight_decay, fused=True)
 
 
 def _in_picture_trunk(name: str) -> bool:

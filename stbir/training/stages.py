@@ -11,7 +11,6 @@ from torch.optim import AdamW
 
 from stbir.config import MODALITIES, Modality, Recipe, Stage
 from stbir.data.batch import Batch
-from stbir.data.photos import Photos
 from stbir.model.retriever import Retriever
 from stbir.training.gather import alone
 from stbir.training.optim import adamw
@@ -79,16 +78,13 @@ def start_stage(
     return StageRun(stage, learner, forward, optimizer, state["step"] if state else 0, steps)
 
 
-def inputs_of(
-    batch: Batch, photos: Photos, stage: Stage, retriever: Retriever, device: torch.device
-) -> dict[Modality, Tensor]:
-    """The modalities of the stage on the device: uint8 pixels (N, C, H, W), token ids (N, L)."""
+def inputs_of(batch: Batch, retriever: Retriever, device: torch.device) -> dict[Modality, Tensor]:
+    """What the batch holds, on the device: uint8 pixels (N, C, H, W), token ids (N, L)."""
     inputs: dict[Modality, Tensor] = {}
     if batch.sketches is not None:
         inputs["sketch"] = torch.from_numpy(batch.sketches).to(device, non_blocking=True)
     if batch.photos is not None:
         inputs["photo"] = torch.from_numpy(batch.photos).to(device, non_blocking=True)
-    if "text" in stage.modalities:
-        captions = [photos.texts[photo] or "" for photo in batch.photo]
-        inputs["text"] = retriever.text.tokenize(captions).to(device, non_blocking=True)
+    if batch.texts is not None:
+        inputs["text"] = retriever.text.tokenize(batch.texts).to(device, non_blocking=True)
     return inputs

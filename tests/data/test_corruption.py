@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from stbir.data.corruption import PHOTO_CUT_OUT, SKETCH_CUT_OUT, corrupt_photo, corrupt_sketch
+from stbir.data.corruption import PHOTO_CUT_OUT, SKETCH_CUT_OUT, corrupt_photo, corrupt_sketch, drop_words
 
 GREY = np.full((3, 64, 64), 128, np.uint8)
 PAPER = np.full((1, 64, 64), 100, np.uint8)
@@ -33,3 +33,13 @@ def test_the_cut_out_has_the_area_and_colour_of_the_reference(strength: float) -
     sketch = corrupt_sketch(np.zeros((1, 64, 64), np.uint8), 0.0, np.random.default_rng(1))
     low, high = SKETCH_CUT_OUT
     assert (sketch == 255).mean() == pytest.approx(low, rel=0.2)
+
+
+def test_words_go_in_the_share_asked_for_and_one_stays() -> None:
+    text = " ".join(f"w{n}" for n in range(1000))
+    kept = drop_words(text, 0.3, np.random.default_rng(0)).split()
+    assert len(kept) == pytest.approx(700, abs=50)
+    assert kept == sorted(kept, key=lambda word: int(word[1:]))
+    assert drop_words("red oak stool", 0.0, np.random.default_rng(0)) == "red oak stool"
+    assert drop_words("red oak stool", 1.0, np.random.default_rng(0)) == "red"
+    assert drop_words("", 1.0, np.random.default_rng(0)) == ""

@@ -33,7 +33,7 @@ def photos(sketches: list[int], extra: int = 0, group: int = 4, classes: int = 3
 
 ONE = Stage("sketch", ("sketch",), (TO_SKETCH,), 2)
 ALL = replace(ONE, sketches="all")
-CLIP = Stage("clip", ("photo", "text"), (PHOTO_TO_TEXT,), 2)
+CLIP = Stage("clip", ("photo", "text"), (PHOTO_TO_TEXT,), 2, extra=True)
 
 
 def plan(stages: tuple[Stage, ...], batch: int = 5, seed: int = 0, shuffle: int = 8) -> Recipe:
@@ -93,10 +93,13 @@ def test_any_number_of_photos_fills_a_batch(count: int) -> None:
     assert all(len(s.order.photo) == 16 for s in steps(index, plan((ONE,), batch=16)))
 
 
-def test_extra_photos_serve_caption_stages_only() -> None:
+def test_extra_photos_serve_the_stages_that_take_them() -> None:
     index = photos([1, 1, 0], extra=2)
     assert eligible(index, CLIP).tolist() == [0, 1, 2, 3, 4]
+    assert eligible(index, replace(CLIP, extra=False)).tolist() == [0, 1, 2]
+    index.sketches[4] = 2
     assert eligible(index, ONE).tolist() == [0, 1]
+    assert eligible(index, replace(ONE, extra=True)).tolist() == [0, 1, 4]
 
 
 def test_a_window_holds_whole_row_groups() -> None:

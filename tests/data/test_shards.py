@@ -1,10 +1,11 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
 from stbir.data.inspection import Fault
-from stbir.data.manifest import content_digest
+from stbir.data.manifest import content_digest, write_manifest
 from stbir.data.schema import SHARD_SCHEMA, Row
 from stbir.data.shards import open_shards
 from stbir.data.storage import Folder
@@ -87,6 +88,19 @@ def test_files_without_their_manifest_do_not_count(folder: Folder) -> None:
     publish(folder, [write_rows(folder, 0, [row(1)])], {}, {})
     write_rows(folder, 0, [row(2)])  # and here the job dies
     assert open_shards(folder.uri).index["photo_id"].to_pylist() == ["x:1"]
+
+
+def test_a_damaged_file_or_manifest_is_named(folder: Folder) -> None:
+    publish(folder, [write_rows(folder, 0, [row(0)])], {"ok": 1}, {})
+    shards = open_shards(folder.uri)
+    folder.write(shards.files[0], b"PAR1 but torn")
+    with pytest.raises(InputError, match=f"{shards.files[0]}: damaged .* run prepare_shards.py again"):
+        _ = shards.index
+    with pytest.raises(InputError, match="damaged"):
+        shards.read_group(shards.files[0], 0)
+    write_manifest(folder, replace(shards.manifest, details={}))
+    with pytest.raises(InputError, match=r"details\.files is missing; .*prepare_shards"):
+        _ = open_shards(folder.uri).files
 
 
 def test_the_quarantine_is_written_also_where_it_is_empty(folder: Folder) -> None:

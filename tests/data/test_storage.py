@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from stbir.data.storage import Folder, json_safe, read_uri
+from stbir.data.storage import Folder, read_uri
 from stbir.errors import InputError
 
 
@@ -80,7 +80,3 @@ def test_relative_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert (tmp_path / "out/x").read_bytes() == b"1"
     assert Folder("").at("out/x") == Folder(".").at("out/x") == str(tmp_path / "out/x")
     assert (read_uri("out/x"), Folder(".").read("out/x")) == (b"1", b"1")
-
-
-def test_json_safe_makes_tuples_lists_at_every_depth() -> None:
-    assert json_safe({1: ((1, 2), [3, (4,)]), "a": "b"}) == {"1": [[1, 2], [3, [4]]], "a": "b"}

@@ -91,6 +91,15 @@ def test_a_damaged_tower_is_refused(model: Retriever, tmp_path: Path) -> None:
         checkpoint.load(str(tmp_path))
 
 
+def test_files_that_are_not_what_the_manifest_says_are_refused(model: Retriever, tmp_path: Path) -> None:
+    uri = save(tmp_path, model)
+    assert checkpoint.verified_digest(uri) == checkpoint.read_digest(uri)
+    tower = tmp_path / "step-1" / "photo.safetensors"
+    tower.write_bytes(tower.read_bytes()[:-1] + b"?")
+    with pytest.raises(InputError, match=r"step-1: its files are not what manifest\.json says"):
+        checkpoint.verified_digest(uri)
+
+
 def test_counts_and_origin_are_in_the_manifest(model: Retriever) -> None:
     save("memory://checkpoints/run", model)
     manifest = read_manifest(Folder("memory://checkpoints/run"), "checkpoint")

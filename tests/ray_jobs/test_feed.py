@@ -34,6 +34,7 @@ def test_the_stream_is_the_plan(photos: Photos, small: Recipe) -> None:
     expected = [step.order.photo.tolist() for step in steps(photos, small)]
     assert [batch.photo.tolist() for batch in got] == expected
     assert all(batch.photos is not None and batch.photos.shape == (8, 3, 32, 32) for batch in got)
+    assert [batch.texts for batch in got] == [[photos.texts[i] for i in batch.photo] for batch in got]
     first_stage = [step.stage == 0 for step in steps(photos, small)]
     assert [batch.sketches is None for batch in got] == first_stage
 

@@ -1,6 +1,7 @@
 import argparse
 import io
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +190,16 @@ def test_what_a_photo_must_have_can_be_chosen(
     prepared(source, tmp_path / "out", "--requires", requires, "--max-bad", 1, "--split", "test")
     table = open_shards(str(tmp_path / "out")).split("test")
     assert table["photo_id"].to_pylist() == ids
+
+
+def test_folds_deal_all_but_the_test_split(tmp_path: Path, ray_cluster: str) -> None:
+    files = {f"{kind}{n}.png": png(n) for n in range(8) for kind in "ps"}
+    lines = [line(n, split="test" if n == 7 else "val" if n == 6 else "train") for n in range(8)]
+    prepared(manifest(tmp_path, lines, files), tmp_path / "out", "--folds", 3)
+    index = open_shards(str(tmp_path / "out")).index
+    split = dict(zip(index["photo_id"].to_pylist(), index["split"].to_pylist(), strict=True))
+    assert Counter(split.values()) == {"fold0": 3, "fold1": 2, "fold2": 2, "test": 1}
+    assert split["x:7"] == "test"
 
 
 def test_s3_in_and_out(tmp_path: Path, s3: str, ray_cluster: str) -> None:

@@ -44,7 +44,7 @@ def test_a_checkpoint_of_another_run_is_not_gone_on_with(
         (["--split", "dev"], "split 'dev' is empty; there is test, train, val"),
         (["--validate", "dev"], "split 'dev' is empty"),
         (["--shards", "nowhere"], "nowhere: no shards here"),
-        (["--clip-shards", "nowhere"], "nowhere: no shards here"),
+        (["--extra-shards", "nowhere"], "nowhere: no shards here"),
         (["--set", "model.photo.weights=none/w.pt"], "no file none/w.pt"),
     ],
 )

@@ -211,6 +211,7 @@ def test_health_and_info(endpoint, photos):
     assert info["gallery"]["count"] == len(photos.ids)
     assert info["gallery"]["categories"] == ["box", "disc"]
     assert info["limits"]["k"] == 100
+    assert {"checkpoint", "recipe", "dim", "towers", "pixels"} == set(info["model"])
 
 
 @pytest.fixture(scope="module")
@@ -239,6 +240,7 @@ def test_without_a_gallery_503_until_one_is_published_then_429_when_full(narrow,
     client, publish = narrow
     assert problem(client.get("/readyz"), 503).startswith("no gallery is published")
     assert problem(client.post("/v1/search", json={"text": "x"}), 503).startswith("no gallery is published")
+    assert problem(client.get("/v1/photos/any"), 503).startswith("no gallery is published")
     assert client.get("/v1/info").json()["gallery"] is None
     assert client.get("/healthz").status_code == 200
 

@@ -75,7 +75,7 @@ def searched(searcher: Searcher, deadline_s: float = 5, **request: Any) -> httpx
 
 def searcher(fusion: Any, sketch: Any = None, text: Any = None) -> Searcher:
     handles = (Handle(sketch), Handle(text), Handle(fusion))
-    return Searcher(*handles, checkpoint_digest="sha256:x", limits=read_settings().limits)
+    return Searcher(*handles, model={"checkpoint": "sha256:x"}, limits=read_settings().limits)
 
 
 def test_both_towers_start_and_their_responses_go_on_unawaited():

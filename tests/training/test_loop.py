@@ -40,7 +40,8 @@ def batches(stage_name: str, steps: int, start: int = 0) -> Iterator[Batch]:
         rng = np.random.default_rng(step)
         pictures = rng.integers(0, 256, (N, 3, 32, 32), np.uint8)
         sketches = None if stage_name == "clip" else pictures[:, :1].copy()
-        yield Batch(0, step, 1, rng.permutation(N), sketches, pictures)
+        photo = rng.permutation(N)
+        yield Batch(0, step, 1, photo, sketches, pictures, [f"colour {i} vase" for i in photo])
 
 
 def fresh(name: str, state: dict[str, object] | None = None, seed: int = 0) -> tuple[Recipe, StageRun]:
