@@ -12,6 +12,7 @@ from typing import Any
 
 import ray
 import ray.data
+from ray.exceptions import RayTaskError
 
 from stbir.errors import InputError
 
@@ -40,14 +41,29 @@ def run(main: Callable[[argparse.Namespace], dict[str, Any]], parser: argparse.A
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         summary = main(parser.parse_args())
-    except InputError as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        sys.exit(2)
     except Failed as failure:
         print(f"{parser.prog}: {failure}", file=sys.stderr)
         print(json.dumps(failure.summary), flush=True)
         sys.exit(1)
+    except Exception as error:
+        refusal = _input_error(error)
+        if refusal is None:
+            raise
+        print(f"{parser.prog}: {refusal}", file=sys.stderr)
+        sys.exit(2)
     print(json.dumps(summary), flush=True)
+
+
+def _input_error(error: BaseException | None) -> InputError | None:
+    """The InputError behind what was raised, be it here or in a task, where Ray wraps it."""
+    while error is not None:
+        if isinstance(error, RayTaskError):
+            error = error.cause
+        elif isinstance(error, InputError):
+            return error
+        else:
+            error = error.__cause__
+    return None
 
 
 def connect() -> None:

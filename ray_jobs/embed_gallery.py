@@ -75,7 +75,7 @@ def embed(photos: ray.data.Dataset, args: argparse.Namespace) -> ray.data.Datase
         PhotoTower,
         batch_size=args.batch,
         batch_format="numpy",
-        fn_constructor_args=(Folder(args.checkpoint).uri, workers),
+        fn_constructor_args=(args.checkpoint, workers),
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers),
         num_cpus=_TOWER_CPUS,
         num_gpus=1 if gpus else 0,
@@ -105,7 +105,8 @@ def write_version(args: argparse.Namespace, shards: Shards, folder: Folder) -> d
 def embed_gallery(args: argparse.Namespace) -> dict[str, Any]:
     """Embed, index, measure, publish. What was published before stays so until the very last step."""
     _check_options(args)
-    digest = checkpoint.verified_digest(args.checkpoint)
+    args.checkpoint, digest = checkpoint.pinned(args.checkpoint)
+    checkpoint.verify(args.checkpoint, digest)
     shards = open_shards(args.shards)
     expected = shards.split(args.split).num_rows
     folder = Folder(args.gallery)

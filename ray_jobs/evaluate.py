@@ -21,13 +21,13 @@ log = logging.getLogger(__name__)
 
 def evaluate_checkpoint(args: argparse.Namespace) -> dict[str, Any]:
     """Embed the split in this process, rank, write the report."""
-    digest = checkpoint.read_digest(args.checkpoint)
+    model, digest = checkpoint.pinned(args.checkpoint)
     shards = open_shards(args.shards)
     photos = shards.split(args.split).num_rows
     out = Folder(args.out)
     if out.exists(NAME):
         read_manifest(out, "report")  # refuses to replace an artifact of another kind
-    retriever = checkpoint.load(args.checkpoint)
+    retriever = checkpoint.load(model)
     if torch.cuda.is_available():
         retriever.cuda()
     log.info("evaluating on %d photos of split %s, %s", photos, args.split, args.protocol)

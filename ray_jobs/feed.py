@@ -6,6 +6,7 @@ workers depends on the seed alone.
 """
 
 import math
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import ray
 import ray.data
+from ray.data._internal.execution.execution_callback import ExecutionCallback
 
 from stbir.config import Recipe
 from stbir.data.batch import Batch, Encoded, Levels, decoded, encoded, places_of, read_places
@@ -21,8 +23,18 @@ from stbir.data.plan import samples_an_epoch, steps, steps_of
 from stbir.training.curriculum import level
 
 DECODERS = 2  # decode tasks at a time
+ROUND_S = 0.01
 PICTURES = ("sketches", "photos")
 NUMBERS = ("stage", "number", "rows_a_sample")
+
+
+class Pause(ExecutionCallback):  # type: ignore[misc]  # Ray has no types here
+    """A pause in each round of Ray Data's scheduling. Without one it spins while all that is decoded waits
+    for training to take it (Ray 2.60), and takes a core from the training it waits for."""
+
+    def on_execution_step(self, executor: Any) -> None:
+        """Called by Ray Data in every round."""
+        time.sleep(ROUND_S)
 
 
 def keep_order() -> None:
@@ -36,6 +48,8 @@ def stream(photos: Photos, recipe: Recipe, done: int, workers: int) -> ray.data.
     context = ray.data.DataContext.get_current()
     context.target_max_block_size = 1  # one row a block: a row is a worker's whole step
     context.enable_progress_bars = False
+    if Pause not in context.custom_execution_callback_classes:
+        context.custom_execution_callback_classes.append(Pause)
     index = ray.put(photos)
     plan = ray.data.from_items(_ranges(photos, recipe, done), override_num_blocks=1)
     rows = plan.map_batches(
@@ -48,7 +62,7 @@ def stream(photos: Photos, recipe: Recipe, done: int, workers: int) -> ray.data.
         _decode,
         batch_size=1,
         batch_format="pyarrow",
-        fn_kwargs={"recipe": recipe, "epochs": [samples_an_epoch(photos, s) for s in recipe.stages]},
+        fn_kwargs={"recipe": recipe, "an_epoch": [samples_an_epoch(photos, s) for s in recipe.stages]},
         compute=ray.data.TaskPoolStrategy(DECODERS),
     )
 
@@ -94,7 +108,7 @@ def _row(rows: Encoded) -> pa.Table:
     return pa.table({name: [value] for name, value in vars(rows).items()})
 
 
-def _decode(table: pa.Table, recipe: Recipe, epochs: list[int]) -> dict[str, Any]:
+def _decode(table: pa.Table, recipe: Recipe, an_epoch: list[int]) -> dict[str, Any]:
     [row] = table.to_pylist()
     rows = Encoded(**{**row, "photo": np.array(row["photo"]), "position": np.array(row["position"])})
     batch = decoded(
@@ -103,7 +117,7 @@ def _decode(table: pa.Table, recipe: Recipe, epochs: list[int]) -> dict[str, Any
         photo_size=recipe.model.photo.preprocess.size,
         seed=recipe.seed,
         augment=recipe.augment,
-        **_noise(rows, recipe, epochs),
+        **_noise(rows, recipe, an_epoch),
     )
     pictures = {name: getattr(batch, name) for name in PICTURES}
     present = {name: pixels[None] for name, pixels in pictures.items() if pixels is not None}
@@ -112,10 +126,10 @@ def _decode(table: pa.Table, recipe: Recipe, epochs: list[int]) -> dict[str, Any
     return {**numbers, "photo": batch.photo[None], **present, **texts}
 
 
-def _noise(rows: Encoded, recipe: Recipe, epochs: list[int]) -> dict[str, tuple[Levels, Levels] | None]:
+def _noise(rows: Encoded, recipe: Recipe, an_epoch: list[int]) -> dict[str, tuple[Levels, Levels] | None]:
     """Only what learns is corrupted: the frozen towers give clean anchors."""
     stage = recipe.stages[rows.stage]
     if stage.noise is None:
         return {}
-    levels = level(stage.noise, rows.position / epochs[rows.stage])
+    levels = level(stage.noise, rows.position / an_epoch[rows.stage])
     return {f"{modality}_noise": levels for modality in stage.learns if modality != "text"}

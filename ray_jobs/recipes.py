@@ -160,7 +160,7 @@ def stbir_c_small() -> Recipe:
     return Recipe(
         name="stbir_c_small",
         model=ModelConfig(dim=256, photo=tower, sketch=tower, text=TextTower("small", options=text)),
-        stages=(locked_clip(4), broad(10), joint(24), *refine((3, 3, 3), lr=3e-4)),
+        stages=(locked_clip(4), broad(10), joint(20), *refine((3, 3, 3), lr=3e-4)),
         batch=64,
         optimiser=Optimiser(lr=1e-3, weight_decay=0.05, warmup=0.1, final=0.02),
         augment=Augment(scale=0.2, shift=0.1, rotate=10, photo=0.7, words=0.2),

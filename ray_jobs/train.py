@@ -25,8 +25,8 @@ from ray_jobs.override import override
 from ray_jobs.progress import printing, say_plan
 from ray_jobs.recipes import names
 from ray_jobs.recipes import recipe as named_recipe
-from ray_jobs.train_worker import DIVERGED, Job, save, steps_done, work
-from stbir.config import to_json
+from ray_jobs.train_worker import Job, save, steps_done, work
+from stbir.config import Recipe, to_json
 from stbir.data.manifest import NAME as MANIFEST
 from stbir.data.manifest import read_manifest
 from stbir.data.photos import classes_of, index_photos
@@ -56,7 +56,8 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
     shards = open_shards(args.shards)
     splits = args.split.split(",")
     classes = classes_of(shards, splits) if recipe.uses_classes else []
-    photos = index_photos(shards, splits, classes, [open_shards(uri) for uri in args.extra_shards])
+    extra = [open_shards(uri) for uri in args.extra_shards]
+    photos = index_photos(shards, splits, classes, extra)
     connect()
     gpu = _resources(args.workers, args.gpu)
     job = Job(
@@ -65,7 +66,7 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
         classes,
         Folder(args.out).uri,
         shards.folder.uri,
-        shards.manifest.digest,
+        [each.manifest.digest for each in (shards, *extra)],
         _validation_split(shards, splits, args.validate),
         Queue(actor_options={"num_cpus": 0}),
     )
@@ -85,8 +86,8 @@ def _fit(trainer: TorchTrainer) -> None:
     except TrainingFailedError as error:
         reason = str(error).strip().splitlines()[-1]
         raise Failed(f"{reason}; the same command goes on from the last good checkpoint", {}) from error
-    if diverged := (result.metrics or {}).get(DIVERGED):
-        raise Failed(diverged, {})
+    if result.return_value:
+        raise Failed(str(result.return_value), {})
 
 
 def _summary(job: Job) -> dict[str, Any]:
@@ -95,20 +96,25 @@ def _summary(job: Job) -> dict[str, Any]:
 
 
 def _resources(workers: int, gpu: str) -> bool:
-    """Whether the workers get GPUs. Raises InputError where the CPUs at hand cannot hold them.
+    """Whether the workers get GPUs. Raises InputError where what is at hand cannot hold them.
 
     A cluster that a job was submitted to may grow from nothing: there it is said, and waited for.
     """
     there = ray.cluster_resources()
-    cpus, needed = int(there.get("CPU", 0)), workers + feed.DECODERS
+    cpus, gpus, needed = int(there.get("CPU", 0)), int(there.get("GPU", 0)), workers + feed.DECODERS
     if cpus < needed:
-        lacking = f"--workers: {workers} and the decoding need {needed} CPUs; the cluster has {cpus}"
-        if "RAY_ADDRESS" not in os.environ:
-            raise InputError(lacking)
-        print(f"{lacking}; waiting for it to grow", file=sys.stderr)
-    wanted = gpu == "yes" or (gpu == "auto" and there.get("GPU", 0) >= workers)
+        _lack(f"--workers: {workers} and the decoding need {needed} CPUs; the cluster has {cpus}")
+    if gpu == "yes" and gpus < workers:
+        _lack(f"--gpu: {workers} workers need {workers} GPUs; the cluster has {gpus}")
+    wanted = gpu == "yes" or (gpu == "auto" and gpus >= workers)
     print(f"training on {workers} {'GPUs' if wanted else 'CPU workers'}", file=sys.stderr)
-    return bool(wanted)
+    return wanted
+
+
+def _lack(what: str) -> None:
+    if "RAY_ADDRESS" not in os.environ:
+        raise InputError(what)
+    print(f"{what}; waiting for it to grow", file=sys.stderr)
 
 
 def _validation_split(shards: Shards, splits: list[str], wanted: str | None) -> str | None:
@@ -130,13 +136,25 @@ def _begin(job: Job) -> None:
         save(job, retriever, done=0, training=None)
         return
     manifest = read_manifest(folder, "checkpoint")
-    same = to_json(replace(job.recipe, model=resolve(job.recipe.model)))
-    photos = manifest.details.get("photos")
-    if to_json(checkpoint.read_recipe(job.out)) != same or photos != job.photos.digest:
+    details = (manifest.details.get("photos"), manifest.details.get("data"))
+    same_recipe = _identity(checkpoint.read_recipe(job.out)) == _identity(job.recipe)
+    if not same_recipe or details != (job.photos.digest, job.data):
         raise InputError(
             f"--out {job.out}: holds a checkpoint of other photos or another recipe; choose another --out,"
             " or give the same --recipe, --set, --shards, --split and --extra-shards to go on"
         )
+
+
+def _identity(recipe: Recipe) -> str:
+    """What must not change for a run to go on. Its weights are learnt further, wherever they once lay."""
+    model = resolve(recipe.model)
+    model = replace(
+        model,
+        photo=replace(model.photo, weights=None),
+        sketch=model.sketch and replace(model.sketch, weights=None),
+        text=replace(model.text, weights=None),
+    )
+    return to_json(replace(recipe, model=model))
 
 
 def _trainer(job: Job, workers: int, gpu: bool, max_failures: int) -> TorchTrainer:

@@ -24,8 +24,6 @@ from stbir.retrieval.evaluate import evaluate
 from stbir.training.loop import DivergedError, Metrics, train
 from stbir.training.stages import Learner, StageRun, start_stage
 
-DIVERGED = "diverged"
-
 
 @dataclass(frozen=True)
 class Job:
@@ -36,7 +34,7 @@ class Job:
     classes: list[str]
     out: str
     shards: str
-    made_from: str
+    data: list[str]  # digests of all shards, its own first
     validate: str | None
     progress: Queue
 
@@ -51,7 +49,8 @@ def save(job: Job, retriever: Retriever, done: int, training: dict[str, Any] | N
     counts = {"steps": done, "total": sum(job.steps), "photos": len(job.photos)}
     checkpoint.save(
         job.out, f"step-{done:08d}", retriever, job.recipe,
-        made_from=job.made_from, counts=counts, details={"photos": job.photos.digest}, training=training,
+        made_from=job.data[0], counts=counts, details={"photos": job.photos.digest, "data": job.data},
+        training=training,
     )  # fmt: skip
     checkpoint.prune(job.out)
 
@@ -61,8 +60,11 @@ def steps_done(out: str) -> int:
     return read_manifest(Folder(out), "checkpoint").counts["steps"]
 
 
-def work(config: dict[str, Any]) -> None:
-    """Runs on every worker: the stages that are left, each from where it stands."""
+def work(config: dict[str, Any]) -> str | None:
+    """Runs on every worker: the stages that are left, each from where it stands.
+
+    Returns what stopped it where going on makes no sense.
+    """
     job: Job = config["job"]
     device = ray.train.torch.get_device()
     if device.type == "cpu":
@@ -83,10 +85,10 @@ def work(config: dict[str, Any]) -> None:
             own = in_order(shares, job.recipe.stages.index(stage), range(stage_run.step, steps))
             try:
                 _train_stage(job, stage_run, own, before, device)
-            except DivergedError as error:  # not raised: another try would end in the same step
-                ray.train.report({DIVERGED: str(error)})
-                return
+            except DivergedError as error:
+                return str(error)  # not raised: another try would end in the same step
         before += steps
+    return None
 
 
 def in_order(shares: Iterator[Batch], stage: int, steps: range) -> Iterator[Batch]:

@@ -1,36 +1,51 @@
 #!/usr/bin/env bash
 # STBIR-C: the real chairs (QMUL ChairV2 with captions), trained on a CPU with recipe stbir_c_small.
 #   bash runs/stbir_c.sh DATA [FOLDER]
-# DATA holds ChairV2/, weights/, and what the first two stages take beside the chairs: ShoeV2_photos/ (captioned
-# photos), ShoeV1/ and Sketchy/ (with sketches). All of ChairV2 but its test split is trained on, and that reported. Where it lies elsewhere: TEST_DATA=FOLDER in the same layout.
-# FOLD=0 (or 1, 2) instead trains on two thirds and reports on the third: an estimate without a test split.
+# DATA is a folder with ChairV2/ and weights/, and with what there is of ShoeV2_photos/ (captioned photos), ShoeV1/ and
+# Sketchy/ (with sketches and machine-written captions): the first two stages learn from these too.
+# All of ChairV2 but its test split is trained on; the figures are of the test split. It may also lie apart:
+#   TEST_DATA=FOLDER bash runs/stbir_c.sh DATA       FOLDER in the layout of ChairV2/, all of it the test split
+#   FOLD=0 bash runs/stbir_c.sh DATA                 no test split: train on two thirds, report on the third (0, 1 or 2)
 set -euo pipefail
-data=$1
-out=${2:-out/stbir_c}
+data=$1 fold=${FOLD:-} test_data=${TEST_DATA:-}
+out=${2:-out/stbir_c${fold:+_fold$fold}}
 export STBIR_DATA=$data
 
 say() { printf '\n== %s\n' "$*" >&2; }
+has() { grep -q "\"$1\"" "$out/shards.json"; } # whether the chairs have such a split
+[ -z "$fold" ] || [ -z "$test_data" ] || { echo "stbir_c.sh: FOLD, TEST_DATA: give one or the other" >&2; exit 2; }
 
 say "shards of the chairs, and of other pairs for the first two stages"
-python ray_jobs/prepare_shards.py --source "qmul:$data/ChairV2" --out "$out/shards" ${FOLD:+--folds 3}
-python ray_jobs/prepare_shards.py --source "manifest:$data/ShoeV2_photos" --requires text --out "$out/extra/ShoeV2_photos"
-python ray_jobs/prepare_shards.py --source "manifest:$data/ShoeV1" --out "$out/extra/ShoeV1"
-python ray_jobs/prepare_shards.py --source "sketchy:$data/Sketchy" --out "$out/extra/Sketchy"
-test=$out/shards split=test train=train,val
-if [ -n "${TEST_DATA:-}" ]; then
-  python ray_jobs/prepare_shards.py --source "qmul:$TEST_DATA" --out "$out/test" --split test
-  test=$out/test
-elif [ -n "${FOLD:-}" ]; then
-  split=fold$FOLD
-  train=fold$(((FOLD + 1) % 3)),fold$(((FOLD + 2) % 3))
-elif ! ls "$data"/ChairV2/testB >/dev/null 2>&1; then
-  split=val
-  say "NOTE: no test split here; the figures below are of val, which is trained on. FOLD=0 gives an honest estimate"
+mkdir -p "$out"
+python ray_jobs/prepare_shards.py --source "qmul:$data/ChairV2" --out "$out/shards" ${fold:+--folds 3} | tee "$out/shards.json"
+extra=()
+for source in manifest:ShoeV2_photos manifest:ShoeV1 sketchy:Sketchy; do
+  kind=${source%:*} name=${source#*:}
+  [ -d "$data/$name" ] || { say "$data/$name is not there: training goes without"; continue; }
+  python ray_jobs/prepare_shards.py --source "$kind:$data/$name" --requires text --out "$out/$name"
+  extra+=("$out/$name")
+done
+
+train=train test=$out/shards split=test
+if [ -n "$fold" ]; then
+  split=fold$fold train=fold$(((fold + 1) % 3)),fold$(((fold + 2) % 3))
+else
+  ! has val || train=train,val
+  if [ -n "$test_data" ]; then
+    python ray_jobs/prepare_shards.py --source "qmul:$test_data" --split test --out "$out/test"
+    test=$out/test
+  elif ! has test; then
+    split=$train
+  fi
 fi
 
 say "train on $train"
 python ray_jobs/train.py --recipe stbir_c_small --shards "$out/shards" --split "$train" \
-  --extra-shards "$out"/extra/* --out "$out/checkpoint"
+  --extra-shards "${extra[@]}" --out "$out/checkpoint"
+if [ "$split" = "$train" ]; then
+  say "no photo is left to report on: all were trained on. TEST_DATA=… or FOLD=0 gives figures"
+  exit
+fi
 
 say "gallery and report ($split)"
 python ray_jobs/embed_gallery.py --checkpoint "$out/checkpoint" --shards "$test" --split "$split" --gallery "$out/gallery"

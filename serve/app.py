@@ -19,10 +19,9 @@ from serve.ingress import Ingress
 from serve.replicas import FusionReplica, SketchReplica, TextReplica, open_if_published
 from serve.settings import Settings, read_settings
 from stbir.config import Recipe
-from stbir.data.manifest import read_manifest
 from stbir.data.storage import Folder
 from stbir.errors import InputError
-from stbir.model.checkpoint import read_recipe
+from stbir.model.checkpoint import pinned, read_recipe
 
 log = logging.getLogger(__name__)
 ARGUMENTS = ("checkpoint", "gallery", "config")
@@ -47,7 +46,7 @@ def build(args: dict[str, str]) -> Application:
 def wire(args: dict[str, str]) -> Application:
     """As `build`, but raises InputError: where there is no checkpoint, or the gallery is of another one."""
     settings = read_settings(args.get("config"))
-    checkpoint, digest = _pinned(args["checkpoint"])
+    checkpoint, digest = pinned(args["checkpoint"])
     gallery = Folder(args["gallery"]).uri  # absolute: replicas may run in another directory
     if open_if_published(gallery, digest) is None:
         log.warning("%s: no gallery is published yet; searches answer 503 until one is", gallery)
@@ -86,14 +85,3 @@ def _known(args: dict[str, str]) -> dict[str, str]:
         if name not in ARGUMENTS:
             raise InputError(f"{name}: no such argument; {usage}")
     return args
-
-
-def _pinned(uri: str) -> tuple[str, str]:
-    """The URI and the digest of the checkpoint that `uri` opens now.
-
-    A training run may move `uri` on; replicas that start later must still open the same towers.
-    """
-    folder = Folder(uri)
-    manifest = read_manifest(folder, "checkpoint")
-    name = manifest.detail("folder")
-    return folder.child(name).uri if name else folder.uri, manifest.digest

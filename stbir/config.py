@@ -169,7 +169,8 @@ class Augment:
     """Random geometry of training pictures; sketch and photo of a sample are flipped together.
 
     `scale`, `shift` are shares of the picture's size, `rotate` is in degrees; photos get `photo` times
-    these. `words` is the share of a caption's words that goes.
+    these. `words` is the share of a caption's words that goes; who is whose negative is still decided
+    by the whole captions.
     """
 
     flip: bool = True

@@ -10,8 +10,10 @@ from tests.source import ROOMS, files, functions, module, parse
 
 DRAWERS = {"util", "utils", "common", "helper", "helpers", "misc", "manager", "managers", "tools", "stuff"}
 MOST_LINES = 250
-# What torch or the type system asks to inherit from; exceptions beside them.
-BASES = {"nn.Module", "Protocol", "NamedTuple", "TypedDict", "BaseModel", "torch.autograd.Function"}
+# What torch, Ray or the type system asks to inherit from; exceptions beside them.
+BASES = {"nn.Module", "Protocol", "NamedTuple", "TypedDict", "BaseModel", "torch.autograd.Function"} | {
+    "ExecutionCallback"
+}
 
 
 def _lengths() -> list[int]:

@@ -40,7 +40,8 @@ class Manifest:
     def detail(self, name: str) -> Any:
         """An entry of `details` that this kind must have. Raises InputError where it is missing."""
         if name not in self.details:
-            raise InputError(f"{NAME}: details.{name} is missing; make it again with {MADE_BY[self.kind]}")
+            what = f"{self.kind} {self.digest}: details.{name} is missing in its {NAME}"
+            raise InputError(f"{what}; make it again with {MADE_BY[self.kind]}")
         return self.details[name]
 
 
@@ -59,7 +60,7 @@ def read_manifest(folder: Folder, kind: Kind) -> Manifest:
         raise InputError(f"{folder.uri}: no {kind} here ({NAME} is missing); {remedy}")
     try:
         manifest = Manifest(**json.loads(folder.read(NAME)))
-    except (json.JSONDecodeError, TypeError) as error:
+    except (ValueError, TypeError) as error:
         raise InputError(f"{folder.uri}/{NAME}: not a manifest ({error}); {remedy}") from error
     if manifest.kind != kind:
         raise InputError(f"{folder.uri}: holds a {manifest.kind}, not {kind}; {remedy}")

@@ -75,6 +75,9 @@ class Shards:
             try:
                 yield pq.ParquetFile(file)
             except (pa.ArrowException, OSError) as error:
+                # pyarrow's own errors about content are OSErrors too, but no system call failed.
+                if getattr(error, "errno", None) is not None or isinstance(error, TimeoutError):
+                    raise
                 reason = " ".join(str(error).split())[:200]
                 where = f"{self.folder.uri}/{name}"
                 raise InputError(f"{where}: damaged ({reason}); run prepare_shards.py again") from error

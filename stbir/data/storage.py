@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import BinaryIO
 
 import fsspec
-import pyarrow.fs
 from botocore.exceptions import BotoCoreError, ClientError
 
 from stbir.errors import InputError
@@ -45,13 +44,6 @@ class Folder:
         """Whether the folder lies on this machine's own file system."""
         protocol = self.fs.protocol
         return "file" in ((protocol,) if isinstance(protocol, str) else protocol)
-
-    @property
-    def arrow(self) -> pyarrow.fs.FileSystem:
-        """The same file system for pyarrow and Ray Data; use with paths from `at`."""
-        if self.local:
-            return pyarrow.fs.LocalFileSystem()
-        return pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(self.fs))
 
     def exists(self, name: str = "") -> bool:
         """Whether a file or folder of that name is there now (listing caches are not trusted)."""

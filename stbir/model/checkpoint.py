@@ -94,18 +94,24 @@ def read_recipe(uri: str) -> Recipe:
 
 def read_digest(uri: str) -> str:
     """The digest of the checkpoint's towers and configuration: the name of its vector space."""
-    return read_manifest(Folder(uri), "checkpoint").digest
+    return pinned(uri)[1]
 
 
-def verified_digest(uri: str) -> str:
-    """As `read_digest`, once the files have been read and found to be what the manifest says.
+def pinned(uri: str) -> tuple[str, str]:
+    """The URI and the digest of the checkpoint that `uri` opens now.
 
-    Raises InputError for a checkpoint that is damaged or not whole.
+    A training run moves `uri` on with every epoch; what is opened twice is opened by this one.
     """
-    folder, digest = _folder(uri), read_digest(uri)
-    if content_digest(folder, _CONTENT) != digest:
-        raise InputError(f"{folder.uri}: its files are not what {NAME} says; take an earlier checkpoint")
-    return digest
+    root = Folder(uri)
+    manifest = read_manifest(root, "checkpoint")
+    name = manifest.detail("folder")
+    return root.child(name).uri if name else root.uri, manifest.digest
+
+
+def verify(uri: str, digest: str) -> None:
+    """Raises InputError where the files of the (pinned) checkpoint are not those of that digest."""
+    if content_digest(_folder(uri), _CONTENT) != digest:
+        raise InputError(f"{uri}: its files are not what {NAME} says; take an earlier checkpoint")
 
 
 def read_training(uri: str) -> dict[str, Any] | None:
@@ -120,9 +126,7 @@ def read_training(uri: str) -> dict[str, Any] | None:
 
 
 def _folder(uri: str) -> Folder:
-    root = Folder(uri)
-    name = read_manifest(root, "checkpoint").detail("folder")
-    return root.child(name) if name else root
+    return Folder(pinned(uri)[0])
 
 
 def _file(modality: Modality) -> str:

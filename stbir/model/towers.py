@@ -49,15 +49,15 @@ class PictureEncoder(nn.Module):
     def learn(self, learns: bool) -> None:
         """Let the parameters outside `frozen` learn, or none."""
         for name, parameter in self.named_parameters():
-            parameter.requires_grad_(learns and not name.startswith(self.frozen or ("\0",)))
+            parameter.requires_grad_(learns and not name.startswith(self.frozen))
 
     def train(self, mode: bool = True) -> "PictureEncoder":
         """As nn.Module's, but for the batch norms."""
         super().train(mode)
-        if self.fix_batch_norm:
-            for module in self.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()
+        for name, module in self.named_modules():
+            fixed = self.fix_batch_norm or name.startswith(self.frozen)
+            if fixed and isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
         return self
 
 

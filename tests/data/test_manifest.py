@@ -35,6 +35,7 @@ def test_a_folder_without_manifest_is_refused_with_what_makes_it(folder: Folder)
         (b"[]", "not a manifest"),
         (b'"shards"', "not a manifest"),
         (b"\xff\xfe", "not a manifest"),
+        (b"\x80\x81", "not a manifest"),
         (json.dumps({"kind": "gallery", "digest": "", "counts": {}}).encode(), "holds a gallery, not shards"),
         (
             json.dumps({"kind": "shards", "digest": "", "counts": {}, "schema_version": 99}).encode(),

@@ -92,12 +92,15 @@ def test_a_damaged_tower_is_refused(model: Retriever, tmp_path: Path) -> None:
 
 
 def test_files_that_are_not_what_the_manifest_says_are_refused(model: Retriever, tmp_path: Path) -> None:
-    uri = save(tmp_path, model)
-    assert checkpoint.verified_digest(uri) == checkpoint.read_digest(uri)
+    save(tmp_path, model)
+    uri = str(tmp_path)
+    pinned, digest = checkpoint.pinned(uri)
+    assert (pinned, digest) == (f"{uri}/step-1", checkpoint.read_digest(uri))
+    checkpoint.verify(pinned, digest)
     tower = tmp_path / "step-1" / "photo.safetensors"
     tower.write_bytes(tower.read_bytes()[:-1] + b"?")
     with pytest.raises(InputError, match=r"step-1: its files are not what manifest\.json says"):
-        checkpoint.verified_digest(uri)
+        checkpoint.verify(pinned, digest)
 
 
 def test_counts_and_origin_are_in_the_manifest(model: Retriever) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from ray_jobs import feed
 from ray_jobs.recipes import recipe
-from stbir.config import Recipe
+from stbir.config import Augment, Recipe
 from stbir.data.batch import Batch
 from stbir.data.photos import Photos, index_photos
 from stbir.data.plan import steps
@@ -42,12 +42,14 @@ def test_the_stream_is_the_plan(photos: Photos, small: Recipe) -> None:
 def test_two_workers_and_a_cursor_see_the_same_pictures_in_the_same_order(
     photos: Photos, small: Recipe
 ) -> None:
+    small = replace(small, augment=Augment(words=0.5))
     alone = rows(photos, small, done=0, workers=1)[3:]
     shares = rows(photos, small, done=3, workers=2)
     assert len(shares) == 2 * len(alone)
     for step, batch in enumerate(alone):
         pair = shares[2 * step : 2 * step + 2]
         assert np.concatenate([share.photo for share in pair]).tolist() == batch.photo.tolist()
+        assert [text for share in pair for text in share.texts or []] == batch.texts
         for name in feed.PICTURES:
             whole = getattr(batch, name)
             if whole is not None:

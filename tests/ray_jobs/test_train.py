@@ -2,15 +2,21 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from ray.train import Result
+from ray.train.torch import TorchTrainer
 
 from ray_jobs import train
+from ray_jobs.command import Failed
+from ray_jobs.override import override
+from ray_jobs.recipes import recipe
 from stbir.data.photos import classes_of, index_photos
 from stbir.data.shards import open_shards
 from stbir.errors import InputError
 from stbir.model import checkpoint
+from stbir.model.builder import build
 
 
 def run(*arguments: object) -> dict[str, Any]:
@@ -20,17 +26,35 @@ def run(*arguments: object) -> dict[str, Any]:
 def test_a_checkpoint_of_another_run_is_not_gone_on_with(
     ray_cluster: str, shards: str, tmp_path: Path
 ) -> None:
-    from ray_jobs.recipes import recipe
-    from stbir.model.builder import build
-
     smoke, out = recipe("smoke"), str(tmp_path)
     digest = index_photos(open_shards(shards), ["train"], classes_of(open_shards(shards), ["train"])).digest
-    begun = {"made_from": "", "counts": {"steps": 0}, "details": {"photos": digest}}
+    data = [open_shards(shards).manifest.digest]
+    begun = {"made_from": "", "counts": {"steps": 0}, "details": {"photos": digest, "data": data}}
     checkpoint.save(out, "step-0", build(smoke.model), smoke, **begun)
     with pytest.raises(InputError, match="another recipe; choose another --out"):
         run("--recipe", "smoke", "--shards", shards, "--out", out, "--set", "batch=4")
     with pytest.raises(InputError, match="of other photos"):
         run("--recipe", "smoke", "--shards", shards, "--out", out, "--split", "train,val")
+    other = {**begun, "details": {"photos": digest, "data": ["sha256:other pictures"]}}
+    checkpoint.save(out, "step-0", build(smoke.model), smoke, **other)
+    with pytest.raises(InputError, match="of other photos"):
+        run("--recipe", "smoke", "--shards", shards, "--out", out)
+
+
+def test_a_run_that_stopped_for_a_reason_has_failed_and_says_it() -> None:
+    class Stopped:
+        def fit(self) -> Result:
+            return Result(metrics=None, checkpoint=None, error=None, path="", return_value="the loss is nan")
+
+    with pytest.raises(Failed, match="the loss is nan"):
+        train._fit(cast(TorchTrainer, Stopped()))
+
+
+def test_where_the_first_weights_lay_is_no_part_of_a_run() -> None:
+    smoke = recipe("smoke")
+    moved = override(smoke, ["model.photo.weights=elsewhere/w.pt", "model.text.weights=there.pt"])
+    assert train._identity(moved) == train._identity(smoke)
+    assert train._identity(override(smoke, ["batch=4"])) != train._identity(smoke)
 
 
 @pytest.mark.parametrize(
@@ -41,6 +65,7 @@ def test_a_checkpoint_of_another_run_is_not_gone_on_with(
         (["--workers", "3"], "--workers: batch 16 does not divide by 3"),
         (["--workers", "0"], "does not divide by 0"),
         (["--workers", "16"], "--workers: 16 and the decoding need 18 CPUs; the cluster has 6"),
+        (["--gpu", "yes"], "--gpu: 1 workers need 1 GPUs; the cluster has 0"),
         (["--split", "dev"], "split 'dev' is empty; there is test, train, val"),
         (["--validate", "dev"], "split 'dev' is empty"),
         (["--shards", "nowhere"], "nowhere: no shards here"),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from serve.app import Refusal, _pinned, build, wire
+from serve.app import Refusal, build, wire
 from stbir.errors import InputError
 from stbir.model import checkpoint
 
@@ -79,6 +79,6 @@ def test_a_missing_gallery_is_no_reason_not_to_start(checkpoint_uri, tmp_path, c
 
 def test_replicas_get_the_checkpoint_that_was_there_at_the_start(checkpoint_uri):
     """A training run that publishes its next epoch must not change what later replicas open."""
-    uri, digest = _pinned(checkpoint_uri)
+    uri, digest = checkpoint.pinned(checkpoint_uri)
     assert uri == f"{checkpoint_uri}/epoch-0"
     assert checkpoint.read_digest(uri) == digest == checkpoint.read_digest(checkpoint_uri)
