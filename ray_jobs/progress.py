@@ -19,6 +19,12 @@ def say_plan(job: Job, done: int) -> None:
     print(f"{job.recipe.name}: {len(job.photos)} photos; stages {stages}", file=sys.stderr)
     if job.recipe.stages[0].name == "clip":
         print("no pretrained CLIP: stage clip first aligns photos and captions", file=sys.stderr)
+    if job.photos.extra.any():
+        taking = ", ".join(stage.name for stage in job.recipe.stages if stage.extra) or "none"
+        print(
+            f"{job.photos.extra.sum()} photos are of other data sets; stages that take them: {taking}",
+            file=sys.stderr,
+        )
     if done:
         print(f"going on from step {done} of {sum(job.steps)}", file=sys.stderr)
 

@@ -1,6 +1,6 @@
 """What a run is made of: frozen dataclasses, checked when built, written as JSON into the checkpoint.
 
-Config stops at the builders (`model.towers`, `training.stages`): everything below takes plain arguments.
+Config stops at the builders (`model.builder`, `training.stages`): everything below takes plain arguments.
 """
 
 from typing import Annotated, Any, Literal
@@ -79,7 +79,7 @@ class Pair:
 
 @dataclass(frozen=True, config=_STRICT)
 class Noise:
-    """A linear ramp of probability and strength over the epochs of a stage (method: module 3)."""
+    """A linear ramp of probability and strength over the epochs of a stage (docs/method.md, module 3)."""
 
     start: NotNegative
     ramp: Positive
@@ -143,7 +143,7 @@ class Stage:
 
 @dataclass(frozen=True, config=_STRICT)
 class Margins:
-    """Constants of the losses (method: modules 1 and 2)."""
+    """Constants of the losses (docs/method.md, modules 1 and 2)."""
 
     temperature: Positive = 0.07
     triplet: NotNegative = 0.2

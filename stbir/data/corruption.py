@@ -1,7 +1,7 @@
 """The curriculum's noise (module 3 of arXiv 2604.15735): one chain for photos, one for sketches.
 
-Every value is lo + (hi - lo)·strength with the ranges of the reference recipe [A] in method notes. Words of a
-caption go by a share of their own.
+Every value is lo + (hi - lo)·strength with the ranges of the reference recipe, [A] in docs/method.md.
+Words of a caption go by a share of their own.
 """
 
 import io

@@ -19,7 +19,7 @@ from stbir.model.retriever import Retriever
 from stbir.model.towers import PictureEncoder, TextEncoder, Tokenize
 from stbir.model.weights import fit, is_tag, load_clip, read_state, tag_details
 
-PROJECTION_STD = 0.02  # weight N(0, 0.02), bias zero: method.md [A], after arXiv 2604.15735
+PROJECTION_STD = 0.02  # weight N(0, 0.02), bias zero: [A] in docs/method.md
 
 
 def build(config: ModelConfig, seed: int = 0) -> Retriever:

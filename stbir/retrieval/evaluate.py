@@ -1,4 +1,4 @@
-"""Sketch, text and both as queries, side by side, over the photos of one split (method.md, protocols)."""
+"""Sketch, text and both as queries, side by side, over the photos of one split (docs/method.md)."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

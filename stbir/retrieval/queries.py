@@ -1,4 +1,4 @@
-"""What is asked of a gallery: sketches, captions and both together, embedded (method.md, protocols)."""
+"""What is asked of a gallery: sketches, captions and both together, embedded (docs/method.md)."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -8,7 +8,7 @@ import pytest
 from ray_jobs import feed
 from ray_jobs.recipes import recipe
 from stbir.config import Augment, Recipe
-from stbir.data.batch import Batch
+from stbir.data.batch import Batch, Encoded
 from stbir.data.photos import Photos, index_photos
 from stbir.data.plan import steps
 from stbir.data.shards import open_shards
@@ -54,3 +54,14 @@ def test_two_workers_and_a_cursor_see_the_same_pictures_in_the_same_order(
             whole = getattr(batch, name)
             if whole is not None:
                 assert (np.concatenate([getattr(share, name) for share in pair]) == whole).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "noisy"),
+    [("clip", set()), ("sketch", {"sketch_noise"}), ("image", {"photo_noise"}), ("text", set())],
+)
+def test_only_what_learns_is_corrupted(name: str, noisy: set[str]) -> None:
+    r = recipe("smoke")
+    number = [stage.name for stage in r.stages].index(name)
+    rows = Encoded(number, 0, 1, np.arange(2), np.arange(2), [], [], [])
+    assert set(feed._noise(rows, r, [10] * len(r.stages))) == noisy
