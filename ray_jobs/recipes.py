@@ -183,7 +183,7 @@ def without_category(parent: Recipe) -> Recipe:
 
 
 def all_at_once(parent: Recipe) -> Recipe:
-    """Module 1 off: after what prepares them, the towers learn together, for as many epochs in all."""
+    """Module 1 off: after what prepares them, the towers learn together, for as many steps or a few less."""
     kept = tuple(stage for stage in parent.stages if stage.extra)
     merged = [stage for stage in parent.stages if not stage.extra]
     last = replace(
@@ -191,7 +191,8 @@ def all_at_once(parent: Recipe) -> Recipe:
         name="all",
         learns=MODALITIES,
         pairs=tuple(dict.fromkeys(pair for stage in merged for pair in stage.pairs)),
-        epochs=sum(stage.epochs for stage in merged),
+        # An epoch of one sketch a photo is a fraction of an epoch of all of them.
+        epochs=sum(stage.epochs for stage in merged if stage.sketches == merged[0].sketches),
         noise=next((stage.noise for stage in merged if stage.noise), None),
         sketches=merged[0].sketches,
         lr=None,
