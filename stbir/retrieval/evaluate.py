@@ -11,7 +11,17 @@ from stbir.errors import InputError
 from stbir.model.retriever import Retriever
 from stbir.retrieval import metrics
 from stbir.retrieval.embed import Features
-from stbir.retrieval.queries import KINDS, PROTOCOLS, Index, Protocol, Queries, QueryKind, embed, queries
+from stbir.retrieval.queries import (
+    KINDS,
+    PROTOCOLS,
+    Embedded,
+    Index,
+    Protocol,
+    Queries,
+    QueryKind,
+    embed,
+    queries,
+)
 
 TOP = 5
 _QUERIES_AT_ONCE = 1024
@@ -83,9 +93,15 @@ def evaluate(
     stays in the gallery; what it cannot ask is counted. Raises InputError for an unknown protocol, no
     rows, and what is no picture. The retriever comes back in the mode it was in.
     """
-    if protocol not in PROTOCOLS:
-        raise InputError(f"protocol: {protocol!r} is not one of {', '.join(PROTOCOLS)}")
-    embedded = embed(retriever, rows)
+    _check(protocol)
+    return evaluate_embedded(embed(retriever, rows), protocol, sketch_weight)
+
+
+def evaluate_embedded(
+    embedded: Embedded, protocol: Protocol = "per-sketch", sketch_weight: float = 0.5
+) -> Evaluation:
+    """`evaluate` for rows that are embedded already. Raises InputError for an unknown protocol."""
+    _check(protocol)
     asked = queries(embedded, protocol, sketch_weight)
     return Evaluation(
         protocol,
@@ -94,6 +110,11 @@ def evaluate(
         {kind: rank(asked[kind], embedded.photo_ND) for kind in KINDS},
         {kind: len(embedded.photo_ids) - len(set(asked[kind].right_Q.tolist())) for kind in KINDS},
     )
+
+
+def _check(protocol: str) -> None:
+    if protocol not in PROTOCOLS:
+        raise InputError(f"protocol: {protocol!r} is not one of {', '.join(PROTOCOLS)}")
 
 
 def rank(asked: Queries, photo_ND: Features) -> Ranking:

@@ -44,3 +44,9 @@ def summary(ranks_Q: Ranks) -> Summary:
         "map": float(100 * np.mean(1 / ranks_Q)),
         "median_rank": float(np.median(ranks_Q)),
     }
+
+
+def area(values: Sequence[float], at: Sequence[float]) -> float:
+    """The mean height of the line through `values` at the ascending places `at` (the trapezoid rule)."""
+    pieces = zip(at, at[1:], values, values[1:], strict=False)
+    return sum((right - left) * (a + b) / 2 for left, right, a, b in pieces) / (at[-1] - at[0])

@@ -60,15 +60,23 @@ def embed(retriever: Retriever, rows: Iterable[Row]) -> Embedded:
 
 def _embed_some(retriever: Retriever, rows: list[Row]) -> Embedded:
     captioned = [i for i, row in enumerate(rows) if row["text"]]
+    sketch_SD, text_TD = embed_asked(retriever, rows)
     return Embedded(
         [row["photo_id"] for row in rows],
         [row["category"] for row in rows],
         embed_photos(retriever.photo, [row["photo"] for row in rows]),
-        embed_sketches(retriever.sketch, [sketch for row in rows for sketch in row["sketches"]]),
+        sketch_SD,
         _index([i for i, row in enumerate(rows) for _ in row["sketches"]]),
-        embed_texts(retriever.text, [rows[i]["text"] or "" for i in captioned]),
+        text_TD,
         _index(captioned),
     )
+
+
+def embed_asked(retriever: Retriever, rows: Sequence[Row]) -> tuple[Features, Features]:
+    """What `rows` ask with, without their photos: sketches (S, D) and captions (T, D), in order."""
+    sketches = [sketch for row in rows for sketch in row["sketches"]]
+    texts = [row["text"] for row in rows if row["text"]]
+    return embed_sketches(retriever.sketch, sketches), embed_texts(retriever.text, texts)
 
 
 def _joined(parts: Sequence[Embedded]) -> Embedded:

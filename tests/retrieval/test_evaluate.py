@@ -4,14 +4,13 @@ import torch
 
 from ray_jobs.recipes import recipe
 from stbir.data.schema import Row
-from stbir.data.sources.registry import open_source
 from stbir.data.transforms import photo_pixels, sketch_pixels
 from stbir.errors import InputError
 from stbir.model import builder
 from stbir.model.retriever import Retriever
 from stbir.retrieval.evaluate import Evaluation, evaluate
 from stbir.retrieval.queries import NO_SKETCH
-from tests.retrieval.world import KINDS, knowing, png, row
+from tests.retrieval.world import KINDS, knowing, png, row, synthetic
 
 WORLD = [row(shape, colour) for shape in range(4) for colour in range(3)]
 
@@ -112,22 +111,6 @@ def test_against_loops_with_a_real_model():
     rows = synthetic(8)
     got = ranks(evaluate(retriever, rows, sketch_weight=0.3))
     assert got == slow_ranks(retriever, rows, 0.3)
-
-
-def synthetic(photos: int) -> list[Row]:
-    source = open_source(f"synthetic:{photos}")
-    return [
-        {
-            "photo_id": entry.photo_id,
-            "category": entry.category,
-            "split": entry.split,
-            "photo": source.read(entry.photo),
-            "sketches": [source.read(uri) for uri in entry.sketches],
-            "text": entry.text,
-            "sketch_count": len(entry.sketches),
-        }
-        for entry in source.entries
-    ]
 
 
 @torch.inference_mode()

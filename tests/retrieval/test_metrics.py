@@ -63,3 +63,10 @@ def test_curve_rises_to_all(ranks):
     curve = metrics.curve(np.array(ranks), range(1, 31))
     assert curve == sorted(curve)
     assert curve[-1] == 100
+
+
+@given(st.lists(st.tuples(st.floats(0, 100), st.floats(0.1, 1)), min_size=2, max_size=6))
+def test_the_area_is_the_mean_height_of_the_line(points):
+    values, at = [v for v, _ in points], list(np.cumsum([step for _, step in points]))
+    fine = np.linspace(at[0], at[-1], 20_001)
+    assert metrics.area(values, at) == pytest.approx(np.interp(fine, at, values).mean(), abs=0.05)
