@@ -1,14 +1,18 @@
-"""Acc@k as a picture: an SVG that takes its colours from the page it stands in."""
+"""Accuracies as a picture: an SVG that takes its colours from the page it stands in."""
 
 import io
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Literal
 
 import matplotlib
 from matplotlib.figure import Figure
 
+from stbir.data.distortion import LEVELS
 from stbir.retrieval.evaluate import Ranking
 from stbir.retrieval.metrics import curve
-from stbir.retrieval.queries import QueryKind
+from stbir.retrieval.queries import KINDS, QueryKind
+from stbir.retrieval.robustness import TARGETS, Robustness
 
 MOST_K = 50
 # Stand-ins that matplotlib writes into the SVG → CSS of the page, so that light and dark both fit.
@@ -24,26 +28,51 @@ _CSS = {
 def accuracy_curves(rankings: Mapping[QueryKind, Ranking], gallery_size: int) -> str:
     """An <svg> of Acc@k, k = 1 … 50 (or the gallery's size), one line a kind of query that was asked."""
     ks = range(1, min(MOST_K, gallery_size) + 1)
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "stbir"}):
+    with _style("stbir"):
         figure = Figure(figsize=(6.4, 3.6), layout="constrained")
         axes = figure.subplots()
         for kind, ranking in rankings.items():
             if len(ranking.ranks_Q):
                 axes.plot(ks, curve(ranking.ranks_Q, ks), color=_LINES[kind], label=kind, linewidth=2)
-        _dress(axes)
+        _dress(axes, "k", "Acc@k (%)")
+        _legend(axes, "lower right")
         return _svg(figure)
 
 
-def _dress(axes: "matplotlib.axes.Axes") -> None:
-    axes.set_xlabel("k", color=_INK)
-    axes.set_ylabel("Acc@k (%)", color=_INK)
+def robustness_curves(robustness: Robustness) -> str:
+    """An <svg> of Acc@1 over LEVELS, one panel for each target, one line a kind of query that was asked."""
+    with _style("stbir-robustness"):
+        figure = Figure(figsize=(9.6, 3.2), layout="constrained")
+        panels = figure.subplots(1, len(TARGETS), sharey=True)
+        for axes, target in zip(panels, TARGETS, strict=True):
+            for kind in KINDS:
+                if (values := robustness.curve(target, kind)) is not None:
+                    axes.plot(LEVELS.values(), values, "o-", color=_LINES[kind], label=kind, linewidth=2)
+            _dress(axes, f"{target} distorted", "Acc@1 (%)" if axes is panels[0] else "")
+            axes.set_xticks(list(LEVELS.values()), list(LEVELS))
+            axes.margins(x=0.08)
+        _legend(panels[-1], "upper right")
+        return _svg(figure)
+
+
+def _style(salt: str) -> AbstractContextManager[None]:
+    """`salt`: what the names inside the SVG hang on; two pictures on a page need two."""
+    return matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt})
+
+
+def _dress(axes: "matplotlib.axes.Axes", x: str, y: str) -> None:
+    axes.set_xlabel(x, color=_INK)
+    axes.set_ylabel(y, color=_INK)
     axes.set_ylim(0, 102)
     axes.margins(x=0.01)
     axes.grid(color=_GRID, linewidth=0.8)
     axes.tick_params(colors=_INK, length=0)
     axes.spines[:].set_visible(False)
+
+
+def _legend(axes: "matplotlib.axes.Axes", where: Literal["lower right", "upper right"]) -> None:
     if axes.lines:
-        axes.legend(loc="lower right", frameon=False, labelcolor=_INK)
+        axes.legend(loc=where, frameon=False, labelcolor=_INK)
 
 
 def _svg(figure: Figure) -> str:

@@ -3,15 +3,18 @@
 import base64
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
+from stbir.data.distortion import LEVELS, Level, distorted
 from stbir.data.schema import Row
 from stbir.retrieval.evaluate import Evaluation, Ranking
 from stbir.retrieval.queries import NO_SKETCH, Index, QueryKind
 from stbir.retrieval.thumbnail import thumbnail
 
 EACH = 6
+SHOWN_DISTORTED = 3
 _KINDS: tuple[QueryKind, ...] = ("sketch+text", "sketch", "text")  # the first that was asked is shown
 
 
@@ -37,6 +40,26 @@ class Example:
     beyond: Picture | None
     ranks: dict[QueryKind, int]
     rank: int
+
+
+@dataclass(frozen=True)
+class Poor:
+    """A query at one of LEVELS: its sketch as a data URI, and its caption."""
+
+    level: Level
+    sketch: str
+    words: str
+
+
+def distorted_examples(rows: Iterable[Row], seed: int, count: int = SHOWN_DISTORTED) -> list[list[Poor]]:
+    """The first sketch and the caption of the first rows that have both, at each of LEVELS."""
+    whole = islice((row for row in rows if row["sketches"] and row["text"]), count)
+    return [[_poor(row, level, seed) for level in LEVELS] for row in whole]
+
+
+def _poor(row: Row, level: Level, seed: int) -> Poor:
+    poor = distorted(row, LEVELS[level], seed)
+    return Poor(level, data_uri(poor["sketches"][0]), poor["text"] or "")
 
 
 def examples(evaluation: Evaluation, rows: Iterable[Row], each: int = EACH) -> list[Example]:

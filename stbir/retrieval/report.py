@@ -1,23 +1,34 @@
 """REPORT: what an evaluation found, as JSON for programs and as one HTML file for people."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jinja2
 from markupsafe import Markup
 
+from stbir.data.distortion import LEVELS
 from stbir.data.manifest import Manifest, content_digest, write_manifest
 from stbir.data.schema import Row
 from stbir.data.storage import Folder
-from stbir.retrieval.curves import accuracy_curves
+from stbir.retrieval.curves import accuracy_curves, robustness_curves
 from stbir.retrieval.evaluate import Evaluation
 from stbir.retrieval.metrics import Summary
-from stbir.retrieval.montage import examples
+from stbir.retrieval.montage import distorted_examples, examples
+from stbir.retrieval.queries import QueryKind
+from stbir.retrieval.robustness import AREA_OF, Robustness, Target
 
 JSON, HTML = "report.json", "report.html"
 TEMPLATE = "report.html.j2"
 COLUMNS = ("acc@1", "acc@5", "acc@10", "map", "median_rank")
+ROBUSTNESS_TEMPLATE = "robustness.html.j2"
+AREA_TITLES = ("area, Acc@1", "area, Acc@5")
+# What a target leaves alone is clean at every level; and both at once are asked only together.
+TOUCHED: dict[Target, tuple[QueryKind, ...]] = {
+    "sketch": ("sketch", "sketch+text"),
+    "text": ("text", "sketch+text"),
+    "both": ("sketch+text",),
+}
 TITLES = ("Acc@1", "Acc@5", "Acc@10", "mAP", "median rank")
 
 
@@ -26,18 +37,63 @@ def report(evaluation: Evaluation, checkpoint: str, split: str, **facts: Any) ->
     return {"checkpoint": checkpoint, "split": split, **evaluation.as_dict(), **facts}
 
 
-def html(report: dict[str, Any], evaluation: Evaluation, rows: Iterable[Row]) -> str:
-    """`report.html`, self-contained. `rows`: those of the evaluation, for the pictures shown."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("stbir.retrieval", "."), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    return environment.get_template(TEMPLATE).render(
+def html(
+    report: dict[str, Any], evaluation: Evaluation, rows: Iterable[Row], sections: Sequence[Markup] = ()
+) -> str:
+    """`report.html`, self-contained. `rows`: those of the evaluation, for the pictures shown.
+
+    `sections` stand behind the curves, in their order.
+    """
+    return _template(TEMPLATE).render(
         report=report,
         titles=TITLES,
         cells=cells,
         curves=Markup(accuracy_curves(evaluation.rankings, evaluation.gallery_size)),
+        sections=sections,
         examples=examples(evaluation, rows),
     )
+
+
+def robustness_section(robustness: Robustness, rows: Iterable[Row]) -> Markup:
+    """What `html` shows of poor queries: a table, curves, and some of them. `rows`: as for `html`."""
+    page = _template(ROBUSTNESS_TEMPLATE).render(
+        lines=robustness_lines(robustness),
+        levels=list(LEVELS),
+        area_titles=AREA_TITLES,
+        curves=Markup(robustness_curves(robustness)),
+        examples=distorted_examples(rows, robustness.seed),
+        seed=robustness.seed,
+    )
+    return Markup(page)
+
+
+def robustness_lines(robustness: Robustness) -> list[list[str]]:
+    """One line a target and kind of query it touches: Acc@1 at each level and of it what is kept, areas."""
+    return [
+        [target, kind, *_graded(robustness, target, kind), *_areas(robustness, target, kind)]
+        for target, kinds in TOUCHED.items()
+        for kind in kinds
+    ]
+
+
+def _graded(robustness: Robustness, target: Target, kind: QueryKind) -> list[str]:
+    values, kept = robustness.curve(target, kind), robustness.kept(target, kind)
+    if values is None:
+        return ["–"] * len(LEVELS)
+    shares = [""] * len(LEVELS) if kept is None else ["", *(f" ({share:.0f} %)" for share in kept[1:])]
+    return [f"{value:.1f}{share}" for value, share in zip(values, shares, strict=True)]
+
+
+def _areas(robustness: Robustness, target: Target, kind: QueryKind) -> list[str]:
+    areas = [robustness.area(target, kind, measure) for measure in AREA_OF]
+    return ["–" if area is None else f"{area:.1f}" for area in areas]
+
+
+def _template(name: str) -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("stbir.retrieval", "."), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    return environment.get_template(name)
 
 
 def write(uri: str, report: dict[str, Any], page: str) -> Manifest:
@@ -59,8 +115,17 @@ def write(uri: str, report: dict[str, Any], page: str) -> Manifest:
 
 def table(results: dict[str, Summary]) -> str:
     """The figures as aligned lines of text, one a kind of query."""
-    lines = [["query", "n", *TITLES]]
-    lines += [[kind, str(result["n"]), *cells(result)] for kind, result in results.items()]
+    lines = [[kind, str(result["n"]), *cells(result)] for kind, result in results.items()]
+    return _aligned([["query", "n", *TITLES], *lines])
+
+
+def robustness_table(robustness: Robustness) -> str:
+    """The lines of `robustness_lines`, aligned."""
+    return _aligned([["distorted", "query", *LEVELS, *AREA_TITLES], *robustness_lines(robustness)])
+
+
+def _aligned(lines: list[list[str]]) -> str:
+    """Columns as wide as they need be: the first to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(

@@ -7,13 +7,18 @@ from html.parser import HTMLParser
 import pytest
 from PIL import Image
 
+from ray_jobs.recipes import recipe
+from stbir.data.distortion import LEVELS, distorted
 from stbir.data.manifest import content_digest, read_manifest
 from stbir.data.storage import Folder
+from stbir.model import builder
 from stbir.retrieval import report
-from stbir.retrieval.evaluate import evaluate
-from stbir.retrieval.montage import examples
+from stbir.retrieval.evaluate import evaluate, evaluate_embedded
+from stbir.retrieval.montage import data_uri, distorted_examples, examples
+from stbir.retrieval.queries import embed
+from stbir.retrieval.robustness import Robustness, robustness
 from stbir.retrieval.thumbnail import thumbnail
-from tests.retrieval.world import knowing, row
+from tests.retrieval.world import knowing, row, synthetic
 
 WORLD = [row(shape, colour, category=f"<{shape}>") for shape in range(4) for colour in range(3)]
 DIGEST = "sha256:abc"
@@ -98,6 +103,74 @@ def test_names_are_text_not_markup(page):
 
 def test_the_same_evaluation_gives_the_same_page(found, evaluation, page):
     assert report.html(found, evaluation, WORLD) == page
+
+
+@pytest.fixture(scope="module")
+def poor():
+    rows = synthetic(5)
+    retriever = builder.build(recipe("smoke").model, seed=0)
+    embedded = embed(retriever, rows)
+    return rows, evaluate_embedded(embedded), robustness(retriever, embedded, rows, seed=4)
+
+
+def test_poor_queries_have_a_section_of_their_own(poor):
+    rows, evaluation, found = poor
+    json_ = report.report(evaluation, DIGEST, "test")
+    section = report.robustness_section(found, rows)
+    without, page = report.html(json_, evaluation, rows), report.html(json_, evaluation, rows, [section])
+    seen = Page(page)
+    words = " ".join(seen.words.split())
+    for line in report.robustness_lines(found):
+        assert re.search(r"\s*".join(map(re.escape, line)).replace(r"\+", r" \+ "), words)
+    assert "drawn by seed 4" in words
+    assert len(seen.images) == len(Page(without).images) + 3 * len(LEVELS)
+    assert all(link.startswith("#") for link in seen.links)
+    names = re.findall(r'<clipPath id="(\w+)"', page)
+    assert len(names) == len(set(names)) > len(re.findall("<clipPath", without))
+    assert not re.search(r"#0[1-5]0[1-5]0[1-5]", page)
+
+
+def test_a_section_shows_the_same_query_at_each_level(poor):
+    rows, _, found = poor
+    shown = distorted_examples(rows, found.seed)
+    assert [[poor.level for poor in grades] for grades in shown] == [list(LEVELS)] * 3
+    for grades, clean in zip(shown, rows, strict=False):
+        assert grades[0].words == clean["text"]
+        assert grades[0].sketch == data_uri(clean["sketches"][0])
+        assert [poor.words for poor in grades] == [
+            distorted(clean, severity, found.seed)["text"] for severity in LEVELS.values()
+        ]
+        assert len({poor.sketch for poor in grades}) == 4
+
+
+def test_the_lines_of_poor_queries_say_what_is_kept():
+    levels = {
+        level: {kind: {"acc@1": value, "acc@5": 50.0} for kind in ("sketch", "text", "sketch+text")}
+        for level, value in zip(LEVELS, (80.0, 60.0, 40.0, 10.0), strict=True)
+    }
+    for level in levels.values():
+        level["text"] = {"acc@1": None, "acc@5": None}
+        level["sketch+text"] = {"acc@1": 0.0, "acc@5": 0.0}
+    found = Robustness(0, dict.fromkeys(("sketch", "text", "both"), levels))
+    zeros = ["0.0"] * 6
+    assert report.robustness_lines(found) == [
+        ["sketch", "sketch", "80.0", "60.0 (75 %)", "40.0 (50 %)", "10.0 (12 %)", "48.3", "50.0"],
+        ["sketch", "sketch+text", *zeros],
+        ["text", "text", *["–"] * 6],
+        ["text", "sketch+text", *zeros],
+        ["both", "sketch+text", *zeros],
+    ]
+    lines = report.robustness_table(found).splitlines()
+    assert len(lines) == 6
+    assert len({len(line) for line in lines}) == 1
+
+
+def test_poor_queries_that_nobody_asks_still_make_a_section():
+    rows = [row(0, 0, sketches=0, text=False)]
+    embedded = embed(knowing(), rows)
+    section = report.robustness_section(robustness(knowing(), embedded, rows), rows)
+    assert "<img" not in section
+    assert "–" in section
 
 
 def test_colours_of_the_curves_follow_the_page(page):
