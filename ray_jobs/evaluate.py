@@ -13,8 +13,9 @@ from stbir.data.shards import Shards, open_shards
 from stbir.data.storage import Folder
 from stbir.model import checkpoint
 from stbir.retrieval import report
-from stbir.retrieval.evaluate import evaluate
-from stbir.retrieval.queries import PROTOCOLS
+from stbir.retrieval.evaluate import evaluate_embedded
+from stbir.retrieval.queries import PROTOCOLS, embed
+from stbir.retrieval.robustness import robustness
 
 log = logging.getLogger(__name__)
 
@@ -31,14 +32,22 @@ def evaluate_checkpoint(args: argparse.Namespace) -> dict[str, Any]:
     if torch.cuda.is_available():
         retriever.cuda()
     log.info("evaluating on %d photos of split %s, %s", photos, args.split, args.protocol)
-    evaluation = evaluate(retriever, shards.rows(args.split), args.protocol)
-    facts = {"shards": shards.manifest.digest, "text_sources": text_sources(shards, args.split)}
-    found = report.report(evaluation, digest, args.split, **facts)
-    report.write(args.out, found, report.html(found, evaluation, shards.rows(args.split)))
+    embedded = embed(retriever, shards.rows(args.split))
+    evaluation = evaluate_embedded(embedded, args.protocol)
     for kind, count in evaluation.not_asked.items():
         if count:
             log.info("%d of %d photos could not ask %s", count, photos, kind)
     print(report.table(evaluation.results))
+    facts = {"shards": shards.manifest.digest, "text_sources": text_sources(shards, args.split)}
+    found = report.report(evaluation, digest, args.split, **facts)
+    sections = []
+    if args.robustness:
+        log.info("asking again with distorted queries, seed %d", args.seed)
+        poor = robustness(retriever, embedded, shards.rows(args.split), args.protocol, seed=args.seed)
+        print("", report.robustness_table(poor), sep="\n")
+        found["robustness"] = poor.as_dict()
+        sections.append(report.robustness_section(poor, shards.rows(args.split)))
+    report.write(args.out, found, report.html(found, evaluation, shards.rows(args.split), sections))
     return {"report": args.out, **{key: value for key, value in found.items() if key != "by_category"}}
 
 
@@ -61,6 +70,14 @@ def parser() -> argparse.ArgumentParser:
         choices=PROTOCOLS,
         default=PROTOCOLS[0],
         help="each sketch a query, or all of a photo averaged into one (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--robustness",
+        action="store_true",
+        help="ask the same again with sketches and texts distorted lightly, medium, heavily",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="decides how --robustness distorts (default: %(default)s)"
     )
     return parser
 

@@ -12,8 +12,11 @@ from stbir.data.writer import publish, write_rows
 from stbir.errors import InputError
 from stbir.model import builder, checkpoint
 from stbir.retrieval.evaluate import evaluate
+from stbir.retrieval.queries import embed
+from stbir.retrieval.report import robustness_table
+from stbir.retrieval.robustness import robustness
 from tests.conftest import run_command
-from tests.retrieval.world import row
+from tests.retrieval.world import row, synthetic
 
 ROWS: list[Row] = [
     {**row(i % 8, i // 8, sketches=i % 3), "text_source": "machine_written"} for i in range(20)
@@ -66,6 +69,23 @@ def test_the_report_is_the_librarys_evaluation(tmp_path: Path, protocol):
     ran = run(checkpoint=model, shards=data, split="test", out=tmp_path / "report", protocol=protocol)
     assert ran["results"] == evaluate(checkpoint.load(model), ROWS, protocol).results
     assert (tmp_path / "report" / "report.html").stat().st_size > 10_000
+
+
+def test_robustness_adds_to_the_report_and_changes_nothing_else(tmp_path: Path, capsys):
+    rows = [{**one, "split": "test", "text_source": "machine_written"} for one in synthetic(5)]
+    model, data = smoke(str(tmp_path / "model")), shards(str(tmp_path / "shards"), rows)
+    words = f"--checkpoint {model} --shards {data} --split test --out {tmp_path}"
+    plain = evaluate_checkpoint(parser().parse_args(f"{words}/plain".split()))
+    capsys.readouterr()
+    more = evaluate_checkpoint(parser().parse_args(f"{words}/more --robustness --seed 7".split()))
+    retriever = checkpoint.load(model)
+    expected = robustness(retriever, embed(retriever, rows), rows, seed=7)
+    assert more == {**plain, "report": f"{tmp_path}/more", "robustness": expected.as_dict()}
+    report = json.loads((tmp_path / "more" / "report.json").read_bytes())
+    assert report["robustness"] == expected.as_dict()
+    assert "Poor queries" in (tmp_path / "more" / "report.html").read_text()
+    assert "Poor queries" not in (tmp_path / "plain" / "report.html").read_text()
+    assert robustness_table(expected) in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
