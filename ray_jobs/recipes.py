@@ -155,6 +155,7 @@ def stbir_c_small() -> Recipe:
         weights=f"{data_root()}/weights/mobilenetv2_100_imagenet_fp16.safetensors",
         options={"pad_type": "same"},
         frozen=("trunk.conv_stem", "trunk.bn1", "trunk.blocks.0", "trunk.blocks.1", "trunk.blocks.2"),
+        grid=4,
     )
     text = {"context_length": 24, "vocab_size": 49408, "width": 256, "heads": 4, "layers": 2}
     return Recipe(

@@ -37,7 +37,8 @@ class PictureTower:
     `weights`: an open_clip tag, a path, any fsspec URI, or None for random ones. `options` go to
     `timm.create_model`, or stand for open_clip's `vision_cfg` once the model's name is resolved.
     `frozen` names parameter prefixes that never learn. Batch norms keep their statistics unless
-    `batch_norm` is "learn".
+    `batch_norm` is "learn". `grid` (convolutional timm trunks): beside the mean over the picture, the
+    means over grid x grid cells are projected too, so that it matters where something is.
     """
 
     library: Literal["open_clip", "timm"]
@@ -47,6 +48,13 @@ class PictureTower:
     options: dict[str, Any] = Field(default_factory=dict)
     frozen: tuple[str, ...] = ()
     batch_norm: Literal["fixed", "learn"] = "fixed"
+    grid: Annotated[int, Field(ge=0, le=8)] = 0
+
+    @model_validator(mode="after")
+    def _has_a_map(self) -> "PictureTower":
+        if self.grid and self.library != "timm":
+            raise ValueError("grid needs a convolutional trunk of timm; leave it at 0")
+        return self
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -36,6 +36,7 @@ def test_an_override_replaces_one_field() -> None:
         ("stages.sketch.negatives=stored", "negatives=stored and hard > 0 go together"),
         ("stages.sketch.name=clip", "two have one name"),
         ("model.photo.preprocess.std=[0,1,1]", "greater than 0"),
+        ("model.photo.grid=2", "grid needs a convolutional trunk"),
     ],
 )
 def test_a_wrong_override_names_field_and_remedy(assignment: str, says: str) -> None:

@@ -16,7 +16,7 @@ from torch import nn
 from stbir.config import ModelConfig, PictureTower, TextTower
 from stbir.errors import InputError
 from stbir.model.retriever import Retriever
-from stbir.model.towers import PictureEncoder, TextEncoder, Tokenize
+from stbir.model.towers import CellMeans, PictureEncoder, TextEncoder, Tokenize
 from stbir.model.weights import fit, is_tag, load_clip, read_state, tag_details
 
 PROJECTION_STD = 0.02  # weight N(0, 0.02), bias zero: [A] in docs/method.md
@@ -70,7 +70,10 @@ def picture_encoder(tower: PictureTower, dim: int, pretrained: bool = True) -> P
     """One picture tower from a resolved configuration; `pretrained=False` leaves weights to the caller."""
     make = _timm_trunk if tower.library == "timm" else _clip_trunk
     trunk, width = make(tower, pretrained)
-    project = _projection(width, dim, keep=tower.library == "open_clip")
+    if tower.grid:
+        project = _cell_projection(trunk, tower, dim)
+    else:
+        project = _projection(width, dim, keep=tower.library == "open_clip")
     fixed = tower.batch_norm == "fixed"
     encoder = PictureEncoder(trunk, project, tower.preprocess, dim, tower.frozen, fixed)
     # Convolutions run about twice as fast in this layout on CPUs and on tensor cores.
@@ -117,7 +120,8 @@ def _timm_trunk(tower: PictureTower, pretrained: bool) -> tuple[nn.Module, int]:
     tag = tower.weights if pretrained and tower.weights and is_tag(tower.weights) else None
     name = f"{tower.model}.{tag}" if tag else tower.model
     with _making(f"timm's {name!r}"):
-        trunk = timm.create_model(name, pretrained=tag is not None, num_classes=0, **tower.options)
+        options = tower.options | ({"global_pool": ""} if tower.grid else {})
+        trunk = timm.create_model(name, pretrained=tag is not None, num_classes=0, **options)
     if pretrained and tower.weights and tag is None:
         classifier = trunk.pretrained_cfg.get("classifier") or "head"
         heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
@@ -133,6 +137,16 @@ def _making(what: str) -> Iterator[None]:
     except (RuntimeError, TypeError, ValueError, OSError, AssertionError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(f"model: {what} cannot be made: {reason}; check its name and options") from error
+
+
+def _cell_projection(trunk: nn.Module, tower: PictureTower, dim: int) -> nn.Module:
+    """From the map that the trunk gives to `dim`. Raises InputError where it gives none."""
+    with torch.no_grad():
+        out = trunk.eval()(torch.zeros(1, 3, tower.preprocess.size, tower.preprocess.size))
+    if out.ndim != 4:
+        raise InputError(f"model: grid: {tower.model!r} gives no feature map; leave grid at 0")
+    cells = CellMeans(out.shape[1], tower.grid)
+    return nn.Sequential(cells, _projection(cells.width, dim, keep=False))
 
 
 def _projection(width: int, dim: int, keep: bool) -> nn.Module:

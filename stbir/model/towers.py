@@ -10,6 +10,24 @@ from stbir.config import Preprocess
 
 Tokenize = Callable[[Sequence[str]], Tensor]
 _FULL_SCALE = 255.0
+CELL = 64  # numbers a cell: those of 4 x 4 cells are no more than the channels of a small trunk
+
+
+class CellMeans(nn.Module):
+    """A feature map as one row: its mean, and CELL numbers for each of grid x grid cells.
+
+    The objects of this task stand in the middle of a plain ground: where a part is says which one it is.
+    """
+
+    def __init__(self, channels: int, grid: int) -> None:
+        super().__init__()
+        self.reduce, self.grid = nn.Conv2d(channels, CELL, 1), grid
+        self.width = channels + CELL * grid * grid
+
+    def forward(self, map_BCHW: Tensor) -> Tensor:
+        """(B, C, H, W) → (B, width), width = C + CELL * grid * grid."""
+        cells = F.adaptive_avg_pool2d(self.reduce(map_BCHW), self.grid)
+        return torch.cat([map_BCHW.mean((2, 3)), cells.flatten(1)], dim=1)
 
 
 class PictureEncoder(nn.Module):

@@ -11,7 +11,8 @@ import torch
 from ray_jobs.recipes import HALF, recipe
 from stbir.config import ModelConfig, PictureTower, Preprocess, TextTower
 from stbir.errors import InputError
-from stbir.model.builder import build
+from stbir.model.builder import build, picture_encoder
+from stbir.model.towers import CELL, CellMeans
 
 VISION = {"image_size": 32, "patch_size": 8, "layers": 1, "width": 32, "head_width": 16}
 TEXT = {"context_length": 12, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
@@ -112,6 +113,34 @@ def test_a_timm_trunk_refuses_weights_of_another(tmp_path: Path) -> None:
     safetensors.torch.save_file(state, tmp_path / "trunk.safetensors")
     with pytest.raises(InputError, match=r"conv_stem\.weight is \(9, 3, 3, 3\), needs \(16, 3, 3, 3\)"):
         build(timm_config(str(tmp_path / "trunk.safetensors")))
+
+
+def test_cells_say_where_something_is() -> None:
+    torch.manual_seed(0)
+    cells, map_BCHW = CellMeans(3, grid=2), torch.randn(2, 3, 4, 4)
+    rows = cells(map_BCHW)
+    assert rows.shape == (2, cells.width) == (2, 3 + 4 * CELL)
+    weight, bias = cells.reduce.weight[:, :, 0, 0], cells.reduce.bias
+    for b in range(2):
+        assert torch.allclose(rows[b, :3], map_BCHW[b].mean((1, 2)), atol=1e-6)
+        for y in range(2):
+            for x in range(2):
+                mean = map_BCHW[b, :, 2 * y : 2 * y + 2, 2 * x : 2 * x + 2].mean((1, 2))
+                found = rows[b, 3:].reshape(CELL, 2, 2)[:, y, x]
+                assert torch.allclose(found, weight @ mean + bias, atol=1e-5)
+
+
+def test_a_tower_with_cells_is_rebuilt_from_its_configuration() -> None:
+    config = timm_config(None, grid=2)
+    first, again = build(config).photo, picture_encoder(config.photo, config.dim, pretrained=False)
+    again.load_state_dict(first.state_dict())
+    assert torch.equal(first.eval()(pixels()), again.eval()(pixels()))
+    assert first(pixels()).shape[1] == config.dim
+
+
+def test_cells_need_a_feature_map() -> None:
+    with pytest.raises(InputError, match="'vit_tiny_patch16_224' gives no feature map"):
+        picture_encoder(PictureTower("timm", "vit_tiny_patch16_224", Preprocess(224, **HALF), grid=2), 8)
 
 
 def test_batch_norms_keep_their_statistics_while_the_trunk_learns() -> None:
