@@ -25,7 +25,6 @@ LEAST_CPUS = 4
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_BACKEND_LOG_LEVEL": "fatal",  # its core calls an error what Ray Data's actor pools always do
 }
 
 
