@@ -5,9 +5,12 @@ are handed to the workers in turn, so that a step's shares lie side by side and 
 workers depends on the seed alone.
 """
 
+import itertools
 import math
 import time
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -24,6 +27,7 @@ from stbir.training.curriculum import level
 
 DECODERS = 2  # decode tasks at a time
 ROUND_S = 0.01
+AHEAD = 4  # steps that `local` decodes before they are asked for
 PICTURES = ("sketches", "photos")
 NUMBERS = ("stage", "number", "rows_a_sample")
 
@@ -91,27 +95,52 @@ def _ranges(photos: Photos, recipe: Recipe, done: int) -> list[dict[str, int]]:
     return [{"start": at, "count": min(size, total - at)} for at in range(done, total, size)]
 
 
+def local(photos: Photos, recipe: Recipe) -> Iterator[Batch]:
+    """What `stream` gives to a single worker, made in this process: one thread decodes ahead."""
+    an_epoch = [samples_an_epoch(photos, stage) for stage in recipe.stages]
+    shares = (
+        rows for plan in _ranges(photos, recipe, 0) for rows in _shares(photos, recipe, workers=1, **plan)
+    )
+    waiting: deque[Future[Batch]] = deque()
+    with ThreadPoolExecutor(1) as decoder:
+        for rows in shares:
+            waiting.append(decoder.submit(_decoded, rows, recipe, an_epoch))
+            if len(waiting) > AHEAD:
+                yield waiting.popleft().result()
+        yield from (each.result() for each in waiting)
+
+
 def _read(plan: pa.Table, photos: ray.ObjectRef[Photos], recipe: Recipe, workers: int) -> Iterator[pa.Table]:
-    index = ray.get(photos)
     [row] = plan.to_pylist()
-    here = [step for step, _ in zip(steps(index, recipe, row["start"]), range(row["count"]), strict=False)]
+    for rows in _shares(ray.get(photos), recipe, workers, **row):
+        yield pa.table({name: [value] for name, value in vars(rows).items()})
+
+
+def _shares(photos: Photos, recipe: Recipe, workers: int, start: int, count: int) -> Iterator[Encoded]:
+    """Each worker's share of each of `count` steps; what they draw from is read once."""
+    here = list(itertools.islice(steps(photos, recipe, start), count))
     needed = {modality for step in here for modality in recipe.stages[step.stage].modalities}
-    places = read_places(index, places_of(index, here), needed)
+    places = read_places(photos, places_of(photos, here), needed)
     share = recipe.batch // workers
     for step in here:
         for worker in range(workers):
             part = slice(worker * share, (worker + 1) * share)
-            yield _row(encoded(index, step, recipe.stages[step.stage].modalities, places, part))
-
-
-def _row(rows: Encoded) -> pa.Table:
-    return pa.table({name: [value] for name, value in vars(rows).items()})
+            yield encoded(photos, step, recipe.stages[step.stage].modalities, places, part)
 
 
 def _decode(table: pa.Table, recipe: Recipe, an_epoch: list[int]) -> dict[str, Any]:
     [row] = table.to_pylist()
     rows = Encoded(**{**row, "photo": np.array(row["photo"]), "position": np.array(row["position"])})
-    batch = decoded(
+    batch = _decoded(rows, recipe, an_epoch)
+    pictures = {name: getattr(batch, name) for name in PICTURES}
+    present = {name: pixels[None] for name, pixels in pictures.items() if pixels is not None}
+    numbers = {name: np.array([getattr(batch, name)]) for name in NUMBERS}
+    texts = {"texts": [batch.texts]} if batch.texts else {}
+    return {**numbers, "photo": batch.photo[None], **present, **texts}
+
+
+def _decoded(rows: Encoded, recipe: Recipe, an_epoch: list[int]) -> Batch:
+    return decoded(
         rows,
         sketch_size=(recipe.model.sketch or recipe.model.photo).preprocess.size,
         photo_size=recipe.model.photo.preprocess.size,
@@ -119,11 +148,6 @@ def _decode(table: pa.Table, recipe: Recipe, an_epoch: list[int]) -> dict[str, A
         augment=recipe.augment,
         **_noise(rows, recipe, an_epoch),
     )
-    pictures = {name: getattr(batch, name) for name in PICTURES}
-    present = {name: pixels[None] for name, pixels in pictures.items() if pixels is not None}
-    numbers = {name: np.array([getattr(batch, name)]) for name in NUMBERS}
-    texts = {"texts": [batch.texts]} if batch.texts else {}
-    return {**numbers, "photo": batch.photo[None], **present, **texts}
 
 
 def _noise(rows: Encoded, recipe: Recipe, an_epoch: list[int]) -> dict[str, tuple[Levels, Levels] | None]:

@@ -168,6 +168,18 @@ def stbir_c_small() -> Recipe:
     )
 
 
+def stbir_c_brief() -> Recipe:
+    """`stbir_c_small` in a few minutes, for comparisons: smaller pictures, fewer epochs."""
+    parent = stbir_c_small()
+    tower = replace(parent.model.photo, preprocess=replace(parent.model.photo.preprocess, size=128))
+    return replace(
+        parent,
+        name="stbir_c_brief",
+        model=replace(parent.model, photo=tower, sketch=tower),
+        stages=(locked_clip(2), broad(5), joint(8), *refine((3, 3, 3), lr=3e-4)),
+    )
+
+
 def without_curriculum(parent: Recipe) -> Recipe:
     """Module 3 off: no noise."""
     stages = tuple(replace(stage, noise=None) for stage in parent.stages)
@@ -201,7 +213,7 @@ def all_at_once(parent: Recipe) -> Recipe:
     return replace(parent, name=f"{parent.name}_all_at_once", stages=(*kept, last))
 
 
-PARENTS: tuple[Callable[[], Recipe], ...] = (smoke, demo, stbir_c_small, paper)
+PARENTS: tuple[Callable[[], Recipe], ...] = (smoke, demo, stbir_c_small, stbir_c_brief, paper)
 ABLATIONS: tuple[Callable[[Recipe], Recipe], ...] = (without_curriculum, without_category, all_at_once)
 
 

@@ -25,7 +25,7 @@ from ray_jobs.override import override
 from ray_jobs.progress import printing, say_plan
 from ray_jobs.recipes import names
 from ray_jobs.recipes import recipe as named_recipe
-from ray_jobs.train_worker import Job, save, steps_done, work
+from ray_jobs.train_worker import ENVIRONMENT, Job, save, steps_done, work
 from stbir.config import Recipe, to_json
 from stbir.data.manifest import NAME as MANIFEST
 from stbir.data.manifest import read_manifest
@@ -37,15 +37,6 @@ from stbir.model import checkpoint
 from stbir.model.builder import build, resolve
 
 RAY = ".ray"  # what Ray Train keeps of a run while it lasts; nothing is resumed from it
-# On a CPU, training shares its cores with decoding: OpenMP threads that spin while they wait for one another
-# would starve it, and with it themselves. And glibc would give every step's large tensors back to the
-# kernel and ask for them again: a tenth of the time. Sizes in bytes.
-ENVIRONMENT = {
-    "OMP_WAIT_POLICY": "PASSIVE",
-    "MALLOC_MMAP_THRESHOLD_": "4000000000",
-    "MALLOC_TRIM_THRESHOLD_": "8000000000",
-    "MALLOC_TOP_PAD_": "268435456",
-}
 
 
 def main(args: argparse.Namespace) -> dict[str, Any]:

@@ -24,6 +24,16 @@ from stbir.retrieval.evaluate import evaluate
 from stbir.training.loop import DivergedError, Metrics, train
 from stbir.training.stages import Learner, StageRun, start_stage
 
+# On a CPU, training shares its cores with decoding: OpenMP threads that spin while they wait for one another
+# would starve it, and with it themselves. And glibc would give every step's large tensors back to the
+# kernel and ask for them again: a tenth of the time. Sizes in bytes.
+ENVIRONMENT = {
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "MALLOC_MMAP_THRESHOLD_": "4000000000",
+    "MALLOC_TRIM_THRESHOLD_": "8000000000",
+    "MALLOC_TOP_PAD_": "268435456",
+}
+
 
 @dataclass(frozen=True)
 class Job:

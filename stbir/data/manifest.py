@@ -10,7 +10,7 @@ from typing import Any, Literal
 from stbir.data.storage import Folder
 from stbir.errors import InputError
 
-Kind = Literal["shards", "checkpoint", "gallery", "report"]
+Kind = Literal["shards", "checkpoint", "gallery", "report", "ablation"]
 NAME = "manifest.json"
 SCHEMA_VERSION = 1
 MADE_BY: dict[Kind, str] = {
@@ -18,6 +18,7 @@ MADE_BY: dict[Kind, str] = {
     "checkpoint": "ray_jobs/train.py",
     "gallery": "ray_jobs/embed_gallery.py",
     "report": "ray_jobs/evaluate.py",
+    "ablation": "ray_jobs/ablate.py",
 }
 
 

@@ -9,6 +9,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from stbir.data.distortion import LEVELS
+from stbir.retrieval.comparison import Comparison
 from stbir.retrieval.evaluate import Ranking
 from stbir.retrieval.metrics import curve
 from stbir.retrieval.queries import KINDS, QueryKind
@@ -52,6 +53,28 @@ def robustness_curves(robustness: Robustness) -> str:
             axes.set_xticks(list(LEVELS.values()), list(LEVELS))
             axes.margins(x=0.08)
         _legend(panels[-1], "upper right")
+        return _svg(figure)
+
+
+def difference_plot(comparison: Comparison, measure: str) -> str:
+    """An <svg> of each recipe's paired differences from the first with their intervals, by kind of query."""
+    recipes = comparison.recipes[1:]
+    with _style("stbir-differences"):
+        figure = Figure(figsize=(9.6, 1.2 + 0.7 * len(recipes)), layout="constrained")
+        axes = figure.subplots()
+        for place, kind in enumerate(KINDS):
+            for row, recipe in enumerate(recipes):
+                if (found := comparison.differences[recipe][kind].get(measure)) is not None:
+                    y, label = row + 0.2 * (place - 1), kind if row == 0 else None
+                    axes.plot([found.mean], [y], "o", color=_LINES[kind], label=label)
+                    if found.low is not None and found.high is not None:
+                        axes.plot([found.low, found.high], [y, y], color=_LINES[kind], linewidth=2)
+        _dress(axes, "difference of Acc@1 (points)", "")
+        axes.axvline(0, color=_INK, linewidth=1)
+        axes.set_yticks(range(len(recipes)), recipes)
+        axes.set_ylim(len(recipes) - 0.5, -0.5)
+        axes.margins(x=0.08)
+        _legend(axes, "upper right")
         return _svg(figure)
 
 

@@ -44,7 +44,7 @@ def html(
 
     `sections` stand behind the curves, in their order.
     """
-    return _template(TEMPLATE).render(
+    return template(TEMPLATE).render(
         report=report,
         titles=TITLES,
         cells=cells,
@@ -56,7 +56,7 @@ def html(
 
 def robustness_section(robustness: Robustness, rows: Iterable[Row]) -> Markup:
     """What `html` shows of poor queries: a table, curves, and some of them. `rows`: as for `html`."""
-    page = _template(ROBUSTNESS_TEMPLATE).render(
+    page = template(ROBUSTNESS_TEMPLATE).render(
         lines=robustness_lines(robustness),
         levels=list(LEVELS),
         area_titles=AREA_TITLES,
@@ -89,7 +89,8 @@ def _areas(robustness: Robustness, target: Target, kind: QueryKind) -> list[str]
     return ["–" if area is None else f"{area:.1f}" for area in areas]
 
 
-def _template(name: str) -> jinja2.Template:
+def template(name: str) -> jinja2.Template:
+    """A page of this room."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("stbir.retrieval", "."), autoescape=True, undefined=jinja2.StrictUndefined
     )
@@ -116,15 +117,15 @@ def write(uri: str, report: dict[str, Any], page: str) -> Manifest:
 def table(results: dict[str, Summary]) -> str:
     """The figures as aligned lines of text, one a kind of query."""
     lines = [[kind, str(result["n"]), *cells(result)] for kind, result in results.items()]
-    return _aligned([["query", "n", *TITLES], *lines])
+    return aligned([["query", "n", *TITLES], *lines])
 
 
 def robustness_table(robustness: Robustness) -> str:
     """The lines of `robustness_lines`, aligned."""
-    return _aligned([["distorted", "query", *LEVELS, *AREA_TITLES], *robustness_lines(robustness)])
+    return aligned([["distorted", "query", *LEVELS, *AREA_TITLES], *robustness_lines(robustness)])
 
 
-def _aligned(lines: list[list[str]]) -> str:
+def aligned(lines: list[list[str]]) -> str:
     """Columns as wide as they need be: the first to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(

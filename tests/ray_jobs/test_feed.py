@@ -39,6 +39,15 @@ def test_the_stream_is_the_plan(photos: Photos, small: Recipe) -> None:
     assert [batch.sketches is None for batch in got] == first_stage
 
 
+def test_made_in_this_process_it_is_the_same(photos: Photos, small: Recipe) -> None:
+    small = replace(small, augment=Augment(words=0.5))
+    for here, there in zip(feed.local(photos, small), rows(photos, small, done=0, workers=1), strict=True):
+        assert (here.stage, here.number, here.texts) == (there.stage, there.number, there.texts)
+        assert here.photo.tolist() == there.photo.tolist()
+        for name in feed.PICTURES:
+            assert np.array_equal(getattr(here, name), getattr(there, name))
+
+
 def test_two_workers_and_a_cursor_see_the_same_pictures_in_the_same_order(
     photos: Photos, small: Recipe
 ) -> None:

@@ -1,0 +1,120 @@
+"""Recipes x seeds x folds as Ray tasks: one table of means, deviations and paired differences."""
+
+import argparse
+import functools
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import ray
+
+from ray_jobs.command import connect, run
+from ray_jobs.override import override
+from ray_jobs.recipes import names, recipe
+from ray_jobs.train_worker import ENVIRONMENT
+from ray_jobs.trial import Trial, run_trial
+from stbir.data.manifest import NAME, read_manifest
+from stbir.data.shards import open_shards
+from stbir.data.storage import Folder
+from stbir.errors import InputError
+from stbir.retrieval import ablation
+from stbir.retrieval.comparison import compare
+
+log = logging.getLogger(__name__)
+
+
+def ablate(args: argparse.Namespace) -> dict[str, Any]:
+    """Run the trials that have no result yet, then compare all."""
+    trials, out = planned(args), Folder(args.out)
+    if out.exists(NAME):
+        read_manifest(out, "ablation")  # refuses to replace an artifact of another kind
+    results: dict[str, dict[str, Any] | None] = {trial.name: _kept(out, trial) for trial in trials}
+    left = [trial for trial in trials if results[trial.name] is None]
+    log.info("%d trials, %d of them done", len(trials), len(trials) - len(left))
+    connect()
+    for trial, result in _ran(left, args.cpus):
+        out.write(_file(trial), json.dumps({**result, "key": trial.key}, indent=2).encode())
+        results[trial.name] = result
+        log.info("%s: Acc@1 %s in %d s", trial.name, _short(result), result["seconds"])
+    found = [kept for trial in trials if (kept := results[trial.name]) is not None]
+    comparison = compare(found)
+    digest = open_shards(args.shards).manifest.digest
+    facts = {"shards": args.shards, "folds": list(trials[0].folds), "set": args.set}
+    ablation.write(args.out, comparison, found, digest, **facts)
+    print(ablation.table(comparison))
+    return {"ablation": args.out, "trials": len(found), **comparison.as_dict()}
+
+
+def planned(args: argparse.Namespace) -> list[Trial]:
+    """Every trial of the command. Raises InputError for unknown recipes, fields and folds."""
+    shards = open_shards(args.shards)
+    there = sorted(set(shards.index["split"].to_pylist()))
+    folds = args.folds or [name for name in there if name.startswith("fold")]
+    if len(folds) < 2:
+        raise InputError(f"--folds: {', '.join(folds) or 'none'}; make some with prepare_shards.py --folds 3")
+    for fold in folds:
+        shards.split(fold)
+    extra = tuple(Folder(uri).uri for uri in args.extra_shards)
+    return [
+        Trial(
+            override(recipe(name), [*args.set, f"seed={seed}"]), shards.folder.uri, tuple(folds), fold, extra
+        )
+        for seed in args.seeds
+        for fold in folds
+        for name in args.recipes
+    ]
+
+
+def _file(trial: Trial) -> str:
+    return f"trials/{trial.name}.json"
+
+
+def _kept(out: Folder, trial: Trial) -> dict[str, Any] | None:
+    """What the trial gave before. Raises InputError where that was another one of the same name."""
+    if not out.exists(_file(trial)):
+        return None
+    kept: dict[str, Any] = json.loads(out.read(_file(trial)))
+    if kept.get("key") != trial.key:
+        raise InputError(
+            f"--out {out.uri}: {_file(trial)} is of another --set, --shards or recipe; choose another --out"
+        )
+    return kept
+
+
+def _ran(trials: list[Trial], cpus: int) -> Iterator[tuple[Trial, dict[str, Any]]]:
+    """Each trial with its result, as they end."""
+    task = ray.remote(num_cpus=cpus, max_retries=2, runtime_env={"env_vars": ENVIRONMENT})(run_trial)
+    running = {task.remote(trial): trial for trial in trials}
+    while running:
+        [done], _ = ray.wait(list(running), num_returns=1)
+        yield running.pop(done), ray.get(done)
+
+
+def _short(result: dict[str, Any]) -> str:
+    figures = {kind: summary["acc@1"] for kind, summary in result["results"].items()}
+    return ", ".join(f"{kind} {value:.1f}" for kind, value in figures.items() if value is not None)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser("ablate", description=__doc__)
+    add = parser.add_argument
+    several = functools.partial(add, nargs="+", action="extend")
+    several(
+        "--recipes",
+        required=True,
+        help=f"the first is what the others are held against; of {', '.join(names())}",
+    )
+    several("--seeds", type=int, default=[0], help="(default 0)")
+    several("--folds", metavar="SPLIT", help="each is asked by trials trained on the others (default fold…)")
+    add("--shards", required=True, metavar="URI", help="made by prepare_shards.py --folds N")
+    several("--extra-shards", metavar="URI", default=[], help="other data sets, as in train.py")
+    several("--set", metavar="FIELD=VALUE", default=[], help="for all recipes, e.g. a smaller budget")
+    add("--cpus", type=int, default=2, help="CPUs a trial (%(default)s)")
+    add("--out", required=True, metavar="URI", help="where to; the same again goes on")
+    return parser
+
+
+if __name__ == "__main__":
+    run(ablate, parser())

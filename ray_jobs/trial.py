@@ -1,0 +1,70 @@
+"""One training and what came of it, in one process: the unit of an experiment."""
+
+import hashlib
+import itertools
+import json
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ray_jobs.feed import local
+from stbir.config import Recipe, to_json
+from stbir.data.photos import Photos, classes_of, index_photos
+from stbir.data.plan import steps_of
+from stbir.data.shards import open_shards
+from stbir.model.builder import build
+from stbir.retrieval.evaluate import evaluate
+from stbir.training.loop import train
+from stbir.training.stages import Learner, start_stage
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Train `recipe` (its seed included) on every fold but `fold`, ask with that one."""
+
+    recipe: Recipe
+    shards: str
+    folds: tuple[str, ...]
+    fold: str
+    extra_shards: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """A digest of all that decides its result but the code."""
+        data = [open_shards(uri).manifest.digest for uri in (self.shards, *self.extra_shards)]
+        known = json.dumps([to_json(self.recipe), data, self.folds, self.fold])
+        return f"sha256:{hashlib.sha256(known.encode()).hexdigest()}"
+
+    @property
+    def name(self) -> str:
+        """What its result is kept under."""
+        return f"{self.recipe.name}-{self.fold}-seed{self.recipe.seed}"
+
+
+def run_trial(trial: Trial) -> dict[str, Any]:
+    """The figures of `Evaluation.as_dict`, and how long training took in seconds."""
+    recipe, shards = trial.recipe, open_shards(trial.shards)
+    splits = [fold for fold in trial.folds if fold != trial.fold]
+    classes = classes_of(shards, splits) if recipe.uses_classes else []
+    photos = index_photos(shards, splits, classes, [open_shards(uri) for uri in trial.extra_shards])
+    start = time.perf_counter()
+    learner = _trained(recipe, photos, len(classes))
+    seconds = round(time.perf_counter() - start)
+    found = evaluate(learner.retriever, shards.rows(trial.fold))
+    facts = {"recipe": recipe.name, "fold": trial.fold, "seed": recipe.seed, "seconds": seconds}
+    return {**facts, **found.as_dict()}
+
+
+def _trained(recipe: Recipe, photos: Photos, classes: int) -> Learner:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.manual_seed(recipe.seed)
+    learner = Learner(build(recipe.model, recipe.seed), classes).to(device)
+    batches = local(photos, recipe)
+    for stage in recipe.stages:
+        count = steps_of(photos, stage, recipe.batch)
+        own = itertools.islice(batches, count)
+        for _ in train(start_stage(stage, recipe, learner, count), recipe, photos, own, device):
+            pass
+    return learner
