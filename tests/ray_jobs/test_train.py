@@ -12,6 +12,7 @@ from ray_jobs import train
 from ray_jobs.command import Failed
 from ray_jobs.override import override
 from ray_jobs.recipes import recipe
+from ray_jobs.train_worker import steps_done
 from stbir.data.photos import classes_of, index_photos
 from stbir.data.shards import open_shards
 from stbir.errors import InputError
@@ -39,6 +40,17 @@ def test_a_checkpoint_of_another_run_is_not_gone_on_with(
     checkpoint.save(out, "step-0", build(smoke.model), smoke, **other)
     with pytest.raises(InputError, match="of other photos"):
         run("--recipe", "smoke", "--shards", shards, "--out", out)
+
+
+@pytest.mark.slow(reason="a training worker starts, which imports the model libraries")
+def test_a_run_that_diverges_names_step_and_photos_and_leaves_what_was_good(
+    ray_cluster: str, shards: str, tmp_path: Path
+) -> None:
+    with pytest.raises(Failed, match=r"stage clip, step \d: the loss is nan; its photos are synthetic-0:"):
+        run("--recipe", "smoke", "--shards", shards, "--out", tmp_path, "--set", "optimiser.lr=1e38")
+    assert steps_done(str(tmp_path)) == 0
+    weights = checkpoint.load(str(tmp_path)).state_dict().values()
+    assert all(bool(weight.isfinite().all()) for weight in weights)
 
 
 def test_a_run_that_stopped_for_a_reason_has_failed_and_says_it() -> None:
