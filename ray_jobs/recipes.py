@@ -87,7 +87,7 @@ def broad(epochs: int) -> Stage:
     return replace(joint(epochs), name="broad", sketches="one", extra=True)
 
 
-def refine(epochs: tuple[int, int, int], lr: float) -> tuple[Stage, ...]:
+def refine(epochs: tuple[int, int, int], lr: tuple[float, float, float]) -> tuple[Stage, ...]:
     """The method's three stages for towers that are aligned: hard negatives, category, growing noise.
 
     Beside the reference alignment each has the learner's own query, which is also asked alone.
@@ -101,7 +101,21 @@ def refine(epochs: tuple[int, int, int], lr: float) -> tuple[Stage, ...]:
         Stage("text", ("text",), (TO_TEXT, PHOTO_TO_TEXT), text),
     )
     weights = Weights(nce=1, triplet=0.3, category=0.05)
-    return tuple(replace(s, weights=weights, negatives="class", group=2, lr=lr) for s in stages)
+    return tuple(
+        replace(stage, weights=weights, negatives="class", group=2, lr=rate)
+        for stage, rate in zip(stages, lr, strict=True)
+    )
+
+
+def also_by_text(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+    """The same, and where photos or words learn, photos are sought by words alone too.
+
+    Else the photo tower follows the sketches, and text alone finds less.
+    """
+    return tuple(
+        stage if "sketch" in stage.learns else replace(stage, pairs=(*stage.pairs, TEXT_TO_PHOTO))
+        for stage in stages
+    )
 
 
 def one_sketch(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
@@ -117,7 +131,7 @@ def smoke() -> Recipe:
     return Recipe(
         name="smoke",
         model=ModelConfig(dim=32, photo=tower, text=TextTower("tiny", options=text)),
-        stages=one_sketch((clip(1), *refine((1, 1, 1), lr=1e-3))),
+        stages=one_sketch((clip(1), *refine((1, 1, 1), lr=(1e-3, 1e-3, 1e-3)))),
         batch=16,
         optimiser=Optimiser(lr=1e-3),
         augment=Augment(),
@@ -131,7 +145,7 @@ def demo() -> Recipe:
     return Recipe(
         name="demo",
         model=ModelConfig(dim=128, photo=tower, sketch=tower, text=TextTower("small", options=text)),
-        stages=one_sketch((clip(3), joint(12), *refine((2, 2, 2), lr=2e-4))),
+        stages=one_sketch((clip(3), joint(12), *refine((2, 2, 2), lr=(2e-4, 2e-4, 2e-4)))),
         batch=64,
         optimiser=Optimiser(lr=2e-3, weight_decay=0.05, warmup=0.1, final=0.05),
         augment=Augment(scale=0.1, shift=0.05, rotate=5),
@@ -161,7 +175,7 @@ def stbir_c_small() -> Recipe:
     return Recipe(
         name="stbir_c_small",
         model=ModelConfig(dim=256, photo=tower, sketch=tower, text=TextTower("small", options=text)),
-        stages=(locked_clip(4), broad(10), joint(20), *refine((3, 3, 3), lr=3e-4)),
+        stages=(locked_clip(4), broad(10), joint(20), *also_by_text(refine((3, 3, 3), (3e-4, 1e-4, 1e-4)))),
         batch=64,
         optimiser=Optimiser(lr=1e-3, weight_decay=0.05, warmup=0.1, final=0.02),
         augment=Augment(scale=0.2, shift=0.1, rotate=10, photo=0.7, words=0.2),
@@ -176,7 +190,7 @@ def stbir_c_brief() -> Recipe:
         parent,
         name="stbir_c_brief",
         model=replace(parent.model, photo=tower, sketch=tower),
-        stages=(locked_clip(2), broad(5), joint(8), *refine((3, 3, 3), lr=3e-4)),
+        stages=(locked_clip(2), broad(5), joint(8), *parent.stages[3:]),
     )
 
 
