@@ -14,7 +14,7 @@ from ray_jobs.override import override
 from ray_jobs.recipes import names, recipe
 from ray_jobs.train_worker import ENVIRONMENT
 from ray_jobs.trial import Trial, run_trial
-from stbir.data.manifest import NAME, read_manifest
+from stbir.data.manifest import refuse_other
 from stbir.data.shards import open_shards
 from stbir.data.storage import Folder
 from stbir.errors import InputError
@@ -27,8 +27,7 @@ log = logging.getLogger(__name__)
 def ablate(args: argparse.Namespace) -> dict[str, Any]:
     """Run the trials that have no result yet, then compare all."""
     trials, out = planned(args), Folder(args.out)
-    if out.exists(NAME):
-        read_manifest(out, "ablation")  # refuses to replace an artifact of another kind
+    refuse_other(out, "ablation")
     results: dict[str, dict[str, Any] | None] = {trial.name: _kept(out, trial) for trial in trials}
     left = [trial for trial in trials if results[trial.name] is None]
     log.info("%d trials, %d of them done", len(trials), len(trials) - len(left))
@@ -39,9 +38,8 @@ def ablate(args: argparse.Namespace) -> dict[str, Any]:
         log.info("%s: Acc@1 %s in %d s", trial.name, _short(result), result["seconds"])
     found = [kept for trial in trials if (kept := results[trial.name]) is not None]
     comparison = compare(found)
-    digest = open_shards(args.shards).manifest.digest
     facts = {"shards": args.shards, "folds": list(trials[0].folds), "set": args.set}
-    ablation.write(args.out, comparison, found, digest, **facts)
+    ablation.write(args.out, comparison, found, trials[0].data[0], **facts)
     print(ablation.table(comparison))
     return {"ablation": args.out, "trials": len(found), **comparison.as_dict()}
 
@@ -55,11 +53,11 @@ def planned(args: argparse.Namespace) -> list[Trial]:
         raise InputError(f"--folds: {', '.join(folds) or 'none'}; make some with prepare_shards.py --folds 3")
     for fold in folds:
         shards.split(fold)
-    extra = tuple(Folder(uri).uri for uri in args.extra_shards)
+    every = (shards, *map(open_shards, args.extra_shards))
+    uris = tuple(each.folder.uri for each in every)
+    data = tuple(each.manifest.digest for each in every)
     return [
-        Trial(
-            override(recipe(name), [*args.set, f"seed={seed}"]), shards.folder.uri, tuple(folds), fold, extra
-        )
+        Trial(override(recipe(name), [*args.set, f"seed={seed}"]), uris, data, tuple(folds), fold)
         for seed in args.seeds
         for fold in folds
         for name in args.recipes

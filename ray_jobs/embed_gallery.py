@@ -15,7 +15,7 @@ import torch
 from ray_jobs.command import Failed, connect, run
 from ray_jobs.photo_feed import Batch, Quarantine, decoded_photos
 from stbir.data.inspection import Fault
-from stbir.data.manifest import NAME, read_manifest
+from stbir.data.manifest import refuse_other
 from stbir.data.shards import Shards, open_shards
 from stbir.data.storage import Folder
 from stbir.data.writer import QUARANTINE, write_quarantine
@@ -138,8 +138,7 @@ def _check_options(args: argparse.Namespace) -> None:
 
 def _check_writable(folder: Folder) -> None:
     """Before the work, not after it: a bucket that is not there, or holds something else, is bad input."""
-    if folder.exists(NAME):
-        read_manifest(folder, "gallery")
+    refuse_other(folder, "gallery")
     folder.write(".probe", b"")
     folder.remove(".probe")
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ray_jobs.command import run
-from stbir.data.manifest import NAME, read_manifest
+from stbir.data.manifest import refuse_other
 from stbir.data.shards import Shards, open_shards
 from stbir.data.storage import Folder
 from stbir.model import checkpoint
@@ -25,9 +25,7 @@ def evaluate_checkpoint(args: argparse.Namespace) -> dict[str, Any]:
     model, digest = checkpoint.pinned(args.checkpoint)
     shards = open_shards(args.shards)
     photos = shards.split(args.split).num_rows
-    out = Folder(args.out)
-    if out.exists(NAME):
-        read_manifest(out, "report")  # refuses to replace an artifact of another kind
+    refuse_other(Folder(args.out), "report")
     retriever = checkpoint.load(model)
     if torch.cuda.is_available():
         retriever.cuda()

@@ -1,6 +1,7 @@
 """The CPU half of embed_gallery: shards → decoded photos. Tasks load no model library for it."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import ray
 import ray.data
 
 from stbir.data.schema import Row
-from stbir.data.shards import Shards, open_shards
+from stbir.data.shards import Shards
 from stbir.data.transforms import photo_pixels
 from stbir.errors import InputError
 from stbir.retrieval.thumbnail import thumbnail
@@ -37,15 +38,16 @@ def decoded_photos(
 ) -> ray.data.Dataset:
     """The photos of a split (None: all), decoded, in the order of the shards; a task reads a row group."""
     groups = shards.split(split).group_by(["file", "group"], use_threads=False).aggregate([])
-    how = {"uri": shards.folder.uri, "split": split, "size": size, "batch": batch, "quarantine": quarantine}
+    lean = replace(shards)  # without the index that it has read
+    how = {"shards": lean, "split": split, "size": size, "batch": batch, "quarantine": quarantine}
     plan = ray.data.from_items(groups.to_pylist(), override_num_blocks=groups.num_rows)
     return plan.map_batches(_decode_group, batch_size=1, batch_format="numpy", fn_kwargs=how)
 
 
 def _decode_group(
-    place: dict[str, Any], uri: str, split: str | None, size: int, batch: int, quarantine: Any
+    place: dict[str, Any], shards: Shards, split: str | None, size: int, batch: int, quarantine: Any
 ) -> Iterator[Batch]:
-    table = open_shards(uri).read_group(str(place["file"][0]), int(place["group"][0]), _COLUMNS)
+    table = shards.read_group(str(place["file"][0]), int(place["group"][0]), _COLUMNS)
     rows = [row for row in table.to_pylist() if split is None or row["split"] == split]
     for start in range(0, len(rows), batch):
         yield decode(rows[start : start + batch], size, quarantine)

@@ -16,7 +16,7 @@ import ray.data
 
 from ray_jobs.command import Failed, connect, run
 from stbir.data.inspection import Fault, Part, first_of_each, inspect
-from stbir.data.manifest import NAME, read_manifest
+from stbir.data.manifest import refuse_other
 from stbir.data.schema import Row
 from stbir.data.sources.entry import Entry, Source
 from stbir.data.sources.registry import KINDS, open_source
@@ -70,8 +70,7 @@ def prepare_shards(arguments: argparse.Namespace) -> dict[str, Any]:
     """Run the command. Raises Failed where too much is bad, InputError for bad input."""
     _check(arguments)
     out = Folder(arguments.out)
-    if out.exists(NAME):
-        read_manifest(out, "shards")  # refuses to replace an artifact of another kind
+    refuse_other(out, "shards")
     source = open_source(arguments.source)
     for what, count in source.unused.items():
         log.info("%s: %d %s, not used", arguments.source, count, what)

@@ -62,9 +62,10 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
         Queue(actor_options={"num_cpus": 0}),
     )
     _begin(job)
-    say_plan(job, steps_done(job.out))
+    done = steps_done(job.out)
+    say_plan(job, done)
     start = time.perf_counter()
-    if steps_done(job.out) < sum(job.steps):
+    if done < sum(job.steps):
         with printing(job.progress):
             _fit(_trainer(job, args.workers, gpu, args.max_failures))
         Folder(job.out).remove(RAY)

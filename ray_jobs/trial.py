@@ -22,19 +22,21 @@ from stbir.training.stages import Learner, start_stage
 
 @dataclass(frozen=True)
 class Trial:
-    """Train `recipe` (its seed included) on every fold but `fold`, ask with that one."""
+    """Train `recipe` (its seed included) on every fold but `fold`, ask with that one.
+
+    `shards` are the URIs of the data set with the folds and of others, `data` their digests.
+    """
 
     recipe: Recipe
-    shards: str
+    shards: tuple[str, ...]
+    data: tuple[str, ...]
     folds: tuple[str, ...]
     fold: str
-    extra_shards: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
         """A digest of all that decides its result but the code."""
-        data = [open_shards(uri).manifest.digest for uri in (self.shards, *self.extra_shards)]
-        known = json.dumps([to_json(self.recipe), data, self.folds, self.fold])
+        known = json.dumps([to_json(self.recipe), self.data, self.folds, self.fold])
         return f"sha256:{hashlib.sha256(known.encode()).hexdigest()}"
 
     @property
@@ -45,10 +47,10 @@ class Trial:
 
 def run_trial(trial: Trial) -> dict[str, Any]:
     """The figures of `Evaluation.as_dict`, and how long training took in seconds."""
-    recipe, shards = trial.recipe, open_shards(trial.shards)
+    recipe, [shards, *extra] = trial.recipe, map(open_shards, trial.shards)
     splits = [fold for fold in trial.folds if fold != trial.fold]
     classes = classes_of(shards, splits) if recipe.uses_classes else []
-    photos = index_photos(shards, splits, classes, [open_shards(uri) for uri in trial.extra_shards])
+    photos = index_photos(shards, splits, classes, extra)
     start = time.perf_counter()
     learner = _trained(recipe, photos, len(classes))
     seconds = round(time.perf_counter() - start)

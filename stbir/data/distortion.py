@@ -62,8 +62,7 @@ def distort_sketch(
 
     Raises InputError for a severity outside [0, 1] or an unknown kind.
     """
-    _check_severity(severity)
-    distort = _one(SKETCH_DISTORTIONS, kind, rng)
+    distort = _one(SKETCH_DISTORTIONS, kind, severity, rng)
     if severity == 0:
         return pixels.copy()
     return distort(pixels.reshape(pixels.shape[-2:]), severity, rng).reshape(pixels.shape)
@@ -76,8 +75,7 @@ def distort_text(
 
     Raises InputError for a severity outside [0, 1] or an unknown kind.
     """
-    _check_severity(severity)
-    distort = _one(TEXT_DISTORTIONS, kind, rng)
+    distort = _one(TEXT_DISTORTIONS, kind, severity, rng)
     return text if severity == 0 else distort(text, severity, rng)
 
 
@@ -86,7 +84,9 @@ def _check_severity(severity: float) -> None:
         raise InputError(f"severity: {severity} is not between 0 and 1")
 
 
-def _one(kinds: dict[Name, Found], kind: Name | None, rng: np.random.Generator) -> Found:
+def _one(kinds: dict[Name, Found], kind: Name | None, severity: float, rng: np.random.Generator) -> Found:
+    """The distortion asked for, or one that `rng` draws, once it is sure that both arguments make sense."""
+    _check_severity(severity)
     if kind is not None and kind not in kinds:
         raise InputError(f"kind: {kind!r} is not one of {', '.join(kinds)}")
     drawn = list(kinds)[rng.integers(len(kinds))]  # also where it is given: the dice that follow are the same

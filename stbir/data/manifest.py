@@ -72,6 +72,28 @@ def read_manifest(folder: Folder, kind: Kind) -> Manifest:
     return manifest
 
 
+def refuse_other(folder: Folder, kind: Kind) -> None:
+    """Raises InputError where an artifact of another kind lies: what writes one kind replaces no other."""
+    if folder.exists(NAME):
+        read_manifest(folder, kind)
+
+
+def write_artifact(
+    folder: Folder,
+    kind: Kind,
+    files: Mapping[str, bytes],
+    counts: dict[str, int],
+    made_from: str,
+    details: dict[str, Any] | None = None,
+) -> Manifest:
+    """Write files, name → bytes, and last the manifest over them."""
+    for name, data in files.items():
+        folder.write(name, data)
+    manifest = Manifest(kind, content_digest(folder, files), counts, made_from, details or {})
+    write_manifest(folder, manifest)
+    return manifest
+
+
 def content_digest(folder: Folder, names: Iterable[str]) -> str:
     """`sha256:…` over the names and bytes of the given files; the order of `names` does not matter."""
     return combined_digest({name: hashlib.sha256(folder.read(name)).hexdigest() for name in names})

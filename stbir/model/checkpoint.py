@@ -23,7 +23,6 @@ from stbir.model.weights import fit
 
 CONFIG = "config.json"
 TRAINING = "training.pt"
-_CONTENT = (*(f"{modality}.safetensors" for modality in MODALITIES), CONFIG)
 
 
 def save(
@@ -45,7 +44,7 @@ def save(
     for modality in MODALITIES:
         folder.write(_file(modality), _tensors(retriever.tower(modality)))
     folder.write(CONFIG, to_json(replace(recipe, model=resolve(recipe.model))).encode())
-    digest = content_digest(folder, _CONTENT)
+    digest = _digest(folder)
     if training is not None:
         buffer = io.BytesIO()
         torch.save(training, buffer)
@@ -110,7 +109,7 @@ def pinned(uri: str) -> tuple[str, str]:
 
 def verify(uri: str, digest: str) -> None:
     """Raises InputError where the files of the (pinned) checkpoint are not those of that digest."""
-    if content_digest(_folder(uri), _CONTENT) != digest:
+    if _digest(_folder(uri)) != digest:
         raise InputError(f"{uri}: its files are not what {NAME} says; take an earlier checkpoint")
 
 
@@ -127,6 +126,10 @@ def read_training(uri: str) -> dict[str, Any] | None:
 
 def _folder(uri: str) -> Folder:
     return Folder(pinned(uri)[0])
+
+
+def _digest(folder: Folder) -> str:
+    return content_digest(folder, [*map(_file, MODALITIES), CONFIG])
 
 
 def _file(modality: Modality) -> str:

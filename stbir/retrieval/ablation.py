@@ -6,7 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from stbir.data.manifest import Manifest, content_digest, write_manifest
+from stbir.data.manifest import Manifest, write_artifact
 from stbir.data.storage import Folder
 from stbir.retrieval.comparison import Comparison, Difference, Spread
 from stbir.retrieval.curves import difference_plot
@@ -22,14 +22,10 @@ def write(
     uri: str, comparison: Comparison, trials: Sequence[Mapping[str, Any]], made_from: str, **facts: Any
 ) -> Manifest:
     """Write the ABLATION: both files, then the manifest. `facts`: how it was done."""
-    folder = Folder(uri)
     found = {**facts, **comparison.as_dict(), "trials": list(trials)}
-    folder.write(JSON, json.dumps(found, indent=2).encode())
-    folder.write(HTML, html(comparison, trials, facts).encode())
-    digest = content_digest(folder, [JSON, HTML])
-    manifest = Manifest("ablation", digest, {"trials": len(trials)}, made_from)
-    write_manifest(folder, manifest)
-    return manifest
+    page = html(comparison, trials, facts)
+    files = {JSON: json.dumps(found, indent=2).encode(), HTML: page.encode()}
+    return write_artifact(Folder(uri), "ablation", files, {"trials": len(trials)}, made_from)
 
 
 def html(comparison: Comparison, trials: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ import jinja2
 from markupsafe import Markup
 
 from stbir.data.distortion import LEVELS
-from stbir.data.manifest import Manifest, content_digest, write_manifest
+from stbir.data.manifest import Manifest, write_artifact
 from stbir.data.schema import Row
 from stbir.data.storage import Folder
 from stbir.retrieval.curves import accuracy_curves, robustness_curves
@@ -99,19 +99,15 @@ def template(name: str) -> jinja2.Template:
 
 def write(uri: str, report: dict[str, Any], page: str) -> Manifest:
     """Write the REPORT: both files, then the manifest."""
-    folder = Folder(uri)
-    folder.write(JSON, json.dumps(report, indent=2).encode())
-    folder.write(HTML, page.encode())
     counts = {kind: result["n"] for kind, result in report["results"].items()}
-    manifest = Manifest(
+    return write_artifact(
+        Folder(uri),
         "report",
-        content_digest(folder, [JSON, HTML]),
+        {JSON: json.dumps(report, indent=2).encode(), HTML: page.encode()},
         {"photos": report["gallery_size"], **counts},
         report["checkpoint"],
         {"split": report["split"], "protocol": report["protocol"]},
     )
-    write_manifest(folder, manifest)
-    return manifest
 
 
 def table(results: dict[str, Summary]) -> str:
