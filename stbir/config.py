@@ -118,7 +118,8 @@ class Stage:
     instance of the global batch; "class", the same but the triplet term takes those of the same class;
     "stored", only `hard` drawn ones of the same class a sample. `group`: how many of one class lie side
     by side in the order, so that a batch holds hard negatives. `extra`: photos of other data sets, given
-    for this purpose, take part too.
+    for this purpose, take part too. `tied`: one tower for sketch and photo, the photo's (siamese, as in
+    Yu et al., CVPR 2016); a later stage without it goes on from two equal ones.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
@@ -132,6 +133,7 @@ class Stage:
     hard: Annotated[int, Field(ge=0)] = 0
     group: Count = 1
     extra: bool = False
+    tied: bool = False
     lr: Positive | None = None
 
     @model_validator(mode="after")
@@ -140,6 +142,8 @@ class Stage:
             raise ValueError(f"{', '.join(sorted(idle))} learns but stands in no pair")
         if (self.negatives == "stored") != (self.hard > 0):
             raise ValueError("negatives=stored and hard > 0 go together")
+        if self.tied and ("sketch" in self.learns) != ("photo" in self.learns):
+            raise ValueError("tied: sketch and photo are one tower, they learn together or not at all")
         return self
 
     @property
@@ -208,10 +212,13 @@ class Recipe:
     shuffle: Count = 4096
 
     @model_validator(mode="after")
-    def _names_are_unique(self) -> "Recipe":
+    def _stages_fit_together(self) -> "Recipe":
         names = [stage.name for stage in self.stages]
         if len(set(names)) < len(names):
             raise ValueError(f"stages: two have one name among {', '.join(names)}")
+        tied = next((stage.name for stage in self.stages if stage.tied), None)
+        if tied and self.model.sketch not in (None, self.model.photo):
+            raise ValueError(f"stages.{tied}.tied: model.sketch must be left out, or be like model.photo")
         return self
 
     @property

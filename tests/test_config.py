@@ -36,6 +36,7 @@ def test_an_override_replaces_one_field() -> None:
         ("stages.sketch.negatives=stored", "negatives=stored and hard > 0 go together"),
         ("stages.sketch.name=clip", "two have one name"),
         ("model.photo.preprocess.std=[0,1,1]", "greater than 0"),
+        ("stages.sketch.tied=true", "they learn together or not at all"),
         ("model.photo.grid=2", "grid needs a convolutional trunk"),
     ],
 )
@@ -49,6 +50,11 @@ def test_a_wrong_override_names_field_and_remedy(assignment: str, says: str) -> 
 def test_an_unknown_recipe_is_refused_with_those_there_are() -> None:
     with pytest.raises(InputError, match=r"no 'best'.*paper.*smoke"):
         recipe("best")
+
+
+def test_towers_that_differ_cannot_be_tied() -> None:
+    with pytest.raises(InputError, match=r"stages\.broad\.tied: model\.sketch must be left out"):
+        override(recipe("stbir_c_small"), ["model.sketch.preprocess.size=96"])
 
 
 def test_fields_are_checked_when_built() -> None:

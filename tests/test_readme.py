@@ -9,7 +9,16 @@ import pytest
 from tests.conftest import ROOT
 
 # Folders whose own folders and Python files the tree names one by one.
-OPEN = ("stbir", "stbir/data", "stbir/model", "stbir/training", "stbir/retrieval", "ray_jobs", "serve")
+OPEN = (
+    "stbir",
+    "stbir/data",
+    "stbir/model",
+    "stbir/training",
+    "stbir/retrieval",
+    "ray_jobs",
+    "ray_jobs/recipes",
+    "serve",
+)
 LINE = re.compile(r"^(?P<stem>(?:│   |    )*)(?:├──|└──) (?P<name>\S+)(?: +(?P<caption>\S.*))?$")
 
 

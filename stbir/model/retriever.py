@@ -1,5 +1,7 @@
 """The model: three towers that meet in one space (STBIR, arXiv 2604.15735, section on encoders)."""
 
+import copy
+
 from torch import Tensor, nn
 
 from stbir.config import Modality
@@ -23,6 +25,13 @@ class Retriever(nn.Module):
         """The encoder of one modality."""
         towers: dict[Modality, Encoder] = {"sketch": self.sketch, "photo": self.photo, "text": self.text}
         return towers[modality]
+
+    def tie(self, tied: bool) -> None:
+        """Make one tower of those of sketch and photo, the photo's; or two again, equal so far."""
+        if tied:
+            self.sketch = self.photo
+        elif self.sketch is self.photo:
+            self.sketch = copy.deepcopy(self.photo)
 
     def encode_sketch(self, pixels: Tensor) -> Tensor:
         """uint8 (B, 1 or 3, H, W) → (B, D)."""

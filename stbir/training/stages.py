@@ -36,6 +36,7 @@ class Learner(nn.Module):
 
     def learn(self, stage: Stage) -> None:
         """Let the stage's towers learn, with the class head; freeze the others entirely."""
+        self.retriever.tie(stage.tied)
         for modality in MODALITIES:
             learns = modality in stage.learns
             tower = self.retriever.tower(modality)

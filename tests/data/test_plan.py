@@ -7,7 +7,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from ray_jobs.recipes import PHOTO_TO_TEXT, TO_SKETCH, recipe
+from ray_jobs.recipes import recipe
+from ray_jobs.recipes.stages import PHOTO_TO_TEXT, TO_SKETCH
 from stbir.config import Recipe, Stage
 from stbir.data.photos import Photos, key
 from stbir.data.plan import Step, eligible, epoch_order, samples_an_epoch, steps, steps_of

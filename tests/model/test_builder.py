@@ -8,7 +8,8 @@ import safetensors.torch
 import timm
 import torch
 
-from ray_jobs.recipes import HALF, recipe
+from ray_jobs.recipes import recipe
+from ray_jobs.recipes.small import HALF
 from stbir.config import ModelConfig, PictureTower, Preprocess, TextTower
 from stbir.errors import InputError
 from stbir.model.builder import build, picture_encoder

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ray_jobs.recipes import PHOTO_NOISE, SKETCH_NOISE
+from ray_jobs.recipes.stages import PHOTO_NOISE, SKETCH_NOISE
 from stbir.config import Noise
 from stbir.training.curriculum import level
 

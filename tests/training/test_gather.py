@@ -20,10 +20,11 @@ ROWS = 6
 
 
 class Towers(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, tied: bool) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.sketch, self.photo = nn.Linear(5, 4), nn.Linear(5, 4)
+        self.sketch = nn.Linear(5, 4)
+        self.photo = self.sketch if tied else nn.Linear(5, 4)
         self.heads = nn.Parameter(torch.randn(2, 4))
 
     def forward(self, sketch: torch.Tensor, photo: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -31,13 +32,13 @@ class Towers(nn.Module):
         return {"sketch": unit(self.sketch(sketch), dim=-1), "photo": unit(self.photo(photo), dim=-1)}
 
 
-def gradients(rank: int, world: int) -> dict[str, torch.Tensor]:
+def gradients(rank: int, world: int, tied: bool) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
     sketch, photo = (torch.randn(ROWS, 5, generator=generator) for _ in range(2))
     own = slice(rank * ROWS // world, (rank + 1) * ROWS // world)
     numbers = torch.arange(ROWS)
     keys = gather_keys(Keys(numbers[own], numbers[own], (numbers % 2)[own]))
-    towers = Towers()
+    towers = Towers(tied)
     forward = DistributedDataParallel(towers) if world > 1 else towers
     features = {m: gather_features(rows) for m, rows in forward(sketch[own], photo[own]).items()}
     terms = stage_loss(STAGE, Margins(), features, keys, towers.heads)
@@ -47,7 +48,7 @@ def gradients(rank: int, world: int) -> dict[str, torch.Tensor]:
 
 def work(rank: int, port: int, out: str) -> None:
     dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    torch.save(gradients(rank, 2), f"{out}/{rank}.pt")
+    torch.save([gradients(rank, 2, tied) for tied in (False, True)], f"{out}/{rank}.pt")
     dist.destroy_process_group()
 
 
@@ -57,9 +58,9 @@ def test_two_workers_have_the_gradient_of_one(tmp_path: Path) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     mp.spawn(work, (port, str(tmp_path)), nprocs=2)  # type: ignore[no-untyped-call]
-    expected = gradients(0, 1)
-    assert len(expected) == 5
+    expected = [gradients(0, 1, tied) for tied in (False, True)]
+    assert [len(each) for each in expected] == [5, 3]
     for rank in range(2):
-        got = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
-        for name, gradient in expected.items():
-            assert torch.allclose(got[name], gradient, atol=1e-6), name
+        for got, alone in zip(torch.load(tmp_path / f"{rank}.pt", weights_only=True), expected, strict=True):
+            for name, gradient in alone.items():
+                assert torch.allclose(got[name], gradient, atol=1e-6), name

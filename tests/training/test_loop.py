@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from ray_jobs.recipes import recipe
+from ray_jobs.recipes.stages import joint, tied
 from stbir.config import Optimiser, Recipe
 from stbir.data.batch import Batch
 from stbir.data.photos import Photos
@@ -44,8 +45,12 @@ def batches(stage_name: str, steps: int, start: int = 0) -> Iterator[Batch]:
         yield Batch(0, step, 1, photo, sketches, pictures, [f"colour {i} vase" for i in photo])
 
 
+def with_tied(r: Recipe) -> Recipe:
+    return replace(r, stages=(*r.stages, tied(joint(1))))
+
+
 def fresh(name: str, state: dict[str, object] | None = None, seed: int = 0) -> tuple[Recipe, StageRun]:
-    r = recipe("smoke")
+    r = with_tied(recipe("smoke"))
     [stage] = [s for s in r.stages if s.name == name]
     torch.manual_seed(seed)
     return r, start_stage(stage, r, Learner(build(r.model, seed), classes=2), steps=6, state=state)
@@ -66,6 +71,25 @@ def test_only_the_learners_change(name: str, photos: Photos) -> None:
         if not torch.equal(value, before[key])
     }
     assert changed - {"classes_CD"} == set(run.stage.learns)
+
+
+def test_tied_towers_learn_as_one_and_part_equal(photos: Photos) -> None:
+    r, run = fresh("joint")
+    learner = run.learner
+    before = snapshot(run)
+    list(train(run, r, photos, batches("joint", 2), CPU))
+    assert learner.retriever.sketch is learner.retriever.photo
+    photo_names = [name for name in before if name.startswith("retriever.photo.")]
+    assert any(not torch.equal(before[name], snapshot(run)[name]) for name in photo_names)
+
+    [stage] = [s for s in r.stages if s.name == "sketch"]
+    after = start_stage(stage, r, learner, steps=6)
+    assert learner.retriever.sketch is not learner.retriever.photo
+    tied_state = {name: value.clone() for name, value in learner.retriever.photo.state_dict().items()}
+    assert all(torch.equal(tied_state[n], v) for n, v in learner.retriever.sketch.state_dict().items())
+    list(train(after, r, photos, batches("sketch", 2), CPU))
+    assert all(torch.equal(tied_state[n], v) for n, v in learner.retriever.photo.state_dict().items())
+    assert any(not torch.equal(tied_state[n], v) for n, v in learner.retriever.sketch.state_dict().items())
 
 
 def test_frozen_towers_are_in_eval_mode_and_learners_in_training_mode() -> None:
@@ -89,14 +113,15 @@ def test_metrics_add_up_and_count(photos: Photos) -> None:
     assert all(m.worked_s > 0 and m.waited_s >= 0 for m in seen)
 
 
-def test_a_resumed_stage_equals_the_uninterrupted_one(photos: Photos) -> None:
-    r, whole = fresh("sketch")
-    losses = [m.loss for m in train(whole, r, photos, batches("sketch", 6), CPU)]
-    _, first = fresh("sketch")
-    head: list[Metrics] = list(train(first, r, photos, batches("sketch", 3), CPU))
-    _, second = fresh("sketch", state=first.state())
+@pytest.mark.parametrize("name", ["sketch", "joint"])
+def test_a_resumed_stage_equals_the_uninterrupted_one(name: str, photos: Photos) -> None:
+    r, whole = fresh(name)
+    losses = [m.loss for m in train(whole, r, photos, batches(name, 6), CPU)]
+    _, first = fresh(name)
+    head: list[Metrics] = list(train(first, r, photos, batches(name, 3), CPU))
+    _, second = fresh(name, state=first.state())
     second.learner.load_state_dict(first.learner.state_dict())
-    tail = list(train(second, r, photos, batches("sketch", 6, start=3), CPU))
+    tail = list(train(second, r, photos, batches(name, 6, start=3), CPU))
     assert [m.loss for m in head + tail] == losses
     assert [m.step for m in tail] == [4, 5, 6]
 

@@ -1,0 +1,39 @@
+"""A recipe with one module of the method off."""
+
+from dataclasses import replace
+
+from stbir.config import MODALITIES, Recipe
+
+
+def without_curriculum(parent: Recipe) -> Recipe:
+    """Module 3 off: no noise."""
+    stages = tuple(replace(stage, noise=None) for stage in parent.stages)
+    return replace(parent, name=f"{parent.name}_without_curriculum", stages=stages)
+
+
+def without_category(parent: Recipe) -> Recipe:
+    """Module 2 off: no classes, neither in the loss nor in the choice of negatives."""
+    stages = tuple(
+        replace(stage, weights=replace(stage.weights, category=0.0), negatives="batch", hard=0, group=1)
+        for stage in parent.stages
+    )
+    return replace(parent, name=f"{parent.name}_without_category", stages=stages)
+
+
+def all_at_once(parent: Recipe) -> Recipe:
+    """Module 1 off: after what prepares them, the towers learn together, for as many steps or a few less."""
+    kept = tuple(stage for stage in parent.stages if stage.extra)
+    merged = [stage for stage in parent.stages if not stage.extra]
+    last = replace(
+        merged[-1],
+        name="all",
+        learns=MODALITIES,
+        pairs=tuple(dict.fromkeys(pair for stage in merged for pair in stage.pairs)),
+        # An epoch of one sketch a photo is a fraction of an epoch of all of them.
+        epochs=sum(stage.epochs for stage in merged if stage.sketches == merged[0].sketches),
+        noise=next((stage.noise for stage in merged if stage.noise), None),
+        sketches=merged[0].sketches,
+        tied=merged[0].tied,
+        lr=None,
+    )
+    return replace(parent, name=f"{parent.name}_all_at_once", stages=(*kept, last))

@@ -1,0 +1,84 @@
+"""The stages and pairs that recipes are made of. Modules and what is marked [A]: docs/method.md."""
+
+from dataclasses import replace
+
+from stbir.config import MODALITIES, Noise, Pair, Stage, Weights
+
+# The three reference alignments (module 1): the mean of two modalities finds the third.
+TO_SKETCH = Pair(("photo", "text"), "sketch")
+TO_PHOTO = Pair(("text", "sketch"), "photo")
+TO_TEXT = Pair(("photo", "sketch"), "text")
+# Each modality by itself, as it is asked at query time.
+SKETCH_TO_PHOTO = Pair(("sketch",), "photo")
+TEXT_TO_PHOTO = Pair(("text",), "photo")
+PHOTO_TO_TEXT = Pair(("photo",), "text")
+QUERIES = (SKETCH_TO_PHOTO, PHOTO_TO_TEXT, TO_PHOTO)
+
+NCE_ONLY = Weights(nce=1, triplet=0, category=0)
+SKETCH_NOISE = Noise(start=0, ramp=4, probability=(0.05, 0.7), strength=(0.2, 1.0))
+PHOTO_NOISE = Noise(start=2, ramp=6, probability=(0.05, 0.6), strength=(0.2, 1.0))
+
+
+def clip(epochs: int) -> Stage:
+    """Photo and text by themselves: the first stage where no pretrained CLIP is at hand."""
+    pairs = (PHOTO_TO_TEXT, TEXT_TO_PHOTO)
+    return Stage("clip", ("photo", "text"), pairs, epochs, NCE_ONLY, extra=True)
+
+
+def locked_clip(epochs: int) -> Stage:
+    """As `clip`, but the text tower alone learns (Zhai et al., LiT, arXiv 2111.07991).
+
+    For a photo tower that is pretrained: captions first would teach it colours and cost it contours.
+    """
+    return replace(clip(epochs), learns=("text",))
+
+
+def joint(epochs: int) -> Stage:
+    """All towers at once: towers that are not aligned yet give a stage of one learner no anchor."""
+    return Stage("joint", MODALITIES, QUERIES, epochs, NCE_ONLY, sketches="all")
+
+
+def broad(epochs: int) -> Stage:
+    """As `joint`, on the pairs of other data sets too; a photo counts once, however many sketches it has."""
+    return replace(joint(epochs), name="broad", sketches="one", extra=True)
+
+
+def tied(stage: Stage) -> Stage:
+    """The same with one tower for sketches and photos: with few pairs, what it learns holds for both."""
+    return replace(stage, tied=True)
+
+
+def refine(epochs: tuple[int, int, int], lr: tuple[float, float, float]) -> tuple[Stage, ...]:
+    """The method's three stages for towers that are aligned: hard negatives, category, growing noise.
+
+    Beside the reference alignment each has the learner's own query, which is also asked alone.
+    """
+    sketch, image, text = epochs
+    stages = (
+        Stage(
+            "sketch", ("sketch",), (TO_SKETCH, SKETCH_TO_PHOTO), sketch, noise=SKETCH_NOISE, sketches="all"
+        ),
+        Stage("image", ("photo",), (TO_PHOTO, SKETCH_TO_PHOTO), image, noise=PHOTO_NOISE, sketches="all"),
+        Stage("text", ("text",), (TO_TEXT, PHOTO_TO_TEXT), text),
+    )
+    weights = Weights(nce=1, triplet=0.3, category=0.05)
+    return tuple(
+        replace(stage, weights=weights, negatives="class", group=2, lr=rate)
+        for stage, rate in zip(stages, lr, strict=True)
+    )
+
+
+def also_by_text(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+    """The same, and where photos or words learn, photos are sought by words alone too.
+
+    Else the photo tower follows the sketches, and text alone finds less.
+    """
+    return tuple(
+        stage if "sketch" in stage.learns else replace(stage, pairs=(*stage.pairs, TEXT_TO_PHOTO))
+        for stage in stages
+    )
+
+
+def one_sketch(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+    """The same stages with one random sketch a photo and epoch, as in the reference [A]."""
+    return tuple(replace(stage, sketches="one") for stage in stages)
