@@ -32,6 +32,11 @@ def _gather(rows: Tensor) -> Tensor:
     return torch.cat(out)
 
 
+def rank() -> int:
+    """Which of the workers this is."""
+    return 0 if alone() else dist.get_rank()
+
+
 def alone() -> bool:
     """Whether this process trains by itself."""
     return not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1)

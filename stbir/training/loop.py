@@ -6,12 +6,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from stbir.config import Recipe
 from stbir.data.batch import Batch
 from stbir.data.photos import Photos
-from stbir.training.gather import gather_features, gather_keys
+from stbir.training.gather import gather_features, gather_keys, rank
 from stbir.training.negatives import Keys
 from stbir.training.objective import stage_loss
 from stbir.training.optim import rate, set_rate
@@ -43,6 +44,7 @@ def train(
     for batch in batches:
         waited = time.perf_counter() - start
         inputs = inputs_of(batch, run.learner.retriever, device)
+        torch.manual_seed(step_seed(recipe.seed, batch.stage, batch.number, rank()))
         with autocast(device):
             features = run.forward(inputs)
         features = {modality: gather_features(rows) for modality, rows in features.items()}
@@ -67,6 +69,12 @@ def train(
 def autocast(device: torch.device) -> AbstractContextManager[object]:
     """bf16 on GPUs; CPUs keep float32, where a resumed run should equal the uninterrupted one."""
     return torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
+
+
+def step_seed(*parts: int) -> int:
+    """A seed for one worker's step: what is random in a tower (dropout) hangs on it alone, so a resumed
+    run throws the same dice."""
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0])
 
 
 def _keys(batch: Batch, photos: Photos, device: torch.device) -> Keys:

@@ -49,8 +49,13 @@ def with_tied(r: Recipe) -> Recipe:
     return replace(r, stages=(*r.stages, tied(joint(1))))
 
 
+def with_dice(r: Recipe) -> Recipe:
+    options = r.model.photo.options | {"patch_dropout": 0.25}
+    return replace(r, model=replace(r.model, photo=replace(r.model.photo, options=options)))
+
+
 def fresh(name: str, state: dict[str, object] | None = None, seed: int = 0) -> tuple[Recipe, StageRun]:
-    r = with_tied(recipe("smoke"))
+    r = with_dice(with_tied(recipe("smoke")))
     [stage] = [s for s in r.stages if s.name == name]
     torch.manual_seed(seed)
     return r, start_stage(stage, r, Learner(build(r.model, seed), classes=2), steps=6, state=state)
