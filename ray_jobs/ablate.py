@@ -12,7 +12,7 @@ import ray
 from ray_jobs.command import connect, run
 from ray_jobs.override import override
 from ray_jobs.recipes import names, recipe
-from ray_jobs.train_worker import ENVIRONMENT
+from ray_jobs.train_job import ENVIRONMENT
 from ray_jobs.trial import Trial, run_trial
 from stbir.data.manifest import refuse_other
 from stbir.data.shards import open_shards

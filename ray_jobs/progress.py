@@ -8,7 +8,7 @@ from typing import Any
 
 from ray.util.queue import Empty, Queue
 
-from ray_jobs.train_worker import Job
+from ray_jobs.train_job import Job
 
 
 def say_plan(job: Job, done: int) -> None:

@@ -25,7 +25,8 @@ from ray_jobs.override import override
 from ray_jobs.progress import printing, say_plan
 from ray_jobs.recipes import names
 from ray_jobs.recipes import recipe as named_recipe
-from ray_jobs.train_worker import ENVIRONMENT, Job, save, steps_done, work
+from ray_jobs.train_job import ENVIRONMENT, Job, on_worker, steps_done
+from ray_jobs.train_worker import save
 from stbir.config import Recipe, to_json
 from stbir.data.manifest import NAME as MANIFEST
 from stbir.data.manifest import read_manifest
@@ -156,7 +157,7 @@ def _trainer(job: Job, workers: int, gpu: bool, max_failures: int) -> TorchTrain
 
     feed.keep_order()
     return TorchTrainer(
-        work,
+        on_worker,
         train_loop_config={"job": job},
         datasets={"train": remaining},
         # Ray Train takes these from here, whatever the data set's own context says.

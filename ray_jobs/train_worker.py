@@ -2,56 +2,22 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import ray.train
 import ray.train.torch
 import torch
-from ray.util.queue import Queue
 
 from ray_jobs import feed
-from stbir.config import Recipe
+from ray_jobs.train_job import Job, steps_done
 from stbir.data.batch import Batch
-from stbir.data.manifest import read_manifest
-from stbir.data.photos import Photos
-from stbir.data.plan import samples_an_epoch, steps_of
+from stbir.data.plan import samples_an_epoch
 from stbir.data.shards import open_shards
-from stbir.data.storage import Folder
 from stbir.model import checkpoint
 from stbir.model.retriever import Retriever
 from stbir.retrieval.evaluate import evaluate
 from stbir.training.loop import DivergedError, Metrics, train
 from stbir.training.stages import Learner, StageRun, start_stage
-
-# On a CPU, training shares its cores with decoding: OpenMP threads that spin while they wait for one another
-# would starve it, and with it themselves. And glibc would give every step's large tensors back to the
-# kernel and ask for them again: a tenth of the time. Sizes in bytes.
-ENVIRONMENT = {
-    "OMP_WAIT_POLICY": "PASSIVE",
-    "MALLOC_MMAP_THRESHOLD_": "4000000000",
-    "MALLOC_TRIM_THRESHOLD_": "8000000000",
-    "MALLOC_TOP_PAD_": "268435456",
-}
-
-
-@dataclass(frozen=True)
-class Job:
-    """What every worker is told."""
-
-    recipe: Recipe
-    photos: Photos
-    classes: list[str]
-    out: str
-    shards: str
-    data: list[str]  # digests of all shards, its own first
-    validate: str | None
-    progress: Queue
-
-    @property
-    def steps(self) -> list[int]:
-        """Steps of each stage."""
-        return [steps_of(self.photos, stage, self.recipe.batch) for stage in self.recipe.stages]
 
 
 def save(job: Job, retriever: Retriever, done: int, training: dict[str, Any] | None) -> None:
@@ -65,17 +31,11 @@ def save(job: Job, retriever: Retriever, done: int, training: dict[str, Any] | N
     checkpoint.prune(job.out)
 
 
-def steps_done(out: str) -> int:
-    """The cursor: steps over all stages that the published checkpoint has behind it."""
-    return read_manifest(Folder(out), "checkpoint").counts["steps"]
-
-
-def work(config: dict[str, Any]) -> str | None:
+def work(job: Job) -> str | None:
     """Runs on every worker: the stages that are left, each from where it stands.
 
     Returns what stopped it where going on makes no sense.
     """
-    job: Job = config["job"]
     device = ray.train.torch.get_device()
     if device.type == "cpu":
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // ray.train.get_context().get_local_world_size()))

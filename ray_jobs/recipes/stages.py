@@ -74,7 +74,7 @@ def also_by_text(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
     Else the photo tower follows the sketches, and text alone finds less.
     """
     return tuple(
-        stage if "sketch" in stage.learns else replace(stage, pairs=(*stage.pairs, TEXT_TO_PHOTO))
+        stage if stage.learns == ("sketch",) else replace(stage, pairs=(*stage.pairs, TEXT_TO_PHOTO))
         for stage in stages
     )
 

@@ -1,6 +1,8 @@
 """What the training command refuses; that it trains is in `test_line`."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,12 +14,13 @@ from ray_jobs import train
 from ray_jobs.command import Failed
 from ray_jobs.override import override
 from ray_jobs.recipes import recipe
-from ray_jobs.train_worker import steps_done
+from ray_jobs.train_job import steps_done
 from stbir.data.photos import classes_of, index_photos
 from stbir.data.shards import open_shards
 from stbir.errors import InputError
 from stbir.model import checkpoint
 from stbir.model.builder import build
+from tests.conftest import ROOT
 
 
 def run(*arguments: object) -> dict[str, Any]:
@@ -60,6 +63,13 @@ def test_a_run_that_stopped_for_a_reason_has_failed_and_says_it() -> None:
 
     with pytest.raises(Failed, match="the loss is nan"):
         train._fit(cast(TorchTrainer, Stopped()))
+
+
+def test_what_only_hands_a_run_on_loads_no_model_library() -> None:
+    """Ray Train's controller and the decoding tasks: each would load for ten seconds."""
+    code = "import sys, ray_jobs.train_job, ray_jobs.feed; print({'torch', 'timm'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 def test_where_the_first_weights_lay_is_no_part_of_a_run() -> None:

@@ -1,0 +1,53 @@
+"""A training run as driver, controller and workers know it; no model library is loaded for it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from ray.util.queue import Queue
+
+from stbir.config import Recipe
+from stbir.data.manifest import read_manifest
+from stbir.data.photos import Photos
+from stbir.data.plan import steps_of
+from stbir.data.storage import Folder
+
+# On a CPU, training shares its cores with decoding: OpenMP threads that spin while they wait for one another
+# would starve it, and with it themselves. And glibc would give every step's large tensors back to the
+# kernel and ask for them again: a tenth of the time. Sizes in bytes.
+ENVIRONMENT = {
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "MALLOC_MMAP_THRESHOLD_": "4000000000",
+    "MALLOC_TRIM_THRESHOLD_": "8000000000",
+    "MALLOC_TOP_PAD_": "268435456",
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every worker is told."""
+
+    recipe: Recipe
+    photos: Photos
+    classes: list[str]
+    out: str
+    shards: str
+    data: list[str]  # digests of all shards, its own first
+    validate: str | None
+    progress: Queue
+
+    @property
+    def steps(self) -> list[int]:
+        """Steps of each stage."""
+        return [steps_of(self.photos, stage, self.recipe.batch) for stage in self.recipe.stages]
+
+
+def steps_done(out: str) -> int:
+    """The cursor: steps over all stages that the published checkpoint has behind it."""
+    return read_manifest(Folder(out), "checkpoint").counts["steps"]
+
+
+def on_worker(config: dict[str, Any]) -> str | None:
+    """Runs on every worker. The controller, which only hands it on, is spared the imports: seconds a run."""
+    from ray_jobs.train_worker import work
+
+    return work(config["job"])
