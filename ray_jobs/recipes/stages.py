@@ -48,6 +48,11 @@ def tied(stage: Stage) -> Stage:
     return replace(stage, tied=True)
 
 
+def steady_text(stage: Stage) -> Stage:
+    """The same with the text tower as it is: a few hundred captions are soon known by heart."""
+    return replace(stage, learns=("sketch", "photo"))
+
+
 def refine(epochs: tuple[int, int, int], lr: tuple[float, float, float]) -> tuple[Stage, ...]:
     """The method's three stages for towers that are aligned: hard negatives, category, growing noise.
 
