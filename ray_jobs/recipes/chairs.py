@@ -35,7 +35,7 @@ def stbir_c_small() -> Recipe:
         stages=(
             locked_clip(3),
             *also_by_text(
-                (tied(broad(10)), steady_text(tied(joint(8))), *refine((2, 2, 3), (1e-4, 1e-4, 1e-4)))
+                (tied(broad(10)), steady_text(tied(joint(8))), *refine((2, 2, 10), (1e-4, 1e-4, 1e-3)))
             ),
         ),
         batch=64,
