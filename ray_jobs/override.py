@@ -3,8 +3,9 @@
 import json
 from typing import Any
 
-from stbir.config import Recipe, from_json, to_json
+from stbir.config import Recipe
 from stbir.errors import InputError
+from stbir.recipe_json import from_json, to_json
 
 
 def override(recipe: Recipe, assignments: list[str]) -> Recipe:

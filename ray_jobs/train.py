@@ -25,9 +25,9 @@ from ray_jobs.override import override
 from ray_jobs.progress import printing, say_plan
 from ray_jobs.recipes import names
 from ray_jobs.recipes import recipe as named_recipe
-from ray_jobs.train_job import ENVIRONMENT, Job, on_worker, steps_done
+from ray_jobs.train_job import ENVIRONMENT, Job, steps_done
 from ray_jobs.train_worker import save
-from stbir.config import Recipe, to_json
+from stbir.config import Recipe
 from stbir.data.manifest import NAME as MANIFEST
 from stbir.data.manifest import read_manifest
 from stbir.data.photos import classes_of, index_photos
@@ -36,6 +36,7 @@ from stbir.data.storage import Folder
 from stbir.errors import InputError
 from stbir.model import checkpoint
 from stbir.model.builder import build, resolve
+from stbir.recipe_json import to_json
 
 RAY = ".ray"  # what Ray Train keeps of a run while it lasts; nothing is resumed from it
 
@@ -155,10 +156,15 @@ def _trainer(job: Job, workers: int, gpu: bool, max_failures: int) -> TorchTrain
         """Asked for anew whenever workers start, so that they go on from the last good checkpoint."""
         return feed.stream(job.photos, job.recipe, steps_done(job.out), workers)
 
+    def on_worker() -> str | None:
+        """Ray Train's controller, which only hands this on, is spared the import: seconds a run."""
+        from ray_jobs.train_worker import work
+
+        return work(job)
+
     feed.keep_order()
     return TorchTrainer(
         on_worker,
-        train_loop_config={"job": job},
         datasets={"train": remaining},
         # Ray Train takes these from here, whatever the data set's own context says.
         dataset_config=DataConfig(

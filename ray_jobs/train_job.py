@@ -1,7 +1,6 @@
 """A training run as driver, controller and workers know it; no model library is loaded for it."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from ray.util.queue import Queue
 
@@ -44,10 +43,3 @@ class Job:
 def steps_done(out: str) -> int:
     """The cursor: steps over all stages that the published checkpoint has behind it."""
     return read_manifest(Folder(out), "checkpoint").counts["steps"]
-
-
-def on_worker(config: dict[str, Any]) -> str | None:
-    """Runs on every worker. The controller, which only hands it on, is spared the imports: seconds a run."""
-    from ray_jobs.train_worker import work
-
-    return work(config["job"])

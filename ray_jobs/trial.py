@@ -10,11 +10,12 @@ from typing import Any
 import torch
 
 from ray_jobs.feed import local
-from stbir.config import Recipe, to_json
+from stbir.config import Recipe
 from stbir.data.photos import Photos, classes_of, index_photos
 from stbir.data.plan import steps_of
 from stbir.data.shards import open_shards
 from stbir.model.builder import build
+from stbir.recipe_json import to_json
 from stbir.retrieval.evaluate import evaluate
 from stbir.training.loop import train
 from stbir.training.stages import Learner, start_stage

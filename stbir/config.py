@@ -5,10 +5,8 @@ Config stops at the builders (`model.builder`, `training.stages`): everything be
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
-
-from stbir.errors import InputError
 
 Modality = Literal["sketch", "photo", "text"]
 MODALITIES: tuple[Modality, ...] = ("sketch", "photo", "text")
@@ -216,32 +214,22 @@ class Recipe:
         names = [stage.name for stage in self.stages]
         if len(set(names)) < len(names):
             raise ValueError(f"stages: two have one name among {', '.join(names)}")
-        tied = next((stage.name for stage in self.stages if stage.tied), None)
-        if tied and self.model.sketch not in (None, self.model.photo):
-            raise ValueError(f"stages.{tied}.tied: model.sketch must be left out, or be like model.photo")
+        for number, stage in enumerate(self.stages):
+            if stage.tied and (why := self._not_to_be_tied(self.stages[:number])):
+                raise ValueError(f"stages.{stage.name}.tied: {why}")
         return self
+
+    def _not_to_be_tied(self, before: tuple[Stage, ...]) -> str | None:
+        if self.model.sketch not in (None, self.model.photo):
+            return "model.sketch must be left out, or be like model.photo"
+        if self.model.photo.batch_norm == "learn":
+            return "both kinds of picture would share batch statistics; model.photo.batch_norm must be fixed"
+        lost = [stage.name for stage in before if "sketch" in stage.learns and not stage.tied]
+        return (
+            f"stage {lost[0]} taught the sketch tower alone; tie it too, or leave this out" if lost else None
+        )
 
     @property
     def uses_classes(self) -> bool:
         """Whether any stage needs class labels."""
         return any(s.weights.category > 0 or s.negatives != "batch" or s.group > 1 for s in self.stages)
-
-
-def to_json(recipe: Recipe) -> str:
-    """The recipe as JSON that `from_json` reads back to an equal recipe."""
-    return TypeAdapter(Recipe).dump_json(recipe, indent=2).decode()
-
-
-def from_json(text: str | bytes, name: str = "recipe") -> Recipe:
-    """The recipe written by `to_json`. Raises InputError that names the first wrong field."""
-    try:
-        return TypeAdapter(Recipe).validate_json(text)
-    except ValidationError as error:
-        raise InputError(f"{name}: {_first(error)}") from error
-
-
-def _first(error: ValidationError) -> str:
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    got = "" if first["type"] == "value_error" else f" (got {first['input']!r})"
-    return f"{where}: {first['msg']}{got}"

@@ -13,8 +13,9 @@ from tests.source import ROOMS, files, imported, module, parse
 BELOW = {
     "errors": set(),
     "config": {"errors"},
+    "recipe_json": {"errors", "config"},
     "data": {"errors", "config"},
-    "model": {"errors", "config", "data"},
+    "model": {"errors", "config", "recipe_json", "data"},
     "training": {"errors", "config", "data", "model"},
     "retrieval": {"errors", "config", "data", "model"},
 }

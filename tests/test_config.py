@@ -3,8 +3,9 @@ from pydantic import ValidationError
 
 from ray_jobs.override import override
 from ray_jobs.recipes import names, recipe
-from stbir.config import Noise, Preprocess, from_json, to_json
+from stbir.config import Noise, Preprocess
 from stbir.errors import InputError
+from stbir.recipe_json import from_json, to_json
 
 
 @pytest.mark.parametrize("name", names())
@@ -52,9 +53,28 @@ def test_an_unknown_recipe_is_refused_with_those_there_are() -> None:
         recipe("best")
 
 
-def test_towers_that_differ_cannot_be_tied() -> None:
-    with pytest.raises(InputError, match=r"stages\.broad\.tied: model\.sketch must be left out"):
-        override(recipe("stbir_c_small"), ["model.sketch.preprocess.size=96"])
+@pytest.mark.parametrize(
+    ("name", "assignment", "says"),
+    [
+        (
+            "stbir_c_small",
+            "model.sketch.preprocess.size=96",
+            "stages.broad.tied: model.sketch must",
+        ),
+        ("smoke", "stages.text.tied=true", "stages.text.tied: stage sketch taught the sketch tower alone"),
+        ("demo", "stages.joint.tied=true", "stages.joint.tied: both kinds of picture would share batch"),
+    ],
+)
+def test_what_cannot_be_tied_is_refused(name: str, assignment: str, says: str) -> None:
+    with pytest.raises(InputError) as refusal:
+        override(recipe(name), [assignment])
+    assert says in str(refusal.value)
+
+
+def test_the_noise_is_at_its_height_before_a_stage_ends() -> None:
+    for name in names():
+        for stage in recipe(name).stages:
+            assert stage.noise is None or stage.noise.start + stage.noise.ramp <= stage.epochs
 
 
 def test_fields_are_checked_when_built() -> None:
@@ -85,7 +105,7 @@ def test_the_reference_recipe_has_the_reference_figures() -> None:
 
 
 def test_each_module_can_be_switched_off() -> None:
-    for name in ("smoke", "demo", "stbir_c_small", "paper"):
+    for name in ("smoke", "demo", "stbir_c_small", "stbir_c_brief", "paper"):
         assert {s.noise for s in recipe(f"{name}_without_curriculum").stages} == {None}
         assert not recipe(f"{name}_without_category").uses_classes
         once = [s for s in recipe(f"{name}_all_at_once").stages if not s.extra]

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from ray_jobs.recipes.stages import paced
 from stbir.config import MODALITIES, Recipe
 
 
@@ -21,17 +22,22 @@ def without_category(parent: Recipe) -> Recipe:
 
 
 def all_at_once(parent: Recipe) -> Recipe:
-    """Module 1 off: after what prepares them, the towers learn together, for as many steps or a few less."""
+    """Module 1 off: after what prepares them, all towers learn at once, from all the pairs of the stages.
+
+    For as many epochs as the stages that see every sketch have together; those of one sketch a photo, which
+    are a fraction as long, are not made up for. One tower for sketches and photos stays one.
+    """
     kept = tuple(stage for stage in parent.stages if stage.extra)
     merged = [stage for stage in parent.stages if not stage.extra]
+    epochs = sum(stage.epochs for stage in merged if stage.sketches == merged[0].sketches)
+    noises = [paced(stage.noise, epochs / stage.epochs) for stage in merged if stage.noise]
     last = replace(
         merged[-1],
         name="all",
         learns=MODALITIES,
         pairs=tuple(dict.fromkeys(pair for stage in merged for pair in stage.pairs)),
-        # An epoch of one sketch a photo is a fraction of an epoch of all of them.
-        epochs=sum(stage.epochs for stage in merged if stage.sketches == merged[0].sketches),
-        noise=next((stage.noise for stage in merged if stage.noise), None),
+        epochs=epochs,
+        noise=noises[0] if noises else None,
         sketches=merged[0].sketches,
         tied=merged[0].tied,
         lr=None,

@@ -16,8 +16,8 @@ def data_root() -> str:
 def stbir_c_small() -> Recipe:
     """STBIR-C on a CPU: ImageNet MobileNetV2 for both picture towers, a small text tower from scratch.
 
-    Sketches and photos share a tower until the three stages begin. Its first layers stay as they are: they
-    cost most of the time and learn least.
+    Sketches and photos share a tower in the stages that prepare the three of the method. Its first layers
+    stay as they are: they cost most of the time and learn least.
     """
     tower = PictureTower(
         "timm",
@@ -45,7 +45,7 @@ def stbir_c_small() -> Recipe:
 
 
 def stbir_c_brief() -> Recipe:
-    """`stbir_c_small` in a few minutes, for comparisons: half the epochs before the three stages."""
+    """`stbir_c_small` in a few minutes, for comparisons: fewer epochs before the three stages."""
     parent = stbir_c_small()
     epochs = {"clip": 2, "broad": 5, "joint": 4}
     stages = (replace(stage, epochs=epochs.get(stage.name, stage.epochs)) for stage in parent.stages)

@@ -1,4 +1,4 @@
-"""The reference recipe [A] of arXiv 2604.15735, to the letter."""
+"""Recipe `paper`: the reference configuration [A] of docs/method.md."""
 
 from dataclasses import replace
 

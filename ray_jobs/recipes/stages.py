@@ -50,20 +50,27 @@ def tied(stage: Stage) -> Stage:
 
 def steady_text(stage: Stage) -> Stage:
     """The same with the text tower as it is: a few hundred captions are soon known by heart."""
-    return replace(stage, learns=("sketch", "photo"))
+    return replace(stage, learns=tuple(modality for modality in stage.learns if modality != "text"))
+
+
+def paced(noise: Noise, share: float) -> Noise:
+    """The same ramp for a stage `share` times as long."""
+    return replace(noise, start=noise.start * share, ramp=noise.ramp * share)
 
 
 def refine(epochs: tuple[int, int, int], lr: tuple[float, float, float]) -> tuple[Stage, ...]:
     """The method's three stages for towers that are aligned: hard negatives, category, growing noise.
 
-    Beside the reference alignment each has the learner's own query, which is also asked alone.
+    Beside the reference alignment each has the learner's own query, which is also asked alone. The noise
+    grows over as large a share of a stage as in the reference, whose stages have 8 and 12 epochs.
     """
     sketch, image, text = epochs
+    sketch_noise, photo_noise = paced(SKETCH_NOISE, sketch / 8), paced(PHOTO_NOISE, image / 12)
     stages = (
         Stage(
-            "sketch", ("sketch",), (TO_SKETCH, SKETCH_TO_PHOTO), sketch, noise=SKETCH_NOISE, sketches="all"
+            "sketch", ("sketch",), (TO_SKETCH, SKETCH_TO_PHOTO), sketch, noise=sketch_noise, sketches="all"
         ),
-        Stage("image", ("photo",), (TO_PHOTO, SKETCH_TO_PHOTO), image, noise=PHOTO_NOISE, sketches="all"),
+        Stage("image", ("photo",), (TO_PHOTO, SKETCH_TO_PHOTO), image, noise=photo_noise, sketches="all"),
         Stage("text", ("text",), (TO_TEXT, PHOTO_TO_TEXT), text),
     )
     weights = Weights(nce=1, triplet=0.3, category=0.05)

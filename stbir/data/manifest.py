@@ -73,9 +73,15 @@ def read_manifest(folder: Folder, kind: Kind) -> Manifest:
 
 
 def refuse_other(folder: Folder, kind: Kind) -> None:
-    """Raises InputError where an artifact of another kind lies: what writes one kind replaces no other."""
-    if folder.exists(NAME):
+    """Raises InputError where something other lies than an artifact of that kind that this stbir reads:
+    what writes one kind replaces no other."""
+    if not folder.exists(NAME):
+        return
+    try:
         read_manifest(folder, kind)
+    except InputError as error:
+        what = str(error).rpartition("; ")[0]
+        raise InputError(f"{what}; choose another folder to write to, or remove that one") from error
 
 
 def write_artifact(

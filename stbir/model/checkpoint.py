@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from stbir.config import MODALITIES, Modality, ModelConfig, PictureTower, Recipe, from_json, to_json
+from stbir.config import MODALITIES, Modality, ModelConfig, PictureTower, Recipe
 from stbir.data.manifest import NAME, Manifest, content_digest, read_manifest, write_manifest
 from stbir.data.storage import Folder
 from stbir.errors import InputError
@@ -20,6 +20,7 @@ from stbir.model.builder import picture_encoder, resolve, text_encoder
 from stbir.model.retriever import Retriever
 from stbir.model.towers import Encoder, PictureEncoder, TextEncoder
 from stbir.model.weights import fit
+from stbir.recipe_json import from_json, to_json
 
 CONFIG = "config.json"
 TRAINING = "training.pt"

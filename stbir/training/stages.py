@@ -72,6 +72,7 @@ def start_stage(
 ) -> StageRun:
     """Freeze and thaw for the stage, with a new optimiser; `state` (of `StageRun.state`) goes on from it."""
     learner.learn(stage)
+    learner.zero_grad(set_to_none=True)  # what the stage before left would count in the clipping of gradients
     optimizer = adamw(recipe.optimiser, learner, stage.lr)
     if state:
         optimizer.load_state_dict(state["optimizer"])

@@ -1,19 +1,22 @@
 """Stages freeze what they must, learn what they should, go on exactly, and stop at nonsense."""
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from ray_jobs.recipes import recipe
-from ray_jobs.recipes.stages import joint, tied
+from ray_jobs.recipes.stages import joint, steady_text, tied
 from stbir.config import Optimiser, Recipe
 from stbir.data.batch import Batch
 from stbir.data.photos import Photos
+from stbir.model import checkpoint
 from stbir.model.builder import build
-from stbir.training.loop import DivergedError, Metrics, train
+from stbir.training.loop import DivergedError, Metrics, step_seed, train
 from stbir.training.stages import Learner, StageRun, start_stage
 
 CPU = torch.device("cpu")
@@ -46,7 +49,7 @@ def batches(stage_name: str, steps: int, start: int = 0) -> Iterator[Batch]:
 
 
 def with_tied(r: Recipe) -> Recipe:
-    return replace(r, stages=(*r.stages, tied(joint(1))))
+    return replace(r, stages=(tied(joint(1)), steady_text(replace(joint(1), name="steady")), *r.stages))
 
 
 def with_dice(r: Recipe) -> Recipe:
@@ -61,11 +64,21 @@ def fresh(name: str, state: dict[str, object] | None = None, seed: int = 0) -> t
     return r, start_stage(stage, r, Learner(build(r.model, seed), classes=2), steps=6, state=state)
 
 
+def through_a_checkpoint(run: StageRun, r: Recipe, folder: Path) -> Learner:
+    """What a later run starts from: its towers as two, tied or not."""
+    checkpoint.save(str(folder), "step-3", run.learner.retriever, r, made_from="", counts={})
+    learner = Learner(checkpoint.load(str(folder)), classes=2)
+    assert run.learner.classes_CD is not None
+    assert learner.classes_CD is not None
+    learner.classes_CD.data.copy_(run.learner.classes_CD)
+    return learner
+
+
 def snapshot(run: StageRun) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in run.learner.state_dict().items()}
 
 
-@pytest.mark.parametrize("name", ["clip", "sketch", "image", "text"])
+@pytest.mark.parametrize("name", ["clip", "steady", "sketch", "image", "text"])
 def test_only_the_learners_change(name: str, photos: Photos) -> None:
     r, run = fresh(name)
     before = snapshot(run)
@@ -88,7 +101,9 @@ def test_tied_towers_learn_as_one_and_part_equal(photos: Photos) -> None:
     assert any(not torch.equal(before[name], snapshot(run)[name]) for name in photo_names)
 
     [stage] = [s for s in r.stages if s.name == "sketch"]
+    assert any(p.grad is not None for p in learner.parameters())
     after = start_stage(stage, r, learner, steps=6)
+    assert all(p.grad is None for p in learner.parameters())
     assert learner.retriever.sketch is not learner.retriever.photo
     tied_state = {name: value.clone() for name, value in learner.retriever.photo.state_dict().items()}
     assert all(torch.equal(tied_state[n], v) for n, v in learner.retriever.sketch.state_dict().items())
@@ -119,16 +134,20 @@ def test_metrics_add_up_and_count(photos: Photos) -> None:
 
 
 @pytest.mark.parametrize("name", ["sketch", "joint"])
-def test_a_resumed_stage_equals_the_uninterrupted_one(name: str, photos: Photos) -> None:
+def test_a_resumed_stage_equals_the_uninterrupted_one(name: str, photos: Photos, tmp_path: Path) -> None:
     r, whole = fresh(name)
     losses = [m.loss for m in train(whole, r, photos, batches(name, 6), CPU)]
     _, first = fresh(name)
     head: list[Metrics] = list(train(first, r, photos, batches(name, 3), CPU))
-    _, second = fresh(name, state=first.state())
-    second.learner.load_state_dict(first.learner.state_dict())
+    second = start_stage(first.stage, r, through_a_checkpoint(first, r, tmp_path), 6, first.state())
     tail = list(train(second, r, photos, batches(name, 6, start=3), CPU))
     assert [m.loss for m in head + tail] == losses
     assert [m.step for m in tail] == [4, 5, 6]
+
+
+def test_the_dice_of_stages_steps_and_workers_differ() -> None:
+    seeds = {step_seed(*parts) for parts in itertools.product((0, 1), repeat=4)}
+    assert len(seeds) == 16
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_photos(photos: Photos) -> None:
