@@ -1,6 +1,6 @@
 """Recipes for drawn pairs: towers from scratch that a CPU trains in seconds or minutes."""
 
-from ray_jobs.recipes.stages import clip, joint, one_sketch, refine
+from ray_jobs.recipes.stages import clip, faint, joint, one_sketch, refine
 from stbir.config import Augment, ModelConfig, Optimiser, PictureTower, Preprocess, Recipe, TextTower
 
 HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}  # x / 127.5 - 1
@@ -28,7 +28,7 @@ def demo() -> Recipe:
     return Recipe(
         name="demo",
         model=ModelConfig(dim=128, photo=tower, sketch=tower, text=TextTower("small", options=text)),
-        stages=one_sketch((clip(3), joint(12), *refine((2, 2, 2), lr=(2e-4, 2e-4, 2e-4)))),
+        stages=one_sketch((clip(3), joint(12), *faint(refine((2, 2, 2), lr=(2e-4, 2e-4, 2e-4))))),
         batch=64,
         optimiser=Optimiser(lr=2e-3, weight_decay=0.05, warmup=0.1, final=0.05),
         augment=Augment(scale=0.1, shift=0.05, rotate=5),

@@ -91,6 +91,16 @@ def also_by_text(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
     )
 
 
+def faint(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+    """The same with noise of half the height: what takes a detail of a large picture takes all of a small one."""
+    return tuple(replace(stage, noise=stage.noise and _halved(stage.noise)) for stage in stages)
+
+
+def _halved(noise: Noise) -> Noise:
+    (p0, p1), (s0, s1) = noise.probability, noise.strength
+    return replace(noise, probability=(p0, p1 / 2), strength=(s0, s1 / 2))
+
+
 def one_sketch(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
     """The same stages with one random sketch a photo and epoch, as in the reference [A]."""
     return tuple(replace(stage, sketches="one") for stage in stages)
