@@ -92,7 +92,7 @@ def also_by_text(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
 
 
 def faint(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
-    """The same with noise of half the height: what takes a detail of a large picture takes all of a small one."""
+    """The same with noise of half the height: what blurs a detail of a large picture hides a small one."""
     return tuple(replace(stage, noise=stage.noise and _halved(stage.noise)) for stage in stages)
 
 
