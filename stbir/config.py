@@ -224,10 +224,8 @@ class Recipe:
             return "model.sketch must be left out, or be like model.photo"
         if self.model.photo.batch_norm == "learn":
             return "both kinds of picture would share batch statistics; model.photo.batch_norm must be fixed"
-        lost = [stage.name for stage in before if "sketch" in stage.learns and not stage.tied]
-        return (
-            f"stage {lost[0]} taught the sketch tower alone; tie it too, or leave this out" if lost else None
-        )
+        lost = next((stage.name for stage in before if "sketch" in stage.learns and not stage.tied), None)
+        return lost and f"stage {lost} taught the sketch tower alone; tie it too, or leave this out"
 
     @property
     def uses_classes(self) -> bool:

@@ -51,12 +51,13 @@ def write_manifest(folder: Folder, manifest: Manifest) -> None:
     folder.write(NAME, json.dumps(asdict(manifest), indent=2, sort_keys=True).encode())
 
 
-def read_manifest(folder: Folder, kind: Kind) -> Manifest:
+def read_manifest(folder: Folder, kind: Kind, remedy: str | None = None) -> Manifest:
     """The manifest of an artifact of the given kind.
 
-    Raises InputError where there is none, or one of another kind or schema, and says what makes it.
+    Raises InputError where there is none, or one of another kind or schema, and says what to do: what
+    makes it, unless there is another `remedy`.
     """
-    remedy = f"make it with {MADE_BY[kind]}"
+    remedy = remedy or f"make it with {MADE_BY[kind]}"
     if not folder.exists(NAME):
         raise InputError(f"{folder.uri}: no {kind} here ({NAME} is missing); {remedy}")
     try:
@@ -75,13 +76,8 @@ def read_manifest(folder: Folder, kind: Kind) -> Manifest:
 def refuse_other(folder: Folder, kind: Kind) -> None:
     """Raises InputError where something other lies than an artifact of that kind that this stbir reads:
     what writes one kind replaces no other."""
-    if not folder.exists(NAME):
-        return
-    try:
-        read_manifest(folder, kind)
-    except InputError as error:
-        what = str(error).rpartition("; ")[0]
-        raise InputError(f"{what}; choose another folder to write to, or remove that one") from error
+    if folder.exists(NAME):
+        read_manifest(folder, kind, "choose another folder to write to, or remove that one")
 
 
 def write_artifact(
