@@ -38,6 +38,7 @@ def test_an_override_replaces_one_field() -> None:
         ("stages.sketch.name=clip", "two have one name"),
         ("model.photo.preprocess.std=[0,1,1]", "greater than 0"),
         ("stages.sketch.tied=true", "they learn together or not at all"),
+        ("model.details=8", "details needs the feature maps of a timm photo tower"),
         ("model.photo.grid=2", "grid needs a convolutional trunk"),
     ],
 )

@@ -83,7 +83,7 @@ house/
 ├── stbir/             the library
 │   ├── data/          what a sample is
 │   │   └── shards.py  the reader
-│   └── config.py
+│   └── page.py
 └── Makefile           every habit
 ```
 """
@@ -94,7 +94,7 @@ def test_a_made_up_tree_is_read_right() -> None:
         "stbir": "the library",
         "stbir/data": "what a sample is",
         "stbir/data/shards.py": "the reader",
-        "stbir/config.py": "",
+        "stbir/page.py": "",
         "Makefile": "every habit",
     }
 

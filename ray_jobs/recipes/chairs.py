@@ -4,7 +4,7 @@ import os
 from dataclasses import replace
 
 from ray_jobs.recipes.small import HALF
-from ray_jobs.recipes.stages import also_by_text, broad, joint, locked_clip, refine, steady_text, tied
+from ray_jobs.recipes.stages import also_by_text, broad, clip, joint, refine, steady_trunk, tied
 from stbir.config import Augment, ModelConfig, Optimiser, PictureTower, Preprocess, Recipe, TextTower
 
 
@@ -14,10 +14,11 @@ def data_root() -> str:
 
 
 def stbir_c_small() -> Recipe:
-    """STBIR-C on a CPU: ImageNet MobileNetV2 for both picture towers, a small text tower from scratch.
+    """STBIR-C on a CPU: ImageNet MobileNetV2 for both picture towers, and a bag of words for the text.
 
-    Sketches and photos share a tower in the stages that prepare the three of the method. Its first layers
-    stay as they are: they cost most of the time and learn least.
+    Colours and materials have a place of their own in the space. Sketches and photos share a tower in the
+    stages that prepare the three of the method. Its first layers stay as they are: they cost most of the
+    time and learn least.
     """
     tower = PictureTower(
         "timm",
@@ -28,15 +29,13 @@ def stbir_c_small() -> Recipe:
         frozen=("trunk.conv_stem", "trunk.bn1", "trunk.blocks.0"),
         grid=4,
     )
-    text = {"context_length": 24, "vocab_size": 49408, "width": 256, "heads": 4, "layers": 2}
+    text = TextTower("bag", options={"context_length": 24, "vocab_size": 49408}, library="words")
     return Recipe(
         name="stbir_c_small",
-        model=ModelConfig(dim=256, photo=tower, sketch=tower, text=TextTower("small", options=text)),
+        model=ModelConfig(dim=512, photo=tower, sketch=tower, text=text, details=256),
         stages=(
-            locked_clip(3),
-            *also_by_text(
-                (tied(broad(10)), steady_text(tied(joint(8))), *refine((2, 2, 10), (1e-4, 1e-4, 1e-3)))
-            ),
+            steady_trunk(clip(4)),
+            *also_by_text((tied(broad(6)), tied(joint(16)), *refine((2, 2, 3), (1e-4, 1e-4, 1e-4)))),
         ),
         batch=64,
         optimiser=Optimiser(lr=1e-3, weight_decay=0.05, warmup=0.1, final=0.02),
@@ -47,6 +46,6 @@ def stbir_c_small() -> Recipe:
 def stbir_c_brief() -> Recipe:
     """`stbir_c_small` in a few minutes, for comparisons: fewer epochs before the three stages."""
     parent = stbir_c_small()
-    epochs = {"clip": 2, "broad": 5, "joint": 4}
+    epochs = {"clip": 2, "broad": 3, "joint": 6}
     stages = (replace(stage, epochs=epochs.get(stage.name, stage.epochs)) for stage in parent.stages)
     return replace(parent, name="stbir_c_brief", stages=tuple(stages))

@@ -25,14 +25,6 @@ def clip(epochs: int) -> Stage:
     return Stage("clip", ("photo", "text"), pairs, epochs, NCE_ONLY, extra=True)
 
 
-def locked_clip(epochs: int) -> Stage:
-    """As `clip`, but the text tower alone learns (Zhai et al., LiT, arXiv 2111.07991).
-
-    For a photo tower that is pretrained: captions first would teach it colours and cost it contours.
-    """
-    return replace(clip(epochs), learns=("text",))
-
-
 def joint(epochs: int) -> Stage:
     """All towers at once: towers that are not aligned yet give a stage of one learner no anchor."""
     return Stage("joint", MODALITIES, QUERIES, epochs, NCE_ONLY, sketches="all")
@@ -48,9 +40,13 @@ def tied(stage: Stage) -> Stage:
     return replace(stage, tied=True)
 
 
-def steady_text(stage: Stage) -> Stage:
-    """The same with the text tower as it is: a few hundred captions are soon known by heart."""
-    return replace(stage, learns=tuple(modality for modality in stage.learns if modality != "text"))
+def steady_trunk(stage: Stage) -> Stage:
+    """The same with the pictures' trunks as they are, while what reads them learns.
+
+    Captions first would teach a pretrained trunk colours and cost it contours (as in Zhai et al., LiT,
+    arXiv 2111.07991, where all of the photo tower stands still).
+    """
+    return replace(stage, still=("trunk",))
 
 
 def paced(noise: Noise, share: float) -> Noise:

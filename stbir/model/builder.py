@@ -1,10 +1,9 @@
 """From configuration to towers: names are resolved, weights loaded, and nothing below sees a config."""
 
-import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal, overload
 
 import open_clip
 import timm
@@ -13,13 +12,15 @@ from open_clip.model import CustomTextCLIP, _build_text_tower, _build_vision_tow
 from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 from torch import nn
 
-from stbir.config import ModelConfig, PictureTower, TextTower
+from stbir.config import Modality, ModelConfig, PictureTower, TextTower
 from stbir.errors import InputError
+from stbir.model.details import Details
 from stbir.model.retriever import Retriever
-from stbir.model.towers import CellMeans, PictureEncoder, TextEncoder, Tokenize
+from stbir.model.towers import CellMeans, Encoder, PictureEncoder, TextEncoder, Tokenize
 from stbir.model.weights import fit, is_tag, load_clip, read_state, tag_details
 
 PROJECTION_STD = 0.02  # weight N(0, 0.02), bias zero: [A] in docs/method.md
+WORD_STD = 0.01
 
 
 def build(config: ModelConfig, seed: int = 0) -> Retriever:
@@ -31,9 +32,13 @@ def build(config: ModelConfig, seed: int = 0) -> Retriever:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         config = resolve(config)
-        photo = picture_encoder(config.photo, config.dim)
-        sketch = copy.deepcopy(photo) if config.sketch is None else picture_encoder(config.sketch, config.dim)
-        return Retriever(sketch, photo, text_encoder(config.text, config.dim)).eval()
+        photo = encoder(config, "photo")
+        sketch = encoder(config, "sketch", pretrained=config.sketch is not None)
+        retriever = Retriever(sketch, photo, encoder(config, "text"))
+    if config.sketch is None:
+        retriever.tie(True)  # what one tower becomes when it is parted
+        retriever.tie(False)
+    return retriever.eval()
 
 
 def resolve(config: ModelConfig) -> ModelConfig:
@@ -45,8 +50,14 @@ def resolve(config: ModelConfig) -> ModelConfig:
         config,
         photo=_resolve_picture(config.photo, config.dim),
         sketch=config.sketch and _resolve_picture(config.sketch, config.dim),
-        text=replace(config.text, options=_resolved(config.text, "text_cfg", config.dim)),
+        text=_resolve_text(config.text, config.dim),
     )
+
+
+def _resolve_text(tower: TextTower, dim: int) -> TextTower:
+    if tower.library == "words":
+        return tower
+    return replace(tower, options=_resolved(tower, "text_cfg", dim))
 
 
 def _resolve_picture(tower: PictureTower, dim: int) -> PictureTower:
@@ -66,22 +77,43 @@ def _resolved(tower: PictureTower | TextTower, part: str, dim: int) -> dict[str,
     return {**known[part], "embed_dim": known["embed_dim"], "quick_gelu": gelu}
 
 
-def picture_encoder(tower: PictureTower, dim: int, pretrained: bool = True) -> PictureEncoder:
-    """One picture tower from a resolved configuration; `pretrained=False` leaves weights to the caller."""
+@overload
+def encoder(
+    config: ModelConfig, modality: Literal["sketch", "photo"], pretrained: bool = True
+) -> PictureEncoder: ...
+@overload
+def encoder(config: ModelConfig, modality: Literal["text"], pretrained: bool = True) -> TextEncoder: ...
+@overload
+def encoder(config: ModelConfig, modality: Modality, pretrained: bool = True) -> Encoder: ...
+def encoder(config: ModelConfig, modality: Modality, pretrained: bool = True) -> Encoder:
+    """One tower of a resolved configuration; `pretrained=False` leaves the weights to the caller."""
+    if modality == "text":
+        return _text_encoder(config, pretrained)
+    tower = config.photo if modality == "photo" else config.sketch or config.photo
+    return _picture_encoder(tower, config, pretrained, detailed=modality == "photo" and config.details > 0)
+
+
+def _picture_encoder(
+    tower: PictureTower, config: ModelConfig, pretrained: bool, detailed: bool
+) -> PictureEncoder:
     make = _timm_trunk if tower.library == "timm" else _clip_trunk
     trunk, width = make(tower, pretrained)
+    dim = config.dim - config.details
     if tower.grid:
         project = _cell_projection(trunk, tower, dim)
     else:
         project = _projection(width, dim, keep=tower.library == "open_clip")
+    details = _details(trunk, tower, config.details) if detailed else None
     fixed = tower.batch_norm == "fixed"
-    encoder = PictureEncoder(trunk, project, tower.preprocess, dim, tower.frozen, fixed)
+    picture = PictureEncoder(trunk, project, tower.preprocess, config.dim, tower.frozen, fixed, details)
     # Convolutions run about twice as fast in this layout on CPUs and on tensor cores.
-    return encoder.to(memory_format=torch.channels_last)
+    return picture.to(memory_format=torch.channels_last)
 
 
-def text_encoder(tower: TextTower, dim: int, pretrained: bool = True) -> TextEncoder:
-    """The text tower from a resolved configuration."""
+def _text_encoder(config: ModelConfig, pretrained: bool) -> TextEncoder:
+    tower, dim = config.text, config.details or config.dim
+    if tower.library == "words":
+        return TextEncoder(_word_bag(tower, dim), nn.Identity(), _tokenizer(tower.options), config.dim)
     options, width, gelu = _split(tower.options)
     if pretrained and tower.weights:
         vision = open_clip.get_model_config(tower.model)
@@ -91,7 +123,17 @@ def text_encoder(tower: TextTower, dim: int, pretrained: bool = True) -> TextEnc
     else:
         with _making(f"text tower {tower.model!r}"):
             trunk = _build_text_tower(width, options, gelu)
-    return TextEncoder(trunk, _projection(width, dim, keep=True), _tokenizer(options), dim)
+    return TextEncoder(trunk, _projection(width, dim, keep=True), _tokenizer(options), config.dim)
+
+
+def _word_bag(tower: TextTower, dim: int) -> nn.Module:
+    """Token ids (B, L), 0 for none → (B, dim), the sum of their vectors."""
+    with _making(f"text tower {tower.model!r}"):
+        bag = nn.EmbeddingBag(int(tower.options["vocab_size"]), dim, mode="sum", padding_idx=0)
+    # Words that training does not meet stay this small beside those it does, and so say little.
+    nn.init.normal_(bag.weight, std=WORD_STD)
+    nn.init.zeros_(bag.weight[0])
+    return bag
 
 
 def _clip_trunk(tower: PictureTower, pretrained: bool) -> tuple[nn.Module, int]:
@@ -142,11 +184,22 @@ def _making(what: str) -> Iterator[None]:
 def _cell_projection(trunk: nn.Module, tower: PictureTower, dim: int) -> nn.Module:
     """From the map that the trunk gives to `dim`. Raises InputError where it gives none."""
     with torch.no_grad():
-        out = trunk.eval()(torch.zeros(1, 3, tower.preprocess.size, tower.preprocess.size))
+        out = trunk.eval()(_blank(tower))
     if out.ndim != 4:
         raise InputError(f"model: grid: {tower.model!r} gives no feature map; leave grid at 0")
     cells = CellMeans(out.shape[1], tower.grid)
     return nn.Sequential(cells, _projection(cells.width, dim, keep=False))
+
+
+def _details(trunk: nn.Module, tower: PictureTower, dim: int) -> Details:
+    """From the maps of the trunk's levels to `dim`."""
+    with torch.no_grad():
+        _, maps = trunk.eval().forward_intermediates(_blank(tower))  # type: ignore[operator]
+    return Details([map_BCHW.shape[1] for map_BCHW in maps], dim)
+
+
+def _blank(tower: PictureTower) -> torch.Tensor:
+    return torch.zeros(1, 3, tower.preprocess.size, tower.preprocess.size)
 
 
 def _projection(width: int, dim: int, keep: bool) -> nn.Module:

@@ -12,11 +12,11 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from stbir.config import MODALITIES, Modality, ModelConfig, PictureTower, Recipe
+from stbir.config import MODALITIES, Modality, ModelConfig, Recipe
 from stbir.data.manifest import NAME, Manifest, content_digest, read_manifest, write_manifest
 from stbir.data.storage import Folder
 from stbir.errors import InputError
-from stbir.model.builder import picture_encoder, resolve, text_encoder
+from stbir.model.builder import encoder, resolve
 from stbir.model.retriever import Retriever
 from stbir.model.towers import Encoder, PictureEncoder, TextEncoder
 from stbir.model.weights import fit
@@ -148,13 +148,6 @@ def _load_tower(folder: Folder, config: ModelConfig, modality: Modality) -> Enco
         state = safetensors.torch.load(folder.read(name))
     except safetensors.SafetensorError as error:
         raise InputError(f"{folder.uri}/{name}: damaged ({error}); take an earlier checkpoint") from error
-    tower = _empty_tower(config, modality)
+    tower = encoder(config, modality, pretrained=False)
     fit(tower, state, f"{folder.uri}/{name}")
     return tower.eval()
-
-
-def _empty_tower(config: ModelConfig, modality: Modality) -> Encoder:
-    if modality == "text":
-        return text_encoder(config.text, config.dim, pretrained=False)
-    picture: PictureTower = config.photo if modality == "photo" else config.sketch or config.photo
-    return picture_encoder(picture, config.dim, pretrained=False)

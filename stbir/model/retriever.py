@@ -27,11 +27,12 @@ class Retriever(nn.Module):
         return towers[modality]
 
     def tie(self, tied: bool) -> None:
-        """Make one tower of those of sketch and photo, the photo's; or two again, equal so far."""
+        """Let sketches go through the trunk and projection of photos, or through equal ones of their own."""
         if tied:
-            self.sketch = self.photo
-        elif self.sketch is self.photo:
-            self.sketch = copy.deepcopy(self.photo)
+            self.sketch.trunk, self.sketch.project = self.photo.trunk, self.photo.project
+        elif self.sketch.trunk is self.photo.trunk:
+            self.sketch.trunk = copy.deepcopy(self.photo.trunk)
+            self.sketch.project = copy.deepcopy(self.photo.project)
 
     def encode_sketch(self, pixels: Tensor) -> Tensor:
         """uint8 (B, 1 or 3, H, W) → (B, D)."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from stbir.config import Preprocess
 
 Tokenize = Callable[[Sequence[str]], Tensor]
-_FULL_SCALE = 255.0
+FULL_SCALE = 255.0
 CELL = 64  # numbers a cell: those of 4 x 4 cells are no more than the channels of a small trunk
 
 
@@ -31,7 +31,10 @@ class CellMeans(nn.Module):
 
 
 class PictureEncoder(nn.Module):
-    """A picture trunk (open_clip or timm) and a projection to `dim`.
+    """A picture trunk (open_clip or timm) and a projection into `dim` dimensions, or into the first of them.
+
+    With `details` (of `model.details`) a photo has a second part, which counts as much as the first: what
+    words can tell of it. A sketch has none, and zeros there. See docs/decisions/0007.
 
     `frozen` names parameter prefixes that never learn. With `fix_batch_norm` every batch norm keeps its
     statistics in training too: those of a folded or frozen trunk would be lost at the first step.
@@ -48,9 +51,10 @@ class PictureEncoder(nn.Module):
         dim: int,
         frozen: tuple[str, ...] = (),
         fix_batch_norm: bool = True,
+        details: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        self.trunk, self.project = trunk, project
+        self.trunk, self.project, self.details = trunk, project, details
         self.preprocess, self.dim = preprocess, dim
         self.frozen, self.fix_batch_norm = frozen, fix_batch_norm
         for name in ("mean", "std"):
@@ -60,14 +64,26 @@ class PictureEncoder(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """uint8 (B, C, H, W), C = 3 or 1 (grey, replicated) → unit vectors (B, D), float32."""
-        x = (pixels.to(self.mean.dtype) / _FULL_SCALE - self.mean) / self.std  # (B, 3, H, W)
-        features = self.trunk(x.contiguous(memory_format=torch.channels_last))
-        return F.normalize(self.project(features).float(), dim=-1)
+        if self.details is not None:
+            return self._in_two_parts(pixels, self.details)
+        unit = F.normalize(self.project(self.trunk(self._floats(pixels))).float(), dim=-1)
+        return F.pad(unit, (0, self.dim - unit.shape[1]))
 
-    def learn(self, learns: bool) -> None:
-        """Let the parameters outside `frozen` learn, or none."""
+    def _in_two_parts(self, pixels: Tensor, details: nn.Module) -> Tensor:
+        last, maps = self.trunk.forward_intermediates(self._floats(pixels))  # type: ignore[operator]
+        first_part = self.project(self.trunk.forward_head(last, pre_logits=True))  # type: ignore[operator]
+        parts = [F.normalize(part.float(), dim=-1) for part in (first_part, details(maps, pixels))]
+        return F.normalize(torch.cat(parts, dim=-1), dim=-1)
+
+    def _floats(self, pixels: Tensor) -> Tensor:
+        """uint8 (B, C, H, W), C = 3 or 1 → what the trunk was trained on, (B, 3, H, W)."""
+        x = (pixels.to(self.mean.dtype) / FULL_SCALE - self.mean) / self.std
+        return x.contiguous(memory_format=torch.channels_last)
+
+    def learn(self, learns: bool, still: tuple[str, ...] = ()) -> None:
+        """Let the parameters outside `frozen` and `still` (prefixes of names) learn, or none."""
         for name, parameter in self.named_parameters():
-            parameter.requires_grad_(learns and not name.startswith(self.frozen))
+            parameter.requires_grad_(learns and not name.startswith((*self.frozen, *still)))
 
     def train(self, mode: bool = True) -> "PictureEncoder":
         """As nn.Module's, but for the batch norms."""
@@ -80,7 +96,7 @@ class PictureEncoder(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """The text tower of an open_clip model with its tokenizer, and a projection to `dim`."""
+    """A text trunk with its tokenizer, and a projection into `dim` dimensions, or into the last of them."""
 
     def __init__(self, trunk: nn.Module, project: nn.Module, tokenize: Tokenize, dim: int) -> None:
         super().__init__()
@@ -93,10 +109,11 @@ class TextEncoder(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Token ids (B, L) → unit vectors (B, D), float32."""
-        return F.normalize(self.project(self.trunk(tokens)).float(), dim=-1)
+        unit = F.normalize(self.project(self.trunk(tokens)).float(), dim=-1)
+        return F.pad(unit, (self.dim - unit.shape[1], 0))
 
-    def learn(self, learns: bool) -> None:
-        """Let all parameters learn, or none."""
+    def learn(self, learns: bool, still: tuple[str, ...] = ()) -> None:
+        """Let all parameters learn, or none; `still` is of picture towers."""
         self.requires_grad_(learns)
 
 

@@ -40,7 +40,7 @@ class Learner(nn.Module):
         for modality in MODALITIES:
             learns = modality in stage.learns
             tower = self.retriever.tower(modality)
-            tower.learn(learns)
+            tower.learn(learns, stage.still)
             tower.train(learns)
         if self.classes_CD is not None:
             self.classes_CD.requires_grad_(stage.weights.category > 0)

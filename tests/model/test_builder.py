@@ -12,7 +12,7 @@ from ray_jobs.recipes import recipe
 from ray_jobs.recipes.small import HALF
 from stbir.config import ModelConfig, PictureTower, Preprocess, TextTower
 from stbir.errors import InputError
-from stbir.model.builder import build, picture_encoder
+from stbir.model.builder import build, encoder
 from stbir.model.towers import CELL, CellMeans
 
 VISION = {"image_size": 32, "patch_size": 8, "layers": 1, "width": 32, "head_width": 16}
@@ -133,15 +133,16 @@ def test_cells_say_where_something_is() -> None:
 
 def test_a_tower_with_cells_is_rebuilt_from_its_configuration() -> None:
     config = timm_config(None, grid=2)
-    first, again = build(config).photo, picture_encoder(config.photo, config.dim, pretrained=False)
+    first, again = build(config).photo, encoder(config, "photo", pretrained=False)
     again.load_state_dict(first.state_dict())
     assert torch.equal(first.eval()(pixels()), again.eval()(pixels()))
     assert first(pixels()).shape[1] == config.dim
 
 
 def test_cells_need_a_feature_map() -> None:
+    photo = PictureTower("timm", "vit_tiny_patch16_224", Preprocess(224, **HALF), grid=2)
     with pytest.raises(InputError, match="'vit_tiny_patch16_224' gives no feature map"):
-        picture_encoder(PictureTower("timm", "vit_tiny_patch16_224", Preprocess(224, **HALF), grid=2), 8)
+        encoder(replace(timm_config(None), photo=photo), "photo")
 
 
 def test_batch_norms_keep_their_statistics_while_the_trunk_learns() -> None:

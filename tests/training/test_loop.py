@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ray_jobs.recipes import recipe
-from ray_jobs.recipes.stages import joint, steady_text, tied
+from ray_jobs.recipes.stages import joint, steady_trunk, tied
 from stbir.config import Optimiser, Recipe
 from stbir.data.batch import Batch
 from stbir.data.photos import Photos
@@ -49,7 +49,8 @@ def batches(stage_name: str, steps: int, start: int = 0) -> Iterator[Batch]:
 
 
 def with_tied(r: Recipe) -> Recipe:
-    return replace(r, stages=(tied(joint(1)), steady_text(replace(joint(1), name="steady")), *r.stages))
+    steady = replace(joint(1), name="steady", learns=("sketch", "photo"))
+    return replace(r, stages=(tied(joint(1)), steady, *r.stages))
 
 
 def with_dice(r: Recipe) -> Recipe:
@@ -91,12 +92,28 @@ def test_only_the_learners_change(name: str, photos: Photos) -> None:
     assert changed - {"classes_CD"} == set(run.stage.learns)
 
 
+def test_what_stands_still_in_a_stage_learns_again_in_the_next(photos: Photos) -> None:
+    r, run = fresh("image")
+    steady = start_stage(steady_trunk(run.stage), r, run.learner, steps=6)
+    before = snapshot(steady)
+    list(train(steady, r, photos, batches("image", 2), CPU))
+    trunk = {name for name in before if name.startswith("retriever.photo.trunk.")}
+    changed = {name for name, value in snapshot(steady).items() if not torch.equal(value, before[name])}
+    assert trunk
+    assert not trunk & changed
+    assert not any("trunk" in name for name in changed)
+
+    again = start_stage(run.stage, r, run.learner, steps=6)
+    list(train(again, r, photos, batches("image", 2), CPU))
+    assert any(not torch.equal(snapshot(again)[name], before[name]) for name in trunk)
+
+
 def test_tied_towers_learn_as_one_and_part_equal(photos: Photos) -> None:
     r, run = fresh("joint")
     learner = run.learner
     before = snapshot(run)
     list(train(run, r, photos, batches("joint", 2), CPU))
-    assert learner.retriever.sketch is learner.retriever.photo
+    assert learner.retriever.sketch.trunk is learner.retriever.photo.trunk
     photo_names = [name for name in before if name.startswith("retriever.photo.")]
     assert any(not torch.equal(before[name], snapshot(run)[name]) for name in photo_names)
 
@@ -104,7 +121,7 @@ def test_tied_towers_learn_as_one_and_part_equal(photos: Photos) -> None:
     assert any(p.grad is not None for p in learner.parameters())
     after = start_stage(stage, r, learner, steps=6)
     assert all(p.grad is None for p in learner.parameters())
-    assert learner.retriever.sketch is not learner.retriever.photo
+    assert learner.retriever.sketch.trunk is not learner.retriever.photo.trunk
     tied_state = {name: value.clone() for name, value in learner.retriever.photo.state_dict().items()}
     assert all(torch.equal(tied_state[n], v) for n, v in learner.retriever.sketch.state_dict().items())
     list(train(after, r, photos, batches("sketch", 2), CPU))

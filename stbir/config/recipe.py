@@ -1,80 +1,15 @@
-"""What a run is made of: frozen dataclasses, checked when built, written as JSON into the checkpoint.
+"""What a training run is made of."""
 
-Config stops at the builders (`model.builder`, `training.stages`): everything below takes plain arguments.
-"""
+from typing import Annotated, Literal
 
-from typing import Annotated, Any, Literal
-
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
-Modality = Literal["sketch", "photo", "text"]
-MODALITIES: tuple[Modality, ...] = ("sketch", "photo", "text")
-
-_STRICT = ConfigDict(extra="forbid")
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
-Triple = tuple[float, float, float]
+from stbir.config.model import ModelConfig
+from stbir.config.values import MODALITIES, STRICT, Count, Fraction, Modality, NotNegative, Positive
 
 
-@dataclass(frozen=True, config=_STRICT)
-class Preprocess:
-    """Pictures as a tower wants them: `size` pixels square, (x / 255 - mean) / std a channel."""
-
-    size: Annotated[int, Field(ge=16, le=2048)]
-    mean: Triple
-    std: tuple[Positive, Positive, Positive]
-
-
-@dataclass(frozen=True, config=_STRICT)
-class PictureTower:
-    """A picture trunk and its preprocessing.
-
-    `weights`: an open_clip tag, a path, any fsspec URI, or None for random ones. `options` go to
-    `timm.create_model`, or stand for open_clip's `vision_cfg` once the model's name is resolved.
-    `frozen` names parameter prefixes that never learn. Batch norms keep their statistics unless
-    `batch_norm` is "learn". `grid` (convolutional timm trunks): beside the mean over the picture, the
-    means over grid x grid cells are projected too, so that it matters where something is.
-    """
-
-    library: Literal["open_clip", "timm"]
-    model: str
-    preprocess: Preprocess
-    weights: str | None = None
-    options: dict[str, Any] = Field(default_factory=dict)
-    frozen: tuple[str, ...] = ()
-    batch_norm: Literal["fixed", "learn"] = "fixed"
-    grid: Annotated[int, Field(ge=0, le=8)] = 0
-
-    @model_validator(mode="after")
-    def _has_a_map(self) -> "PictureTower":
-        if self.grid and self.library != "timm":
-            raise ValueError("grid needs a convolutional trunk of timm; leave it at 0")
-        return self
-
-
-@dataclass(frozen=True, config=_STRICT)
-class TextTower:
-    """The text tower of an open_clip model; `options` is its `text_cfg` once resolved."""
-
-    model: str
-    weights: str | None = None
-    options: dict[str, Any] = Field(default_factory=dict)
-
-
-@dataclass(frozen=True, config=_STRICT)
-class ModelConfig:
-    """Three towers that meet in `dim` dimensions. `sketch=None` starts from a copy of the photo tower."""
-
-    dim: Count
-    photo: PictureTower
-    text: TextTower
-    sketch: PictureTower | None = None
-
-
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Pair:
     """One alignment: the normalised mean of the `anchor` modalities should find `positive`."""
 
@@ -83,7 +18,7 @@ class Pair:
     weight: Positive = 1.0
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Noise:
     """A linear ramp of probability and strength over the epochs of a stage (docs/method.md, module 3)."""
 
@@ -93,7 +28,7 @@ class Noise:
     strength: tuple[Fraction, Fraction]
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Weights:
     """Weights of the terms of the loss; a term of weight 0 is not computed."""
 
@@ -108,7 +43,7 @@ class Weights:
         return self
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Stage:
     """Who learns, from which pairs, for how long. Towers not named in `learns` are frozen entirely.
 
@@ -117,7 +52,8 @@ class Stage:
     "stored", only `hard` drawn ones of the same class a sample. `group`: how many of one class lie side
     by side in the order, so that a batch holds hard negatives. `extra`: photos of other data sets, given
     for this purpose, take part too. `tied`: one tower for sketch and photo, the photo's (siamese, as in
-    Yu et al., CVPR 2016); a later stage without it goes on from two equal ones.
+    Yu et al., CVPR 2016); a later stage without it goes on from two equal ones. `still`: parameter prefixes
+    of the picture towers that do not learn in this stage, beside those that the towers never let learn.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
@@ -132,6 +68,7 @@ class Stage:
     group: Count = 1
     extra: bool = False
     tied: bool = False
+    still: tuple[str, ...] = ()
     lr: Positive | None = None
 
     @model_validator(mode="after")
@@ -151,7 +88,7 @@ class Stage:
         return tuple(m for m in MODALITIES if m in used)
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Margins:
     """Constants of the losses (docs/method.md, modules 1 and 2)."""
 
@@ -161,7 +98,7 @@ class Margins:
     arc_scale: Positive = 32.0
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Optimiser:
     """AdamW, made anew for each stage. `warmup` is a share of the stage; `trunk` scales the rate of
     pretrained trunks against that of projections and heads; `final` is the last rate over the first."""
@@ -174,7 +111,7 @@ class Optimiser:
     trunk: Positive = 1.0
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Augment:
     """Random geometry of training pictures; sketch and photo of a sample are flipped together.
 
@@ -191,7 +128,7 @@ class Augment:
     words: Fraction = 0.0
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Recipe:
     """Everything that decides a training run but its data and its machines.
 

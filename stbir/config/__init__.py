@@ -1,0 +1,25 @@
+"""What a run is made of: frozen dataclasses, checked when built, written as JSON into the checkpoint.
+
+Config stops at the builders (`model.builder`, `training.stages`): everything below takes plain arguments.
+"""
+
+from stbir.config.model import ModelConfig, PictureTower, Preprocess, TextTower
+from stbir.config.recipe import Augment, Margins, Noise, Optimiser, Pair, Recipe, Stage, Weights
+from stbir.config.values import MODALITIES, Modality
+
+__all__ = [
+    "MODALITIES",
+    "Augment",
+    "Margins",
+    "Modality",
+    "ModelConfig",
+    "Noise",
+    "Optimiser",
+    "Pair",
+    "PictureTower",
+    "Preprocess",
+    "Recipe",
+    "Stage",
+    "TextTower",
+    "Weights",
+]

@@ -1,0 +1,91 @@
+"""What the towers are made of."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+from pydantic.dataclasses import dataclass
+
+from stbir.config.values import STRICT, Count, Positive
+
+Triple = tuple[float, float, float]
+
+
+@dataclass(frozen=True, config=STRICT)
+class Preprocess:
+    """Pictures as a tower wants them: `size` pixels square, (x / 255 - mean) / std a channel."""
+
+    size: Annotated[int, Field(ge=16, le=2048)]
+    mean: Triple
+    std: tuple[Positive, Positive, Positive]
+
+
+@dataclass(frozen=True, config=STRICT)
+class PictureTower:
+    """A picture trunk and its preprocessing.
+
+    `weights`: an open_clip tag, a path, any fsspec URI, or None for random ones. `options` go to
+    `timm.create_model`, or stand for open_clip's `vision_cfg` once the model's name is resolved.
+    `frozen` names parameter prefixes that never learn. Batch norms keep their statistics unless
+    `batch_norm` is "learn". `grid` (convolutional timm trunks): beside the mean over the picture, the
+    means over grid x grid cells are projected too, so that it matters where something is.
+    """
+
+    library: Literal["open_clip", "timm"]
+    model: str
+    preprocess: Preprocess
+    weights: str | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+    frozen: tuple[str, ...] = ()
+    batch_norm: Literal["fixed", "learn"] = "fixed"
+    grid: Annotated[int, Field(ge=0, le=8)] = 0
+
+    @model_validator(mode="after")
+    def _has_a_map(self) -> "PictureTower":
+        if self.grid and self.library != "timm":
+            raise ValueError("grid needs a convolutional trunk of timm; leave it at 0")
+        return self
+
+
+@dataclass(frozen=True, config=STRICT)
+class TextTower:
+    """The text tower of an open_clip model; `options` is its `text_cfg` once resolved.
+
+    `library` "words": the sum of the vectors of the words, whatever their order, made anew; `options` are
+    `vocab_size` and `context_length`, and perhaps open_clip's `hf_tokenizer_name`.
+    """
+
+    model: str
+    weights: str | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+    library: Literal["open_clip", "words"] = "open_clip"
+
+    @model_validator(mode="after")
+    def _words_are_new(self) -> "TextTower":
+        if self.library == "words" and self.weights:
+            raise ValueError("weights are of open_clip's text towers; leave them out for words")
+        if self.library == "words" and not {"vocab_size", "context_length"} <= self.options.keys():
+            raise ValueError("options: words need vocab_size and context_length")
+        return self
+
+
+@dataclass(frozen=True, config=STRICT)
+class ModelConfig:
+    """Three towers that meet in `dim` dimensions. `sketch=None` starts from a copy of the photo tower.
+
+    `details`: how many of them, the last, are for what words tell and a sketch cannot show. Texts lie in
+    these, sketches in the others, and photos in both: in these with what early layers and colours say.
+    """
+
+    dim: Count
+    photo: PictureTower
+    text: TextTower
+    sketch: PictureTower | None = None
+    details: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _has_room_for_details(self) -> "ModelConfig":
+        if self.details >= self.dim:
+            raise ValueError(f"details: {self.details} leaves nothing of dim={self.dim} for sketches")
+        if self.details and self.photo.library != "timm":
+            raise ValueError("details needs the feature maps of a timm photo tower; leave it at 0")
+        return self

@@ -1,0 +1,14 @@
+"""What the configurations' fields have in common: strictness, and the ranges of numbers."""
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+
+Modality = Literal["sketch", "photo", "text"]
+MODALITIES: tuple[Modality, ...] = ("sketch", "photo", "text")
+
+STRICT = ConfigDict(extra="forbid")
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
