@@ -32,7 +32,7 @@ def all_at_once(parent: Recipe) -> Recipe:
     epochs = sum(stage.epochs for stage in merged if stage.sketches == merged[0].sketches)
     noises = [paced(stage.noise, epochs / stage.epochs) for stage in merged if stage.noise]
     last = replace(
-        merged[-1],
+        max(merged, key=lambda stage: stage.weights.category),
         name="all",
         learns=MODALITIES,
         pairs=tuple(dict.fromkeys(pair for stage in merged for pair in stage.pairs)),

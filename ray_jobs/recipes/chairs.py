@@ -17,8 +17,8 @@ def stbir_c_small() -> Recipe:
     """STBIR-C on a CPU: ImageNet MobileNetV2 for both picture towers, and a bag of words for the text.
 
     Colours and materials have a place of their own in the space. Sketches and photos share a tower in the
-    stages that prepare the three of the method. Its first layers stay as they are: they cost most of the
-    time and learn least.
+    stage before the three of the method, and all towers learn on together after these. The first layers
+    of the pictures' stay as they are: they cost most of the time and learn least.
     """
     tower = PictureTower(
         "timm",
@@ -35,7 +35,7 @@ def stbir_c_small() -> Recipe:
         model=ModelConfig(dim=512, photo=tower, sketch=tower, text=text, details=256),
         stages=(
             steady_trunk(clip(4)),
-            *also_by_text((tied(broad(6)), tied(joint(16)), *refine((2, 2, 3), (1e-4, 1e-4, 1e-4)))),
+            *also_by_text((tied(broad(6)), *refine((2, 2, 3), (3e-4, 3e-4, 3e-4)), joint(16))),
         ),
         batch=64,
         optimiser=Optimiser(lr=1e-3, weight_decay=0.05, warmup=0.1, final=0.02),

@@ -13,6 +13,7 @@ from stbir.model.towers import FULL_SCALE
 
 LEVELS = 4  # of each of red, green and blue
 COLOURS = LEVELS**3
+TEXTURES = 3  # the earliest maps: how much a channel varies over them tells of a material
 GROUND = 0.93  # of full scale: what is brighter in all channels is the white ground of a product's photo
 _COLOUR_SCALE = 20.0  # roots of shares are small beside normalised channels
 
@@ -31,16 +32,16 @@ def palette(pixels_B3HW: Tensor) -> Tensor:
 
 
 class Details(nn.Module):
-    """The mean and the deviation of every channel of some feature maps, and the palette, to `dim`."""
+    """The means of feature maps, the deviations of the first TEXTURES of them, and the palette, to `dim`."""
 
     def __init__(self, channels: Sequence[int], dim: int) -> None:
         super().__init__()
-        self.linear = nn.Linear(2 * sum(channels) + COLOURS, dim)
+        self.linear = nn.Linear(sum(channels) + sum(channels[:TEXTURES]) + COLOURS, dim)
 
     def forward(self, maps: Sequence[Tensor], pixels_B3HW: Tensor) -> Tensor:
         """Maps (B, C, H, W) and the uint8 pixels they are of → (B, dim)."""
         flat = [map_BCHW.flatten(2) for map_BCHW in maps]
-        rows = [f(map_BCN) for map_BCN in flat for f in (_means, _deviations)]
+        rows = [*map(_means, flat), *map(_deviations, flat[:TEXTURES])]
         return self.linear(torch.cat([*rows, palette(pixels_B3HW) * _COLOUR_SCALE], dim=1))  # type: ignore[no-any-return]
 
 

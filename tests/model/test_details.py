@@ -8,7 +8,7 @@ from ray_jobs.recipes.small import HALF
 from stbir.config import ModelConfig, PictureTower, Preprocess, TextTower
 from stbir.model import checkpoint
 from stbir.model.builder import build, encoder
-from stbir.model.details import COLOURS, Details, palette
+from stbir.model.details import COLOURS, TEXTURES, Details, palette
 from stbir.model.fusion import fuse
 from stbir.model.retriever import Retriever
 
@@ -46,14 +46,16 @@ def test_the_palette_is_that_of_a_slow_count() -> None:
 
 def test_details_are_normalised_means_and_deviations_and_the_palette() -> None:
     torch.manual_seed(0)
-    details, maps, pictures = Details([4, 6], 5), [torch.randn(3, 4, 8, 8), torch.randn(3, 6, 4, 4)], pixels()
+    channels, pictures = [4, 6, 3, 5], pixels()
+    maps = [torch.randn(3, c, side, side) for c, side in zip(channels, (8, 4, 4, 2), strict=True)]
+    details = Details(channels, 5)
     rows = []
     for b in range(3):
         row = []
-        for map_BCHW in maps:
-            for values in (map_BCHW[b].mean((1, 2)), map_BCHW[b].flatten(1).std(1, correction=0)):
-                spread = ((values - values.mean()) ** 2).mean().add(1e-5).sqrt()
-                row.append((values - values.mean()) / spread)
+        means = [map_BCHW[b].mean((1, 2)) for map_BCHW in maps]
+        for values in means + [map_BCHW[b].flatten(1).std(1, correction=0) for map_BCHW in maps[:TEXTURES]]:
+            spread = ((values - values.mean()) ** 2).mean().add(1e-5).sqrt()
+            row.append((values - values.mean()) / spread)
         rows.append(torch.cat([*row, palette(pictures[b : b + 1])[0] * 20]))
     expected = torch.stack(rows) @ details.linear.weight.T + details.linear.bias
     assert torch.allclose(details(maps, pictures), expected, atol=1e-4)
