@@ -132,14 +132,16 @@ class Augment:
 class Recipe:
     """Everything that decides a training run but its data and its machines.
 
-    `batch` counts samples over all workers. `shuffle` is the least number of photos among which the
-    order is random; `augment=None` leaves pictures as they are.
+    `batch` counts samples over all workers; a worker encodes all its rows at once, or `chunk` of them at
+    a time where they do not fit into memory, with the same gradients. `shuffle` is the least number of
+    photos among which the order is random; `augment=None` leaves pictures as they are.
     """
 
     name: str
     model: ModelConfig
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
     batch: Count
+    chunk: Count | None = None
     seed: int = 0
     margins: Margins = Margins()
     optimiser: Optimiser = Optimiser()
@@ -154,6 +156,13 @@ class Recipe:
         for number, stage in enumerate(self.stages):
             if stage.tied and (why := self._not_to_be_tied(self.stages[:number])):
                 raise ValueError(f"stages.{stage.name}.tied: {why}")
+        return self
+
+    @model_validator(mode="after")
+    def _chunks_are_as_one(self) -> "Recipe":
+        towers = (self.model.photo, self.model.sketch)
+        if self.chunk and any(tower and tower.batch_norm == "learn" for tower in towers):
+            raise ValueError("chunk: batch norms that learn would see chunks for batches; leave it out")
         return self
 
     def _not_to_be_tied(self, before: tuple[Stage, ...]) -> str | None:

@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 from stbir.config import Recipe
 from stbir.data.batch import Batch
 from stbir.data.photos import Photos
+from stbir.training.backward import Objective, Rows, Terms
 from stbir.training.gather import gather_features, gather_keys, rank
 from stbir.training.negatives import Keys
 from stbir.training.objective import stage_loss
@@ -44,31 +44,20 @@ def train(
     for batch in batches:
         waited = time.perf_counter() - start
         inputs = inputs_of(batch, run.learner.retriever, device)
-        torch.manual_seed(step_seed(recipe.seed, batch.stage, batch.number, rank()))
-        with autocast(device):
-            features = run.forward(inputs)
-        features = {modality: gather_features(rows) for modality, rows in features.items()}
-        keys = _keys(batch, photos, device)
-        terms = stage_loss(run.stage, recipe.margins, features, keys, run.learner.classes_CD)
-        loss = torch.stack(list(terms.values())).sum()
-        _check(loss, run, photos, batch)
+        seed = step_seed(recipe.seed, batch.stage, batch.number, rank())
+        run.optimizer.zero_grad(set_to_none=True)
+        terms = run.backward(inputs, _objective(run, recipe, _keys(batch, photos, device)), device, seed)
+        values = {name: term.item() for name, term in terms.items()}
+        loss = _checked(sum(values.values()), run, photos, batch)
         factor = rate(run.step, run.steps, recipe.optimiser.warmup, recipe.optimiser.final)
         set_rate(run.optimizer, factor)
-        run.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(run.learner.parameters(), recipe.optimiser.clip)
         run.optimizer.step()
         run.step += 1
-        values = {name: term.item() for name, term in terms.items()}
         worked = time.perf_counter() - start - waited
         lr = run.optimizer.param_groups[-1]["lr"]
-        yield Metrics(run.stage.name, run.step, loss.item(), values, lr, waited, worked)
+        yield Metrics(run.stage.name, run.step, loss, values, lr, waited, worked)
         start = time.perf_counter()
-
-
-def autocast(device: torch.device) -> AbstractContextManager[object]:
-    """bf16 on GPUs; CPUs keep float32, where a resumed run should equal the uninterrupted one."""
-    return torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
 
 
 def step_seed(*parts: int) -> int:
@@ -77,16 +66,27 @@ def step_seed(*parts: int) -> int:
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0])
 
 
+def _objective(run: StageRun, recipe: Recipe, keys: Keys) -> Objective:
+    """The terms of the stage's loss over the global batch, from one worker's features."""
+
+    def terms(features: Rows) -> Terms:
+        everyones = {modality: gather_features(rows) for modality, rows in features.items()}
+        return stage_loss(run.stage, recipe.margins, everyones, keys, run.learner.classes_CD)
+
+    return terms
+
+
 def _keys(batch: Batch, photos: Photos, device: torch.device) -> Keys:
     rows = (batch.photo, photos.text_key[batch.photo], photos.label[batch.photo])
     photo, text, label = (torch.from_numpy(row).to(device) for row in rows)
     return gather_keys(Keys(photo, text, label, batch.rows_a_sample))
 
 
-def _check(loss: torch.Tensor, run: StageRun, photos: Photos, batch: Batch) -> None:
-    if not math.isfinite(loss.item()):
+def _checked(loss: float, run: StageRun, photos: Photos, batch: Batch) -> float:
+    if not math.isfinite(loss):
         names = ", ".join(photos.ids[photo] for photo in batch.photo[:8])
         raise DivergedError(
-            f"stage {run.stage.name}, step {run.step}: the loss is {loss.item()}; its photos are {names}, …;"
+            f"stage {run.stage.name}, step {run.step}: the loss is {loss}; its photos are {names}, …;"
             " lower the rate with --set optimiser.lr=… into another --out"
         )
+    return loss

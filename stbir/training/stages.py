@@ -6,13 +6,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.optim import AdamW
 
 from stbir.config import MODALITIES, Modality, Recipe, Stage
 from stbir.data.batch import Batch
 from stbir.model.retriever import Retriever
-from stbir.training.gather import alone
+from stbir.training.backward import Backward, at_once, in_chunks
 from stbir.training.optim import adamw
 
 
@@ -48,11 +47,11 @@ class Learner(nn.Module):
 
 @dataclass
 class StageRun:
-    """A stage with its optimiser. `forward` is the learner, wrapped for several workers where there are."""
+    """A stage with its optimiser, and the way from inputs to gradients."""
 
     stage: Stage
     learner: Learner
-    forward: nn.Module
+    backward: Backward
     optimizer: AdamW
     step: int
     steps: int
@@ -76,8 +75,8 @@ def start_stage(
     optimizer = adamw(recipe.optimiser, learner, stage.lr)
     if state:
         optimizer.load_state_dict(state["optimizer"])
-    forward = learner if alone() else DistributedDataParallel(learner, broadcast_buffers=False)
-    return StageRun(stage, learner, forward, optimizer, state["step"] if state else 0, steps)
+    backward = in_chunks(learner, recipe.chunk, stage.learns) if recipe.chunk else at_once(learner)
+    return StageRun(stage, learner, backward, optimizer, state["step"] if state else 0, steps)
 
 
 def inputs_of(batch: Batch, retriever: Retriever, device: torch.device) -> dict[Modality, Tensor]:
