@@ -20,6 +20,7 @@ from ray.train.v2.api.exceptions import TrainingFailedError
 from ray.util.queue import Queue
 
 from ray_jobs import feed
+from ray_jobs.categories import indexed, keep
 from ray_jobs.command import Failed, connect, run
 from ray_jobs.override import override
 from ray_jobs.progress import printing, say_plan
@@ -30,7 +31,6 @@ from ray_jobs.train_worker import save
 from stbir.config import Recipe
 from stbir.data.manifest import NAME as MANIFEST
 from stbir.data.manifest import read_manifest
-from stbir.data.photos import classes_of, index_photos
 from stbir.data.shards import Shards, open_shards
 from stbir.data.storage import Folder
 from stbir.errors import InputError
@@ -48,9 +48,8 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
         raise InputError(f"--workers: batch {recipe.batch} does not divide by {args.workers}; --set batch=N")
     shards = open_shards(args.shards)
     splits = args.split.split(",")
-    classes = classes_of(shards, splits) if recipe.uses_classes else []
     extra = [open_shards(uri) for uri in args.extra_shards]
-    photos = index_photos(shards, splits, classes, extra)
+    photos, classes = indexed(recipe, shards, splits, extra, args.out)
     connect()
     gpu = _resources(args.workers, args.gpu)
     job = Job(
@@ -127,6 +126,8 @@ def _begin(job: Job) -> None:
     folder = Folder(job.out)
     if not folder.exists(MANIFEST):
         retriever = build(job.recipe.model, job.recipe.seed)
+        if job.recipe.clusters:
+            keep(job.photos, job.out)
         save(job, retriever, done=0, training=None)
         return
     manifest = read_manifest(folder, "checkpoint")

@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 
+from ray_jobs.categories import indexed
 from ray_jobs.feed import local
 from stbir.config import Recipe
-from stbir.data.photos import Photos, classes_of, index_photos
+from stbir.data.photos import Photos
 from stbir.data.plan import steps_of
 from stbir.data.shards import open_shards
 from stbir.model.builder import build
@@ -50,8 +51,7 @@ def run_trial(trial: Trial) -> dict[str, Any]:
     """The figures of `Evaluation.as_dict`, and how long training took in seconds."""
     recipe, [shards, *extra] = trial.recipe, map(open_shards, trial.shards)
     splits = [fold for fold in trial.folds if fold != trial.fold]
-    classes = classes_of(shards, splits) if recipe.uses_classes else []
-    photos = index_photos(shards, splits, classes, extra)
+    photos, classes = indexed(recipe, shards, splits, extra)
     start = time.perf_counter()
     learner = _trained(recipe, photos, len(classes))
     seconds = round(time.perf_counter() - start)

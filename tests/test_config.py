@@ -109,5 +109,6 @@ def test_each_module_can_be_switched_off() -> None:
     for name in ("smoke", "demo", "stbir_c_small", "stbir_c_brief", "paper"):
         assert {s.noise for s in recipe(f"{name}_without_curriculum").stages} == {None}
         assert not recipe(f"{name}_without_category").uses_classes
+        assert recipe(f"{name}_with_clusters").clusters == 24
         once = [s for s in recipe(f"{name}_all_at_once").stages if not s.extra]
         assert [s.learns for s in once] == [("sketch", "photo", "text")]

@@ -5,6 +5,8 @@ from dataclasses import replace
 from ray_jobs.recipes.stages import paced
 from stbir.config import MODALITIES, Recipe
 
+CLUSTERS = 24  # as many as the chairs have hand-made classes
+
 
 def without_curriculum(parent: Recipe) -> Recipe:
     """Module 3 off: no noise."""
@@ -19,6 +21,11 @@ def without_category(parent: Recipe) -> Recipe:
         for stage in parent.stages
     )
     return replace(parent, name=f"{parent.name}_without_category", stages=stages)
+
+
+def with_clusters(parent: Recipe) -> Recipe:
+    """Module 2 without labels: clusters of image features for classes."""
+    return replace(parent, name=f"{parent.name}_with_clusters", clusters=CLUSTERS)
 
 
 def all_at_once(parent: Recipe) -> Recipe:

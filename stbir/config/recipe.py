@@ -134,7 +134,8 @@ class Recipe:
 
     `batch` counts samples over all workers; a worker encodes all its rows at once, or `chunk` of them at
     a time where they do not fit into memory, with the same gradients. `shuffle` is the least number of
-    photos among which the order is random; `augment=None` leaves pictures as they are.
+    photos among which the order is random; `augment=None` leaves pictures as they are. `clusters`: classes
+    are that many clusters of image features, whatever the data says.
     """
 
     name: str
@@ -147,6 +148,7 @@ class Recipe:
     optimiser: Optimiser = Optimiser()
     augment: Augment | None = None
     shuffle: Count = 4096
+    clusters: Count | None = None
 
     @model_validator(mode="after")
     def _stages_fit_together(self) -> "Recipe":
