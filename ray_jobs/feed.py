@@ -20,7 +20,7 @@ import ray.data
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 
 from stbir.config import Recipe
-from stbir.data.batch import Batch, Encoded, Levels, decoded, encoded, places_of, read_places
+from stbir.data.batch import Batch, Encoded, decoded, encoded, places_of, read_places
 from stbir.data.photos import Photos
 from stbir.data.plan import samples_an_epoch, steps, steps_of
 from stbir.training.curriculum import level
@@ -29,6 +29,7 @@ DECODERS = 2  # decode tasks at a time
 ROUND_S = 0.01
 AHEAD = 4  # steps that `local` decodes before they are asked for
 PICTURES = ("sketches", "photos")
+NOISY = {"pixels": ("sketch", "photo"), "query": ("sketch", "text")}  # what each kind of noise is for
 NUMBERS = ("stage", "number", "rows_a_sample")
 
 
@@ -150,10 +151,11 @@ def _decoded(rows: Encoded, recipe: Recipe, an_epoch: list[int]) -> Batch:
     )
 
 
-def _noise(rows: Encoded, recipe: Recipe, an_epoch: list[int]) -> dict[str, tuple[Levels, Levels] | None]:
+def _noise(rows: Encoded, recipe: Recipe, an_epoch: list[int]) -> dict[str, Any]:
     """Only what learns is corrupted: the frozen towers give clean anchors."""
     stage = recipe.stages[rows.stage]
     if stage.noise is None:
         return {}
     levels = level(stage.noise, rows.position / an_epoch[rows.stage])
-    return {f"{modality}_noise": levels for modality in stage.learns if modality != "text"}
+    noisy = {f"{modality}_noise": levels for modality in stage.learns if modality in NOISY[stage.noise.kind]}
+    return {**noisy, "poor": stage.noise.kind == "query"}

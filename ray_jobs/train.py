@@ -46,6 +46,8 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
     recipe = override(named_recipe(args.recipe), args.set)
     if args.workers < 1 or recipe.batch % args.workers:
         raise InputError(f"--workers: batch {recipe.batch} does not divide by {args.workers}; --set batch=N")
+    if args.save_every is not None and args.save_every < 1:
+        raise InputError(f"--save-every: {args.save_every} is not at least 1; leave it out for each epoch")
     shards = open_shards(args.shards)
     splits = args.split.split(",")
     extra = [open_shards(uri) for uri in args.extra_shards]
@@ -61,6 +63,7 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
         [each.manifest.digest for each in (shards, *extra)],
         _validation_split(shards, splits, args.validate),
         Queue(actor_options={"num_cpus": 0}),
+        args.save_every,
     )
     _begin(job)
     done = steps_done(job.out)
@@ -195,6 +198,7 @@ def parser() -> argparse.ArgumentParser:
     several = functools.partial(add, nargs="*", action="extend", default=[])
     several("--extra-shards", metavar="URI", help="other data sets, for the stages that take them")
     several("--set", metavar="FIELD=VALUE", help="e.g. stages.sketch.epochs=2 batch=32")
+    add("--save-every", type=int, metavar="STEPS", help="save within epochs too; default: at their ends")
     add("--max-failures", type=int, default=3, help="how many lost workers to survive")
     return parser
 

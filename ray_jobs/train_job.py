@@ -33,11 +33,17 @@ class Job:
     data: list[str]  # digests of all shards, its own first
     validate: str | None
     progress: Queue
+    save_every: int | None = None  # steps; beside the end of each epoch
 
     @property
     def steps(self) -> list[int]:
         """Steps of each stage."""
         return [steps_of(self.photos, stage, self.recipe.batch) for stage in self.recipe.stages]
+
+
+def log_name(done: int) -> str:
+    """Where a checkpoint's run tells, as JSON lines, of each step since the checkpoint before it."""
+    return f"log/step-{done:08d}.jsonl"
 
 
 def steps_done(out: str) -> int:

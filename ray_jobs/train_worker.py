@@ -1,7 +1,9 @@
 """What runs on each training worker: the stages that are left, from the last good checkpoint."""
 
+import json
 import os
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 import ray.train
@@ -9,10 +11,11 @@ import ray.train.torch
 import torch
 
 from ray_jobs import feed
-from ray_jobs.train_job import Job, steps_done
+from ray_jobs.train_job import Job, log_name, steps_done
 from stbir.data.batch import Batch
 from stbir.data.plan import samples_an_epoch
 from stbir.data.shards import open_shards
+from stbir.data.storage import Folder
 from stbir.model import checkpoint
 from stbir.model.retriever import Retriever
 from stbir.retrieval.evaluate import evaluate
@@ -75,17 +78,30 @@ def in_order(shares: Iterator[Batch], stage: int, steps: range) -> Iterator[Batc
 def _train_stage(job: Job, run: StageRun, shares: Iterator[Batch], before: int, device: torch.device) -> None:
     """One stage; after every epoch it is checked on the validation split, saved and reported."""
     an_epoch = samples_an_epoch(job.photos, run.stage) / job.recipe.batch  # steps, a fraction
+    first = ray.train.get_context().get_world_rank() == 0
     seen: list[Metrics] = []
+    unsaved: list[Metrics] = []
     for metrics in train(run, job.recipe, job.photos, shares, device):
         seen.append(metrics)
-        if run.step == run.steps or int(run.step / an_epoch) > int((run.step - 1) / an_epoch):
+        unsaved.append(metrics)
+        ended = run.step == run.steps or int(run.step / an_epoch) > int((run.step - 1) / an_epoch)
+        if first and (ended or (job.save_every and run.step % job.save_every == 0)):
+            _log(job.out, before + run.step, unsaved)
+            save(job, run.learner.retriever, before + run.step, run.state())
+            unsaved = []
+        if ended:
             line = _epoch_line(run, seen, an_epoch, job.recipe.batch)
-            if ray.train.get_context().get_world_rank() == 0:
+            if first:
                 line |= _validate(job, run.learner)
-                save(job, run.learner.retriever, before + run.step, run.state())
                 job.progress.put(line)
             ray.train.report(line)
             seen = []
+
+
+def _log(out: str, done: int, unsaved: list[Metrics]) -> None:
+    """Written before the checkpoint that it belongs to: a run that goes on from it never writes it again."""
+    lines = "".join(json.dumps(asdict(metrics)) + "\n" for metrics in unsaved)
+    Folder(out).write(log_name(done), lines.encode())
 
 
 def _epoch_line(run: StageRun, seen: list[Metrics], an_epoch: float, batch: int) -> dict[str, Any]:

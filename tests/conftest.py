@@ -167,6 +167,18 @@ def command(ray_cluster: str) -> Command:
     return run
 
 
+def start_training(cluster: str, *arguments: str) -> subprocess.Popen[str]:
+    """ray_jobs/train.py on that cluster, in a process of its own that goes on beside the test."""
+    return subprocess.Popen(
+        [sys.executable, "ray_jobs/train.py", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "RAY_ADDRESS": cluster},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
 def run_command(name: str, *arguments: object, timeout: float = 240, **variables: str) -> Ran:
     """Run `python ray_jobs/<name>.py <arguments>` as a user does, with extra environment `variables`."""
     done = subprocess.run(

@@ -20,12 +20,17 @@ class Pair:
 
 @dataclass(frozen=True, config=STRICT)
 class Noise:
-    """A linear ramp of probability and strength over the epochs of a stage (docs/method.md, module 3)."""
+    """A linear ramp of probability and strength over the epochs of a stage (docs/method.md, module 3).
+
+    `kind` "pixels" is the reference's noise, on the pictures that learn; "query" makes poor queries of the
+    sketches and captions that learn (strokes missing, a wrong colour, …: `data.distortion`).
+    """
 
     start: NotNegative
     ramp: Positive
     probability: tuple[Fraction, Fraction]
     strength: tuple[Fraction, Fraction]
+    kind: Literal["pixels", "query"] = "pixels"
 
 
 @dataclass(frozen=True, config=STRICT)

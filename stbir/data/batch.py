@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from stbir.config import Augment
 from stbir.data.corruption import corrupt_photo, corrupt_sketch, drop_words
+from stbir.data.distortion import distort_sketch, distort_text
 from stbir.data.photos import Ints, Photos
 from stbir.data.plan import Step
 from stbir.data.shards import open_shards
@@ -112,8 +114,14 @@ def decoded(
     augment: Augment | None = None,
     sketch_noise: tuple[Levels, Levels] | None = None,
     photo_noise: tuple[Levels, Levels] | None = None,
+    text_noise: tuple[Levels, Levels] | None = None,
+    poor: bool = False,
 ) -> Batch:
-    """Decode a worker's step. Noise is (probability, strength) a row; None leaves that modality clean."""
+    """Decode a worker's step. Noise is (probability, strength) a row; None leaves that modality clean.
+
+    That of texts makes poor captions of them, and with `poor` that of sketches poor drawings
+    (`data.distortion`), not the reference's noise.
+    """
     dice = [
         np.random.default_rng((seed, rows.stage, int(position), row % rows.rows_a_sample))
         for row, position in enumerate(rows.position)
@@ -121,20 +129,25 @@ def decoded(
     views = [_views(augment, rng) for rng in dice]
     share = augment.words if augment else 0.0
     texts = [drop_words(text, share, rng) for text, rng in zip(rows.texts, dice, strict=False)]
+    if text_noise:
+        texts = _corrupted(texts, distort_text, dice, text_noise)
+    kind = POOR_SKETCH if poor else SKETCH
     return Batch(
         stage=rows.stage,
         number=rows.number,
         rows_a_sample=rows.rows_a_sample,
         photo=rows.photo,
-        sketches=_pictures(rows.sketches, sketch_size, [v[0] for v in views], dice, SKETCH, sketch_noise),
+        sketches=_pictures(rows.sketches, sketch_size, [v[0] for v in views], dice, kind, sketch_noise),
         photos=_pictures(rows.photos, photo_size, [v[1] for v in views], dice, PHOTO, photo_noise),
         texts=texts or None,
     )
 
 
+Item = TypeVar("Item", Pixels, str)
 Open = Callable[[bytes, int, Geometry | None], Pixels]
 Corrupt = Callable[[Pixels, float, np.random.Generator], Pixels]
 SKETCH: tuple[Open, Corrupt] = (sketch_pixels, corrupt_sketch)
+POOR_SKETCH: tuple[Open, Corrupt] = (sketch_pixels, distort_sketch)
 PHOTO: tuple[Open, Corrupt] = (photo_pixels, corrupt_photo)
 
 
@@ -150,11 +163,19 @@ def _pictures(
         return None
     open_, corrupt = kind
     out = [open_(data, size, view) for data, view in zip(pictures, views, strict=True)]
-    if noise is not None:
-        for i, (probability, strength) in enumerate(zip(*noise, strict=True)):
-            if dice[i].random() < probability:
-                out[i] = corrupt(out[i], float(strength), dice[i])
-    return np.stack(out)
+    return np.stack(_corrupted(out, corrupt, dice, noise) if noise else out)
+
+
+def _corrupted(
+    clean: list[Item],
+    corrupt: Callable[[Item, float, np.random.Generator], Item],
+    dice: list[np.random.Generator],
+    noise: tuple[Levels, Levels],
+) -> list[Item]:
+    return [
+        corrupt(item, float(strength), rng) if rng.random() < probability else item
+        for item, rng, probability, strength in zip(clean, dice, *noise, strict=False)
+    ]
 
 
 def _views(augment: Augment | None, rng: np.random.Generator) -> tuple[Geometry | None, Geometry | None]:

@@ -8,6 +8,7 @@ from PIL import Image
 
 from stbir.config import Augment
 from stbir.data.batch import Batch, Encoded, decoded
+from stbir.data.distortion import distort_sketch, distort_text
 
 N = 16
 
@@ -76,3 +77,21 @@ def test_noise_falls_on_the_modality_it_is_given_for(modality: str) -> None:
     clean, noisy = pixels(batch(None)), pixels(batch(None, **{f"{modality}_noise": certain}))
     changed = [bool((a != b).any()) for a, b in zip(clean, noisy, strict=True)]
     assert changed == [modality == "sketch", modality == "photo"]
+
+
+def test_poor_queries_are_those_of_the_distortions() -> None:
+    certain = (np.ones(N), np.full(N, 0.5))
+    poor = batch(None, sketch_noise=certain, text_noise=certain, poor=True)
+    clean = batch(None)
+    for row in range(N):
+        dice = np.random.default_rng((0, 0, row, 0))
+        dice.random(3)  # for each word, whether it goes
+        dice.random()
+        assert poor.texts is not None
+        assert clean.texts is not None
+        assert poor.texts[row] == distort_text(clean.texts[row], 0.5, dice)
+        dice.random()
+        sketch = distort_sketch(pixels(clean)[0][row], 0.5, dice)
+        assert (pixels(poor)[0][row] == sketch).all()
+    assert (pixels(poor)[1] == pixels(clean)[1]).all()
+    assert len(set(poor.texts or [])) > 1

@@ -1,13 +1,15 @@
 """What Ray Data hands to the workers is the plan, whatever the number of workers and the cursor."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from ray_jobs import feed
 from ray_jobs.recipes import recipe
-from stbir.config import Augment, Recipe
+from ray_jobs.recipes.stages import SKETCH_NOISE, joint
+from stbir.config import Augment, Recipe, Stage
 from stbir.data.batch import Batch, Encoded
 from stbir.data.photos import Photos, index_photos
 from stbir.data.plan import steps
@@ -65,12 +67,29 @@ def test_two_workers_and_a_cursor_see_the_same_pictures_in_the_same_order(
                 assert (np.concatenate([getattr(share, name) for share in pair]) == whole).all()
 
 
+def noise_of(stage: Stage) -> dict[str, Any]:
+    rows = Encoded(0, 0, 1, np.arange(2), np.arange(2), [], [], [])
+    return feed._noise(rows, replace(recipe("smoke"), stages=(stage,)), [10])
+
+
 @pytest.mark.parametrize(
     ("name", "noisy"),
-    [("clip", set()), ("sketch", {"sketch_noise"}), ("image", {"photo_noise"}), ("text", set())],
+    [("sketch", {"sketch_noise"}), ("image", {"photo_noise"})],
 )
 def test_only_what_learns_is_corrupted(name: str, noisy: set[str]) -> None:
-    r = recipe("smoke")
-    number = [stage.name for stage in r.stages].index(name)
-    rows = Encoded(number, 0, 1, np.arange(2), np.arange(2), [], [], [])
-    assert set(feed._noise(rows, r, [10] * len(r.stages))) == noisy
+    [stage] = [stage for stage in recipe("smoke").stages if stage.name == name]
+    assert noise_of(stage).keys() == noisy | {"poor"}
+    assert not noise_of(stage)["poor"]
+
+
+def test_poor_queries_are_of_sketches_and_texts_that_learn() -> None:
+    poor = replace(SKETCH_NOISE, kind="query")
+    assert noise_of(replace(joint(1), noise=poor)).keys() == {"sketch_noise", "text_noise", "poor"}
+    [sketch] = [stage for stage in recipe("smoke").stages if stage.name == "sketch"]
+    found = noise_of(replace(sketch, noise=poor))
+    assert found.keys() == {"sketch_noise", "poor"}
+    assert found["poor"]
+
+
+def test_without_a_curriculum_nothing_is_corrupted() -> None:
+    assert noise_of(joint(1)) == {}

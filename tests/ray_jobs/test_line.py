@@ -1,10 +1,7 @@
 """The whole line as a user runs it, on s3 alone: two training workers, of which one is killed on the way."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 
 import psutil
 import pytest
@@ -18,7 +15,7 @@ from stbir.errors import InputError
 from stbir.model import checkpoint
 from stbir.retrieval.embed import embed_photos
 from stbir.retrieval.gallery import open_gallery
-from tests.conftest import ROOT, Command, wait_until
+from tests.conftest import Command, start_training, wait_until
 
 
 def steps_done(out: str) -> int:
@@ -26,17 +23,6 @@ def steps_done(out: str) -> int:
         return read_manifest(Folder(out), "checkpoint").counts["steps"]
     except InputError:
         return -1
-
-
-def start_training(cluster: str, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "ray_jobs/train.py", *arguments],
-        cwd=ROOT,
-        env={**os.environ, "RAY_ADDRESS": cluster},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
 
 
 def kill_a_worker() -> None:
