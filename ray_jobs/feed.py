@@ -19,7 +19,7 @@ import ray
 import ray.data
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 
-from stbir.config import Recipe
+from stbir.config import MODALITIES, Recipe
 from stbir.data.batch import Batch, Encoded, decoded, encoded, places_of, read_places
 from stbir.data.photos import Photos
 from stbir.data.plan import samples_an_epoch, steps, steps_of
@@ -152,10 +152,11 @@ def _decoded(rows: Encoded, recipe: Recipe, an_epoch: list[int]) -> Batch:
 
 
 def _noise(rows: Encoded, recipe: Recipe, an_epoch: list[int]) -> dict[str, Any]:
-    """Only what learns is corrupted: the frozen towers give clean anchors."""
+    """Only what learns is corrupted, or what the gate learns from: the frozen towers give clean anchors."""
     stage = recipe.stages[rows.stage]
     if stage.noise is None:
         return {}
     levels = level(stage.noise, rows.position / an_epoch[rows.stage])
-    noisy = {f"{modality}_noise": levels for modality in stage.learns if modality in NOISY[stage.noise.kind]}
-    return {**noisy, "poor": stage.noise.kind == "query"}
+    noisy = MODALITIES if "gate" in stage.learns else stage.learns
+    noises = {f"{modality}_noise": levels for modality in NOISY[stage.noise.kind] if modality in noisy}
+    return {**noises, "poor": stage.noise.kind == "query"}

@@ -61,7 +61,7 @@ def _deployments(settings: Settings, checkpoint: str, digest: str, gallery: str)
     return ingress.bind(
         sketch.bind(checkpoint, settings.sketch.batching),
         text.bind(checkpoint, settings.text.batching),
-        fusion.bind(digest, gallery),
+        fusion.bind(checkpoint, digest, gallery),
         {"checkpoint": digest, **_described(read_recipe(checkpoint))},
         settings.limits,
     )

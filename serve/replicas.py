@@ -69,7 +69,8 @@ class TextReplica:
 class FusionReplica:
     """Vectors → hits. Holds the gallery; Serve runs its plain methods in threads, beside the event loop."""
 
-    def __init__(self, checkpoint_digest: str, gallery_uri: str) -> None:
+    def __init__(self, checkpoint_uri: str, checkpoint_digest: str, gallery_uri: str) -> None:
+        self.gate = checkpoint.load(checkpoint_uri, part="gate")
         self.digest, self.uri = checkpoint_digest, gallery_uri
         self._gallery: Gallery | None = None
         self._looked, self._lock = -math.inf, Lock()
@@ -90,7 +91,8 @@ class FusionReplica:
         gallery, started = self.gallery(), time.perf_counter()
         if gallery is None:
             return None
-        query_BD = fuse(_row(sketch), _row(text), sketch_weight)  # (1, D)
+        with torch.inference_mode():
+            query_BD = fuse(_row(sketch), _row(text), sketch_weight, self.gate)  # (1, D)
         hits = gallery.search(query_BD.numpy(), k, category)[0]
         timing = {**(sketch.timing_ms if sketch else {}), **(text.timing_ms if text else {})}
         return Found([asdict(hit) for hit in hits], gallery.version, {**timing, "search": _ms(started)})

@@ -38,6 +38,8 @@ def test_an_override_replaces_one_field() -> None:
         ("stages.sketch.name=clip", "two have one name"),
         ("model.photo.preprocess.std=[0,1,1]", "greater than 0"),
         ("stages.sketch.tied=true", "they learn together or not at all"),
+        ('stages.sketch.learns=["sketch","gate"]', "gate learns but stands in no pair"),
+        ('stages.image.learns=["gate"]', "there is no gate; set model.gate to its width"),
         ("model.details=8", "details needs the feature maps of a timm photo tower"),
         ("model.photo.grid=2", "grid needs a convolutional trunk"),
     ],

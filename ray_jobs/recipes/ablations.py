@@ -35,7 +35,8 @@ def all_at_once(parent: Recipe) -> Recipe:
     are a fraction as long, are not made up for. One tower for sketches and photos stays one.
     """
     kept = tuple(stage for stage in parent.stages if stage.extra)
-    merged = [stage for stage in parent.stages if not stage.extra]
+    gates = tuple(stage for stage in parent.stages if stage.learns == ("gate",))
+    merged = [stage for stage in parent.stages if not stage.extra and stage not in gates]
     epochs = sum(stage.epochs for stage in merged if stage.sketches == merged[0].sketches)
     noises = [paced(stage.noise, epochs / stage.epochs) for stage in merged if stage.noise]
     last = replace(
@@ -49,4 +50,4 @@ def all_at_once(parent: Recipe) -> Recipe:
         tied=merged[0].tied,
         lr=None,
     )
-    return replace(parent, name=f"{parent.name}_all_at_once", stages=(*kept, last))
+    return replace(parent, name=f"{parent.name}_all_at_once", stages=(*kept, last, *gates))

@@ -18,6 +18,9 @@ NCE_ONLY = Weights(nce=1, triplet=0, category=0)
 SKETCH_NOISE = Noise(start=0, ramp=4, probability=(0.05, 0.7), strength=(0.2, 1.0))
 PHOTO_NOISE = Noise(start=2, ramp=6, probability=(0.05, 0.6), strength=(0.2, 1.0))
 
+# Three of four queries, of any severity: for the gate, which would see too few poor ones on a ramp.
+POOR_QUERIES = Noise(start=0, ramp=1, probability=(0.75, 0.75), strength=(1, 1), kind="query")
+
 
 def clip(epochs: int) -> Stage:
     """Photo and text by themselves: the first stage where no pretrained CLIP is at hand."""
@@ -76,13 +79,20 @@ def refine(epochs: tuple[int, int, int], lr: tuple[float, float, float]) -> tupl
     )
 
 
+def weigh(epochs: int, lr: float) -> Stage:
+    """The gate alone learns, from queries good and poor, how much their sketch and their text are worth."""
+    return Stage("weigh", ("gate",), (TO_PHOTO,), epochs, NCE_ONLY, POOR_QUERIES, sketches="all", lr=lr)
+
+
 def also_by_text(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
     """The same, and where photos or words learn, photos are sought by words alone too.
 
     Else the photo tower follows the sketches, and text alone finds less.
     """
     return tuple(
-        stage if stage.learns == ("sketch",) else replace(stage, pairs=(*stage.pairs, TEXT_TO_PHOTO))
+        stage
+        if stage.learns in (("sketch",), ("gate",))
+        else replace(stage, pairs=(*stage.pairs, TEXT_TO_PHOTO))
         for stage in stages
     )
 

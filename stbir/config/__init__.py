@@ -5,10 +5,11 @@ Config stops at the builders (`model.builder`, `training.stages`): everything be
 
 from stbir.config.model import ModelConfig, PictureTower, Preprocess, TextTower
 from stbir.config.recipe import Augment, Margins, Noise, Optimiser, Pair, Recipe, Stage, Weights
-from stbir.config.values import MODALITIES, Modality
+from stbir.config.values import MODALITIES, PARTS, Modality, Part
 
 __all__ = [
     "MODALITIES",
+    "PARTS",
     "Augment",
     "Margins",
     "Modality",
@@ -16,6 +17,7 @@ __all__ = [
     "Noise",
     "Optimiser",
     "Pair",
+    "Part",
     "PictureTower",
     "Preprocess",
     "Recipe",

@@ -74,6 +74,7 @@ class ModelConfig:
 
     `details`: how many of them, the last, are for what words tell and a sketch cannot show. Texts lie in
     these, sketches in the others, and photos in both: in these with what early layers and colours say.
+    `gate`: the width of what weighs sketch against text in a query; 0 is their mean.
     """
 
     dim: Count
@@ -81,6 +82,7 @@ class ModelConfig:
     text: TextTower
     sketch: PictureTower | None = None
     details: Annotated[int, Field(ge=0)] = 0
+    gate: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")
     def _has_room_for_details(self) -> "ModelConfig":

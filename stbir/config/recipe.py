@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from stbir.config.model import ModelConfig
-from stbir.config.values import MODALITIES, STRICT, Count, Fraction, Modality, NotNegative, Positive
+from stbir.config.values import MODALITIES, STRICT, Count, Fraction, Modality, NotNegative, Part, Positive
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -22,8 +22,9 @@ class Pair:
 class Noise:
     """A linear ramp of probability and strength over the epochs of a stage (docs/method.md, module 3).
 
-    `kind` "pixels" is the reference's noise, on the pictures that learn; "query" makes poor queries of the
-    sketches and captions that learn (strokes missing, a wrong colour, …: `data.distortion`).
+    `kind` "pixels" is the reference's noise, on the pictures that learn; "query" makes poor queries, of
+    any severity up to the strength, of the sketches and captions that learn or that the gate learns from
+    (strokes missing, a wrong colour, …: `data.distortion`).
     """
 
     start: NotNegative
@@ -62,7 +63,7 @@ class Stage:
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
-    learns: Annotated[tuple[Modality, ...], Field(min_length=1)]
+    learns: Annotated[tuple[Part, ...], Field(min_length=1)]
     pairs: Annotated[tuple[Pair, ...], Field(min_length=1)]
     epochs: Count
     weights: Weights = Weights()
@@ -78,7 +79,8 @@ class Stage:
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Stage":
-        if idle := set(self.learns) - set(self.modalities):
+        asks = any(set(pair.anchor) == {"sketch", "text"} for pair in self.pairs)
+        if idle := set(self.learns) - set(self.modalities) - ({"gate"} if asks else set()):
             raise ValueError(f"{', '.join(sorted(idle))} learns but stands in no pair")
         if (self.negatives == "stored") != (self.hard > 0):
             raise ValueError("negatives=stored and hard > 0 go together")
@@ -161,6 +163,8 @@ class Recipe:
         if len(set(names)) < len(names):
             raise ValueError(f"stages: two have one name among {', '.join(names)}")
         for number, stage in enumerate(self.stages):
+            if "gate" in stage.learns and not self.model.gate:
+                raise ValueError(f"stages.{stage.name}.learns: there is no gate; set model.gate to its width")
             if stage.tied and (why := self._not_to_be_tied(self.stages[:number])):
                 raise ValueError(f"stages.{stage.name}.tied: {why}")
         return self

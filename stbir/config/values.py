@@ -6,6 +6,8 @@ from pydantic import ConfigDict, Field
 
 Modality = Literal["sketch", "photo", "text"]
 MODALITIES: tuple[Modality, ...] = ("sketch", "photo", "text")
+Part = Literal["sketch", "photo", "text", "gate"]  # of the model: its towers, and what weighs two of them
+PARTS: tuple[Part, ...] = (*MODALITIES, "gate")
 
 STRICT = ConfigDict(extra="forbid")
 Fraction = Annotated[float, Field(ge=0, le=1)]

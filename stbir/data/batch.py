@@ -130,7 +130,7 @@ def decoded(
     share = augment.words if augment else 0.0
     texts = [drop_words(text, share, rng) for text, rng in zip(rows.texts, dice, strict=False)]
     if text_noise:
-        texts = _corrupted(texts, distort_text, dice, text_noise)
+        texts = _corrupted(texts, _poor_text, dice, text_noise)
     kind = POOR_SKETCH if poor else SKETCH
     return Batch(
         stage=rows.stage,
@@ -144,10 +144,20 @@ def decoded(
 
 
 Item = TypeVar("Item", Pixels, str)
+
+
+def _poor_sketch(sketch: Pixels, most: float, rng: np.random.Generator) -> Pixels:
+    return distort_sketch(sketch, most * rng.random(), rng)
+
+
+def _poor_text(text: str, most: float, rng: np.random.Generator) -> str:
+    return distort_text(text, most * rng.random(), rng)
+
+
 Open = Callable[[bytes, int, Geometry | None], Pixels]
 Corrupt = Callable[[Pixels, float, np.random.Generator], Pixels]
 SKETCH: tuple[Open, Corrupt] = (sketch_pixels, corrupt_sketch)
-POOR_SKETCH: tuple[Open, Corrupt] = (sketch_pixels, distort_sketch)
+POOR_SKETCH: tuple[Open, Corrupt] = (sketch_pixels, _poor_sketch)
 PHOTO: tuple[Open, Corrupt] = (photo_pixels, corrupt_photo)
 
 

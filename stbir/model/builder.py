@@ -15,6 +15,7 @@ from torch import nn
 from stbir.config import Modality, ModelConfig, PictureTower, TextTower
 from stbir.errors import InputError
 from stbir.model.details import Details
+from stbir.model.fusion import Gate
 from stbir.model.retriever import Retriever
 from stbir.model.towers import CellMeans, Encoder, PictureEncoder, TextEncoder, Tokenize
 from stbir.model.weights import fit, is_tag, load_clip, read_state, tag_details
@@ -34,7 +35,7 @@ def build(config: ModelConfig, seed: int = 0) -> Retriever:
         config = resolve(config)
         photo = encoder(config, "photo")
         sketch = encoder(config, "sketch", pretrained=config.sketch is not None)
-        retriever = Retriever(sketch, photo, encoder(config, "text"))
+        retriever = Retriever(sketch, photo, encoder(config, "text"), gate(config))
     if config.sketch is None:
         retriever.tie(True)  # what one tower becomes when it is parted
         retriever.tie(False)
@@ -91,6 +92,11 @@ def encoder(config: ModelConfig, modality: Modality, pretrained: bool = True) ->
         return _text_encoder(config, pretrained)
     tower = config.photo if modality == "photo" else config.sketch or config.photo
     return _picture_encoder(tower, config, pretrained, detailed=modality == "photo" and config.details > 0)
+
+
+def gate(config: ModelConfig) -> Gate | None:
+    """What weighs sketch against text, where the configuration has one; it begins as the plain mean."""
+    return Gate(config.dim, config.gate) if config.gate else None
 
 
 def _picture_encoder(

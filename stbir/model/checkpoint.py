@@ -12,11 +12,12 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from stbir.config import MODALITIES, Modality, ModelConfig, Recipe
+from stbir.config import MODALITIES, PARTS, ModelConfig, Part, Recipe
 from stbir.data.manifest import NAME, Manifest, content_digest, read_manifest, write_manifest
 from stbir.data.storage import Folder
 from stbir.errors import InputError
-from stbir.model.builder import encoder, resolve
+from stbir.model.builder import encoder, gate, resolve
+from stbir.model.fusion import Gate
 from stbir.model.retriever import Retriever
 from stbir.model.towers import Encoder, PictureEncoder, TextEncoder
 from stbir.model.weights import fit
@@ -44,6 +45,8 @@ def save(
     folder = Folder(uri).child(name)
     for modality in MODALITIES:
         folder.write(_file(modality), _tensors(retriever.tower(modality)))
+    if retriever.gate is not None:
+        folder.write(_file("gate"), _tensors(retriever.gate))
     folder.write(CONFIG, to_json(replace(recipe, model=resolve(recipe.model))).encode())
     digest = _digest(folder)
     if training is not None:
@@ -73,17 +76,20 @@ def load(uri: str, part: None = None) -> Retriever: ...
 def load(uri: str, part: Literal["sketch", "photo"]) -> PictureEncoder: ...
 @overload
 def load(uri: str, part: Literal["text"]) -> TextEncoder: ...
-def load(uri: str, part: Modality | None = None) -> Retriever | PictureEncoder | TextEncoder:
-    """The model of a checkpoint, or one tower of it: only that tower's file is then opened.
+@overload
+def load(uri: str, part: Literal["gate"]) -> Gate | None: ...
+def load(uri: str, part: Part | None = None) -> Retriever | Encoder | Gate | None:
+    """The model of a checkpoint, or one part of it: only that part's file is then opened.
+
+    A model may have no gate: None.
 
     On the CPU and in eval mode. Raises InputError where there is no checkpoint or it is damaged.
     """
     folder = _folder(uri)
     config = read_recipe(uri).model
     if part is not None:
-        return _load_tower(folder, config, part)
-    towers = {modality: _load_tower(folder, config, modality) for modality in MODALITIES}
-    return Retriever(**towers).eval()  # type: ignore[arg-type]
+        return _load_part(folder, config, part)
+    return Retriever(**{part: _load_part(folder, config, part) for part in PARTS}).eval()  # type: ignore[arg-type]
 
 
 def read_recipe(uri: str) -> Recipe:
@@ -130,11 +136,12 @@ def _folder(uri: str) -> Folder:
 
 
 def _digest(folder: Folder) -> str:
-    return content_digest(folder, [*map(_file, MODALITIES), CONFIG])
+    gate = [_file("gate")] if folder.exists(_file("gate")) else []
+    return content_digest(folder, [*map(_file, MODALITIES), *gate, CONFIG])
 
 
-def _file(modality: Modality) -> str:
-    return f"{modality}.safetensors"
+def _file(part: Part) -> str:
+    return f"{part}.safetensors"
 
 
 def _tensors(module: nn.Module) -> bytes:
@@ -142,12 +149,14 @@ def _tensors(module: nn.Module) -> bytes:
     return bytes(safetensors.torch.save(state))
 
 
-def _load_tower(folder: Folder, config: ModelConfig, modality: Modality) -> Encoder:
-    name = _file(modality)
+def _load_part(folder: Folder, config: ModelConfig, part: Part) -> Encoder | Gate | None:
+    empty = gate(config) if part == "gate" else encoder(config, part, pretrained=False)
+    if empty is None:
+        return None
+    name = _file(part)
     try:
         state = safetensors.torch.load(folder.read(name))
     except safetensors.SafetensorError as error:
         raise InputError(f"{folder.uri}/{name}: damaged ({error}); take an earlier checkpoint") from error
-    tower = encoder(config, modality, pretrained=False)
-    fit(tower, state, f"{folder.uri}/{name}")
-    return tower.eval()
+    fit(empty, state, f"{folder.uri}/{name}")
+    return empty.eval()

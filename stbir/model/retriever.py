@@ -5,16 +5,21 @@ import copy
 from torch import Tensor, nn
 
 from stbir.config import Modality
-from stbir.model.fusion import fuse
+from stbir.model.fusion import Gate, fuse
 from stbir.model.towers import Encoder, PictureEncoder, TextEncoder
 
 
 class Retriever(nn.Module):
-    """Sketch, photo and text towers. All features are unit vectors (B, D)."""
+    """Sketch, photo and text towers, and perhaps a gate that weighs sketch against text in a query.
 
-    def __init__(self, sketch: PictureEncoder, photo: PictureEncoder, text: TextEncoder) -> None:
+    All features are unit vectors (B, D).
+    """
+
+    def __init__(
+        self, sketch: PictureEncoder, photo: PictureEncoder, text: TextEncoder, gate: Gate | None = None
+    ) -> None:
         super().__init__()
-        self.sketch, self.photo, self.text = sketch, photo, text
+        self.sketch, self.photo, self.text, self.gate = sketch, photo, text, gate
 
     @property
     def dim(self) -> int:
@@ -54,4 +59,5 @@ class Retriever(nn.Module):
             None if sketch is None else self.encode_sketch(sketch),
             None if text is None else self.encode_text(text),
             sketch_weight,
+            self.gate,
         )

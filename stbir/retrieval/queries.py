@@ -1,6 +1,7 @@
 """What is asked of a gallery: sketches, captions and both together, embedded (docs/method.md)."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from typing import Literal, get_args
@@ -11,9 +12,9 @@ from numpy.typing import NDArray
 
 from stbir.data.schema import Row
 from stbir.errors import InputError
-from stbir.model.fusion import fuse
+from stbir.model.fusion import Gate, fuse
 from stbir.model.retriever import Retriever
-from stbir.retrieval.embed import BATCH, Features, embed_photos, embed_sketches, embed_texts
+from stbir.retrieval.embed import BATCH, Features, embed_photos, embed_sketches, embed_texts, evaluating
 
 Protocol = Literal["per-sketch", "per-photo"]
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
@@ -34,6 +35,7 @@ class Embedded:
     sketch_of: Index  # (S,) photo index, ascending
     text_TD: Features
     text_of: Index  # (T,) photo index, ascending
+    gate: Gate | None = None  # how their model weighs sketch against text
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ def _embed_some(retriever: Retriever, rows: list[Row]) -> Embedded:
         _index([i for i, row in enumerate(rows) for _ in row["sketches"]]),
         text_TD,
         _index(captioned),
+        retriever.gate,
     )
 
 
@@ -89,6 +92,7 @@ def _joined(parts: Sequence[Embedded]) -> Embedded:
         np.concatenate([part.sketch_of + start for part, start in zip(parts, starts, strict=False)]),
         np.concatenate([part.text_TD for part in parts]),
         np.concatenate([part.text_of + start for part, start in zip(parts, starts, strict=False)]),
+        parts[0].gate,
     )
 
 
@@ -96,7 +100,11 @@ def queries(embedded: Embedded, protocol: Protocol, sketch_weight: float) -> dic
     """The queries of the three kinds; sketch + text is asked where a photo has both."""
     sketch = _of_sketches(embedded) if protocol == "per-sketch" else _of_photos(embedded)
     text = Queries(embedded.text_TD, embedded.text_of, np.full_like(embedded.text_of, NO_SKETCH))
-    return {"sketch": sketch, "text": text, "sketch+text": _of_both(sketch, text, sketch_weight)}
+    return {
+        "sketch": sketch,
+        "text": text,
+        "sketch+text": _of_both(sketch, text, sketch_weight, embedded.gate),
+    }
 
 
 def _of_sketches(embedded: Embedded) -> Queries:
@@ -113,13 +121,16 @@ def _of_photos(embedded: Embedded) -> Queries:
     return Queries(means, photos, np.full_like(photos, NO_SKETCH))
 
 
-def _of_both(sketch: Queries, text: Queries, sketch_weight: float) -> Queries:
+def _of_both(sketch: Queries, text: Queries, sketch_weight: float, gate: Gate | None) -> Queries:
     with_text = np.isin(sketch.right_Q, text.right_Q)
     right = sketch.right_Q[with_text]
     caption = np.searchsorted(text.right_Q, right)
-    sketch_QD, text_QD = sketch.vectors_QD[with_text], text.vectors_QD[caption]
-    fused = fuse(torch.from_numpy(sketch_QD), torch.from_numpy(text_QD), sketch_weight).numpy()
-    return Queries(fused, right, sketch.sketch_Q[with_text])
+    sketch_QD, text_QD = (
+        torch.from_numpy(q) for q in (sketch.vectors_QD[with_text], text.vectors_QD[caption])
+    )
+    with torch.inference_mode(), evaluating(gate) if gate else nullcontext():
+        fused = fuse(sketch_QD, text_QD, sketch_weight, gate)
+    return Queries(fused.numpy(), right, sketch.sketch_Q[with_text])
 
 
 def _index(values: Sequence[int]) -> Index:

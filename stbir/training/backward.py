@@ -8,7 +8,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from stbir.config import Modality
+from stbir.config import Modality, Part
 from stbir.training.gather import alone
 
 Rows = dict[Modality, Tensor]  # inputs or features, (N, …) a modality
@@ -30,7 +30,7 @@ def at_once(learner: nn.Module) -> Backward:
     return backward
 
 
-def in_chunks(learner: nn.Module, size: int, learns: Collection[Modality]) -> Backward:
+def in_chunks(learner: nn.Module, size: int, learns: Collection[Part]) -> Backward:
     """The same gradients with the activations of `size` rows at a time (Gao et al., arXiv 2101.06983).
 
     Each row is encoded for the features of the whole batch and the gradient of the loss by these; and once
@@ -48,7 +48,7 @@ def in_chunks(learner: nn.Module, size: int, learns: Collection[Modality]) -> Ba
             parts = [features_of(chunk, number) for number, chunk in enumerate(chunks)]
         features = {m: torch.cat([part[m] for part in parts]).requires_grad_() for m in inputs}
         terms = _back(objective(features))
-        for number, chunk in enumerate(chunks):
+        for number, chunk in enumerate(chunks if features.keys() & set(learns) else []):
             again = features_of({m: rows for m, rows in chunk.items() if m in learns}, number)
             here = slice(number * size, (number + 1) * size)
             torch.autograd.backward(list(again.values()), [_gradient(features[m])[here] for m in again])

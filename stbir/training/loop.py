@@ -71,7 +71,8 @@ def _objective(run: StageRun, recipe: Recipe, keys: Keys) -> Objective:
 
     def terms(features: Rows) -> Terms:
         everyones = {modality: gather_features(rows) for modality, rows in features.items()}
-        return stage_loss(run.stage, recipe.margins, everyones, keys, run.learner.classes_CD)
+        learner = run.learner
+        return stage_loss(run.stage, recipe.margins, everyones, keys, learner.classes_CD, learner.anchor)
 
     return terms
 

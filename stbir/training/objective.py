@@ -4,7 +4,7 @@ Shapes: B samples of the global batch, N candidates (samples and drawn negatives
 C classes. All features are unit vectors.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -59,16 +59,22 @@ def arcface(features_BD: Tensor, weight_CD: Tensor, label_B: Tensor, margin: flo
 
 
 def stage_loss(
-    stage: Stage, margins: Margins, features: Features, keys: Keys, classes_CD: Tensor | None
+    stage: Stage,
+    margins: Margins,
+    features: Features,
+    keys: Keys,
+    classes_CD: Tensor | None,
+    anchor_of: Callable[[Features], Tensor] = lambda features: mean_anchor(list(features.values())),
 ) -> dict[str, Tensor]:
     """The weighted terms of a stage, named `nce`, `triplet`, `category`; their sum is the loss.
 
     `features` hold N = B·(1 + K) rows a modality, each sample followed by its K drawn negatives.
+    `anchor_of` makes the anchors (N, D) of the features of some modalities.
     """
     nce_BN, triplet_BN = masks(stage.negatives, keys)
     terms: dict[str, Tensor] = {}
     for pair in stage.pairs:
-        anchor_BD = _anchor(pair, features)[:: keys.rows_a_sample]
+        anchor_BD = anchor_of({m: features[m] for m in pair.anchor})[:: keys.rows_a_sample]
         candidates_ND = features[pair.positive]
         positive_BD = candidates_ND[:: keys.rows_a_sample]
         rows = (anchor_BD, positive_BD, candidates_ND)
@@ -81,10 +87,6 @@ def stage_loss(
             category = arcface(positive_BD, classes_CD, label_B, margins.arc, margins.arc_scale)
             _add(terms, "category", pair, stage.weights.category * category)
     return terms
-
-
-def _anchor(pair: Pair, features: Features) -> Tensor:
-    return mean_anchor([features[modality] for modality in pair.anchor])
 
 
 def _add(terms: dict[str, Tensor], name: str, pair: Pair, value: Tensor) -> None:

@@ -1,5 +1,6 @@
 """A stage under way: who learns, with which optimiser, how far."""
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from torch.optim import AdamW
 
 from stbir.config import MODALITIES, Modality, Recipe, Stage
 from stbir.data.batch import Batch
+from stbir.model.fusion import fuse, mean_anchor
 from stbir.model.retriever import Retriever
 from stbir.training.backward import Backward, at_once, in_chunks
 from stbir.training.optim import adamw
@@ -33,6 +35,12 @@ class Learner(nn.Module):
         with nullcontext() if tower.training else torch.no_grad():
             return tower(rows)  # type: ignore[no-any-return]
 
+    def anchor(self, features: Mapping[Modality, Tensor]) -> Tensor:
+        """The anchor of some modalities, (N, D): their mean; of sketch and text, as a query is fused."""
+        if self.retriever.gate is not None and features.keys() == {"sketch", "text"}:
+            return fuse(features["sketch"], features["text"], gate=self.retriever.gate)
+        return mean_anchor(list(features.values()))
+
     def learn(self, stage: Stage) -> None:
         """Let the stage's towers learn, with the class head; freeze the others entirely."""
         self.retriever.tie(stage.tied)
@@ -41,6 +49,8 @@ class Learner(nn.Module):
             tower = self.retriever.tower(modality)
             tower.learn(learns, stage.still)
             tower.train(learns)
+        if self.retriever.gate is not None:
+            self.retriever.gate.requires_grad_("gate" in stage.learns).train("gate" in stage.learns)
         if self.classes_CD is not None:
             self.classes_CD.requires_grad_(stage.weights.category > 0)
 

@@ -87,11 +87,13 @@ def test_poor_queries_are_those_of_the_distortions() -> None:
         dice = np.random.default_rng((0, 0, row, 0))
         dice.random(3)  # for each word, whether it goes
         dice.random()
+        severity = 0.5 * dice.random()
         assert poor.texts is not None
         assert clean.texts is not None
-        assert poor.texts[row] == distort_text(clean.texts[row], 0.5, dice)
+        assert poor.texts[row] == distort_text(clean.texts[row], severity, dice)
         dice.random()
-        sketch = distort_sketch(pixels(clean)[0][row], 0.5, dice)
+        severity = 0.5 * dice.random()
+        sketch = distort_sketch(pixels(clean)[0][row], severity, dice)
         assert (pixels(poor)[0][row] == sketch).all()
     assert (pixels(poor)[1] == pixels(clean)[1]).all()
     assert len(set(poor.texts or [])) > 1

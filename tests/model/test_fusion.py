@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from stbir.errors import InputError
-from stbir.model.fusion import fuse, mean_anchor
+from stbir.model.fusion import Gate, fuse, mean_anchor
 
 
 def unit(*rows: list[float]) -> torch.Tensor:
@@ -42,3 +42,28 @@ def test_nothing_to_fuse_is_refused() -> None:
 def test_the_anchor_is_the_unit_bisector() -> None:
     anchor = mean_anchor([unit([1.0, 0.0]), unit([0.0, 1.0])])
     assert anchor[0].tolist() == pytest.approx([math.sqrt(0.5)] * 2)
+
+
+def gate_of(shift: float) -> Gate:
+    gate = Gate(2, hidden=3).eval()
+    last = gate.layers[-1]
+    assert isinstance(last, torch.nn.Linear)
+    torch.nn.init.constant_(last.bias, shift)
+    return gate
+
+
+def test_a_new_gate_is_the_mean() -> None:
+    sketch, text = unit([1.0, 0.2]), unit([0.1, 1.0])
+    for weight in (0.0, 0.3, 0.5, 1.0):
+        assert torch.allclose(fuse(sketch, text, weight, Gate(2, 3).eval()), fuse(sketch, text, weight))
+
+
+def test_a_gate_moves_the_odds_of_the_weight_and_leaves_the_ends() -> None:
+    sketch, text = unit([1.0, 0.2]), unit([0.1, 1.0])
+    odds = 0.3 / 0.7 * math.e**1.5
+    moved = fuse(sketch, text, 0.3, gate_of(1.5))
+    assert torch.allclose(moved, fuse(sketch, text, odds / (1 + odds)), atol=1e-6)
+    for end in (0.0, 1.0):
+        assert torch.equal(fuse(sketch, text, end, gate_of(1.5)), fuse(sketch, text, end))
+    assert torch.equal(fuse(sketch, None, 0.5, gate_of(9.0)), fuse(sketch, None))
+    assert torch.equal(fuse(None, text, 0.5, gate_of(9.0)), fuse(None, text))

@@ -8,7 +8,7 @@ import pytest
 
 from ray_jobs import feed
 from ray_jobs.recipes import recipe
-from ray_jobs.recipes.stages import SKETCH_NOISE, joint
+from ray_jobs.recipes.stages import SKETCH_NOISE, joint, weigh
 from stbir.config import Augment, Recipe, Stage
 from stbir.data.batch import Batch, Encoded
 from stbir.data.photos import Photos, index_photos
@@ -89,6 +89,10 @@ def test_poor_queries_are_of_sketches_and_texts_that_learn() -> None:
     found = noise_of(replace(sketch, noise=poor))
     assert found.keys() == {"sketch_noise", "poor"}
     assert found["poor"]
+
+
+def test_the_gate_learns_from_poor_queries_of_towers_that_stand_still() -> None:
+    assert noise_of(weigh(1, 1e-3)).keys() == {"sketch_noise", "text_noise", "poor"}
 
 
 def test_without_a_curriculum_nothing_is_corrupted() -> None:

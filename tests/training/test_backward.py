@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ray_jobs.recipes import recipe
-from ray_jobs.recipes.stages import joint, tied
+from ray_jobs.recipes.stages import joint, tied, weigh
 from stbir.config import Margins, Recipe, Stage
 from stbir.model.builder import build
 from stbir.training.backward import Rows, Terms, at_once, in_chunks
@@ -27,16 +27,18 @@ def inputs() -> Rows:
 def gradients(stage: Stage, chunk: int | None, dropout: float = 0.0) -> tuple[Terms, Rows]:
     options = recipe("smoke").model.photo.options | {"patch_dropout": dropout}
     model = recipe("smoke").model
-    model = replace(model, photo=replace(model.photo, options=options))
+    model = replace(model, photo=replace(model.photo, options=options), gate=4)
     torch.manual_seed(0)
     learner = Learner(build(model), classes=2)
     learner.learn(stage)
+    assert learner.retriever.gate is not None
+    learner.retriever.gate.eval()  # its dice come after those of the towers, of which chunks throw more
     numbers = torch.arange(N)
     keys = Keys(numbers, numbers, numbers % 2)
     backward = in_chunks(learner, chunk, stage.learns) if chunk else at_once(learner)
     terms = backward(
         {m: inputs()[m] for m in stage.modalities},
-        lambda features: stage_loss(stage, Margins(), features, keys, learner.classes_CD),
+        lambda features: stage_loss(stage, Margins(), features, keys, learner.classes_CD, learner.anchor),
         CPU,
         2**64 - 1,  # the largest seed there is
     )
@@ -44,7 +46,7 @@ def gradients(stage: Stage, chunk: int | None, dropout: float = 0.0) -> tuple[Te
 
 
 def stages() -> list[Stage]:
-    return [*recipe("smoke").stages, tied(joint(1))]
+    return [*recipe("smoke").stages, tied(joint(1)), weigh(1, 1e-3)]
 
 
 @pytest.mark.parametrize("chunk", [1, 3, N, 50])

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ray_jobs.recipes import recipe
-from ray_jobs.recipes.stages import joint, steady_trunk, tied
+from ray_jobs.recipes.stages import joint, steady_trunk, tied, weigh
 from stbir.config import Optimiser, Recipe
 from stbir.data.batch import Batch
 from stbir.data.photos import Photos
@@ -50,7 +50,8 @@ def batches(stage_name: str, steps: int, start: int = 0) -> Iterator[Batch]:
 
 def with_tied(r: Recipe) -> Recipe:
     steady = replace(joint(1), name="steady", learns=("sketch", "photo"))
-    return replace(r, stages=(tied(joint(1)), steady, *r.stages))
+    model = replace(r.model, gate=4)
+    return replace(r, model=model, stages=(tied(joint(1)), steady, *r.stages, weigh(1, 1e-2)))
 
 
 def with_dice(r: Recipe) -> Recipe:
@@ -79,7 +80,7 @@ def snapshot(run: StageRun) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in run.learner.state_dict().items()}
 
 
-@pytest.mark.parametrize("name", ["clip", "steady", "sketch", "image", "text"])
+@pytest.mark.parametrize("name", ["clip", "steady", "sketch", "image", "text", "weigh"])
 def test_only_the_learners_change(name: str, photos: Photos) -> None:
     r, run = fresh(name)
     before = snapshot(run)
