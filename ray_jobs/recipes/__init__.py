@@ -6,13 +6,20 @@ A variant calls its parent and replaces a field.
 from collections.abc import Callable
 
 from ray_jobs.recipes.ablations import all_at_once, with_clusters, without_category, without_curriculum
-from ray_jobs.recipes.chairs import stbir_c_brief, stbir_c_small
+from ray_jobs.recipes.chairs import paper_small, stbir_c_brief, stbir_c_small
 from ray_jobs.recipes.reference import paper
 from ray_jobs.recipes.small import demo, smoke
 from stbir.config import Recipe
 from stbir.errors import InputError
 
-PARENTS: tuple[Callable[[], Recipe], ...] = (smoke, demo, stbir_c_small, stbir_c_brief, paper)
+PARENTS: tuple[Callable[[], Recipe], ...] = (
+    smoke,
+    demo,
+    stbir_c_small,
+    stbir_c_brief,
+    paper,
+    paper_small,
+)
 ABLATIONS: tuple[Callable[[Recipe], Recipe], ...] = (
     without_curriculum,
     without_category,

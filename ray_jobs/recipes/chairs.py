@@ -3,9 +3,12 @@
 import os
 from dataclasses import replace
 
+from ray_jobs.recipes.reference import paper
 from ray_jobs.recipes.small import HALF
 from ray_jobs.recipes.stages import also_by_text, broad, clip, joint, refine, steady_trunk, tied
 from stbir.config import Augment, ModelConfig, Optimiser, PictureTower, Preprocess, Recipe, TextTower
+
+CLIP_RATE = 5e-4  # at the reference's 5e-5, towers that are not aligned yet would stay so for four epochs
 
 
 def data_root() -> str:
@@ -49,3 +52,17 @@ def stbir_c_brief() -> Recipe:
     epochs = {"clip": 2, "broad": 3, "joint": 6}
     stages = (replace(stage, epochs=epochs.get(stage.name, stage.epochs)) for stage in parent.stages)
     return replace(parent, name="stbir_c_brief", stages=tuple(stages))
+
+
+def paper_small() -> Recipe:
+    """The reference's losses, negatives, noise and optimiser on the weights that `stbir_c_small` starts from.
+
+    One undivided space, a transformer for the text, and before the three stages `clip`, on the same pairs
+    as in `stbir_c_small`, for the CLIP that is not at hand.
+    """
+    reference, ours = paper(), stbir_c_small()
+    tower = replace(ours.model.photo, grid=0, frozen=())
+    options = {"context_length": 24, "vocab_size": 49408, "width": 256, "heads": 4, "layers": 2}
+    model = ModelConfig(512, photo=tower, sketch=tower, text=TextTower("small", options=options))
+    first = replace(clip(4), lr=CLIP_RATE)
+    return replace(reference, name="paper_small", model=model, stages=(first, *reference.stages))
