@@ -1,6 +1,7 @@
 """Stages freeze what they must, learn what they should, go on exactly, and stop at nonsense."""
 
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -176,3 +177,26 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_photos(photos: Photos
         next(run.learner.retriever.photo.project.parameters(), run.learner.classes_CD).fill_(torch.nan)  # type: ignore[union-attr]
     with pytest.raises(DivergedError, match=r"stage image, step 0.*vase:"):
         list(train(run, r, photos, batches("image", 1), CPU))
+
+
+def degenerate(kind: str, photos: Photos) -> tuple[Photos, Batch]:
+    """A batch in which something is everywhere the same, or nowhere known."""
+    batch = next(batches("image", 1))
+    same = np.zeros(N, np.int64)
+    if kind == "one photo":
+        return photos, replace(batch, photo=same)
+    if kind == "one caption":
+        return replace(photos, text_key=same, texts=["red vase"] * N), replace(batch, texts=["red vase"] * N)
+    return replace(photos, label=same if kind == "one class" else same - 1), batch
+
+
+@pytest.mark.parametrize("name", ["joint", "sketch", "image", "text", "weigh"])
+@pytest.mark.parametrize("kind", ["one photo", "one caption", "one class", "no class"])
+def test_a_batch_without_contrast_teaches_nothing_wrong(kind: str, name: str, photos: Photos) -> None:
+    r, run = fresh(name)
+    others, batch = degenerate(kind, photos)
+    [metrics] = train(run, r, others, [batch], CPU)
+    assert math.isfinite(metrics.loss)
+    assert all(value.isfinite().all() for value in snapshot(run).values())
+    if kind in ("one photo", "one caption"):
+        assert {metrics.terms[term] for term in metrics.terms.keys() - {"category"}} == {0}
