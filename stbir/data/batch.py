@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from PIL import Image
 
 from stbir.config import Augment
 from stbir.data.corruption import corrupt_photo, corrupt_sketch, drop_words
@@ -14,8 +16,11 @@ from stbir.data.distortion import distort_sketch, distort_text
 from stbir.data.photos import Ints, Photos
 from stbir.data.plan import Step
 from stbir.data.shards import open_shards
-from stbir.data.transforms import Geometry, Pixels, photo_pixels, sketch_pixels
+from stbir.data.transforms import Geometry, Pixels, photo_square, sketch_square, viewed
 
+# A decoding process keeps the squares it made last, of each kind: at 128 pixels some 100 MB at most. What
+# is seen for many epochs is then decoded once.
+KEPT = 2048
 Levels = NDArray[np.float64]
 Groups = dict[int, pa.Table]
 
@@ -154,11 +159,21 @@ def _poor_text(text: str, most: float, rng: np.random.Generator) -> str:
     return distort_text(text, most * rng.random(), rng)
 
 
-Open = Callable[[bytes, int, Geometry | None], Pixels]
+@lru_cache(maxsize=KEPT)
+def _kept_photo(data: bytes, size: int) -> Image.Image:
+    return photo_square(data, size)
+
+
+@lru_cache(maxsize=KEPT)
+def _kept_sketch(data: bytes, size: int) -> Image.Image:
+    return sketch_square(data, size)
+
+
+Open = Callable[[bytes, int], Image.Image]
 Corrupt = Callable[[Pixels, float, np.random.Generator], Pixels]
-SKETCH: tuple[Open, Corrupt] = (sketch_pixels, corrupt_sketch)
-POOR_SKETCH: tuple[Open, Corrupt] = (sketch_pixels, _poor_sketch)
-PHOTO: tuple[Open, Corrupt] = (photo_pixels, corrupt_photo)
+SKETCH: tuple[Open, Corrupt] = (_kept_sketch, corrupt_sketch)
+POOR_SKETCH: tuple[Open, Corrupt] = (_kept_sketch, _poor_sketch)
+PHOTO: tuple[Open, Corrupt] = (_kept_photo, corrupt_photo)
 
 
 def _pictures(
@@ -172,7 +187,7 @@ def _pictures(
     if not pictures:
         return None
     open_, corrupt = kind
-    out = [open_(data, size, view) for data, view in zip(pictures, views, strict=True)]
+    out = [viewed(open_(data, size), view) for data, view in zip(pictures, views, strict=True)]
     return np.stack(_corrupted(out, corrupt, dice, noise) if noise else out)
 
 

@@ -64,19 +64,33 @@ def _on_white(picture: Image.Image) -> Image.Image:
 
 def photo_pixels(data: bytes, size: int, geometry: Geometry | None = None) -> Pixels:
     """An encoded photo as (3, size, size) uint8."""
-    return _channels_first(_square(open_picture(data, "photo"), size, geometry))
+    return viewed(photo_square(data, size), geometry)
 
 
 def sketch_pixels(data: bytes, size: int, geometry: Geometry | None = None) -> Pixels:
     """An encoded sketch (dark strokes on white) as (1, size, size) uint8 grey."""
-    return _channels_first(_square(open_picture(data, "sketch").convert("L"), size, geometry))
+    return viewed(sketch_square(data, size), geometry)
 
 
-def _square(picture: Image.Image, size: int, geometry: Geometry | None) -> Image.Image:
+def photo_square(data: bytes, size: int) -> Image.Image:
+    """An encoded photo, decoded, as an RGB square: what all its views are made from."""
+    return _square(open_picture(data, "photo"), size)
+
+
+def sketch_square(data: bytes, size: int) -> Image.Image:
+    """An encoded sketch, decoded, as a grey square."""
+    return _square(open_picture(data, "sketch").convert("L"), size)
+
+
+def viewed(square: Image.Image, geometry: Geometry | None) -> Pixels:
+    """A view of a square as (1 or 3, size, size) uint8; the square stays as it is."""
+    return _channels_first(square if geometry is None else _moved(square, geometry))
+
+
+def _square(picture: Image.Image, size: int) -> Image.Image:
     """Resize into a square and pad with white: both kinds of picture show one object on a plain ground."""
     # Shrunk first: padding a long, thin picture to its full square could take gigabytes.
-    picture = ImageOps.pad(picture, (size, size), Image.Resampling.BICUBIC, color=_white(picture))
-    return picture if geometry is None else _moved(picture, geometry)
+    return ImageOps.pad(picture, (size, size), Image.Resampling.BICUBIC, color=_white(picture))
 
 
 def _moved(picture: Image.Image, geometry: Geometry) -> Image.Image:
