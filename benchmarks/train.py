@@ -33,6 +33,7 @@ from stbir.data.photos import Photos
 from stbir.data.plan import samples_an_epoch
 from stbir.data.shards import open_shards
 from stbir.data.storage import Folder
+from stbir.errors import InputError
 from stbir.model.builder import build
 from stbir.training import loop
 from stbir.training.stages import Learner, start_stage
@@ -43,9 +44,11 @@ Steps = dict[str, list[dict[str, Any]]]  # of each stage
 
 def main(args: argparse.Namespace) -> dict[str, Any]:
     """Measure, print the table, and give what the last line says."""
+    if args.steps <= WARM_UP:
+        raise InputError(f"--steps: {args.steps} leaves nothing after {WARM_UP} to warm up; give more")
     shards, extra = open_shards(args.shards), [open_shards(uri) for uri in args.extra_shards]
     long = override(named_recipe(args.recipe), args.set)
-    photos, classes = indexed(long, shards, [args.split], extra)
+    photos, classes = indexed(long, shards, args.split.split(","), extra)
     epochs = {
         stage.name: _epochs(samples_an_epoch(photos, stage), long.batch, args.steps) for stage in long.stages
     }
@@ -87,7 +90,7 @@ def _train_resident(recipe: Recipe, photos: Photos, classes: int, steps: int) ->
     by_number = itertools.groupby(feed.local(photos, recipe), key=lambda batch: batch.stage)
     done = []
     for number, batches in by_number:
-        here = list(itertools.islice(batches, steps))
+        here = list(batches)[:steps]  # all are decoded before the first step
         stage_run = start_stage(recipe.stages[number], recipe, learner, len(here))
         done += [asdict(metrics) for metrics in loop.train(stage_run, recipe, photos, here, device)]
     return _by_stage(done)

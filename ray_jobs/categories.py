@@ -8,6 +8,7 @@ import numpy as np
 
 from stbir.config import Recipe
 from stbir.data.batch import read_places
+from stbir.data.manifest import NAME as MANIFEST
 from stbir.data.photos import UNKNOWN, Ints, Photos, classes_of, index_photos
 from stbir.data.shards import Shards
 from stbir.data.storage import Folder
@@ -34,7 +35,7 @@ def indexed(
         classes = classes_of(shards, splits) if recipe.uses_classes else []
         return index_photos(shards, splits, classes, extra), classes
     photos = index_photos(shards, splits, [], extra)
-    kept = out is not None and Folder(out).exists(KEPT)
+    kept = out is not None and Folder(out).exists(MANIFEST) and Folder(out).exists(KEPT)
     labels = _kept(photos, str(out)) if kept else _found(photos, recipe, recipe.clusters)
     return replace(photos, label=labels), [f"cluster {number}" for number in range(recipe.clusters)]
 

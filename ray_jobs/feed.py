@@ -19,7 +19,7 @@ import ray
 import ray.data
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 
-from stbir.config import MODALITIES, Recipe
+from stbir.config import Recipe
 from stbir.data.batch import Batch, Encoded, decoded, encoded, places_of, read_places
 from stbir.data.photos import Photos
 from stbir.data.plan import samples_an_epoch, steps, steps_of
@@ -96,11 +96,11 @@ def _ranges(photos: Photos, recipe: Recipe, done: int) -> list[dict[str, int]]:
     return [{"start": at, "count": min(size, total - at)} for at in range(done, total, size)]
 
 
-def local(photos: Photos, recipe: Recipe) -> Iterator[Batch]:
+def local(photos: Photos, recipe: Recipe, done: int = 0) -> Iterator[Batch]:
     """What `stream` gives to a single worker, made in this process: one thread decodes ahead."""
     an_epoch = [samples_an_epoch(photos, stage) for stage in recipe.stages]
     shares = (
-        rows for plan in _ranges(photos, recipe, 0) for rows in _shares(photos, recipe, workers=1, **plan)
+        rows for plan in _ranges(photos, recipe, done) for rows in _shares(photos, recipe, workers=1, **plan)
     )
     waiting: deque[Future[Batch]] = deque()
     with ThreadPoolExecutor(1) as decoder:
@@ -157,6 +157,6 @@ def _noise(rows: Encoded, recipe: Recipe, an_epoch: list[int]) -> dict[str, Any]
     if stage.noise is None:
         return {}
     levels = level(stage.noise, rows.position / an_epoch[rows.stage])
-    noisy = MODALITIES if "gate" in stage.learns else stage.learns
+    noisy = ("sketch", "text") if "gate" in stage.learns else stage.learns
     noises = {f"{modality}_noise": levels for modality in NOISY[stage.noise.kind] if modality in noisy}
     return {**noises, "poor": stage.noise.kind == "query"}

@@ -129,7 +129,7 @@ def _begin(job: Job) -> None:
     folder = Folder(job.out)
     if not folder.exists(MANIFEST):
         retriever = build(job.recipe.model, job.recipe.seed)
-        if job.recipe.clusters:
+        if job.recipe.uses_classes and job.recipe.clusters:
             keep(job.photos, job.out)
         save(job, retriever, done=0, training=None)
         return
@@ -144,7 +144,8 @@ def _begin(job: Job) -> None:
 
 
 def _identity(recipe: Recipe) -> str:
-    """What must not change for a run to go on. Its weights are learnt further, wherever they once lay."""
+    """What must not change for a run to go on. Its weights are learnt further, wherever they once lay; and
+    chunks, which memory may ask for on the way, have the gradients of the whole batch."""
     model = resolve(recipe.model)
     model = replace(
         model,
@@ -152,7 +153,7 @@ def _identity(recipe: Recipe) -> str:
         sketch=model.sketch and replace(model.sketch, weights=None),
         text=replace(model.text, weights=None),
     )
-    return to_json(replace(recipe, model=model))
+    return to_json(replace(recipe, model=model, chunk=None))
 
 
 def _trainer(job: Job, workers: int, gpu: bool, max_failures: int) -> TorchTrainer:

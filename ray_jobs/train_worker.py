@@ -83,7 +83,7 @@ def _train_stage(job: Job, run: StageRun, shares: Iterator[Batch], before: int, 
     unsaved: list[Metrics] = []
     for metrics in train(run, job.recipe, job.photos, shares, device):
         seen.append(metrics)
-        unsaved.append(metrics)
+        unsaved += [metrics] if first else []
         ended = run.step == run.steps or int(run.step / an_epoch) > int((run.step - 1) / an_epoch)
         if first and (ended or (job.save_every and run.step % job.save_every == 0)):
             _log(job.out, before + run.step, unsaved)

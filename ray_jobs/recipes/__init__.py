@@ -6,7 +6,7 @@ A variant calls its parent and replaces a field.
 from collections.abc import Callable
 
 from ray_jobs.recipes.ablations import all_at_once, with_clusters, without_category, without_curriculum
-from ray_jobs.recipes.chairs import paper_small, stbir_c_brief, stbir_c_small
+from ray_jobs.recipes.chairs import ours_small, paper_small, stbir_c_brief, stbir_c_small
 from ray_jobs.recipes.reference import paper
 from ray_jobs.recipes.small import demo, smoke
 from stbir.config import Recipe
@@ -17,6 +17,7 @@ PARENTS: tuple[Callable[[], Recipe], ...] = (
     demo,
     stbir_c_small,
     stbir_c_brief,
+    ours_small,
     paper,
     paper_small,
 )

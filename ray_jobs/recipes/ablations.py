@@ -9,8 +9,10 @@ CLUSTERS = 24  # as many as the chairs have hand-made classes
 
 
 def without_curriculum(parent: Recipe) -> Recipe:
-    """Module 3 off: no noise."""
-    stages = tuple(replace(stage, noise=None) for stage in parent.stages)
+    """Module 3 off: no noise. A gate still learns from poor queries, or it would have nothing to learn."""
+    stages = tuple(
+        stage if stage.learns == ("gate",) else replace(stage, noise=None) for stage in parent.stages
+    )
     return replace(parent, name=f"{parent.name}_without_curriculum", stages=stages)
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from ray_jobs.recipes.reference import paper
 from ray_jobs.recipes.small import HALF
-from ray_jobs.recipes.stages import also_by_text, broad, clip, joint, refine, steady_trunk, tied
+from ray_jobs.recipes.stages import also_by_text, broad, clip, joint, refine, steady_trunk, tied, weigh
 from stbir.config import Augment, ModelConfig, Optimiser, PictureTower, Preprocess, Recipe, TextTower
 
 CLIP_RATE = 5e-4  # at the reference's 5e-5, towers that are not aligned yet would stay so for four epochs
@@ -47,11 +47,18 @@ def stbir_c_small() -> Recipe:
 
 
 def stbir_c_brief() -> Recipe:
-    """`stbir_c_small` in a few minutes, for comparisons: fewer epochs before the three stages."""
+    """`stbir_c_small` in a few minutes, for comparisons: fewer epochs around the three stages."""
     parent = stbir_c_small()
     epochs = {"clip": 2, "broad": 3, "joint": 6}
     stages = (replace(stage, epochs=epochs.get(stage.name, stage.epochs)) for stage in parent.stages)
     return replace(parent, name="stbir_c_brief", stages=tuple(stages))
+
+
+def ours_small() -> Recipe:
+    """`stbir_c_small` with a gate that learns, last, how much a query's sketch and its text are worth."""
+    parent = stbir_c_small()
+    model = replace(parent.model, gate=32)
+    return replace(parent, name="ours_small", model=model, stages=(*parent.stages, weigh(8, 3e-3)))
 
 
 def paper_small() -> Recipe:

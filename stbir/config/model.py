@@ -51,7 +51,7 @@ class TextTower:
     """The text tower of an open_clip model; `options` is its `text_cfg` once resolved.
 
     `library` "words": the sum of the vectors of the words, whatever their order, made anew; `options` are
-    `vocab_size` and `context_length`, and perhaps open_clip's `hf_tokenizer_name`.
+    `vocab_size` and `context_length`, for open_clip's own tokenizer.
     """
 
     model: str
@@ -63,6 +63,10 @@ class TextTower:
     def _words_are_new(self) -> "TextTower":
         if self.library == "words" and self.weights:
             raise ValueError("weights are of open_clip's text towers; leave them out for words")
+        if self.library == "words" and "hf_tokenizer_name" in self.options:
+            raise ValueError(
+                "options: words are cut by open_clip's own tokenizer; leave hf_tokenizer_name out"
+            )
         if self.library == "words" and not {"vocab_size", "context_length"} <= self.options.keys():
             raise ValueError("options: words need vocab_size and context_length")
         return self

@@ -82,6 +82,8 @@ class Stage:
         asks = any(set(pair.anchor) == {"sketch", "text"} for pair in self.pairs)
         if idle := set(self.learns) - set(self.modalities) - ({"gate"} if asks else set()):
             raise ValueError(f"{', '.join(sorted(idle))} learns but stands in no pair")
+        if self.noise and self.noise.kind == "query" and not {"sketch", "text", "gate"} & set(self.learns):
+            raise ValueError("noise.kind=query makes poor sketches and texts, and neither of these learns")
         if (self.negatives == "stored") != (self.hard > 0):
             raise ValueError("negatives=stored and hard > 0 go together")
         if self.tied and ("sketch" in self.learns) != ("photo" in self.learns):

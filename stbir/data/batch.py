@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
@@ -16,11 +15,10 @@ from stbir.data.distortion import distort_sketch, distort_text
 from stbir.data.photos import Ints, Photos
 from stbir.data.plan import Step
 from stbir.data.shards import open_shards
+from stbir.data.squares import Squares
 from stbir.data.transforms import Geometry, Pixels, photo_square, sketch_square, viewed
 
-# A decoding process keeps the squares it made last, of each kind: at 128 pixels some 100 MB at most. What
-# is seen for many epochs is then decoded once.
-KEPT = 2048
+KEPT_BYTES = 2**27  # of decoded pictures of each kind, in each decoding process
 Levels = NDArray[np.float64]
 Groups = dict[int, pa.Table]
 
@@ -134,7 +132,7 @@ def decoded(
     views = [_views(augment, rng) for rng in dice]
     share = augment.words if augment else 0.0
     texts = [drop_words(text, share, rng) for text, rng in zip(rows.texts, dice, strict=False)]
-    if text_noise:
+    if text_noise and texts:
         texts = _corrupted(texts, _poor_text, dice, text_noise)
     kind = POOR_SKETCH if poor else SKETCH
     return Batch(
@@ -159,16 +157,8 @@ def _poor_text(text: str, most: float, rng: np.random.Generator) -> str:
     return distort_text(text, most * rng.random(), rng)
 
 
-@lru_cache(maxsize=KEPT)
-def _kept_photo(data: bytes, size: int) -> Image.Image:
-    return photo_square(data, size)
-
-
-@lru_cache(maxsize=KEPT)
-def _kept_sketch(data: bytes, size: int) -> Image.Image:
-    return sketch_square(data, size)
-
-
+_kept_photo = Squares(photo_square, KEPT_BYTES)
+_kept_sketch = Squares(sketch_square, KEPT_BYTES)
 Open = Callable[[bytes, int], Image.Image]
 Corrupt = Callable[[Pixels, float, np.random.Generator], Pixels]
 SKETCH: tuple[Open, Corrupt] = (_kept_sketch, corrupt_sketch)
@@ -199,7 +189,7 @@ def _corrupted(
 ) -> list[Item]:
     return [
         corrupt(item, float(strength), rng) if rng.random() < probability else item
-        for item, rng, probability, strength in zip(clean, dice, *noise, strict=False)
+        for item, rng, probability, strength in zip(clean, dice, *noise, strict=True)
     ]
 
 

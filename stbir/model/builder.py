@@ -135,6 +135,8 @@ def _text_encoder(config: ModelConfig, pretrained: bool) -> TextEncoder:
 def _word_bag(tower: TextTower, dim: int) -> nn.Module:
     """Token ids (B, L), 0 for none → (B, dim), the sum of their vectors."""
     with _making(f"text tower {tower.model!r}"):
+        if int(tower.options["vocab_size"]) < SimpleTokenizer().vocab_size:
+            raise ValueError(f"vocab_size is below the tokenizer's {SimpleTokenizer().vocab_size}")
         bag = nn.EmbeddingBag(int(tower.options["vocab_size"]), dim, mode="sum", padding_idx=0)
     # Words that training does not meet stay this small beside those it does, and so say little.
     nn.init.normal_(bag.weight, std=WORD_STD)
@@ -182,7 +184,7 @@ def _making(what: str) -> Iterator[None]:
     """What the libraries raise for names and options they cannot use, as InputError."""
     try:
         yield
-    except (RuntimeError, TypeError, ValueError, OSError, AssertionError) as error:
+    except (AttributeError, RuntimeError, TypeError, ValueError, OSError, AssertionError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(f"model: {what} cannot be made: {reason}; check its name and options") from error
 
@@ -198,9 +200,10 @@ def _cell_projection(trunk: nn.Module, tower: PictureTower, dim: int) -> nn.Modu
 
 
 def _details(trunk: nn.Module, tower: PictureTower, dim: int) -> Details:
-    """From the maps of the trunk's levels to `dim`."""
-    with torch.no_grad():
-        _, maps = trunk.eval().forward_intermediates(_blank(tower))  # type: ignore[operator]
+    """From the maps of the trunk's levels to `dim`. Raises InputError where it has none of the usual form."""
+    with torch.no_grad(), _making(f"details of {tower.model!r}"):
+        last, maps = trunk.eval().forward_intermediates(_blank(tower))  # type: ignore[operator]
+        trunk.forward_head(last, pre_logits=True)  # type: ignore[operator]
     return Details([map_BCHW.shape[1] for map_BCHW in maps], dim)
 
 

@@ -1,4 +1,4 @@
-"""CHECKPOINT: one safetensors file a tower, the recipe, the training state; rebuilt with nothing else.
+"""CHECKPOINT: a safetensors file a tower and for the gate, the recipe, training state; needs nothing else.
 
 A run keeps `<uri>/<name>/` for each checkpoint, whole with a manifest of its own, and moves the manifest
 at `<uri>` to the newest as the last step. So `<uri>` always opens the last good one.
@@ -99,7 +99,7 @@ def read_recipe(uri: str) -> Recipe:
 
 
 def read_digest(uri: str) -> str:
-    """The digest of the checkpoint's towers and configuration: the name of its vector space."""
+    """The digest of the checkpoint's parts and configuration: the name of its vector space."""
     return pinned(uri)[1]
 
 
@@ -136,8 +136,8 @@ def _folder(uri: str) -> Folder:
 
 
 def _digest(folder: Folder) -> str:
-    gate = [_file("gate")] if folder.exists(_file("gate")) else []
-    return content_digest(folder, [*map(_file, MODALITIES), *gate, CONFIG])
+    parts = [_file(part) for part in PARTS if part in MODALITIES or folder.exists(_file(part))]
+    return content_digest(folder, [*parts, CONFIG])
 
 
 def _file(part: Part) -> str:

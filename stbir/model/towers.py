@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stbir.config import Preprocess
+from stbir.errors import InputError
 
 Tokenize = Callable[[Sequence[str]], Tensor]
 FULL_SCALE = 255.0
@@ -57,6 +58,7 @@ class PictureEncoder(nn.Module):
         self.trunk, self.project, self.details = trunk, project, details
         self.preprocess, self.dim = preprocess, dim
         self.frozen, self.fix_batch_norm = frozen, fix_batch_norm
+        self._still: tuple[str, ...] = ()
         for name in ("mean", "std"):
             values = torch.tensor(getattr(preprocess, name)).view(1, 3, 1, 1)
             self.register_buffer(name, values, persistent=False)
@@ -70,6 +72,7 @@ class PictureEncoder(nn.Module):
         return F.pad(unit, (0, self.dim - unit.shape[1]))
 
     def _in_two_parts(self, pixels: Tensor, details: nn.Module) -> Tensor:
+        pixels = pixels.expand(-1, 3, -1, -1)
         last, maps = self.trunk.forward_intermediates(self._floats(pixels))  # type: ignore[operator]
         first_part = self.project(self.trunk.forward_head(last, pre_logits=True))  # type: ignore[operator]
         parts = [F.normalize(part.float(), dim=-1) for part in (first_part, details(maps, pixels))]
@@ -81,7 +84,15 @@ class PictureEncoder(nn.Module):
         return x.contiguous(memory_format=torch.channels_last)
 
     def learn(self, learns: bool, still: tuple[str, ...] = ()) -> None:
-        """Let the parameters outside `frozen` and `still` (prefixes of names) learn, or none."""
+        """Let the parameters outside `frozen` and `still` (prefixes of names) learn, or none.
+
+        Raises InputError where no parameter has such a name.
+        """
+        names = [name for name, _ in self.named_parameters()]
+        for prefix in still:
+            if not any(name.startswith(prefix) for name in names):
+                raise InputError(f"still: no parameter begins with {prefix!r}; there is {names[0]}, …")
+        self._still = still
         for name, parameter in self.named_parameters():
             parameter.requires_grad_(learns and not name.startswith((*self.frozen, *still)))
 
@@ -89,7 +100,7 @@ class PictureEncoder(nn.Module):
         """As nn.Module's, but for the batch norms."""
         super().train(mode)
         for name, module in self.named_modules():
-            fixed = self.fix_batch_norm or name.startswith(self.frozen)
+            fixed = self.fix_batch_norm or name.startswith((*self.frozen, *self._still))
             if fixed and isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.eval()
         return self

@@ -1,7 +1,6 @@
 """What is asked of a gallery: sketches, captions and both together, embedded (docs/method.md)."""
 
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from typing import Literal, get_args
@@ -9,6 +8,7 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from stbir.data.schema import Row
 from stbir.errors import InputError
@@ -128,9 +128,15 @@ def _of_both(sketch: Queries, text: Queries, sketch_weight: float, gate: Gate | 
     sketch_QD, text_QD = (
         torch.from_numpy(q) for q in (sketch.vectors_QD[with_text], text.vectors_QD[caption])
     )
-    with torch.inference_mode(), evaluating(gate) if gate else nullcontext():
-        fused = fuse(sketch_QD, text_QD, sketch_weight, gate)
-    return Queries(fused.numpy(), right, sketch.sketch_Q[with_text])
+    return Queries(_fused(sketch_QD, text_QD, sketch_weight, gate), right, sketch.sketch_Q[with_text])
+
+
+def _fused(sketch_QD: Tensor, text_QD: Tensor, sketch_weight: float, gate: Gate | None) -> Features:
+    if gate is None:
+        return fuse(sketch_QD, text_QD, sketch_weight).numpy()
+    device = next(gate.parameters()).device
+    with torch.inference_mode(), evaluating(gate):
+        return fuse(sketch_QD.to(device), text_QD.to(device), sketch_weight, gate).cpu().numpy()
 
 
 def _index(values: Sequence[int]) -> Index:

@@ -2,7 +2,6 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans
 
 from stbir.errors import InputError
 
@@ -14,6 +13,8 @@ def cluster(features_PD: NDArray[np.float32], count: int, seed: int) -> NDArray[
 
     Raises InputError where there are fewer photos than clusters.
     """
+    from sklearn.cluster import KMeans  # seconds to load, and few runs ask for it
+
     if len(features_PD) < count:
         raise InputError(f"clusters: {len(features_PD)} photos cannot make {count}; --set clusters=N")
     means = KMeans(count, n_init=TRIES, random_state=seed).fit(features_PD)

@@ -46,7 +46,8 @@ def train(
         inputs = inputs_of(batch, run.learner.retriever, device)
         seed = step_seed(recipe.seed, batch.stage, batch.number, rank())
         run.optimizer.zero_grad(set_to_none=True)
-        terms = run.backward(inputs, _objective(run, recipe, _keys(batch, photos, device)), device, seed)
+        objective = _objective(run, recipe, _keys(batch, photos, device), batch)
+        terms = run.backward(inputs, objective, device, seed)
         values = {name: term.item() for name, term in terms.items()}
         loss = _checked(sum(values.values()), run, photos, batch)
         factor = rate(run.step, run.steps, recipe.optimiser.warmup, recipe.optimiser.final)
@@ -66,10 +67,12 @@ def step_seed(*parts: int) -> int:
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0])
 
 
-def _objective(run: StageRun, recipe: Recipe, keys: Keys) -> Objective:
+def _objective(run: StageRun, recipe: Recipe, keys: Keys, batch: Batch) -> Objective:
     """The terms of the stage's loss over the global batch, from one worker's features."""
 
     def terms(features: Rows) -> Terms:
+        # The gate throws dice over the global batch: the same ones on every worker, in chunks or not.
+        torch.manual_seed(step_seed(recipe.seed, batch.stage, batch.number))
         everyones = {modality: gather_features(rows) for modality, rows in features.items()}
         learner = run.learner
         return stage_loss(run.stage, recipe.margins, everyones, keys, learner.classes_CD, learner.anchor)

@@ -6,6 +6,7 @@ import torch
 from ray_jobs.recipes import recipe
 from ray_jobs.recipes.small import HALF
 from stbir.config import ModelConfig, PictureTower, Preprocess, TextTower
+from stbir.errors import InputError
 from stbir.model import checkpoint
 from stbir.model.builder import build, encoder
 from stbir.model.details import COLOURS, TEXTURES, Details, palette
@@ -123,8 +124,18 @@ def test_what_leaves_no_place_for_details_is_refused(changes: dict[str, object],
 
 @pytest.mark.parametrize(
     ("changes", "says"),
-    [({"weights": "openai"}, "leave them out for words"), ({"options": {}}, "vocab_size and context_length")],
+    [
+        ({"weights": "openai"}, "leave them out for words"),
+        ({"options": {}}, "vocab_size and context_length"),
+        ({"options": {**WORDS.options, "hf_tokenizer_name": "roberta"}}, "leave hf_tokenizer_name out"),
+    ],
 )
 def test_words_take_no_weights_and_need_their_sizes(changes: dict[str, object], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         replace(WORDS, **changes)  # type: ignore[arg-type]
+
+
+def test_a_trunk_that_cannot_take_such_pictures_is_refused() -> None:
+    photo = PictureTower("timm", "vit_tiny_patch16_224", Preprocess(32, **HALF))
+    with pytest.raises(InputError, match="details of 'vit_tiny_patch16_224' cannot be made: Input height"):
+        build(config(photo=photo, sketch=None))

@@ -10,6 +10,8 @@ from stbir.config import Recipe
 from stbir.data.photos import UNKNOWN
 from stbir.data.shards import open_shards
 from stbir.errors import InputError
+from stbir.model import checkpoint
+from stbir.model.builder import build
 from stbir.training.clusters import cluster
 
 
@@ -43,6 +45,9 @@ def test_a_run_goes_on_with_the_clusters_it_began_with(shards: str, tmp_path: Pa
     photos, _ = indexed(clustered(3), there, ["train"])
     moved = replace(photos, label=(photos.label + 1) % 3)
     keep(moved, str(tmp_path))
+    assert indexed(clustered(3), there, ["train"], [], str(tmp_path))[0].digest == photos.digest
+    r = clustered(3)
+    checkpoint.save(str(tmp_path), "step-0", build(r.model), r, made_from="", counts={})
     assert indexed(clustered(3), there, ["train"], [], str(tmp_path))[0].digest == moved.digest
 
 

@@ -16,6 +16,7 @@ from stbir.model import checkpoint
 from stbir.retrieval.embed import embed_photos
 from stbir.retrieval.gallery import open_gallery
 from tests.conftest import Command, start_training, wait_until
+from tests.ray_jobs.test_resume import in_order, logged
 
 
 def steps_done(out: str) -> int:
@@ -48,6 +49,8 @@ def test_from_pictures_to_hits_on_s3(ray_cluster: str, s3: str, shards: str, com
     assert trained["steps"] == trained["total"] > 0
     for said in ("no pretrained CLIP: stage clip", "samples/s", "val sketch+text acc@1"):
         assert said in stderr
+    assert in_order(logged(f"{out}/checkpoint"))
+    assert len(logged(f"{out}/checkpoint")) == trained["steps"]
     # Once more: it is all there, and nothing is trained.
     again = train.main(train.parser().parse_args(arguments))
     assert again["digest"] == trained["digest"] == checkpoint.read_digest(f"{out}/checkpoint")

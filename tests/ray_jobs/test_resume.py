@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,41 +14,42 @@ from ray_jobs.train_job import steps_done
 from stbir.data.storage import Folder
 from stbir.errors import InputError
 from stbir.model import checkpoint
-from tests.conftest import start_training, wait_until
+from tests.conftest import ROOT, wait_until
+from tests.ray_jobs.alone import job_of, recipe_to_cut, work_alone
 
 
-def logged(out: Path) -> list[tuple[str, int, float]]:
+def logged(out: str) -> list[tuple[str, int, float]]:
     """Stage, step and loss of every step that counted, in order."""
-    names = Folder(str(out)).names("log/*.jsonl")
-    lines = [json.loads(line) for name in sorted(names) for line in (out / name).read_text().splitlines()]
-    return [(line["stage"], line["step"], line["loss"]) for line in lines]
+    folder = Folder(out)
+    lines = [line for name in folder.names("log/*") for line in folder.read(name).decode().splitlines()]
+    return [(line["stage"], line["step"], line["loss"]) for line in map(json.loads, lines)]
 
 
-@pytest.mark.slow(reason="three runs on Ray Train, one of them in a process of its own that is killed")
-@pytest.mark.timeout(400)
-def test_a_driver_killed_on_the_way_changes_no_bit(ray_cluster: str, shards: str, tmp_path: Path) -> None:
-    arguments = ["--recipe", "smoke", "--shards", shards, "--save-every", "3"]
-    arguments += ["--set", "batch=8", "stages.sketch.epochs=4"]
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    job = start_training(ray_cluster, *arguments, "--out", str(cut))
-    saves = cut / "log"
-    wait_until(lambda: len(list(saves.glob("*"))) > 1 or job.poll() is not None, "two saves", 180)
-    assert job.poll() is None, job.communicate()[1]
-    job.kill()
-    job.communicate()
-    saved = steps_done(str(cut))
-    finished = [
-        train.main(train.parser().parse_args([*arguments, "--out", str(out)])) for out in (cut, whole)
-    ]
-    assert 0 < saved < finished[0]["steps"] == finished[1]["steps"] == finished[0]["total"]
+def in_order(steps: list[tuple[str, int, float]]) -> bool:
+    """Whether each stage's steps are 1, 2, 3, …: none twice, none missing."""
+    stages = itertools.groupby(steps, key=lambda step: step[0])
+    numbers = [[number for _, number, _ in of_stage] for _, of_stage in stages]
+    return all(each == list(range(1, len(each) + 1)) for each in numbers)
 
-    steps = logged(whole)
-    assert len(steps) == finished[1]["steps"]
-    for _, of_stage in itertools.groupby(steps, key=lambda step: step[0]):
-        numbers = [number for _, number, _ in of_stage]
-        assert numbers == list(range(1, len(numbers) + 1))
-    assert logged(cut) == steps  # none twice, none missing, and each loss equal to the last bit
-    one, other = (checkpoint.load(str(out)).state_dict() for out in (cut, whole))
+
+@pytest.mark.slow(reason="a training process of its own, which imports the model libraries and is killed")
+def test_a_run_killed_on_the_way_goes_on_to_the_last_bit(shards: str, tmp_path: Path) -> None:
+    whole, cut = str(tmp_path / "whole"), str(tmp_path / "cut")
+    command = [sys.executable, "-m", "tests.ray_jobs.alone", shards, cut]
+    process = subprocess.Popen(command, cwd=ROOT)
+    saves = Path(cut) / "log"
+    wait_until(lambda: len(list(saves.glob("*"))) > 1 or process.poll() is not None, "two saves", 120)
+    assert process.poll() is None
+    process.kill()
+    process.wait()
+    saved = steps_done(cut)
+    for out in (cut, whole):
+        assert work_alone(job_of(recipe_to_cut(), shards, out, save_every=3)) is None
+    assert 0 < saved < steps_done(cut) == steps_done(whole) == len(logged(whole))
+
+    assert in_order(logged(whole))
+    assert logged(cut) == logged(whole)  # and each loss equal to the last bit
+    one, other = (checkpoint.load(out).state_dict() for out in (cut, whole))
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 

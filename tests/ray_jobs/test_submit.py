@@ -20,7 +20,7 @@ from tests.conftest import ROOT, free_port, listens, wait_until
 # A second Ray cluster starts, with its dashboard, and a training job in it.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-CODE = {"stbir", "ray_jobs", "serve", "stbir_client", "runs"}
+CODE = {"stbir", "ray_jobs", "serve", "stbir_client", "runs", "benchmarks"}
 SMALL = 2**20  # bytes; the package is the code, so no more than that
 
 

@@ -5,27 +5,24 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-import torch
 from ray.train import Result
 from ray.train.torch import TorchTrainer
-from ray.util.queue import Queue
 
-from ray_jobs import feed, train
+from ray_jobs import train
 from ray_jobs.command import Failed
 from ray_jobs.override import override
 from ray_jobs.recipes import recipe
-from ray_jobs.train_job import Job, steps_done
-from ray_jobs.train_worker import work
+from ray_jobs.train_job import steps_done
 from stbir.data.photos import classes_of, index_photos
 from stbir.data.shards import open_shards
 from stbir.errors import InputError
 from stbir.model import checkpoint
 from stbir.model.builder import build
 from tests.conftest import ROOT
+from tests.ray_jobs.alone import job_of, work_alone
 
 
 def run(*arguments: object) -> dict[str, Any]:
@@ -51,23 +48,10 @@ def test_a_checkpoint_of_another_run_is_not_gone_on_with(
 
 
 def test_a_run_that_diverges_names_step_and_photos_and_leaves_what_was_good(
-    shards: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shards: str, tmp_path: Path
 ) -> None:
-    """A worker's work, in this process: what Ray Train tells it is told here, the rest is real."""
     diverging = override(recipe("smoke"), ["optimiser.lr=1e38"])
-    there = open_shards(shards)
-    classes = classes_of(there, ["train"])
-    photos = index_photos(there, ["train"], classes)
-    job = Job(
-        diverging, photos, classes, str(tmp_path), shards, [there.manifest.digest], None, cast(Queue, None)
-    )
-    train._begin(job)
-    context = SimpleNamespace(get_local_world_size=lambda: 1, get_world_rank=lambda: 0)
-    monkeypatch.setattr("ray.train.get_context", lambda: context)
-    monkeypatch.setattr("ray.train.torch.get_device", lambda: torch.device("cpu"))
-    monkeypatch.setattr("ray.train.get_dataset_shard", lambda name: None)
-    monkeypatch.setattr(feed, "batches", lambda shard: feed.local(photos, diverging))
-    stopped = work(job)
+    stopped = work_alone(job_of(diverging, shards, str(tmp_path)))
     assert stopped is not None
     assert re.match(r"stage clip, step \d: the loss is nan; its photos are synthetic-0:", stopped)
     assert steps_done(str(tmp_path)) == 0
@@ -95,6 +79,7 @@ def test_where_the_first_weights_lay_is_no_part_of_a_run() -> None:
     smoke = recipe("smoke")
     moved = override(smoke, ["model.photo.weights=elsewhere/w.pt", "model.text.weights=there.pt"])
     assert train._identity(moved) == train._identity(smoke)
+    assert train._identity(override(smoke, ["chunk=4"])) == train._identity(smoke)
     assert train._identity(override(smoke, ["batch=4"])) != train._identity(smoke)
 
 

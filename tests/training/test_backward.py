@@ -32,7 +32,7 @@ def gradients(stage: Stage, chunk: int | None, dropout: float = 0.0) -> tuple[Te
     learner = Learner(build(model), classes=2)
     learner.learn(stage)
     assert learner.retriever.gate is not None
-    learner.retriever.gate.eval()  # its dice come after those of the towers, of which chunks throw more
+    learner.retriever.gate.eval()  # the loop sees to its dice
     numbers = torch.arange(N)
     keys = Keys(numbers, numbers, numbers % 2)
     backward = in_chunks(learner, chunk, stage.learns) if chunk else at_once(learner)

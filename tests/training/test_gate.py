@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -12,7 +13,9 @@ from stbir.config import Margins
 from stbir.data.storage import Folder
 from stbir.model import checkpoint
 from stbir.model.builder import build
-from stbir.model.fusion import fuse
+from stbir.model.fusion import Gate, fuse
+from stbir.retrieval.queries import Embedded
+from stbir.retrieval.queries import queries as queries_of
 from stbir.training.backward import Rows
 from stbir.training.negatives import Keys
 from stbir.training.objective import stage_loss
@@ -82,3 +85,17 @@ def test_a_model_without_a_gate_has_none_to_load(tmp_path: Path) -> None:
     )
     assert checkpoint.load(str(tmp_path), part="gate") is None
     assert not Folder(str(tmp_path)).exists("step-1/gate.safetensors")
+
+
+def test_an_evaluation_asks_as_the_gate_weighs() -> None:
+    rows, _ = queries(3)
+    gate = Gate(D, 8)
+    torch.nn.init.normal_(gate.layers[-1].weight)  # type: ignore[arg-type]
+    numbers, names = np.arange(N), [str(number) for number in range(N)]
+    photo, sketch, text = (rows[m].numpy() for m in ("photo", "sketch", "text"))
+    embedded = Embedded(names, names, photo, sketch, numbers, text, numbers, gate)
+    asked = queries_of(embedded, "per-sketch", 0.3)["sketch+text"].vectors_QD
+    assert gate.training  # left as it was, and yet asked without dropout
+    expected = fuse(rows["sketch"], rows["text"], 0.3, gate.eval()).detach().numpy()
+    assert np.allclose(asked, expected, atol=1e-6)
+    assert not np.allclose(asked, fuse(rows["sketch"], rows["text"], 0.3).numpy(), atol=1e-3)

@@ -15,6 +15,7 @@ from ray_jobs.recipes.stages import joint, steady_trunk, tied, weigh
 from stbir.config import Optimiser, Recipe
 from stbir.data.batch import Batch
 from stbir.data.photos import Photos
+from stbir.errors import InputError
 from stbir.model import checkpoint
 from stbir.model.builder import build
 from stbir.training.loop import DivergedError, Metrics, step_seed, train
@@ -200,3 +201,21 @@ def test_a_batch_without_contrast_teaches_nothing_wrong(kind: str, name: str, ph
     assert all(value.isfinite().all() for value in snapshot(run).values())
     if kind in ("one photo", "one caption"):
         assert {metrics.terms[term] for term in metrics.terms.keys() - {"category"}} == {0}
+
+
+def test_what_stands_still_keeps_its_statistics_too(photos: Photos) -> None:
+    r = recipe("demo")
+    learner = Learner(build(r.model), classes=2)
+    [stage] = [s for s in r.stages if s.name == "clip"]
+    run = start_stage(steady_trunk(stage), r, learner, steps=2)
+    before = {name: value.clone() for name, value in learner.retriever.photo.trunk.named_buffers()}
+    list(train(run, r, photos, batches("clip", 2), CPU))
+    after = dict(learner.retriever.photo.trunk.named_buffers())
+    assert before
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
+def test_what_stands_still_must_be_there(photos: Photos) -> None:
+    r, run = fresh("image")
+    with pytest.raises(InputError, match="still: no parameter begins with 'trnk'"):
+        start_stage(replace(run.stage, still=("trnk",)), r, run.learner, steps=2)

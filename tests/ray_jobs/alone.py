@@ -1,0 +1,52 @@
+"""A worker's work without Ray: what Ray Train tells it is told here, the rest is real.
+
+`python -m tests.ray_jobs.alone SHARDS OUT` trains `recipe_to_cut` until it is done, or killed.
+"""
+
+import sys
+from types import SimpleNamespace
+from typing import cast
+from unittest.mock import patch
+
+import torch
+from ray.util.queue import Queue
+
+from ray_jobs import feed, train
+from ray_jobs.override import override
+from ray_jobs.recipes import recipe
+from ray_jobs.train_job import Job, steps_done
+from ray_jobs.train_worker import work
+from stbir.config import Recipe
+from stbir.data.photos import classes_of, index_photos
+from stbir.data.shards import open_shards
+
+
+def recipe_to_cut() -> Recipe:
+    return override(recipe("smoke"), ["batch=8", "stages.sketch.epochs=4"])
+
+
+def job_of(recipe: Recipe, shards: str, out: str, save_every: int | None = None) -> Job:
+    there = open_shards(shards)
+    classes = classes_of(there, ["train"])
+    photos = index_photos(there, ["train"], classes)
+    progress = cast(Queue, SimpleNamespace(put=lambda line: None))
+    return Job(recipe, photos, classes, out, shards, [there.manifest.digest], None, progress, save_every)
+
+
+def work_alone(job: Job) -> str | None:
+    """Begin at `job.out`, or go on from what lies there, as `train.main` would on one worker."""
+    train._begin(job)
+    done = steps_done(job.out)
+    context = SimpleNamespace(get_local_world_size=lambda: 1, get_world_rank=lambda: 0)
+    with (
+        patch("ray.train.get_context", lambda: context),
+        patch("ray.train.torch.get_device", lambda: torch.device("cpu")),
+        patch("ray.train.get_dataset_shard", lambda name: None),
+        patch("ray.train.report", lambda line: None),
+        patch.object(feed, "batches", lambda shard: feed.local(job.photos, job.recipe, done)),
+    ):
+        return work(job)
+
+
+if __name__ == "__main__":
+    work_alone(job_of(recipe_to_cut(), sys.argv[1], sys.argv[2], save_every=3))
