@@ -6,7 +6,7 @@ import signal
 import psutil
 import pytest
 
-from ray_jobs import evaluate, train
+from ray_jobs import embed_gallery, evaluate, train
 from serve.app import wire
 from stbir.data.manifest import read_manifest
 from stbir.data.shards import open_shards
@@ -15,7 +15,7 @@ from stbir.errors import InputError
 from stbir.model import checkpoint
 from stbir.retrieval.embed import embed_photos
 from stbir.retrieval.gallery import open_gallery
-from tests.conftest import Command, start_training, wait_until
+from tests.conftest import start_training, wait_until
 from tests.ray_jobs.test_resume import in_order, logged
 
 
@@ -35,10 +35,10 @@ def kill_a_worker() -> None:
 
 @pytest.mark.slow(reason="starts two training workers twice, each of which imports the model libraries")
 @pytest.mark.timeout(600)
-def test_from_pictures_to_hits_on_s3(ray_cluster: str, s3: str, shards: str, command: Command) -> None:
+def test_from_pictures_to_hits_on_s3(ray_cluster: str, s3: str, shards: str) -> None:
     out = f"{s3}/line"
     arguments = ["--recipe", "smoke", "--shards", shards, "--out", f"{out}/checkpoint", "--workers", "2"]
-    arguments += ["--set", "batch=8", "stages.sketch.epochs=4"]
+    arguments += ["--set", "batch=8", "stages.sketch.epochs=2"]
     job = start_training(ray_cluster, *arguments)
     wait_until(lambda: steps_done(f"{out}/checkpoint") > 0 or job.poll() is not None, "the first epoch", 180)
     assert job.poll() is None, job.communicate()[1]
@@ -56,8 +56,8 @@ def test_from_pictures_to_hits_on_s3(ray_cluster: str, s3: str, shards: str, com
     assert again["digest"] == trained["digest"] == checkpoint.read_digest(f"{out}/checkpoint")
 
     common = ["--checkpoint", f"{out}/checkpoint", "--shards", shards, "--split", "test"]
-    embedded = command("embed_gallery", *common, "--gallery", f"{out}/gallery")
-    assert embedded.code == 0, embedded.stderr
+    embedded = embed_gallery.parser().parse_args([*common, "--gallery", f"{out}/gallery"])
+    assert embed_gallery.embed_gallery(embedded)["ok"] > 0
     check_hits(f"{out}/checkpoint", f"{out}/gallery", shards)
     found = evaluate.evaluate_checkpoint(evaluate.parser().parse_args([*common, "--out", f"{out}/report"]))
     assert set(found["results"]) == {"sketch", "text", "sketch+text"}
