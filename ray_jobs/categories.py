@@ -62,12 +62,10 @@ def _found(photos: Photos, recipe: Recipe, count: int) -> Ints:
 def _features(photos: Photos, chosen: Ints, recipe: Recipe) -> Features:
     """What the photo tower sees before it learns, (n, D - details): not colours, where these lie apart."""
     tower = build(recipe.model, recipe.seed).photo
-    parts, order = [], []
+    features = np.empty((len(chosen), recipe.model.dim), np.float32)
     for place in np.unique(photos.place[chosen]):
         here = np.flatnonzero(photos.place[chosen] == place)
         [group] = read_places(photos, [int(place)], ("photo",)).values()
         pictures = [group["photo"][int(row)].as_py() for row in photos.row[chosen[here]]]
-        parts.append(embed_photos(tower, pictures))
-        order.append(here)
-    features = np.concatenate(parts)[np.argsort(np.concatenate(order))]
+        features[here] = embed_photos(tower, pictures)
     return features[:, : recipe.model.dim - recipe.model.details]

@@ -41,11 +41,6 @@ class Job:
         return [steps_of(self.photos, stage, self.recipe.batch) for stage in self.recipe.stages]
 
 
-def log_name(done: int) -> str:
-    """Where a checkpoint's run tells, as JSON lines, of each step since the checkpoint before it."""
-    return f"log/step-{done:08d}.jsonl"
-
-
 def steps_done(out: str) -> int:
     """The cursor: steps over all stages that the published checkpoint has behind it."""
     return read_manifest(Folder(out), "checkpoint").counts["steps"]

@@ -11,7 +11,7 @@ import ray.train.torch
 import torch
 
 from ray_jobs import feed
-from ray_jobs.train_job import Job, log_name, steps_done
+from ray_jobs.train_job import Job, steps_done
 from stbir.data.batch import Batch
 from stbir.data.plan import samples_an_epoch
 from stbir.data.shards import open_shards
@@ -99,9 +99,12 @@ def _train_stage(job: Job, run: StageRun, shares: Iterator[Batch], before: int, 
 
 
 def _log(out: str, done: int, unsaved: list[Metrics]) -> None:
-    """Written before the checkpoint that it belongs to: a run that goes on from it never writes it again."""
+    """A line of JSON for each step since the checkpoint before.
+
+    Written before the checkpoint that it belongs to: a run that goes on from it never writes it again.
+    """
     lines = "".join(json.dumps(asdict(metrics)) + "\n" for metrics in unsaved)
-    Folder(out).write(log_name(done), lines.encode())
+    Folder(out).write(f"log/step-{done:08d}.jsonl", lines.encode())
 
 
 def _epoch_line(run: StageRun, seen: list[Metrics], an_epoch: float, batch: int) -> dict[str, Any]:

@@ -135,9 +135,9 @@ def _text_encoder(config: ModelConfig, pretrained: bool) -> TextEncoder:
 def _word_bag(tower: TextTower, dim: int) -> nn.Module:
     """Token ids (B, L), 0 for none → (B, dim), the sum of their vectors."""
     with _making(f"text tower {tower.model!r}"):
-        if int(tower.options["vocab_size"]) < SimpleTokenizer().vocab_size:
-            raise ValueError(f"vocab_size is below the tokenizer's {SimpleTokenizer().vocab_size}")
-        bag = nn.EmbeddingBag(int(tower.options["vocab_size"]), dim, mode="sum", padding_idx=0)
+        if (size := int(tower.options["vocab_size"])) < (least := SimpleTokenizer().vocab_size):
+            raise ValueError(f"vocab_size is below the tokenizer's {least}")
+        bag = nn.EmbeddingBag(size, dim, mode="sum", padding_idx=0)
     # Words that training does not meet stay this small beside those it does, and so say little.
     nn.init.normal_(bag.weight, std=WORD_STD)
     nn.init.zeros_(bag.weight[0])
