@@ -11,7 +11,7 @@ import ray
 
 from ray_jobs.command import connect, run
 from ray_jobs.override import override
-from ray_jobs.recipes import names, recipe
+from ray_jobs.recipes import choice, recipe
 from ray_jobs.train_job import ENVIRONMENT
 from ray_jobs.trial import Trial, run_trial
 from stbir.data.manifest import refuse_other
@@ -102,7 +102,7 @@ def parser() -> argparse.ArgumentParser:
     several(
         "--recipes",
         required=True,
-        help=f"the first is what the others are held against; of {', '.join(names())}",
+        help=f"the first is what the others are held against; of {choice()}",
     )
     several("--seeds", type=int, default=[0], help="(default 0)")
     several("--folds", metavar="SPLIT", help="each is asked by trials trained on the others (default fold…)")

@@ -29,7 +29,7 @@ DECODERS = 2  # decode tasks at a time
 ROUND_S = 0.01
 AHEAD = 4  # steps that `local` decodes before they are asked for
 PICTURES = ("sketches", "photos")
-NOISY = {"pixels": ("sketch", "photo"), "query": ("sketch", "text")}  # what each kind of noise is for
+ROWS = ("photo", "sketch", "position")  # arrays of a worker's share
 NUMBERS = ("stage", "number", "rows_a_sample")
 
 
@@ -83,6 +83,7 @@ def batches(shard: ray.data.DataIterator) -> Iterator[Batch]:
                 int(block["number"][row]),
                 int(block["rows_a_sample"][row]),
                 np.array(block["photo"][row]),
+                np.array(block["sketch"][row]),
                 pictures.get("sketches"),
                 pictures.get("photos"),
                 list(block["texts"][row]) if "texts" in block else None,
@@ -120,30 +121,30 @@ def _read(plan: pa.Table, photos: ray.ObjectRef[Photos], recipe: Recipe, workers
 def _shares(photos: Photos, recipe: Recipe, workers: int, start: int, count: int) -> Iterator[Encoded]:
     """Each worker's share of each of `count` steps; what they draw from is read once."""
     here = list(itertools.islice(steps(photos, recipe, start), count))
-    needed = {modality for step in here for modality in recipe.stages[step.stage].modalities}
+    needed = {modality for step in here for modality in recipe.streamed(recipe.stages[step.stage])}
     places = read_places(photos, places_of(photos, here), needed)
     share = recipe.batch // workers
     for step in here:
         for worker in range(workers):
             part = slice(worker * share, (worker + 1) * share)
-            yield encoded(photos, step, recipe.stages[step.stage].modalities, places, part)
+            yield encoded(photos, step, recipe.streamed(recipe.stages[step.stage]), places, part)
 
 
 def _decode(table: pa.Table, recipe: Recipe, an_epoch: list[int]) -> dict[str, Any]:
     [row] = table.to_pylist()
-    rows = Encoded(**{**row, "photo": np.array(row["photo"]), "position": np.array(row["position"])})
+    rows = Encoded(**row | {name: np.array(row[name]) for name in ROWS})
     batch = _decoded(rows, recipe, an_epoch)
     pictures = {name: getattr(batch, name) for name in PICTURES}
     present = {name: pixels[None] for name, pixels in pictures.items() if pixels is not None}
     numbers = {name: np.array([getattr(batch, name)]) for name in NUMBERS}
     texts = {"texts": [batch.texts]} if batch.texts else {}
-    return {**numbers, "photo": batch.photo[None], **present, **texts}
+    return {**numbers, "photo": batch.photo[None], "sketch": batch.sketch[None], **present, **texts}
 
 
 def _decoded(rows: Encoded, recipe: Recipe, an_epoch: list[int]) -> Batch:
     return decoded(
         rows,
-        sketch_size=(recipe.model.sketch or recipe.model.photo).preprocess.size,
+        sketch_size=recipe.model.sketch_size,
         photo_size=recipe.model.photo.preprocess.size,
         seed=recipe.seed,
         augment=recipe.augment,
@@ -152,11 +153,9 @@ def _decoded(rows: Encoded, recipe: Recipe, an_epoch: list[int]) -> Batch:
 
 
 def _noise(rows: Encoded, recipe: Recipe, an_epoch: list[int]) -> dict[str, Any]:
-    """Only what learns is corrupted, or what the gate learns from: the frozen towers give clean anchors."""
     stage = recipe.stages[rows.stage]
     if stage.noise is None:
         return {}
     levels = level(stage.noise, rows.position / an_epoch[rows.stage])
-    noisy = ("sketch", "text") if "gate" in stage.learns else stage.learns
-    noises = {f"{modality}_noise": levels for modality in NOISY[stage.noise.kind] if modality in noisy}
-    return {**noises, "poor": stage.noise.kind == "query"}
+    noises: dict[str, Any] = {f"{modality}_noise": levels for modality in stage.corrupted}
+    return noises | {"poor": stage.noise.kind == "query"}

@@ -24,7 +24,7 @@ from ray_jobs.categories import indexed, keep
 from ray_jobs.command import Failed, connect, run
 from ray_jobs.override import override
 from ray_jobs.progress import printing, say_plan
-from ray_jobs.recipes import names
+from ray_jobs.recipes import choice
 from ray_jobs.recipes import recipe as named_recipe
 from ray_jobs.train_job import ENVIRONMENT, Job, steps_done
 from ray_jobs.train_worker import save
@@ -189,7 +189,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser("train.py", description=(__doc__ or "").split(":")[0])
     add = parser.add_argument
-    add("--recipe", required=True, help=f"one of {', '.join(names())}")
+    add("--recipe", required=True, help=f"one of {choice()}")
     add("--shards", required=True, metavar="URI", help="made by prepare_shards.py")
     add("--out", required=True, metavar="URI", help="checkpoint; the same again goes on")
     add("--workers", type=int, default=1, help="training workers: GPUs, or processes on CPUs")

@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 from pydantic import ValidationError
 
@@ -53,7 +55,7 @@ def test_a_wrong_override_names_field_and_remedy(assignment: str, says: str) -> 
 
 
 def test_an_unknown_recipe_is_refused_with_those_there_are() -> None:
-    with pytest.raises(InputError, match=r"no 'best'.*paper.*smoke"):
+    with pytest.raises(InputError, match=r"no 'best'.*smoke.*paper.*without_category"):
         recipe("best")
 
 
@@ -116,3 +118,15 @@ def test_each_module_can_be_switched_off() -> None:
         once = [s for s in recipe(f"{name}_all_at_once").stages if not s.extra]
         assert [s.learns for s in once if s.name != "weigh"] == [("sketch", "photo", "text")]
         assert [s for s in once if s.name == "weigh"] == [s for s in recipe(name).stages if s.name == "weigh"]
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(("sketch", "image", "text")))[1:])
+def test_the_three_stages_come_in_every_order(order: tuple[str, ...]) -> None:
+    parent = recipe("ours_small")
+    permuted = recipe(f"ours_small_{'_'.join(order)}")
+    three = [stage.name for stage in permuted.stages if stage.name in order]
+    assert tuple(three) == order
+    assert sorted(permuted.stages, key=str) == sorted(parent.stages, key=str)
+    assert [s for s in permuted.stages if s.name not in order] == [
+        s for s in parent.stages if s.name not in order
+    ]

@@ -53,3 +53,35 @@ def all_at_once(parent: Recipe) -> Recipe:
         lr=None,
     )
     return replace(parent, name=f"{parent.name}_all_at_once", stages=(*kept, last, *gates))
+
+
+def sketch_text_image(parent: Recipe) -> Recipe:
+    """Module 1 with its stages in that order."""
+    return _ordered(parent, sketch_text_image.__name__)
+
+
+def image_sketch_text(parent: Recipe) -> Recipe:
+    """Module 1 with its stages in that order."""
+    return _ordered(parent, image_sketch_text.__name__)
+
+
+def image_text_sketch(parent: Recipe) -> Recipe:
+    """Module 1 with its stages in that order."""
+    return _ordered(parent, image_text_sketch.__name__)
+
+
+def text_sketch_image(parent: Recipe) -> Recipe:
+    """Module 1 with its stages in that order."""
+    return _ordered(parent, text_sketch_image.__name__)
+
+
+def text_image_sketch(parent: Recipe) -> Recipe:
+    """Module 1 with its stages in that order, the reverse."""
+    return _ordered(parent, text_image_sketch.__name__)
+
+
+def _ordered(parent: Recipe, order: str) -> Recipe:
+    three = {stage.name: stage for stage in parent.stages if stage.name in order.split("_")}
+    turns = (three[name] for name in order.split("_"))
+    stages = tuple(next(turns) if stage.name in three else stage for stage in parent.stages)
+    return replace(parent, name=f"{parent.name}_{order}", stages=stages)

@@ -88,6 +88,11 @@ class ModelConfig:
     details: Annotated[int, Field(ge=0)] = 0
     gate: Annotated[int, Field(ge=0)] = 0
 
+    @property
+    def sketch_size(self) -> int:
+        """The side, in pixels, of sketches as their tower wants them."""
+        return (self.sketch or self.photo).preprocess.size
+
     @model_validator(mode="after")
     def _has_room_for_details(self) -> "ModelConfig":
         if self.details >= self.dim:

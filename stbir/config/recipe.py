@@ -96,6 +96,20 @@ class Stage:
         used = {m for pair in self.pairs for m in (*pair.anchor, pair.positive)}
         return tuple(m for m in MODALITIES if m in used)
 
+    @property
+    def corrupted(self) -> tuple[Modality, ...]:
+        """The modalities that `noise` is for: those that learn, or the queries that the gate learns from.
+
+        Whatever else the stage needs gives clean anchors.
+        """
+        if self.noise is None:
+            return ()
+        able: tuple[Modality, ...] = (
+            ("sketch", "photo") if self.noise.kind == "pixels" else ("sketch", "text")
+        )
+        learnt_from = ("sketch", "text") if "gate" in self.learns else self.learns
+        return tuple(m for m in able if m in learnt_from)
+
 
 @dataclass(frozen=True, config=STRICT)
 class Margins:
@@ -185,6 +199,17 @@ class Recipe:
             return "both kinds of picture would share batch statistics; model.photo.batch_norm must be fixed"
         lost = next((stage.name for stage in before if "sketch" in stage.learns and not stage.tied), None)
         return lost and f"stage {lost} taught the sketch tower alone; tie it too, or leave this out"
+
+    def constant(self, stage: Stage) -> tuple[Modality, ...]:
+        """Modalities whose towers stand still in the stage and see the same inputs in each epoch, so that
+        their features need to be computed once a stage only."""
+        if self.augment is not None:
+            return ()
+        return tuple(m for m in stage.modalities if m not in (*stage.learns, *stage.corrupted))
+
+    def streamed(self, stage: Stage) -> tuple[Modality, ...]:
+        """Modalities whose inputs each step of the stage needs: those that are not `constant`."""
+        return tuple(m for m in stage.modalities if m not in self.constant(stage))
 
     @property
     def uses_classes(self) -> bool:

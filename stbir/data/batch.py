@@ -28,13 +28,15 @@ class Encoded:
     """The samples of one worker's step with encoded pictures. A modality not needed is an empty list.
 
     Each sample is followed by its K drawn negatives, so there are N = n·(1 + K) rows: `photo` (N,) indexes
-    `Photos`, `position` (N,) counts samples of the stage and seeds everything random about the row.
+    `Photos`, `sketch` (N,) the photo's sketches, `position` (N,) counts samples of the stage and seeds
+    everything random about the row.
     """
 
     stage: int
     number: int
     rows_a_sample: int
     photo: Ints
+    sketch: Ints
     position: Ints
     sketches: list[bytes]
     photos: list[bytes]
@@ -43,15 +45,17 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Batch:
-    """What a worker's step `number` of a stage sees: `photo` (N,) indexes `Photos`; None where not needed.
+    """What a worker's step `number` of a stage sees; `photo` and `sketch` (N,) as in `Encoded`.
 
-    `sketches` (N, 1, H, W) and `photos` (N, 3, H, W) uint8, N `texts`, N = n·(1 + K) as in `Encoded`.
+    `sketches` (N, 1, H, W) and `photos` (N, 3, H, W) uint8, N `texts`, N = n·(1 + K) as in `Encoded`;
+    None where not needed.
     """
 
     stage: int
     number: int
     rows_a_sample: int
     photo: Ints
+    sketch: Ints
     sketches: Pixels | None
     photos: Pixels | None
     texts: list[str] | None
@@ -85,22 +89,23 @@ def encoded(
     rows = np.concatenate([order.photo[:, None], order.hard], axis=1).ravel()
     a_sample = 1 + order.hard.shape[1]
     first = step.first + (part.start or 0)
+    # Of a drawn negative, the sketch of the same number, modulo how many it has.
+    sketch = np.repeat(order.sketch, a_sample) % np.maximum(photos.sketches[rows], 1)
     return Encoded(
         stage=step.stage,
         number=step.number,
         rows_a_sample=a_sample,
         photo=rows,
+        sketch=sketch,
         position=first + np.repeat(np.arange(len(order.photo)), a_sample),
-        sketches=_sketches(photos, order.sketch, rows, groups) if "sketch" in modalities else [],
+        sketches=_sketches(photos, sketch, rows, groups) if "sketch" in modalities else [],
         photos=[_cell(photos, row, groups, "photo") for row in rows] if "photo" in modalities else [],
         texts=[photos.texts[row] or "" for row in rows] if "text" in modalities else [],
     )
 
 
 def _sketches(photos: Photos, sketch: Ints, rows: Ints, groups: Groups) -> list[bytes]:
-    """The chosen sketch of each sample; of a drawn negative, the same number modulo what it has."""
-    number = np.repeat(sketch, len(rows) // len(sketch)) % photos.sketches[rows]
-    return [_cell(photos, row, groups, "sketches", int(n)) for row, n in zip(rows, number, strict=True)]
+    return [_cell(photos, row, groups, "sketches", int(n)) for row, n in zip(rows, sketch, strict=True)]
 
 
 def _cell(photos: Photos, photo: int, groups: Groups, column: str, item: int | None = None) -> bytes:
@@ -130,8 +135,9 @@ def decoded(
         for row, position in enumerate(rows.position)
     ]
     views = [_views(augment, rng) for rng in dice]
-    share = augment.words if augment else 0.0
-    texts = [drop_words(text, share, rng) for text, rng in zip(rows.texts, dice, strict=False)]
+    texts = rows.texts
+    if augment and texts:
+        texts = [drop_words(text, augment.words, rng) for text, rng in zip(texts, dice, strict=True)]
     if text_noise and texts:
         texts = _corrupted(texts, _poor_text, dice, text_noise)
     kind = POOR_SKETCH if poor else SKETCH
@@ -140,6 +146,7 @@ def decoded(
         number=rows.number,
         rows_a_sample=rows.rows_a_sample,
         photo=rows.photo,
+        sketch=rows.sketch,
         sketches=_pictures(rows.sketches, sketch_size, [v[0] for v in views], dice, kind, sketch_noise),
         photos=_pictures(rows.photos, photo_size, [v[1] for v in views], dice, PHOTO, photo_noise),
         texts=texts or None,

@@ -69,7 +69,7 @@ def _back(terms: Terms) -> Terms:
 
 
 def _split(inputs: Rows, size: int) -> list[Rows]:
-    rows = len(next(iter(inputs.values())))
+    rows = max((len(x) for x in inputs.values()), default=0)  # none where only the gate learns
     return [{m: x[at : at + size] for m, x in inputs.items()} for at in range(0, rows, size)]
 
 

@@ -12,6 +12,7 @@ from stbir.config import Recipe
 from stbir.data.batch import Batch
 from stbir.data.photos import Photos
 from stbir.training.backward import Objective, Rows, Terms
+from stbir.training.constant import constant_features
 from stbir.training.gather import gather_features, gather_keys, rank
 from stbir.training.negatives import Keys
 from stbir.training.objective import stage_loss
@@ -40,13 +41,14 @@ def train(
     run: StageRun, recipe: Recipe, photos: Photos, batches: Iterable[Batch], device: torch.device
 ) -> Iterator[Metrics]:
     """Train one stage on its batches, from `run.step` on, yielding metrics after each step."""
+    constant = constant_features(run.learner.retriever, recipe, run.stage, photos, device)
     start = time.perf_counter()
     for batch in batches:
         waited = time.perf_counter() - start
         inputs = inputs_of(batch, run.learner.retriever, device)
         seed = step_seed(recipe.seed, batch.stage, batch.number, rank())
         run.optimizer.zero_grad(set_to_none=True)
-        objective = _objective(run, recipe, _keys(batch, photos, device), batch)
+        objective = _objective(run, recipe, _keys(batch, photos, device), batch, constant.of(batch))
         terms = run.backward(inputs, objective, device, seed)
         values = {name: term.item() for name, term in terms.items()}
         loss = _checked(sum(values.values()), run, photos, batch)
@@ -67,13 +69,13 @@ def step_seed(*parts: int) -> int:
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0])
 
 
-def _objective(run: StageRun, recipe: Recipe, keys: Keys, batch: Batch) -> Objective:
-    """The terms of the stage's loss over the global batch, from one worker's features."""
+def _objective(run: StageRun, recipe: Recipe, keys: Keys, batch: Batch, known: Rows) -> Objective:
+    """The terms of the stage's loss over the global batch, from one worker's features and those known."""
 
     def terms(features: Rows) -> Terms:
         # The gate throws dice over the global batch: the same ones on every worker, in chunks or not.
         torch.manual_seed(step_seed(recipe.seed, batch.stage, batch.number))
-        everyones = {modality: gather_features(rows) for modality, rows in features.items()}
+        everyones = {modality: gather_features(rows) for modality, rows in (features | known).items()}
         learner = run.learner
         return stage_loss(run.stage, recipe.margins, everyones, keys, learner.classes_CD, learner.anchor)
 

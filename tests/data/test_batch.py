@@ -28,6 +28,7 @@ def batch(augment: Augment | None, first: int = 0, **noise: object) -> Batch:
         number=0,
         rows_a_sample=1,
         photo=np.arange(N),
+        sketch=np.zeros(N, np.int64),
         position=first + np.arange(N),
         sketches=[half_black()] * N,
         photos=[half_black()] * N,
@@ -85,8 +86,7 @@ def test_poor_queries_are_those_of_the_distortions() -> None:
     clean = batch(None)
     for row in range(N):
         dice = np.random.default_rng((0, 0, row, 0))
-        dice.random(3)  # for each word, whether it goes
-        dice.random()
+        dice.random()  # whether it is distorted
         severity = 0.5 * dice.random()
         assert poor.texts is not None
         assert clean.texts is not None

@@ -68,7 +68,7 @@ def test_two_workers_and_a_cursor_see_the_same_pictures_in_the_same_order(
 
 
 def noise_of(stage: Stage) -> dict[str, Any]:
-    rows = Encoded(0, 0, 1, np.arange(2), np.arange(2), [], [], [])
+    rows = Encoded(0, 0, 1, np.arange(2), np.zeros(2, np.int64), np.arange(2), [], [], [])
     return feed._noise(
         rows, replace(recipe("smoke"), model=replace(recipe("smoke").model, gate=4), stages=(stage,)), [10]
     )

@@ -47,7 +47,9 @@ def batches(stage_name: str, steps: int, start: int = 0) -> Iterator[Batch]:
         pictures = rng.integers(0, 256, (N, 3, 32, 32), np.uint8)
         sketches = None if stage_name == "clip" else pictures[:, :1].copy()
         photo = rng.permutation(N)
-        yield Batch(0, step, 1, photo, sketches, pictures, [f"colour {i} vase" for i in photo])
+        yield Batch(
+            0, step, 1, photo, np.zeros_like(photo), sketches, pictures, [f"colour {i} vase" for i in photo]
+        )
 
 
 def with_tied(r: Recipe) -> Recipe:
