@@ -17,7 +17,9 @@ from stbir.data.plan import steps_of
 from stbir.data.shards import open_shards
 from stbir.model.builder import build
 from stbir.recipe_json import to_json
-from stbir.retrieval.evaluate import evaluate
+from stbir.retrieval.evaluate import evaluate_embedded
+from stbir.retrieval.queries import embed
+from stbir.retrieval.robustness import robustness
 from stbir.training.loop import train
 from stbir.training.stages import Learner, start_stage
 
@@ -48,16 +50,17 @@ class Trial:
 
 
 def run_trial(trial: Trial) -> dict[str, Any]:
-    """The figures of `Evaluation.as_dict`, and how long training took in seconds."""
+    """The figures of `Evaluation.as_dict`, `robustness`, and how long training took in seconds."""
     recipe, [shards, *extra] = trial.recipe, map(open_shards, trial.shards)
     splits = [fold for fold in trial.folds if fold != trial.fold]
     photos, classes = indexed(recipe, shards, splits, extra)
     start = time.perf_counter()
     learner = _trained(recipe, photos, len(classes))
     seconds = round(time.perf_counter() - start)
-    found = evaluate(learner.retriever, shards.rows(trial.fold))
+    embedded = embed(learner.retriever, shards.rows(trial.fold))
+    poor = robustness(learner.retriever, embedded, shards.rows(trial.fold))
     facts = {"recipe": recipe.name, "fold": trial.fold, "seed": recipe.seed, "seconds": seconds}
-    return {**facts, **found.as_dict()}
+    return {**facts, **evaluate_embedded(embedded).as_dict(), "robustness": poor.as_dict()}
 
 
 def _trained(recipe: Recipe, photos: Photos, classes: int) -> Learner:

@@ -2,20 +2,19 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from markupsafe import Markup
 
 from stbir.data.manifest import Manifest, write_artifact
 from stbir.data.storage import Folder
-from stbir.retrieval.comparison import Comparison, Difference, Spread
+from stbir.retrieval.comparison import COLUMNS, Comparison, Difference, Spread, figure
 from stbir.retrieval.curves import difference_plot
-from stbir.retrieval.queries import KINDS
 from stbir.retrieval.report import aligned, template
 
 JSON, HTML = "ablation.json", "ablation.html"
 TEMPLATE = "ablation.html.j2"
-SHOWN = "acc@1"
+Found = TypeVar("Found", Spread, Difference)
 
 
 def write(
@@ -32,25 +31,37 @@ def html(comparison: Comparison, trials: Sequence[Mapping[str, Any]], facts: Map
     """`ablation.html`, self-contained."""
     return template(TEMPLATE).render(
         comparison=comparison,
-        kinds=KINDS,
-        spreads=lambda recipe, kind: " / ".join(map(_mean, comparison.spreads[recipe][kind].values())),
-        spread=lambda recipe, kind: _spread(comparison.spreads[recipe][kind].get(SHOWN)),
-        difference=lambda recipe, kind: _difference(comparison.differences[recipe][kind].get(SHOWN)),
-        plot=Markup(difference_plot(comparison, SHOWN) if comparison.recipes[1:] else ""),
+        columns=list(COLUMNS),
+        spreads=lambda recipe, column: " / ".join(map(_mean, comparison.spreads[recipe][column].values())),
+        spread=lambda recipe, column: _spread(_shown(comparison.spreads[recipe], column)),
+        difference=lambda recipe, column: _difference(_shown(comparison.differences[recipe], column)),
+        figure=lambda trial, column: _figure(figure(trial, column, COLUMNS[column][0])),
+        plot=Markup(difference_plot(comparison) if comparison.recipes[1:] else ""),
         trials=trials,
         facts=facts,
     )
 
 
 def table(comparison: Comparison) -> str:
-    """Acc@1 of each recipe, and below it the paired difference from the first, as aligned lines."""
-    lines = [["recipe (Acc@1)", *KINDS]]
+    """The first measure of each column (Acc@1, or the area of it) of each recipe, and below it the paired
+    difference from the first, as aligned lines."""
+    lines = [["recipe (Acc@1, area)", *COLUMNS]]
     for recipe in comparison.recipes:
-        lines.append([recipe, *(_spread(comparison.spreads[recipe][kind].get(SHOWN)) for kind in KINDS)])
+        spreads, differences = comparison.spreads[recipe], comparison.differences[recipe]
+        lines.append([recipe, *(_spread(_shown(spreads, column)) for column in COLUMNS)])
         if recipe != comparison.recipes[0]:
-            differences = (comparison.differences[recipe][kind].get(SHOWN) for kind in KINDS)
-            lines.append(["  against the first", *map(_difference, differences)])
+            against = (_difference(_shown(differences, column)) for column in COLUMNS)
+            lines.append(["  against the first", *against])
     return aligned(lines)
+
+
+def _shown(found: Mapping[str, Mapping[str, Found]], column: str) -> Found | None:
+    """The column's first measure."""
+    return found[column].get(COLUMNS[column][0])
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f}"
 
 
 def _mean(spread: Spread) -> str:

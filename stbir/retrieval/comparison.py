@@ -8,8 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stbir.retrieval.queries import KINDS
+from stbir.retrieval.robustness import TARGETS
 
-MEASURES = ("acc@1", "acc@5", "acc@10")
+# What trials are compared by: the kinds of query, and sketch+text with either or both distorted.
+COLUMNS: dict[str, tuple[str, ...]] = {
+    **{kind: ("acc@1", "acc@5", "acc@10") for kind in KINDS},
+    **{f"{target} distorted": ("area",) for target in TARGETS},
+}
 CONFIDENCE = 0.95
 Pairing = tuple[str, int]  # fold and seed: what trials of two recipes share
 Figures = Mapping[Pairing, float]  # in percent
@@ -47,7 +52,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """By recipe, kind of query and measure. Differences are against the first recipe, which has none."""
+    """By recipe, column and measure. Differences are against the first recipe, which has none."""
 
     recipes: list[str]
     spreads: dict[str, dict[str, dict[str, Spread]]]
@@ -59,35 +64,45 @@ class Comparison:
 
 
 def compare(results: Sequence[Mapping[str, Any]]) -> Comparison:
-    """Results of trials (`recipe`, `fold`, `seed`; `results` as in report.json), against the first recipe."""
+    """Results of trials (`recipe`, `fold`, `seed`; `results` as in report.json), against the first recipe.
+
+    Where trials have `robustness` too, also by the area under the curve of Acc@1.
+    """
     recipes = list(dict.fromkeys(result["recipe"] for result in results))
-    base = recipes[0]
     spreads: dict[str, dict[str, dict[str, Spread]]] = {}
     differences: dict[str, dict[str, dict[str, Difference]]] = {}
     for recipe in recipes:
-        spreads[recipe] = {kind: {} for kind in KINDS}
-        differences[recipe] = {kind: {} for kind in KINDS}
-        for kind in KINDS:
-            for measure in MEASURES:
-                figures = _figures(results, recipe, kind, measure)
+        spreads[recipe] = {column: {} for column in COLUMNS}
+        differences[recipe] = {column: {} for column in COLUMNS}
+        for column, measures in COLUMNS.items():
+            for measure in measures:
+                figures = _figures(results, recipe, column, measure)
+                against = _figures(results, recipes[0], column, measure)
                 if figures:
-                    spreads[recipe][kind][measure] = spread(list(figures.values()))
-                found = (
-                    None if recipe == base else difference(figures, _figures(results, base, kind, measure))
-                )
-                if found is not None:
-                    differences[recipe][kind][measure] = found
+                    spreads[recipe][column][measure] = spread(list(figures.values()))
+                if recipe != recipes[0] and (found := difference(figures, against)) is not None:
+                    differences[recipe][column][measure] = found
     return Comparison(recipes, spreads, differences)
 
 
 def _figures(
-    results: Sequence[Mapping[str, Any]], recipe: str, kind: str, measure: str
+    results: Sequence[Mapping[str, Any]], recipe: str, column: str, measure: str
 ) -> dict[Pairing, float]:
     return {
         (result["fold"], result["seed"]): value
         for result in results
-        if result["recipe"] == recipe and (value := result["results"][kind][measure]) is not None
+        if result["recipe"] == recipe and (value := figure(result, column, measure)) is not None
     }
+
+
+def figure(result: Mapping[str, Any], column: str, measure: str) -> float | None:
+    """One figure of a trial; None where that was not asked."""
+    if column in KINDS:
+        return result["results"][column][measure]  # type: ignore[no-any-return]
+    if "robustness" not in result:
+        return None
+    areas = result["robustness"]["area"][column.removesuffix(" distorted")]
+    return areas["sketch+text"]["acc@1"]  # type: ignore[no-any-return]
 
 
 def spread(values: Sequence[float]) -> Spread:

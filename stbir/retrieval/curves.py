@@ -56,15 +56,15 @@ def robustness_curves(robustness: Robustness) -> str:
         return _svg(figure)
 
 
-def difference_plot(comparison: Comparison, measure: str) -> str:
-    """An <svg> of each recipe's paired differences from the first with their intervals, by kind of query."""
+def difference_plot(comparison: Comparison) -> str:
+    """An <svg> of Acc@1: each recipe's paired differences from the first, with intervals, by kind of query."""
     recipes = comparison.recipes[1:]
     with _style("stbir-differences"):
         figure = Figure(figsize=(9.6, 1.2 + 0.7 * len(recipes)), layout="constrained")
         axes = figure.subplots()
         for place, kind in enumerate(KINDS):
             for row, recipe in enumerate(recipes):
-                if (found := comparison.differences[recipe][kind].get(measure)) is not None:
+                if (found := comparison.differences[recipe][kind].get("acc@1")) is not None:
                     y, label = row + 0.2 * (place - 1), kind if row == 0 else None
                     axes.plot([found.mean], [y], "o", color=_LINES[kind], label=label)
                     if found.low is not None and found.high is not None:

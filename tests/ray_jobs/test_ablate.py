@@ -31,6 +31,7 @@ def test_trials_are_kept_compared_and_gone_on_with(folds: str, tmp_path: Path) -
     kept = sorted(path.name for path in (tmp_path / "trials").iterdir())
     assert kept == sorted(f"{recipe}-fold{n}-seed0.json" for recipe in RECIPES for n in range(2))
     assert first["differences"][RECIPES[1]]["sketch+text"]["acc@1"]["n"] == 2
+    assert first["spreads"][RECIPES[0]]["both distorted"]["area"]["n"] == 2
     page = json.loads((tmp_path / "ablation.json").read_text())
     assert [(trial["recipe"], trial["fold"]) for trial in page["trials"]] == [
         (recipe, f"fold{n}") for n in range(2) for recipe in RECIPES

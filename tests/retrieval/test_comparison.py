@@ -3,7 +3,8 @@ import statistics
 import numpy as np
 import pytest
 
-from stbir.retrieval.comparison import compare, difference, spread
+from stbir.retrieval.comparison import COLUMNS, compare, difference, spread
+from stbir.retrieval.robustness import TARGETS
 
 
 def result(recipe: str, fold: str, seed: int, value: float | None) -> dict[str, object]:
@@ -60,7 +61,7 @@ def test_the_first_recipe_is_what_the_others_are_held_against() -> None:
     found = compare(trials)
     assert found.recipes == ["full", "less"]
     assert found.spreads["full"]["text"]["acc@5"].mean == 15
-    assert found.differences["full"] == {"sketch": {}, "text": {}, "sketch+text": {}}
+    assert found.differences["full"] == {column: {} for column in COLUMNS}
     less = found.differences["less"]["sketch"]["acc@1"]
     assert (less.mean, less.low, less.high, less.clear) == (-2, -2, -2, True)
     assert found.as_dict()["against"] == "full"
@@ -70,3 +71,18 @@ def test_what_was_not_asked_is_left_out() -> None:
     found = compare([result("full", "a", 0, None), result("less", "a", 0, 8.0)])
     assert found.spreads["full"]["sketch"] == {}
     assert found.differences["less"]["sketch"] == {}
+
+
+def poor(recipe: str, seed: int, area: float) -> dict[str, object]:
+    areas = {target: {"sketch+text": {"acc@1": area + n}} for n, target in enumerate(TARGETS)}
+    return {**result(recipe, "a", seed, 50.0), "robustness": {"area": areas}}
+
+
+def test_areas_are_compared_where_trials_have_them() -> None:
+    found = compare(
+        [poor("full", 0, 30.0), poor("full", 1, 32.0), poor("less", 0, 20.0), poor("less", 1, 24.0)]
+    )
+    assert found.spreads["full"]["sketch distorted"]["area"].mean == 31
+    assert found.spreads["full"]["both distorted"]["area"].mean == 33
+    assert found.differences["less"]["text distorted"]["area"].mean == -9
+    assert compare([result("full", "a", 0, 1.0)]).spreads["full"]["text distorted"] == {}
