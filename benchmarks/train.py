@@ -127,7 +127,8 @@ def _table(recipe: Recipe, pipeline: Steps, before: Steps, after: Steps) -> dict
 
 def _rate(steps: list[dict[str, Any]], batch: int) -> float:
     counted = steps[WARM_UP:]
-    return len(counted) * batch / sum(step["waited_s"] + step["worked_s"] for step in counted)
+    spent = sum(float(step["waited_s"] + step["worked_s"]) for step in counted)
+    return len(counted) * batch / spent
 
 
 def _waited(steps: list[dict[str, Any]]) -> float:

@@ -57,7 +57,7 @@ def robustness_curves(robustness: Robustness) -> str:
 
 
 def difference_plot(comparison: Comparison) -> str:
-    """An <svg> of Acc@1: each recipe's paired differences from the first, with intervals, by kind of query."""
+    """An <svg> of the paired differences of Acc@1 from the first recipe, with intervals, by kind of query."""
     recipes = comparison.recipes[1:]
     with _style("stbir-differences"):
         figure = Figure(figsize=(9.6, 1.2 + 0.7 * len(recipes)), layout="constrained")
