@@ -1,7 +1,8 @@
 """Whether training needs more memory for more data: the same recipe on few photos and on ten times as many.
 
 `python benchmarks/memory.py` draws the pairs itself. Peaks, in MiB, of what each process of Ray holds for
-itself and of the object store, sampled while `train.py` runs. The last line is JSON: `ratio` is many against few.
+itself and of the object store, sampled while `train.py` runs.
+The last line is JSON: `ratio` is many against few.
 """
 
 import argparse
