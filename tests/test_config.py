@@ -45,6 +45,7 @@ def test_an_override_replaces_one_field() -> None:
         ("stages.image.noise.kind=query", "neither of these learns"),
         ("model.details=8", "details needs the feature maps of a timm photo tower"),
         ("model.photo.grid=2", "grid needs a convolutional trunk"),
+        ("model.photo.finer=[[16,8]]", "finer needs a convolutional trunk"),
     ],
 )
 def test_a_wrong_override_names_field_and_remedy(assignment: str, says: str) -> None:

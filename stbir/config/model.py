@@ -8,6 +8,7 @@ from pydantic.dataclasses import dataclass
 from stbir.config.values import STRICT, Count, Positive
 
 Triple = tuple[float, float, float]
+Cells = Annotated[int, Field(ge=1, le=32)]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -27,7 +28,9 @@ class PictureTower:
     `timm.create_model`, or stand for open_clip's `vision_cfg` once the model's name is resolved.
     `frozen` names parameter prefixes that never learn. Batch norms keep their statistics unless
     `batch_norm` is "learn". `grid` (convolutional timm trunks): beside the mean over the picture, the
-    means over grid x grid cells are projected too, so that it matters where something is.
+    means over grid x grid cells are projected too, so that it matters where something is. `finer`: the same
+    of earlier maps, each a pair of its stride (2, 4, 8, 16, …: pixels from one place of it to the next) and
+    the cells a side.
     """
 
     library: Literal["open_clip", "timm"]
@@ -38,11 +41,14 @@ class PictureTower:
     frozen: tuple[str, ...] = ()
     batch_norm: Literal["fixed", "learn"] = "fixed"
     grid: Annotated[int, Field(ge=0, le=8)] = 0
+    finer: tuple[tuple[Count, Cells], ...] = ()
 
     @model_validator(mode="after")
     def _has_a_map(self) -> "PictureTower":
         if self.grid and self.library != "timm":
             raise ValueError("grid needs a convolutional trunk of timm; leave it at 0")
+        if self.finer and self.library != "timm":
+            raise ValueError("finer needs a convolutional trunk of timm; leave it empty")
         return self
 
 

@@ -8,6 +8,8 @@ from stbir.config import Modality
 from stbir.model.fusion import Gate, fuse
 from stbir.model.towers import Encoder, PictureEncoder, TextEncoder
 
+SHARED = ("trunk", "project", "finer")  # of sketches and photos, where they are tied
+
 
 class Retriever(nn.Module):
     """Sketch, photo and text towers, and perhaps a gate that weighs sketch against text in a query.
@@ -32,12 +34,11 @@ class Retriever(nn.Module):
         return towers[modality]
 
     def tie(self, tied: bool) -> None:
-        """Let sketches go through the trunk and projection of photos, or through equal ones of their own."""
-        if tied:
-            self.sketch.trunk, self.sketch.project = self.photo.trunk, self.photo.project
-        elif self.sketch.trunk is self.photo.trunk:
-            self.sketch.trunk = copy.deepcopy(self.photo.trunk)
-            self.sketch.project = copy.deepcopy(self.photo.project)
+        """Let sketches go through the trunk and projections of photos, or through equal ones of their own."""
+        if tied or self.sketch.trunk is self.photo.trunk:
+            for name in SHARED:
+                part = getattr(self.photo, name)
+                setattr(self.sketch, name, part if tied else copy.deepcopy(part))
 
     def encode_sketch(self, pixels: Tensor) -> Tensor:
         """uint8 (B, 1 or 3, H, W) → (B, D)."""

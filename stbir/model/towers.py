@@ -11,31 +11,14 @@ from stbir.errors import InputError
 
 Tokenize = Callable[[Sequence[str]], Tensor]
 FULL_SCALE = 255.0
-CELL = 64  # numbers a cell: those of 4 x 4 cells are no more than the channels of a small trunk
-
-
-class CellMeans(nn.Module):
-    """A feature map as one row: its mean, and CELL numbers for each of grid x grid cells.
-
-    The objects of this task stand in the middle of a plain ground: where a part is says which one it is.
-    """
-
-    def __init__(self, channels: int, grid: int) -> None:
-        super().__init__()
-        self.reduce, self.grid = nn.Conv2d(channels, CELL, 1), grid
-        self.width = channels + CELL * grid * grid
-
-    def forward(self, map_BCHW: Tensor) -> Tensor:
-        """(B, C, H, W) → (B, width), width = C + CELL * grid * grid."""
-        cells = F.adaptive_avg_pool2d(self.reduce(map_BCHW), self.grid)
-        return torch.cat([map_BCHW.mean((2, 3)), cells.flatten(1)], dim=1)
 
 
 class PictureEncoder(nn.Module):
     """A picture trunk (open_clip or timm) and a projection into `dim` dimensions, or into the first of them.
 
-    With `details` (of `model.details`) a photo has a second part, which counts as much as the first: what
-    words can tell of it. A sketch has none, and zeros there. See docs/decisions/0007.
+    `finer`: what is projected beside it, each from the trunk's maps. With `details` (of `model.details`) a
+    photo has a second part, which counts as much as the first: what words can tell of it. A sketch has none,
+    and zeros there. See docs/decisions/0007.
 
     `frozen` names parameter prefixes that never learn. With `fix_batch_norm` every batch norm keeps its
     statistics in training too: those of a folded or frozen trunk would be lost at the first step.
@@ -52,10 +35,12 @@ class PictureEncoder(nn.Module):
         dim: int,
         frozen: tuple[str, ...] = (),
         fix_batch_norm: bool = True,
+        finer: Sequence[nn.Module] = (),
         details: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.trunk, self.project, self.details = trunk, project, details
+        self.finer = nn.ModuleList(finer)
         self.preprocess, self.dim = preprocess, dim
         self.frozen, self.fix_batch_norm = frozen, fix_batch_norm
         self._still: tuple[str, ...] = ()
@@ -66,20 +51,24 @@ class PictureEncoder(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """uint8 (B, C, H, W), C = 3 or 1 (grey, replicated) → unit vectors (B, D), float32."""
-        if self.details is not None:
-            return self._in_two_parts(pixels, self.details)
-        unit = F.normalize(self.project(self.trunk(self._floats(pixels))).float(), dim=-1)
-        return F.pad(unit, (0, self.dim - unit.shape[1]))
-
-    def _in_two_parts(self, pixels: Tensor, details: nn.Module) -> Tensor:
         pixels = pixels.expand(-1, 3, -1, -1)
-        last, maps = self.trunk.forward_intermediates(self._floats(pixels))  # type: ignore[operator]
-        first_part = self.project(self.trunk.forward_head(last, pre_logits=True))  # type: ignore[operator]
-        parts = [F.normalize(part.float(), dim=-1) for part in (first_part, details(maps, pixels))]
-        return F.normalize(torch.cat(parts, dim=-1), dim=-1)
+        out, maps = self._trunk(self._floats(pixels))
+        first_part = self.project(out) + sum(finer(maps) for finer in self.finer)
+        unit = F.normalize(first_part.float(), dim=-1)
+        if self.details is None:
+            return F.pad(unit, (0, self.dim - unit.shape[1]))
+        second = F.normalize(self.details(maps, pixels).float(), dim=-1)
+        return F.normalize(torch.cat([unit, second], dim=-1), dim=-1)
+
+    def _trunk(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """What the trunk gives, and the maps before it where they are wanted."""
+        if self.details is None and not self.finer:
+            return self.trunk(x), []
+        last, maps = self.trunk.forward_intermediates(x)  # type: ignore[operator]
+        return self.trunk.forward_head(last, pre_logits=True), maps  # type: ignore[operator]
 
     def _floats(self, pixels: Tensor) -> Tensor:
-        """uint8 (B, C, H, W), C = 3 or 1 → what the trunk was trained on, (B, 3, H, W)."""
+        """uint8 (B, 3, H, W) → what the trunk was trained on, (B, 3, H, W)."""
         x = (pixels.to(self.mean.dtype) / FULL_SCALE - self.mean) / self.std
         return x.contiguous(memory_format=torch.channels_last)
 

@@ -13,7 +13,7 @@ from ray_jobs.recipes.small import HALF
 from stbir.config import ModelConfig, PictureTower, Preprocess, TextTower
 from stbir.errors import InputError
 from stbir.model.builder import build, encoder
-from stbir.model.towers import CELL, CellMeans
+from stbir.model.cells import CELL, FINER_CELL, CellMeans, FinerCells
 
 VISION = {"image_size": 32, "patch_size": 8, "layers": 1, "width": 32, "head_width": 16}
 TEXT = {"context_length": 12, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
@@ -131,8 +131,44 @@ def test_cells_say_where_something_is() -> None:
                 assert torch.allclose(found, weight @ mean + bias, atol=1e-5)
 
 
+def test_finer_cells_are_normalised_means_of_an_earlier_map() -> None:
+    torch.manual_seed(0)
+    cells = FinerCells(level=1, channels=3, grid=2)
+    maps = [torch.randn(2, 5, 8, 8), torch.randn(2, 3, 4, 4), torch.randn(2, 9, 1, 1)]
+    weight, bias = cells.reduce.weight[:, :, 0, 0], cells.reduce.bias
+    for b, found in enumerate(cells(maps)):
+        row = torch.empty(FINER_CELL, 2, 2)
+        for y in range(2):
+            for x in range(2):
+                row[:, y, x] = (
+                    weight @ maps[1][b, :, 2 * y : 2 * y + 2, 2 * x : 2 * x + 2].mean((1, 2)) + bias
+                )
+        spread = ((row - row.mean()) ** 2).mean().add(1e-5).sqrt()
+        assert torch.allclose(found, ((row - row.mean()) / spread).flatten(), atol=1e-5)
+    assert cells.width == 4 * FINER_CELL
+
+
+def test_a_tower_adds_the_projections_of_earlier_maps() -> None:
+    model = build(timm_config(None, grid=2, finer=((16, 2), (8, 4)))).eval()
+    tower, floats = model.photo, (pixels().float() / 255 - 0.5) / 0.5
+    with torch.no_grad():
+        last, maps = tower.trunk.forward_intermediates(floats)  # type: ignore[operator]
+        sides = [32 // m.shape[-1] for m in maps]
+        rows = tower.project(tower.trunk.forward_head(last, pre_logits=True))  # type: ignore[operator]
+        for (stride, _), (cells, linear) in zip(((16, 2), (8, 4)), tower.finer, strict=True):  # type: ignore[misc]
+            alone = [torch.zeros_like(m) for m in maps]
+            alone[sides.index(stride)] = maps[sides.index(stride)]
+            rows = rows + linear(cells(alone))
+        assert torch.allclose(tower(pixels()), torch.nn.functional.normalize(rows, dim=-1), atol=1e-5)
+
+
+def test_finer_needs_a_map_of_that_stride() -> None:
+    with pytest.raises(InputError, match=r"finer: no map of stride 5; there are \[2, 4, 8, 16, 32\]"):
+        build(timm_config(None, finer=((5, 2),)))
+
+
 def test_a_tower_with_cells_is_rebuilt_from_its_configuration() -> None:
-    config = timm_config(None, grid=2)
+    config = timm_config(None, grid=2, finer=((8, 2),))
     first, again = build(config).photo, encoder(config, "photo", pretrained=False)
     again.load_state_dict(first.state_dict())
     assert torch.equal(first.eval()(pixels()), again.eval()(pixels()))

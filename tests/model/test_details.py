@@ -18,7 +18,7 @@ WORDS = TextTower("bag", library="words", options={"vocab_size": 49408, "context
 
 
 def config(**changes: object) -> ModelConfig:
-    photo = PictureTower("timm", "test_resnet", Preprocess(32, **HALF), grid=2)
+    photo = PictureTower("timm", "test_resnet", Preprocess(32, **HALF), grid=2, finer=((8, 2),))
     whole = ModelConfig(dim=DIM, photo=photo, sketch=photo, text=WORDS, details=DETAILS)
     return replace(whole, **changes)  # type: ignore[arg-type]
 
@@ -137,5 +137,5 @@ def test_words_take_no_weights_and_need_their_sizes(changes: dict[str, object], 
 
 def test_a_trunk_that_cannot_take_such_pictures_is_refused() -> None:
     photo = PictureTower("timm", "vit_tiny_patch16_224", Preprocess(32, **HALF))
-    with pytest.raises(InputError, match="details of 'vit_tiny_patch16_224' cannot be made: Input height"):
+    with pytest.raises(InputError, match="the maps of 'vit_tiny_patch16_224' cannot be made: Input height"):
         build(config(photo=photo, sketch=None))
