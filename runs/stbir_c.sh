@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# STBIR-C: the real chairs (QMUL ChairV2 with captions), trained on a CPU with recipe stbir_c_small.
+# STBIR-C: the real chairs (QMUL ChairV2 with captions), trained on a CPU with recipe ours_small.
 #   bash runs/stbir_c.sh DATA [FOLDER]
 # DATA is a folder with ChairV2/ and weights/, and with what there is of ShoeV2_photos/ (captioned photos), ShoeV1/ and
 # Sketchy/ (with sketches and machine-written captions): the first two stages learn from these too.
 # All of ChairV2 but its test split is trained on; the figures are of the test split. It may also lie apart:
 #   TEST_DATA=FOLDER bash runs/stbir_c.sh DATA       FOLDER in the layout of ChairV2/, all of it the test split
+#   RECIPE=stbir_c_small bash runs/stbir_c.sh DATA   another recipe
 #   FOLD=0 bash runs/stbir_c.sh DATA                 no test split: train on two thirds, report on the third (0, 1 or 2)
 set -euo pipefail
-data=$1 fold=${FOLD:-} test_data=${TEST_DATA:-}
+data=$1 fold=${FOLD:-} test_data=${TEST_DATA:-} recipe=${RECIPE:-ours_small}
 out=${2:-out/stbir_c${fold:+_fold$fold}}
 export STBIR_DATA=$data
 
@@ -40,7 +41,7 @@ else
 fi
 
 say "train on $train"
-python ray_jobs/train.py --recipe stbir_c_small --shards "$out/shards" --split "$train" \
+python ray_jobs/train.py --recipe "$recipe" --shards "$out/shards" --split "$train" \
   --extra-shards "${extra[@]}" --out "$out/checkpoint"
 if [ "$split" = "$train" ]; then
   say "no photo is left to report on: all were trained on. TEST_DATA=… or FOLD=0 gives figures"
@@ -49,4 +50,4 @@ fi
 
 say "gallery and report ($split)"
 python ray_jobs/embed_gallery.py --checkpoint "$out/checkpoint" --shards "$test" --split "$split" --gallery "$out/gallery"
-python ray_jobs/evaluate.py --checkpoint "$out/checkpoint" --shards "$test" --split "$split" --out "$out/report"
+python ray_jobs/evaluate.py --checkpoint "$out/checkpoint" --shards "$test" --split "$split" --robustness --out "$out/report"

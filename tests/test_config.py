@@ -112,7 +112,16 @@ def test_the_reference_recipe_has_the_reference_figures() -> None:
 
 
 def test_each_module_can_be_switched_off() -> None:
-    for name in ("smoke", "demo", "stbir_c_small", "stbir_c_brief", "ours_small", "paper", "paper_small"):
+    for name in (
+        "smoke",
+        "demo",
+        "stbir_c_small",
+        "ours_small",
+        "ours_brief",
+        "paper",
+        "paper_small",
+        "paper_brief",
+    ):
         assert {s.noise for s in recipe(f"{name}_without_curriculum").stages if s.name != "weigh"} == {None}
         assert not recipe(f"{name}_without_category").uses_classes
         assert recipe(f"{name}_with_clusters").clusters == 24

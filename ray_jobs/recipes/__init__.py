@@ -16,7 +16,7 @@ from ray_jobs.recipes.ablations import (
     without_category,
     without_curriculum,
 )
-from ray_jobs.recipes.chairs import ours_small, paper_small, stbir_c_brief, stbir_c_small
+from ray_jobs.recipes.chairs import ours_brief, ours_small, paper_brief, paper_small, stbir_c_small
 from ray_jobs.recipes.reference import paper
 from ray_jobs.recipes.small import demo, smoke
 from stbir.config import Recipe
@@ -26,10 +26,11 @@ PARENTS: tuple[Callable[[], Recipe], ...] = (
     smoke,
     demo,
     stbir_c_small,
-    stbir_c_brief,
     ours_small,
+    ours_brief,
     paper,
     paper_small,
+    paper_brief,
 )
 ABLATIONS: tuple[Callable[[Recipe], Recipe], ...] = (
     without_curriculum,

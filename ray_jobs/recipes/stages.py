@@ -79,6 +79,12 @@ def refine(epochs: tuple[int, int, int], lr: tuple[float, float, float]) -> tupl
     )
 
 
+def poorer(stage: Stage) -> Stage:
+    """The same with sketches and captions that grow poorer over half of it: module 3, as queries are poor."""
+    noise = Noise(0, stage.epochs / 2, probability=(0.1, 0.5), strength=(0.3, 0.8), kind="query")
+    return replace(stage, noise=noise)
+
+
 def weigh(epochs: int, lr: float) -> Stage:
     """The gate alone learns, from queries good and poor, how much their sketch and their text are worth."""
     return Stage("weigh", ("gate",), (TO_PHOTO,), epochs, NCE_ONLY, POOR_QUERIES, sketches="all", lr=lr)
