@@ -2,16 +2,18 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from http import HTTPStatus
 from typing import Any, Protocol
 from urllib.parse import quote
 
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
+from serve.access_log import AccessLog
+from serve.guard import Guard, ThisMachineOnly
 from serve.messages import Found, Query
 from serve.page import add_page
 from serve.problem import Problem, add_handlers
@@ -39,19 +41,26 @@ class Searches(Protocol):
         """Returns when a search would be answered."""
 
 
-def create_app(searcher: Searches, limits: Limits) -> FastAPI:
-    """The application: `/v1`, health, and the sketch pad at `/`."""
+def create_app(searcher: Searches, limits: Limits, guard: Guard | None = None) -> FastAPI:
+    """The application: `/v1`, which `guard` keeps (None: for this machine), health, and the pad at `/`."""
     # Without /docs and /redoc: they load their scripts from another host.
     app = FastAPI(title="stbir", docs_url=None, redoc_url=None)
     add_handlers(app)
-    app.include_router(_v1(searcher, limits))
+    app.include_router(_v1(searcher, limits), dependencies=[Depends(_kept_by(guard or ThisMachineOnly()))])
     app.include_router(_health(searcher, limits))
     add_page(app)
+    app.add_middleware(AccessLog)
     return app
 
 
+def _kept_by(guard: Guard) -> Callable[[Request], Awaitable[None]]:
+    async def admitted(request: Request) -> None:
+        request.state.who = guard.admit(request)
+
+    return admitted
+
+
 def _v1(searcher: Searches, limits: Limits) -> APIRouter:
-    # The check of a caller's key belongs here, as a dependency of this router alone: answer 401.
     routes = APIRouter(prefix="/v1")
 
     @routes.post("/search")

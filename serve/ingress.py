@@ -1,6 +1,7 @@
 """The ingress: starts the towers together, passes their answers on un-awaited, keeps the deadline."""
 
 import asyncio
+import os
 from collections.abc import Awaitable
 from http import HTTPStatus
 from typing import Any
@@ -10,7 +11,9 @@ from ray import serve
 from ray.exceptions import RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 
+from serve import access_log
 from serve.api import create_app
+from serve.guard import guard
 from serve.messages import Found, Query
 from serve.problem import Problem
 from serve.settings import Limits
@@ -113,6 +116,8 @@ class Ingress:
 
     def __init__(self, sketch: Any, text: Any, fusion: Any, model: dict[str, Any], limits: Limits) -> None:
         self.searcher = Searcher(sketch, text, fusion, model, limits)
+        self.guard = guard(os.environ)
+        access_log.to_stderr()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        return create_app(self.searcher, self.searcher.limits)
+        return create_app(self.searcher, self.searcher.limits, self.guard)

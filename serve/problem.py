@@ -36,6 +36,7 @@ def _answer(
         "status": int(status),
         "detail": detail,
         "instance": request.url.path,
+        "request_id": getattr(request.state, "request_id", None),
     }
     return JSONResponse(body, int(status), headers, MEDIA_TYPE)
 

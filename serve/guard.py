@@ -1,0 +1,63 @@
+"""Whom the endpoint answers: who has a key, or, where there are no keys, who is on this machine."""
+
+import ipaddress
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Protocol
+
+from fastapi import Request
+
+from serve.keys import Keys
+from serve.problem import Problem
+
+log = logging.getLogger(__name__)
+VARIABLE = "STBIR_API_KEYS_FILE"
+# What a proxy adds. Behind one everybody seems to be on this machine.
+FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip")
+
+
+class Guard(Protocol):
+    """Lets a request in, or not."""
+
+    def admit(self, request: Request) -> str:
+        """Whose it is, for the log. Raises Problem where it may not come in."""
+
+
+class WithKeys:
+    """Who has a key of the file may ask."""
+
+    def __init__(self, keys: Keys) -> None:
+        self.keys = keys
+
+    def admit(self, request: Request) -> str:
+        """The name of its key. Raises Problem as `Keys.admit`."""
+        return self.keys.admit(request.headers.get("authorization"))
+
+
+class ThisMachineOnly:
+    """Without keys, nobody but who is on this machine."""
+
+    def admit(self, request: Request) -> str:
+        """Raises Problem 403 for anybody else, and for what came through a proxy."""
+        host = request.client.host if request.client else ""
+        if not _is_loopback(host) or any(name in request.headers for name in FORWARDED):
+            detail = f"without keys only this machine is answered; set {VARIABLE} where the service runs"
+            raise Problem(HTTPStatus.FORBIDDEN, detail)
+        return "local"
+
+
+def guard(environment: Mapping[str, str]) -> Guard:
+    """The one that the environment asks for. Raises InputError for a file of keys that cannot be used."""
+    path = environment.get(VARIABLE)
+    if path:
+        return WithKeys(Keys(path))
+    log.warning("no %s: only requests from this machine are answered", VARIABLE)
+    return ThisMachineOnly()
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
