@@ -158,4 +158,4 @@ def _noise(rows: Encoded, recipe: Recipe, an_epoch: list[int]) -> dict[str, Any]
         return {}
     levels = level(stage.noise, rows.position / an_epoch[rows.stage])
     noises: dict[str, Any] = {f"{modality}_noise": levels for modality in stage.corrupted}
-    return noises | {"poor": stage.noise.kind == "query"}
+    return noises | {"poor": stage.noise.kind != "pixels"}

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from http import HTTPStatus
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -21,6 +21,7 @@ from serve.request import read_query
 from serve.settings import Limits
 
 _PNG = b"\x89PNG"
+QUERIES = ("sketch", "text", "photo_id")  # what a search may go by
 
 
 class Searches(Protocol):
@@ -66,8 +67,10 @@ def _v1(searcher: Searches, limits: Limits) -> APIRouter:
     @routes.post("/search")
     async def search(request: Request) -> JSONResponse:
         started = time.perf_counter()
+        deadline = time.time() + limits.deadline_s
         async with _deadline(limits.deadline_s):
-            found = await searcher.search(await read_query(request, limits))
+            query = await read_query(request, limits)
+            found = await searcher.search(replace(query, deadline=deadline))
         return JSONResponse(_answer(found, searcher.model["checkpoint"], started))
 
     @routes.get("/photos/{photo_id:path}")
@@ -87,6 +90,7 @@ def _v1(searcher: Searches, limits: Limits) -> APIRouter:
             "model": searcher.model,
             "gallery": gallery,
             "limits": asdict(limits),
+            "queries": QUERIES,
         }
 
     return routes

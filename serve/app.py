@@ -60,7 +60,7 @@ def _deployments(settings: Settings, checkpoint: str, digest: str, gallery: str)
     ingress = serve.deployment(Ingress, **settings.ingress.options)
     return ingress.bind(
         sketch.bind(checkpoint, settings.sketch.batching),
-        text.bind(checkpoint, settings.text.batching),
+        text.bind(checkpoint, settings.text.batching, settings.text.recent),
         fusion.bind(checkpoint, digest, gallery),
         {"checkpoint": digest, **_described(read_recipe(checkpoint))},
         settings.limits,

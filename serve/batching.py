@@ -1,6 +1,7 @@
 """A tower behind a queue: requests that arrive together are encoded together, beside the event loop."""
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -10,6 +11,7 @@ import torch
 from ray import serve
 from torch import Tensor, nn
 
+from serve import budget
 from serve.messages import Vector
 from serve.settings import Batching
 from stbir.retrieval.embed import encode
@@ -34,15 +36,27 @@ class BatchedEncoder:
         # Bound at run time, not by decoration: the sizes are settings.
         self._queue = serve.batch(**asdict(batching))(self._beside_loop)
 
-    async def __call__(self, item: Any) -> Vector:
-        """The vector of one item."""
-        vector: Vector = await self._queue(item)
+    async def __call__(self, item: Any, deadline: float = math.inf) -> Vector:
+        """The vector of one item. Raises LateError where its turn comes after the deadline."""
+        vector: Vector = await self._queue((item, deadline))
         return vector
 
-    async def _beside_loop(self, items: list[Any]) -> list[Vector]:
+    async def _beside_loop(self, asked: list[tuple[Any, float]]) -> list[Vector | Exception]:
+        """A batch; what is late by now is left out of it and answered with its error."""
+        late = [_late(deadline) for _, deadline in asked]
+        items = [item for (item, _), error in zip(asked, late, strict=True) if error is None]
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self.encode, items)
+        vectors = iter(await loop.run_in_executor(self._thread, self.encode, items) if items else ())
+        return [next(vectors) if error is None else error for error in late]
 
     def encode(self, items: Sequence[Any]) -> list[Vector]:
         """The vectors of a batch, each (D,)."""
         return list(encode(self.encoder, self.collate(items)))
+
+
+def _late(deadline: float) -> budget.LateError | None:
+    try:
+        budget.check(deadline)
+    except budget.LateError as error:
+        return error
+    return None

@@ -13,6 +13,7 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, 
 
 from serve import access_log
 from serve.api import create_app
+from serve.budget import LateError
 from serve.guard import guard
 from serve.messages import Found, Query
 from serve.problem import Problem
@@ -21,6 +22,7 @@ from stbir.errors import InputError
 
 _STATUS_OF = {
     "sketch": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,  # its header was a picture's, the rest is not
+    "photo_id": HTTPStatus.NOT_FOUND,
     "category": HTTPStatus.UNPROCESSABLE_ENTITY,
     "k": HTTPStatus.UNPROCESSABLE_ENTITY,
     "sketch_weight": HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -40,9 +42,12 @@ class Searcher:
     async def search(self, query: Query) -> Found:
         """The hits of a query."""
         # Both start here and neither is awaited: only hits come back to this process.
-        sketch = None if query.sketch is None else self.sketch.encode.remote(query.sketch)
-        text = None if query.text is None else self.text.encode.remote(query.text)
-        found = self.fusion.search.remote(sketch, text, query.sketch_weight, query.k, query.category)
+        until = query.deadline
+        sketch = None if query.sketch is None else self.sketch.encode.remote(query.sketch, until)
+        text = None if query.text is None else self.text.encode.remote(query.text, until)
+        found = self.fusion.search.remote(
+            sketch, text, query.sketch_weight, query.k, query.category, query.photo_id
+        )
         answer: Found | None = await self._answer(found, sketch, text)
         if answer is None:
             raise _no_gallery()
@@ -91,6 +96,8 @@ async def _translated(response: Awaitable[Any], retry_after_s: int) -> Any:
         raise Problem(
             HTTPStatus.SERVICE_UNAVAILABLE, "a part of the service is starting; try again"
         ) from error
+    except LateError as error:
+        raise Problem(HTTPStatus.GATEWAY_TIMEOUT, "no answer in time; try again") from error
     except InputError as error:
         raise _input_problem(error) from error
 

@@ -1,5 +1,6 @@
 """What the deployments say to one another. Plain values: the ingress needs neither torch nor Lance."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,13 +12,16 @@ Vector = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Query:
-    """What to search by and for. `sketch` is an encoded picture whose header has been checked."""
+    """What to search by and for. `sketch` is an encoded picture whose header has been checked; `photo_id` a
+    photo of the gallery, which stands in its place: more like this one."""
 
     sketch: bytes | None
     text: str | None
     k: int
     sketch_weight: float
     category: str | None
+    photo_id: str | None = None
+    deadline: float = math.inf  # seconds since the epoch: whoever has the query later drops it
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from serve import budget
 from serve.batching import BatchedEncoder
 from serve.messages import Encoded, Found
+from serve.recent import Recent
 from serve.settings import Batching
 from stbir.data.manifest import NAME
 from stbir.data.storage import Folder
 from stbir.data.transforms import Pixels, sketch_pixels
+from stbir.errors import InputError
 from stbir.model import checkpoint
 from stbir.model.fusion import fuse
 from stbir.retrieval.gallery import Gallery, open_gallery
@@ -35,12 +38,13 @@ class SketchReplica:
         self.encoder = BatchedEncoder(encoder, _stack, batching)
         self.encoder.encode([np.zeros((1, self.size, self.size), np.uint8)])  # the first pass is a slow one
 
-    async def encode(self, sketch: bytes) -> Encoded:
-        """One encoded picture. Raises InputError, naming `sketch`, where it is cut short."""
+    async def encode(self, sketch: bytes, deadline: float = math.inf) -> Encoded:
+        """One encoded picture. Raises InputError, naming `sketch`, where it is cut short, and LateError."""
+        budget.check(deadline)
         started = time.perf_counter()
         pixels = await asyncio.to_thread(sketch_pixels, sketch, self.size)  # (1, size, size)
         decoded = time.perf_counter()
-        vector = await self.encoder(pixels)
+        vector = await self.encoder(pixels, deadline)
         return Encoded(vector, {"decode": _ms(started, decoded), "encode_sketch": _ms(decoded)})
 
     async def ready(self) -> bool:
@@ -51,15 +55,22 @@ class SketchReplica:
 class TextReplica:
     """Words → vectors. Holds the text tower only."""
 
-    def __init__(self, checkpoint_uri: str, batching: Batching) -> None:
+    def __init__(self, checkpoint_uri: str, batching: Batching, recent: int = 0) -> None:
+        """`recent`: of how many texts, those asked for last, the vectors are kept."""
         encoder = checkpoint.load(checkpoint_uri, part="text")
+        self.recent = Recent(recent)
         self.encoder = BatchedEncoder(encoder, encoder.tokenize, batching)
         self.encoder.encode([""])
 
-    async def encode(self, text: str) -> Encoded:
-        """One text; beyond the tower's context length it is cut."""
+    async def encode(self, text: str, deadline: float = math.inf) -> Encoded:
+        """One text; beyond the tower's context length it is cut. Raises LateError."""
+        budget.check(deadline)
         started = time.perf_counter()
-        return Encoded(await self.encoder(text), {"encode_text": _ms(started)})
+        vector = self.recent.get(text)
+        if vector is None:
+            vector = await self.encoder(text, deadline)
+            self.recent.put(text, vector)
+        return Encoded(vector, {"encode_text": _ms(started)})
 
     async def ready(self) -> bool:
         """Whether it answers at all."""
@@ -85,17 +96,33 @@ class FusionReplica:
             return self._gallery
 
     def search(
-        self, sketch: Encoded | None, text: Encoded | None, sketch_weight: float, k: int, category: str | None
+        self,
+        sketch: Encoded | None,
+        text: Encoded | None,
+        sketch_weight: float,
+        k: int,
+        category: str | None,
+        photo_id: str | None = None,
     ) -> Found | None:
-        """The `k` best photos for what there is of a query; None while no gallery is published."""
+        """The `k` best photos for what there is of a query; None while no gallery is published.
+
+        `photo_id`: a photo in place of a sketch, which is not among its own hits. Raises InputError, naming
+        it, where the gallery has no such photo.
+        """
         gallery, started = self.gallery(), time.perf_counter()
         if gallery is None:
             return None
+        like = None if photo_id is None else _like(gallery, photo_id)
         with torch.inference_mode():
-            query_BD = fuse(_row(sketch), _row(text), sketch_weight, self.gate)  # (1, D)
-        hits = gallery.search(query_BD.numpy(), k, category)[0]
+            if like is None:
+                query_BD = fuse(_row(sketch), _row(text), sketch_weight, self.gate)  # (1, D)
+            else:
+                query_BD = fuse(like, _row(text), sketch_weight)  # the gate knows sketches only
+        fused = time.perf_counter()
+        hits = gallery.search(query_BD.numpy(), k + (like is not None), category)[0]
+        found = [asdict(hit) for hit in hits if hit.photo_id != photo_id][:k]
         timing = {**(sketch.timing_ms if sketch else {}), **(text.timing_ms if text else {})}
-        return Found([asdict(hit) for hit in hits], gallery.version, {**timing, "search": _ms(started)})
+        return Found(found, gallery.version, {**timing, "fuse": _ms(started, fused), "search": _ms(fused)})
 
     def thumbnail(self, photo_id: str) -> bytes | None:
         """The encoded thumbnail of a photo, empty where it has none; None while no gallery is published."""
@@ -118,6 +145,13 @@ def open_if_published(uri: str, checkpoint_digest: str) -> Gallery | None:
 def _stack(pixels: Any) -> torch.Tensor:
     batch: Pixels = np.stack(pixels)  # (B, 1, size, size)
     return torch.from_numpy(batch)
+
+
+def _like(gallery: Gallery, photo_id: str) -> torch.Tensor:
+    vector = gallery.vector(photo_id)
+    if vector is None:
+        raise InputError(f"photo_id: {photo_id!r} is not in the gallery")
+    return torch.from_numpy(vector)[None]  # (1, D)
 
 
 def _row(encoded: Encoded | None) -> torch.Tensor | None:

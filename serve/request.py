@@ -33,7 +33,8 @@ class Fields:
 
     `sketch`: base64 of a picture, or strokes, which may stand in `strokes` as well. Strokes are
     [[[x, y], …], …] in shares of the picture, x right, y down, each from 0 to 1; `stroke_width` is in
-    pixels of a picture of 256.
+    pixels of a picture of 256. `photo_id`: instead of a sketch, a photo of the gallery that the hits should
+    be like.
     """
 
     sketch: str | list[Any] | None = None
@@ -43,6 +44,7 @@ class Fields:
     k: Annotated[int, Field(ge=1)] = 10
     sketch_weight: Share = 0.5
     category: str | None = None
+    photo_id: str | None = None
 
 
 _FIELDS = TypeAdapter(Fields)
@@ -66,9 +68,12 @@ async def read_query(request: Request, limits: Limits) -> Query:
 
 def _query(fields: Fields, sketch: bytes | None) -> Query:
     text = (fields.text or "").strip() or None
-    if sketch is None and text is None:
-        raise Problem(HTTPStatus.BAD_REQUEST, "nothing to search by: send sketch, text, or both")
-    return Query(sketch, text, fields.k, fields.sketch_weight, fields.category or None)
+    photo_id = fields.photo_id or None
+    if sketch is None and text is None and photo_id is None:
+        raise Problem(HTTPStatus.BAD_REQUEST, "nothing to search by: send sketch, text, both, or photo_id")
+    if sketch is not None and photo_id is not None:
+        raise _bad_field("photo_id", "stands in place of a sketch; send either")
+    return Query(sketch, text, fields.k, fields.sketch_weight, fields.category or None, photo_id)
 
 
 async def _body(request: Request, most: int) -> bytes:
@@ -129,7 +134,7 @@ def _bounded(fields: Fields, limits: Limits) -> None:
     """The bounds that are settings."""
     if fields.k > limits.k:
         raise _bad_field("k", f"{fields.k} is above {limits.k}")
-    for name in ("text", "category"):
+    for name in ("text", "category", "photo_id"):
         if len(getattr(fields, name) or "") > limits.characters:
             raise _bad_field(name, f"more than {limits.characters} characters; shorten it")
     words = len((fields.text or "").split())

@@ -53,6 +53,7 @@ class TowerService:
 
     options: dict[str, Any]
     batching: Batching
+    recent: Annotated[int, Field(ge=0)] = 0  # answers kept, of texts
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.conftest import ROOT
 
-ROOMS = ("stbir", "ray_jobs", "serve")
+ROOMS = ("stbir", "ray_jobs", "serve", "stbir_client")
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 

@@ -24,14 +24,22 @@ class Noise:
 
     `kind` "pixels" is the reference's noise, on the pictures that learn; "query" makes poor queries, of
     any severity up to the strength, of the sketches and captions that learn or that the gate learns from
-    (strokes missing, a wrong colour, …: `data.distortion`).
+    (strokes missing, a wrong colour, …: `data.distortion`); "drawing" of the sketches alone.
     """
 
     start: NotNegative
     ramp: Positive
     probability: tuple[Fraction, Fraction]
     strength: tuple[Fraction, Fraction]
-    kind: Literal["pixels", "query"] = "pixels"
+    kind: Literal["pixels", "query", "drawing"] = "pixels"
+
+
+# What each kind of noise is for.
+NOISY: dict[str, tuple[Modality, ...]] = {
+    "pixels": ("sketch", "photo"),
+    "query": ("sketch", "text"),
+    "drawing": ("sketch",),
+}
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -104,11 +112,8 @@ class Stage:
         """
         if self.noise is None:
             return ()
-        able: tuple[Modality, ...] = (
-            ("sketch", "photo") if self.noise.kind == "pixels" else ("sketch", "text")
-        )
         learnt_from = ("sketch", "text") if "gate" in self.learns else self.learns
-        return tuple(m for m in able if m in learnt_from)
+        return tuple(m for m in NOISY[self.noise.kind] if m in learnt_from)
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -90,6 +90,13 @@ class Gallery:
         data: bytes | None = self._dataset.take([row], columns=["thumbnail"])["thumbnail"][0].as_py()
         return data
 
+    def vector(self, photo_id: str) -> Features | None:
+        """The vector (D,) of a photo; None where there is no such photo."""
+        row = pc.index(self._photo_ids, photo_id).as_py()
+        if row < 0:
+            return None
+        return np.asarray(self._dataset.take([row], columns=[VECTOR])[VECTOR][0].as_py(), np.float32)
+
     def _checked(self, vectors: Features) -> Features:
         if vectors.ndim != 2 or vectors.shape[1] != self.dim:
             raise InputError(f"vectors: shape {vectors.shape}, but the gallery has (Q, {self.dim})")

@@ -87,6 +87,9 @@ def test_only_what_learns_is_corrupted(name: str, noisy: set[str]) -> None:
 def test_poor_queries_are_of_sketches_and_texts_that_learn() -> None:
     poor = replace(SKETCH_NOISE, kind="query")
     assert noise_of(replace(joint(1), noise=poor)).keys() == {"sketch_noise", "text_noise", "poor"}
+    drawing = noise_of(replace(joint(1), noise=replace(poor, kind="drawing")))
+    assert drawing.keys() == {"sketch_noise", "poor"}
+    assert drawing["poor"]
     [sketch] = [stage for stage in recipe("smoke").stages if stage.name == "sketch"]
     found = noise_of(replace(sketch, noise=poor))
     assert found.keys() == {"sketch_noise", "poor"}

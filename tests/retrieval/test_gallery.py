@@ -90,6 +90,13 @@ def test_ties_go_in_the_order_of_the_table(tmp_path):
     assert [hit.photo_id for hit in hits] == ["photo-0", "photo-1", "photo-2"]
 
 
+def test_vectors_by_id(tmp_path):
+    vectors = unit(30)
+    gallery = made(Folder(str(tmp_path)), vectors)
+    assert np.array_equal(gallery.vector("photo-17"), vectors[17])
+    assert gallery.vector("nobody") is None
+
+
 def test_thumbnails_by_id(tmp_path):
     gallery = made(Folder(str(tmp_path)), unit(30))
     assert gallery.thumbnail("photo-17") == b"jpeg 17"

@@ -1,4 +1,5 @@
 import asyncio
+import math
 import threading
 from collections.abc import Sequence
 
@@ -37,29 +38,46 @@ class Numbers:
         tower.go.set()
         return [float(vector[0]) for vector in await answers], tower.sizes
 
+    async def late(self, batching: Batching) -> tuple[list[float | str], list[int]]:
+        """The answers to 0 … 3, of which 1 and 3 come too late, and the sizes of the batches computed."""
+        tower = Doubler()
+        tower.go.set()
+        encoder = BatchedEncoder(tower, _column, batching)
+        asked = (encoder(number, 0.0 if number % 2 else math.inf) for number in range(4))
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        told = [type(a).__name__ if isinstance(a, BaseException) else float(a[0]) for a in answers]
+        return told, tower.sizes
+
 
 def _column(numbers: Sequence[float]) -> Tensor:
     return torch.tensor(numbers, dtype=torch.float32)
 
 
 @pytest.fixture(scope="module")
-def together(serve_port):
+def numbers(serve_port):
     from ray import serve
 
     options = {"max_ongoing_requests": 64, "ray_actor_options": {"num_cpus": 0.1}}
     app = serve.deployment(Numbers, **options).bind()
     handle = serve.run(app, name="numbers", route_prefix=None)
-    yield lambda count, batching: handle.together.remote(count, batching).result(timeout_s=60)
+    yield handle
     serve.delete("numbers")
 
 
-def test_each_gets_its_own_answer_from_a_shared_batch(together):
+def test_each_gets_its_own_answer_from_a_shared_batch(numbers):
     batching = Batching(max_batch_size=4, batch_wait_timeout_s=0.02, max_concurrent_batches=1)
-    answers, sizes = together(10, batching)
+    answers, sizes = numbers.together.remote(10, batching).result(timeout_s=60)
     assert answers == [2.0 * number for number in range(10)]
     assert sizes == [4, 4, 2]
 
 
-def test_one_alone_does_not_wait_for_others(together):
+def test_one_alone_does_not_wait_for_others(numbers):
     batching = Batching(max_batch_size=64, batch_wait_timeout_s=0.01, max_concurrent_batches=2)
-    assert together(1, batching) == ([0.0], [1])
+    assert numbers.together.remote(1, batching).result(timeout_s=60) == ([0.0], [1])
+
+
+def test_what_is_late_is_left_out_and_the_rest_computed(numbers):
+    batching = Batching(max_batch_size=4, batch_wait_timeout_s=0.02, max_concurrent_batches=1)
+    answers, sizes = numbers.late.remote(batching).result(timeout_s=60)
+    assert answers == [0.0, "LateError", 4.0, "LateError"]
+    assert sizes == [2]

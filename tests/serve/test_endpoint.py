@@ -83,7 +83,14 @@ def test_answer_names_gallery_checkpoint_and_time(endpoint, checkpoint_uri, sket
     answer = sought(endpoint, sketch=base64.b64encode(sketch).decode(), text=WORDS, k=3)
     assert answer["checkpoint"] == checkpoint.read_digest(checkpoint_uri)
     assert answer["gallery_version"] == endpoint.get("/v1/info").json()["gallery"]["version"]
-    assert set(answer["timing_ms"]) == {"decode", "encode_sketch", "encode_text", "search", "total"}
+    assert set(answer["timing_ms"]) == {
+        "decode",
+        "encode_sketch",
+        "encode_text",
+        "fuse",
+        "search",
+        "total",
+    }
     assert len(answer["hits"]) == 3
 
 
@@ -106,6 +113,17 @@ def test_category_narrows(endpoint, photos):
     assert {hit["photo_id"] for hit in answer["hits"]} == {
         photo for photo, category in zip(photos.ids, photos.categories, strict=True) if category == "disc"
     }
+
+
+def test_more_like_this_one_is_what_lies_nearest_to_it(endpoint, photos):
+    assert endpoint.get("/v1/info").json()["queries"] == ["sketch", "text", "photo_id"]
+    likeness = photos.vectors @ photos.vectors[5]
+    nearest = [photos.ids[place] for place in np.argsort(-likeness) if place != 5][:7]
+    answer = sought(endpoint, photo_id=photos.ids[5], k=7)
+    assert [hit["photo_id"] for hit in answer["hits"]] == nearest
+    with_words = sought(endpoint, photo_id=photos.ids[5], text=WORDS, k=len(photos.ids))
+    assert photos.ids[5] not in {hit["photo_id"] for hit in with_words["hits"]}
+    assert [hit["photo_id"] for hit in with_words["hits"]][:7] != nearest
 
 
 def test_uri_of_a_hit_gives_its_thumbnail(endpoint, photos):
@@ -154,6 +172,8 @@ def bomb(side: int) -> bytes:
         (415, "sketch", {"files": {"sketch": ("s.png", b"%PDF-1.7 no picture")}}),
         (415, "sketch", {"json": {"sketch": base64.b64encode(b"no picture").decode()}}),
         (415, "content-type", {"content": b"text=chair", "headers": {"content-type": "text/plain"}}),
+        (404, "photo_id: 'nobody' is not in", {"json": {"photo_id": "nobody"}}),
+        (422, "photo_id", {"json": {"photo_id": "x", "sketch": [[[0.5, 0.2]]]}}),
         (422, "k", {"json": {"text": "x", "k": 0}}),
         (422, "k", {"json": {"text": "x", "k": 101}}),
         (422, "k", {"data": {"text": "x", "k": "many"}, "files": {"sketch": ("", b"")}}),

@@ -13,6 +13,7 @@ import pytest
 from ray.serve.exceptions import BackPressureError
 
 from serve.api import create_app
+from serve.budget import LateError
 from serve.ingress import Searcher
 from serve.messages import Found, Query
 from serve.settings import read_settings
@@ -80,12 +81,12 @@ def searcher(fusion: Any, sketch: Any = None, text: Any = None) -> Searcher:
 
 def test_both_towers_start_and_their_responses_go_on_unawaited():
     asked = searcher(FOUND)
-    assert asyncio.run(asked.search(Query(b"png", "chair", 5, 0.25, "seat"))) is FOUND
+    assert asyncio.run(asked.search(Query(b"png", "chair", 5, 0.25, "seat", deadline=7.5))) is FOUND
     [(_, sent, sketch)] = asked.sketch.calls
     [(_, words, text)] = asked.text.calls
     [(method, passed, _)] = asked.fusion.calls
-    assert (sent, words) == ((b"png",), ("chair",))
-    assert (method, passed) == ("search", (sketch, text, 0.25, 5, "seat"))
+    assert (sent, words) == ((b"png", 7.5), ("chair", 7.5))
+    assert (method, passed) == ("search", (sketch, text, 0.25, 5, "seat", None))
     assert not sketch.awaited
     assert not text.awaited
 
@@ -103,6 +104,7 @@ def test_what_is_missing_is_passed_as_none_and_encoded_nowhere(sketch, text):
     ("result", "status", "says"),
     [
         (BackPressureError(1, 1), 429, "all places are taken"),
+        (LateError("0.1 s past"), 504, "no answer in time"),
         (None, 503, "no gallery is published"),
         (InputError("sketch: not a readable picture"), 415, "sketch"),
         (InputError("category: there is no such one"), 422, "category"),

@@ -1,0 +1,3 @@
+"""The version of the client, which its package and its requests carry."""
+
+__version__ = "0.1.0"
