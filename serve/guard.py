@@ -31,8 +31,8 @@ class WithKeys:
         self.keys = keys
 
     def admit(self, request: Request) -> str:
-        """The name of its key. Raises Problem as `Keys.admit`."""
-        return self.keys.admit(request.headers.get("authorization"))
+        """The name of its key. Raises Problem as `Keys.admit`; searches count, their thumbnails do not."""
+        return self.keys.admit(request.headers.get("authorization"), counts=request.method == "POST")
 
 
 class ThisMachineOnly:

@@ -2,7 +2,7 @@
 
 python -m serve.keys NAME [--per-minute N]   a new key, printed once, and the line of the file that lets it in
 
-A line is NAME SHA256 [REQUESTS A MINUTE]; what follows # is a comment.
+A line is NAME SHA256 [SEARCHES A MINUTE]; what follows # is a comment.
 """
 
 import argparse
@@ -60,17 +60,17 @@ class Keys:
         self._keys = read_keys(self.path)
         self._looked = clock()
 
-    def admit(self, authorization: str | None) -> str:
+    def admit(self, authorization: str | None, counts: bool = True) -> str:
         """The name of the key in an Authorization header. Raises Problem: 401 for none or a wrong one, 429
-        for one that has used its minute up."""
+        for one that has used its minute up, where the request `counts`."""
         self._look()
         scheme, _, secret = (authorization or "").strip().partition(" ")
         key = self._owner(secret.strip()) if scheme.lower() == _SCHEME else None
         if key is None:
             detail = "send a valid key: Authorization: Bearer KEY"
             raise Problem(HTTPStatus.UNAUTHORIZED, detail, {"WWW-Authenticate": "Bearer"})
-        if wait := key.wait_s(self._clock()):
-            detail = f"key {key.name}: more than {key.per_minute} requests a minute; wait"
+        if counts and (wait := key.wait_s(self._clock())):
+            detail = f"key {key.name}: more than {key.per_minute} searches a minute; wait"
             raise Problem(HTTPStatus.TOO_MANY_REQUESTS, detail, {"Retry-After": str(int(wait) + 1)})
         return key.name
 
@@ -111,7 +111,7 @@ def read_keys(path: Path) -> list[Key]:
     for number, line in enumerate(lines, 1):
         if words := line.partition("#")[0].strip():
             if (match := _LINE.fullmatch(words)) is None:
-                raise InputError(f"{path}: line {number} is not NAME SHA256 [REQUESTS A MINUTE]")
+                raise InputError(f"{path}: line {number} is not NAME SHA256 [SEARCHES A MINUTE]")
             rate = int(match["rate"]) if match["rate"] else None
             keys.append(Key(match["name"], match["digest"], rate))
     names = [key.name for key in keys]
@@ -145,7 +145,7 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser("serve.keys", description="A new key, and the line of the file for it.")
     parser.add_argument("name")
-    parser.add_argument("--per-minute", type=int, help="requests a minute (default: no bound)")
+    parser.add_argument("--per-minute", type=int, help="searches a minute (default: no bound)")
     args = parser.parse_args()
     try:
         secret, line = new_key(args.name, args.per_minute)

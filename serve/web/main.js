@@ -1,81 +1,238 @@
 // The page: which control does what.
 
-import { info, search } from "./api.js";
+import { info, photo, search } from "./api.js";
+import { Fields } from "./fields.js";
+import { KeyDialog, readKey } from "./key.js";
+import { Large } from "./large.js";
 import { LiveSearch } from "./live.js";
 import { Pad } from "./pad.js";
+import { photoPicture, pictureIn, readPicture } from "./picture.js";
 import { Results } from "./results.js";
+import { fromFragment, toFragment } from "./share.js";
+import { Shortcuts } from "./shortcuts.js";
+import { Status } from "./status.js";
+import { tell } from "./toast.js";
+import { fillExamples } from "./welcome.js";
+
+const WELCOME = "Draw a shape, type a few words, or both. Photos that fit appear here.";
 
 const at = (id) => document.getElementById(id);
-const results = new Results(at("hits"), at("large"));
-const pad = new Pad(at("pad"), changed);
+const pad = new Pad(at("pad"), edited);
+const fields = new Fields(at("query"), edited);
+const status = new Status(at("results"));
+const results = new Results(at("hits"), (place) => large.open(results.hits, place));
+const large = new Large(at("large"), { liked: like, closed: (place) => results.focus(place) });
+const key = new KeyDialog(at("key"), again);
+let known = null; // what /v1/info said last
+let reconnect = null; // the timer of asking it again
 
 const view = {
   idle() {
-    say("Draw a shape, type a few words, or both: the photos that fit appear here.", "welcome");
     results.show([]);
+    if (known?.gallery === null) status.say("No gallery is published yet: there is nothing to search.", "bad");
+    else status.say(WELCOME, "welcome");
   },
-  busy: () => at("results").setAttribute("aria-busy", "true"),
-  slow: () => say("Still searching …"),
-  found(answer) {
-    results.show(answer.hits);
-    const n = answer.hits.length;
-    say(n ? `${n} ${n === 1 ? "hit" : "hits"} in ${Math.round(answer.timing_ms.total)} ms` : "No photo fits.");
+  busy: () => status.busy(),
+  slow: () => status.slow(),
+  found({ hits, gallery_version: version, timing_ms: time }) {
+    results.show(hits);
+    if (hits.length) status.say(`${hits.length} ${hits.length === 1 ? "photo" : "photos"} in ${Math.round(time.total)} ms`);
+    else status.say("No photo fits. Try other words, or any category.", "none");
+    if (known?.gallery?.version !== version) connect(); // another version is published
   },
   failed(error) {
-    say(error.retryAfter ? `${error.message} Trying again soon …` : error.message, "bad");
-    at("retry").hidden = false;
+    if (error.status === 401) return askForKey(error);
+    const button = error.status === 429 ? "" : "retry"; // full: asking sooner would not help
+    status.failed(error.message, { seconds: error.retryAfter, button });
   },
 };
 const live = new LiveSearch(query, search, view);
 
 function query() {
-  const text = at("words").value.trim();
-  if (pad.empty && !text) return null;
-  const body = { k: Number(at("k").value) || 12, sketch_weight: at("balance").value / 100 };
-  if (text) body.text = text;
-  if (!pad.empty) Object.assign(body, { sketch: pad.strokes, stroke_width: pad.width });
-  if (at("category").value) body.category = at("category").value;
-  return body;
+  const asked = { ...fields.read(), drawing: pad.drawing };
+  return pad.empty && !asked.words ? null : asked;
 }
 
-function changed() {
-  const both = !pad.empty && at("words").value.trim() !== "";
-  at("undo").disabled = at("clear").disabled = pad.empty;
+function edited() {
+  const { strokes, picture } = pad.drawing;
+  pad.setWidth(fields.read().width);
+  at("undo").disabled = !pad.canUndo;
+  at("redo").disabled = !pad.canRedo;
+  at("clear").disabled = pad.empty;
   at("invitation").hidden = !pad.empty;
-  at("balance").parentElement.classList.toggle("idle", !both);
-  at("balance").setAttribute("aria-valuetext", `${at("balance").value} % sketch`);
+  at("shown").textContent = picture ? (picture.photoId ? `Photos like ${picture.name}` : picture.name) : "";
+  at("pad").setAttribute("aria-label", `Drawing area: ${picture ? `picture ${picture.name}` : counted(strokes)}`);
+  fields.weigh(!pad.empty && fields.read().words !== "");
   live.soon();
 }
 
-function say(message, look = "") {
-  at("message").textContent = message;
-  at("message").className = look;
-  at("retry").hidden = true;
-  at("results").setAttribute("aria-busy", "false");
+function counted({ length }) {
+  return length === 0 ? "empty" : `${length} ${length === 1 ? "stroke" : "strokes"}`;
 }
 
-function describe(known) {
-  at("k").max = known.limits.k;
-  const there = known.gallery;
-  at("gallery").textContent = there ? `${there.count.toLocaleString()} photos · version ${there.version}` : "no gallery yet";
-  const categories = there?.categories ?? [];
-  at("category").append(...categories.map((name) => new Option(name, name)));
-  at("category-label").hidden = categories.length < 2;
+function use(tool) {
+  pad.setTool(tool);
+  at("paper").dataset.tool = tool;
+  for (const name of ["pen", "erase"]) at(name).setAttribute("aria-pressed", name === tool);
 }
 
-at("undo").addEventListener("click", () => pad.undo());
-at("clear").addEventListener("click", () => pad.clear());
-at("pen").addEventListener("input", (event) => pad.setWidth(Number(event.target.value)));
-at("retry").addEventListener("click", () => live.now());
-for (const id of ["words", "balance", "k", "category"]) at(id).addEventListener("input", changed);
+function widen(by) {
+  fields.widen(by);
+  edited();
+}
+
+async function take(files) {
+  const file = pictureIn(files);
+  if (!file) return tell("That is no picture. PNG, JPEG and WebP can be searched by.");
+  try {
+    pad.show({ picture: await readPicture(file, known?.limits) });
+  } catch (error) {
+    tell(error.message);
+  }
+}
+
+// Not every server searches by a photo of its gallery.
+function offersLike() {
+  return known?.queries?.includes("photo_id") ?? false;
+}
+
+async function like({ photo_id: photoId, uri }) {
+  const source = await photo(uri).catch(() => ""); // it can be searched by without a thumbnail too
+  pad.show({ picture: await photoPicture(photoId, source) });
+}
+
+function start({ strokes, words }) {
+  pad.show({ strokes });
+  fields.write({ words });
+  edited();
+  at("results").focus({ preventScroll: true }); // the example that had the focus is gone
+}
+
+async function share() {
+  try {
+    const asked = query();
+    history.replaceState(null, "", asked ? await toFragment(asked) : location.pathname);
+    await navigator.clipboard.writeText(location.href);
+    tell("Link copied.");
+  } catch (error) {
+    // Browsers give pages from elsewhere than this machine a clipboard only over TLS.
+    const noClipboard = error instanceof DOMException || error instanceof TypeError;
+    tell(noClipboard ? "The link is in the address bar: copy it from there." : error.message);
+  }
+}
+
+async function openLink() {
+  try {
+    const shared = await fromFragment(location.hash);
+    if (!shared) return;
+    fields.write(shared);
+    if (shared.like) await like({ photo_id: shared.like, uri: `/v1/photos/${encodeURIComponent(shared.like)}` });
+    else pad.show(shared);
+  } catch (error) {
+    tell(error.message);
+  }
+}
+
+async function connect() {
+  clearTimeout(reconnect);
+  try {
+    describe(await info());
+    if (query() === null) view.idle();
+  } catch (error) {
+    at("count").textContent = "not connected";
+    at("version").textContent = "";
+    // Where there is a query, its search tells what is wrong.
+    if (query() === null || error.status === 401) view.failed(error);
+    if (error.retryAfter) reconnect = setTimeout(connect, error.retryAfter * 1000);
+  }
+  at("change-key").hidden = readKey() === null;
+}
+
+function describe(told) {
+  known = told;
+  fields.limit(known);
+  large.offerLike(offersLike());
+  shortcuts.offer("m", offersLike());
+  const { gallery } = known;
+  const count = gallery?.count.toLocaleString("en");
+  at("count").textContent = gallery ? `${count} ${gallery.count === 1 ? "photo" : "photos"}` : "no gallery yet";
+  at("version").textContent = gallery ? ` · version ${gallery.version}` : "";
+}
+
+function askForKey(error) {
+  status.failed(error.message, { button: "enter-key" });
+  key.ask({ refused: readKey() !== null });
+}
+
+function again() {
+  connect();
+  live.retry();
+}
+
+const CLICKS = {
+  pen: () => use("pen"),
+  erase: () => use("erase"),
+  undo: () => pad.undo(),
+  redo: () => pad.redo(),
+  clear: () => pad.clear(),
+  picture: () => at("file").click(),
+  share,
+  help: () => at("shortcuts").showModal(),
+  "change-key": () => key.ask(),
+  "enter-key": () => key.ask(),
+  retry: again,
+};
+for (const [id, act] of Object.entries(CLICKS)) at(id).addEventListener("click", act);
+
+const shortcuts = new Shortcuts(
+  [
+    { keys: "b", does: "Pen", run: CLICKS.pen },
+    { keys: "e", does: "Eraser", run: CLICKS.erase },
+    { keys: "[", does: "Thinner pen", run: () => widen(-1) },
+    { keys: "]", does: "Thicker pen", run: () => widen(1) },
+    { keys: "Ctrl+Z", does: "Undo", run: CLICKS.undo },
+    { keys: "Ctrl+Shift+Z Ctrl+Y", does: "Redo", run: CLICKS.redo },
+    { keys: "Delete", does: "Clear the paper", run: CLICKS.clear },
+    { keys: "p", does: "Search by a picture (or paste one, or drop it)", run: CLICKS.picture },
+    { keys: "/", does: "Type words", run: () => fields.focusWords() },
+    { keys: "r", does: "To the results; arrows lead through them, Enter makes one large", run: () => results.focus(0) },
+    { keys: "m", does: "More like the result in focus", run: likeFocused },
+    { keys: "l", does: "Copy a link to this query", run: share },
+    { keys: "?", does: "This list", run: CLICKS.help },
+  ],
+  at("keys"),
+  at("single-keys"),
+);
+
+function likeFocused() {
+  if (results.focused && offersLike()) like(results.focused);
+}
+
 at("query").addEventListener("submit", (event) => {
   event.preventDefault();
   live.now();
 });
-document.addEventListener("keydown", (event) => {
-  const typing = event.target.matches("input, select");
-  if ((event.ctrlKey || event.metaKey) && event.key === "z" && !typing) pad.undo();
+at("file").addEventListener("change", (event) => {
+  take(event.target.files);
+  event.target.value = ""; // the same file may be chosen again
 });
+document.addEventListener("paste", (event) => {
+  if (pictureIn(event.clipboardData.files)) take(event.clipboardData.files);
+});
+document.addEventListener("dragover", (event) => event.preventDefault()); // or the browser leaves for the file
+document.addEventListener("drop", (event) => {
+  event.preventDefault();
+  if (event.dataTransfer.files.length) take(event.dataTransfer.files);
+});
+// A small screen is for the paper and the results; a wide one has room for everything.
+const wide = matchMedia("(min-width: 47.51rem)");
+const unfold = () => (at("more").open = wide.matches);
+wide.addEventListener("change", unfold);
+addEventListener("online", again);
+addEventListener("hashchange", openLink);
 
-changed();
-info().then(describe, (error) => (at("gallery").textContent = error.message));
+unfold();
+fillExamples(at("examples"), start);
+edited();
+connect();
+openLink();

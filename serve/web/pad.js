@@ -1,96 +1,154 @@
-// The drawing: strokes of [x, y] in shares of the paper, so that size and screen do not matter.
+// The drawing and the hand that makes it: mouse, pen or finger, drawing or erasing.
+//
+// A drawing is { strokes, picture }: strokes, or one picture instead of them.
 
-const PAPER = 256; // pen width counts pixels of a picture this wide, as the server draws it
-const NEAR = 0.004; // points closer than this to the last one say nothing new
+import { History } from "./history.js";
+import { Paper } from "./paper.js";
+import { distance, erased, rounded, simplified } from "./strokes.js";
+
+const BLANK = { strokes: [], picture: null };
+const NEAR = 0.002; // points closer than this to the last one say nothing new
+const STRAIGHT = 0.0007; // a fifth of a pixel of what the server draws
+const ERASER = 0.03;
+const [PRIMARY, PEN_ERASER] = [0, 5]; // PointerEvent.button
 
 export class Pad {
+  #history = new History(BLANK);
+  #pointer = null;
+  #stroke = null; // the stroke under way
+  #rest = null; // while erasing: the strokes that are left
+  #at = null; // where the pointer is, for the eraser's ring
+  tool = "pen";
+  width = 2;
+
+  // `changed()` is called when there is something new, in the middle of a stroke too.
   constructor(canvas, changed) {
     this.canvas = canvas;
     this.changed = changed;
-    this.strokes = [];
-    this.width = 2;
-    this.pointer = null;
+    this.paper = new Paper(canvas, () => this.#draw());
     canvas.addEventListener("pointerdown", (event) => this.#begin(event));
-    canvas.addEventListener("pointermove", (event) => this.#go(event));
+    canvas.addEventListener("pointermove", (event) => this.#move(event));
+    canvas.addEventListener("pointerleave", () => this.#point(null));
     for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, (event) => this.#end(event));
-    new ResizeObserver(() => this.#fit()).observe(canvas);
+  }
+
+  get drawing() {
+    const { strokes, picture } = this.#history.now;
+    if (this.#stroke) return { strokes: [...strokes, this.#stroke], picture: null };
+    return { strokes: this.#rest ?? strokes, picture };
   }
 
   get empty() {
-    return this.strokes.length === 0;
+    const { strokes, picture } = this.drawing;
+    return strokes.length === 0 && picture === null;
+  }
+
+  get canUndo() {
+    return this.#history.canUndo;
+  }
+
+  get canRedo() {
+    return this.#history.canRedo;
   }
 
   undo() {
-    this.strokes.pop();
+    this.#history.undo();
+    this.#update();
+  }
+
+  redo() {
+    this.#history.redo();
     this.#update();
   }
 
   clear() {
-    this.strokes = [];
+    if (!this.empty) this.show(BLANK);
+  }
+
+  // Puts strokes or a picture on the paper, in place of what is there.
+  show({ strokes = [], picture = null }) {
+    this.#history.add({ strokes, picture });
     this.#update();
   }
 
   setWidth(width) {
     this.width = width;
-    this.#update();
+    this.paper.soon();
+  }
+
+  setTool(tool) {
+    this.tool = tool;
+    this.paper.soon();
   }
 
   #begin(event) {
-    if (this.pointer !== null || event.button > 0) return;
-    this.pointer = event.pointerId;
-    this.canvas.setPointerCapture(event.pointerId);
-    this.strokes.push([this.#place(event)]);
-    this.#draw();
+    if (this.#pointer !== null || ![PRIMARY, PEN_ERASER].includes(event.button)) return;
     event.preventDefault();
+    this.#pointer = event.pointerId;
+    this.canvas.setPointerCapture(event.pointerId);
+    const at = this.#place(event);
+    if (this.tool === "erase" || event.button === PEN_ERASER) this.#erase(at, at);
+    else this.#stroke = [at];
+    this.#point(at);
   }
 
-  #go(event) {
-    if (event.pointerId !== this.pointer) return;
-    const stroke = this.strokes.at(-1);
-    for (const step of event.getCoalescedEvents?.() ?? [event]) {
-      const [x, y] = this.#place(step);
-      const [u, v] = stroke.at(-1);
-      if (Math.hypot(x - u, y - v) >= NEAR) stroke.push([x, y]);
+  #move(event) {
+    const at = this.#place(event);
+    if (event.pointerId === this.#pointer) {
+      const steps = event.getCoalescedEvents?.() ?? [];
+      for (const step of steps.length ? steps : [event]) this.#go(this.#place(step));
+      this.changed();
     }
-    this.#draw();
+    this.#point(at);
+  }
+
+  #go(at) {
+    if (this.#rest) this.#erase(this.#at, at);
+    else if (distance(at, this.#stroke.at(-1)) >= NEAR) this.#stroke = [...this.#stroke, at];
+    this.#at = at;
   }
 
   #end(event) {
-    if (event.pointerId !== this.pointer) return;
-    this.pointer = null;
+    if (event.pointerId !== this.#pointer) return;
+    const { strokes } = this.#history.now;
+    const [rest, stroke] = [this.#rest, this.#stroke];
+    this.#pointer = this.#rest = this.#stroke = null;
+    if (stroke) this.#history.add({ strokes: [...strokes, simplified(stroke, STRAIGHT)], picture: null });
+    else if (rest !== strokes) this.#history.add({ strokes: rest, picture: null });
+    if (event.pointerType === "touch") this.#at = null;
     this.#update();
+  }
+
+  // In steps smaller than the eraser, so that a quick hand leaves no islands.
+  #erase(from, to) {
+    this.#rest ??= this.#history.now.strokes;
+    const steps = Math.ceil(distance(from, to) / (ERASER / 2)) || 1;
+    for (let i = 1; i <= steps; i++) {
+      const [x, y] = [0, 1].map((axis) => from[axis] + ((to[axis] - from[axis]) * i) / steps);
+      this.#rest = erased(this.#rest, [x, y], ERASER);
+    }
+  }
+
+  #point(at) {
+    this.#at = at;
+    this.paper.soon();
   }
 
   #place(event) {
     const box = this.canvas.getBoundingClientRect();
-    const share = (at, from, length) => Math.min(1, Math.max(0, Math.round(((at - from) / length) * 1e4) / 1e4));
-    return [share(event.clientX, box.left, box.width), share(event.clientY, box.top, box.height)];
+    return rounded([(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height]);
   }
 
   #update() {
-    this.#draw();
+    this.paper.soon();
     this.changed();
   }
 
-  #fit() {
-    const side = Math.round(this.canvas.clientWidth * devicePixelRatio);
-    if (side === this.canvas.width) return;
-    this.canvas.width = this.canvas.height = side;
-    this.#draw();
-  }
-
   #draw() {
-    const side = this.canvas.width;
-    const pen = this.canvas.getContext("2d");
-    pen.clearRect(0, 0, side, side);
-    pen.strokeStyle = getComputedStyle(this.canvas).color;
-    pen.lineWidth = (this.width * side) / PAPER;
-    pen.lineCap = pen.lineJoin = "round";
-    for (const stroke of this.strokes) {
-      pen.beginPath();
-      pen.moveTo(stroke[0][0] * side, stroke[0][1] * side);
-      for (const [x, y] of stroke) pen.lineTo(x * side, y * side);
-      pen.stroke();
-    }
+    const { strokes, picture } = this.drawing;
+    this.paper.clear();
+    if (picture) this.paper.picture(picture.image);
+    this.paper.strokes(strokes, this.width);
+    if (this.#at && (this.#rest || this.tool === "erase")) this.paper.ring(this.#at, ERASER);
   }
 }

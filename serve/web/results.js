@@ -1,86 +1,117 @@
-// The hits as a grid, and one of them large.
+// The hits as a grid: photos that stay keep their picture and glide to their new place.
+
+import { photo } from "./api.js";
+import { element } from "./element.js";
+
+const GLIDE = { duration: 180, easing: "ease-out" };
 
 export class Results {
-  constructor(list, large) {
+  #cells = new Map(); // photo_id → { item, button, image, rank, score }
+  hits = [];
+
+  // `opened(place)` is called for the hit that was chosen.
+  constructor(list, opened) {
     this.list = list;
-    this.large = large;
-    this.hits = [];
-    this.current = 0;
-    const button = (name) => large.querySelector(`#${name}`);
-    button("previous").addEventListener("click", () => this.#step(-1));
-    button("next").addEventListener("click", () => this.#step(1));
-    button("close").addEventListener("click", () => large.close());
-    large.addEventListener("click", (event) => event.target === large && large.close());
-    large.addEventListener("keydown", (event) => this.#key(event));
+    this.opened = opened;
+    list.addEventListener("keydown", (event) => this.#key(event));
+    list.addEventListener("focusin", (event) => this.#reach(this.#place(event.target)));
+  }
+
+  // The hit that has the focus, if any.
+  get focused() {
+    return this.hits[this.#place(document.activeElement)] ?? null;
   }
 
   show(hits) {
+    const focus = this.#place(document.activeElement);
+    const held = this.focused?.photo_id;
+    const before = this.#corners();
+    const old = this.#cells;
+    this.#cells = new Map(hits.map((hit) => [hit.photo_id, old.get(hit.photo_id) ?? cell(hit)]));
+    for (const [id, gone] of old) if (!this.#cells.has(id)) URL.revokeObjectURL(gone.image.src);
     this.hits = hits;
-    this.list.replaceChildren(...hits.map((hit, place) => this.#item(hit, place)));
+    hits.forEach((hit, place) => this.#fill(this.#cells.get(hit.photo_id), hit, place));
+    this.list.replaceChildren(...[...this.#cells.values()].map(({ item }) => item));
+    this.#glide(before);
+    const kept = hits.findIndex((hit) => hit.photo_id === held);
+    if (focus >= 0) this.focus(kept >= 0 ? kept : Math.min(focus, hits.length - 1), { preventScroll: true });
+    else this.#reach(0);
   }
 
-  #item(hit, place) {
-    const button = element("button", "hit");
-    button.type = "button";
-    button.setAttribute("aria-label", `${place + 1}: ${hit.photo_id}, ${hit.category}, score ${score(hit)}`);
-    button.append(frame(hit), caption(hit));
-    button.addEventListener("click", () => this.#open(place));
-    const item = element("li");
-    item.append(button);
-    return item;
+  focus(place, options) {
+    this.#buttons()[place]?.focus(options);
   }
 
-  #open(place) {
-    this.current = place;
-    const hit = this.hits[place];
-    const part = (name) => this.large.querySelector(`#large-${name}`);
-    part("picture").src = hit.uri;
-    part("picture").alt = `Photo ${hit.photo_id}`;
-    part("title").textContent = hit.photo_id;
-    part("details").textContent = `· ${hit.category} · score ${score(hit)} · ${place + 1} of ${this.hits.length}`;
-    this.large.querySelector("#previous").disabled = place === 0;
-    this.large.querySelector("#next").disabled = place === this.hits.length - 1;
-    if (!this.large.open) this.large.showModal();
+  #fill({ button, rank, score }, hit, place) {
+    rank.textContent = place + 1;
+    score.textContent = scoreOf(hit);
+    button.onclick = () => this.opened(place);
   }
 
-  #step(by) {
-    const place = this.current + by;
-    if (place >= 0 && place < this.hits.length) this.#open(place);
+  #buttons() {
+    return [...this.list.querySelectorAll("button")];
+  }
+
+  #place(target) {
+    return this.#buttons().indexOf(target);
+  }
+
+  // Tab reaches one hit of the grid; arrows lead to the others.
+  #reach(place) {
+    this.#buttons().forEach((button, i) => (button.tabIndex = i === place ? 0 : -1));
   }
 
   #key(event) {
-    if (event.key === "ArrowLeft") this.#step(-1);
-    if (event.key === "ArrowRight") this.#step(1);
+    const place = this.#place(event.target);
+    const steps = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -this.#columns(), ArrowDown: this.#columns() };
+    const ends = { Home: 0, End: this.hits.length - 1 };
+    const next = ends[event.key] ?? place + steps[event.key];
+    if (event.ctrlKey || event.metaKey || !(next >= 0 && next < this.hits.length)) return;
+    event.preventDefault();
+    this.focus(next);
+  }
+
+  #columns() {
+    const [first, ...rest] = this.#buttons().map((button) => button.parentElement.offsetTop);
+    return 1 + rest.filter((top) => top === first).length;
+  }
+
+  #corners() {
+    const items = [...this.list.children];
+    return new Map(items.map((item) => [item, [item.offsetLeft, item.offsetTop]]));
+  }
+
+  #glide(before) {
+    if (matchMedia("(prefers-reduced-motion: reduce)").matches) return;
+    for (const item of this.list.children) {
+      const [left, top] = before.get(item) ?? [item.offsetLeft, item.offsetTop];
+      const [x, y] = [left - item.offsetLeft, top - item.offsetTop];
+      if (!before.has(item)) item.animate([{ opacity: 0 }, {}], GLIDE);
+      else if (x || y) item.animate([{ transform: `translate(${x}px, ${y}px)` }, {}], GLIDE);
+    }
   }
 }
 
-function frame(hit) {
-  const box = element("span", "frame");
-  const picture = element("img");
-  picture.loading = "lazy";
-  picture.alt = "";
-  picture.src = hit.uri;
-  picture.addEventListener("error", () => box.replaceChildren("no thumbnail"));
-  box.append(picture);
-  return box;
-}
-
-function caption(hit) {
-  const line = element("span", "caption");
-  const name = element("span", "name");
-  name.textContent = hit.photo_id;
-  const value = element("span", "score");
-  value.textContent = score(hit);
-  line.append(name, value);
-  return line;
-}
-
-function score(hit) {
+export function scoreOf(hit) {
   return hit.score.toFixed(3);
 }
 
-function element(tag, name = "") {
-  const made = document.createElement(tag);
-  made.className = name;
-  return made;
+function cell(hit) {
+  const image = element("img", { alt: "", decoding: "async" });
+  const frame = element("span", { className: "frame" }, image);
+  const rank = element("span", { className: "rank" });
+  const score = element("span", { className: "score" });
+  const line = element("span", { className: "line" }, element("span", { textContent: hit.category }), " ", score);
+  const words = element("span", { className: "words", textContent: hit.text ?? hit.photo_id });
+  const button = element("button", { type: "button", className: "hit" });
+  button.append(frame, rank, " ", element("span", { className: "caption" }, line, " ", words)); // also its name
+  showPhoto(image, hit.uri, () => frame.replaceChildren("no picture"));
+  return { item: element("li", {}, button), button, image, rank, score };
+}
+
+// Puts a photo into an <img>; `missing()` is called where there is none to show.
+export function showPhoto(image, uri, missing) {
+  image.addEventListener("load", () => image.classList.add("there"), { once: true });
+  image.addEventListener("error", missing, { once: true });
+  photo(uri).then((source) => (image.src = source), missing);
 }

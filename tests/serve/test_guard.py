@@ -82,8 +82,9 @@ def test_with_keys_a_key_is_what_counts(tmp_path: Path) -> None:
     for path in ("/", "/healthz", "/readyz"):
         assert ask(kept_by, "GET", path).status_code == 200
     assert ask(kept_by, "POST", "/v1/search", "192.0.2.7", json=SEARCH, headers=with_key).status_code == 200
-    assert ask(kept_by, "GET", "/v1/info", headers=with_key).status_code == 200
-    full = ask(kept_by, "GET", "/v1/info", headers=with_key)
+    assert ask(kept_by, "POST", "/v1/search", json=SEARCH, headers=with_key).status_code == 200
+    full = ask(kept_by, "POST", "/v1/search", json=SEARCH, headers=with_key)
+    assert ask(kept_by, "GET", "/v1/info", headers=with_key).status_code == 200  # searches alone count
     assert full.status_code == 429
     assert full.headers["Retry-After"].isdigit()
     assert full.headers["content-type"] == "application/problem+json"

@@ -1,0 +1,175 @@
+"""The pad in Chromium, before an endpoint in this process: real towers and HTTP, no Ray."""
+
+import asyncio
+import shutil
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, expect, sync_playwright
+
+from serve.api import create_app
+from serve.messages import Found, Query
+from serve.settings import read_settings
+from stbir.model import checkpoint
+from stbir.retrieval.embed import Features, embed_photos, embed_sketches, embed_texts
+from tests.conftest import free_port, wait_until
+
+CHROMIUM = shutil.which("chromium")
+# In a container: no sandbox of its own, and not a byte to anybody but the endpoint.
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+DESK = ViewportSize(width=1200, height=820)
+PHONE = ViewportSize(width=390, height=844)
+
+
+async def _at_once(query: Query) -> None:
+    """Nothing happens before a search."""
+
+
+class LocalSearcher:
+    """Searches photos with the towers of a checkpoint. `before` runs ahead of every search of a test."""
+
+    def __init__(self, uri: str, photos: Any) -> None:
+        self.model = {"checkpoint": checkpoint.read_digest(uri)}
+        self.photo = checkpoint.load(uri, part="photo")
+        self.sketch = checkpoint.load(uri, part="sketch")
+        self.text = checkpoint.load(uri, part="text")
+        self.ids, self.categories = list(photos.ids), list(photos.categories)
+        self.pictures, self.vectors_ND = list(photos.pictures), photos.vectors
+        self.version = 1
+        self.before: Callable[[Query], Awaitable[None]] = _at_once
+
+    def add(self, category: str, pictures: dict[str, bytes]) -> None:
+        """More photos, by id: another version."""
+        self.ids += pictures
+        self.categories += [category] * len(pictures)
+        self.pictures += pictures.values()
+        self.vectors_ND = np.concatenate([self.vectors_ND, embed_photos(self.photo, list(pictures.values()))])
+        self.version += 1
+
+    async def search(self, query: Query) -> Found:
+        await self.before(query)
+        total_D = np.sum(list(self._vectors(query)), axis=0)
+        scores_N = self.vectors_ND @ (total_D / np.linalg.norm(total_D))
+        best = [(self.ids[row], float(scores_N[row]), self.categories[row]) for row in np.argsort(-scores_N)]
+        hits = [
+            {"photo_id": photo_id, "score": score, "category": category}
+            for photo_id, score, category in best
+            if query.category in (None, category) and photo_id != query.photo_id
+        ]
+        return Found(hits[: query.k], self.version)
+
+    def _vectors(self, query: Query) -> Iterator[Features]:
+        """What there is of a query, each (D,) times its weight."""
+        if query.sketch:
+            yield embed_sketches(self.sketch, [query.sketch])[0] * query.sketch_weight
+        if query.photo_id:
+            yield self.vectors_ND[self.ids.index(query.photo_id)] * query.sketch_weight
+        if query.text:
+            yield embed_texts(self.text, [query.text])[0] * (1 - query.sketch_weight)
+
+    async def thumbnail(self, photo_id: str) -> bytes:
+        return self.pictures[self.ids.index(photo_id)] if photo_id in self.ids else b""
+
+    async def gallery(self) -> dict[str, Any]:
+        return {"version": self.version, "count": len(self.ids), "categories": sorted(set(self.categories))}
+
+    async def ready(self) -> None:
+        """It always is."""
+
+
+@contextmanager
+def serving(app: FastAPI) -> Iterator[str]:
+    """The address where an application is served meanwhile."""
+    port = free_port()
+    config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="critical", ws="none", lifespan="off")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve()))
+    thread.start()
+    try:
+        wait_until(lambda: server.started, "the start of the endpoint")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(timeout=10)
+
+
+@pytest.fixture(scope="module")
+def served(checkpoint_uri: str, photos: Any) -> Iterator[tuple[LocalSearcher, str]]:
+    """A searcher, and the address where it is served."""
+    searcher = LocalSearcher(checkpoint_uri, photos)
+    with serving(create_app(searcher, read_settings().limits)) as url:
+        yield searcher, url
+
+
+@pytest.fixture
+def searcher(served: tuple[LocalSearcher, str]) -> Iterator[LocalSearcher]:
+    """The searcher behind `pad`."""
+    yield served[0]
+    served[0].before = _at_once
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("no chromium on this machine: apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def context(chromium: Browser) -> Iterator[BrowserContext]:
+    context = chromium.new_context(viewport=DESK)
+    yield context
+    context.close()
+
+
+def listened(page: Page) -> list[str]:
+    """What the page complains of from now on: errors, and whatever its policy forbids.
+
+    The browser logs every refused request, which is no fault of the page.
+    """
+    complaints: list[str] = []
+
+    def heard(message: Any) -> None:
+        if not message.text.startswith("Failed to load resource"):
+            complaints.append(message.text)
+
+    page.on("console", heard)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    return complaints
+
+
+def opened(context: BrowserContext, url: str) -> Page:
+    page = context.new_page()
+    page.goto(url)
+    expect(page.locator("#gallery")).to_contain_text("photos")
+    return page
+
+
+@pytest.fixture
+def pad(
+    context: BrowserContext, served: tuple[LocalSearcher, str], searcher: LocalSearcher
+) -> Iterator[Page]:
+    """The pad, opened on a desk; whatever it complains of fails the test."""
+    page = context.new_page()
+    complaints = listened(page)
+    page.goto(served[1])
+    expect(page.locator("#gallery")).to_contain_text("photos")
+    yield page
+    page.close()
+    assert complaints == []
