@@ -58,7 +58,7 @@ def stbir_c_small() -> Recipe:
 
 
 def ours_small() -> Recipe:
-    """`stbir_c_small` with cells of an earlier map, poor queries in its last stage, and a gate that learns
+    """`stbir_c_small` with cells of an earlier map, poor drawings in its last stage, and a gate that learns
     how much a query's sketch and its text are worth."""
     parent = stbir_c_small()
     tower = replace(parent.model.photo, finer=((16, 8),))

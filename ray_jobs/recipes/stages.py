@@ -80,8 +80,8 @@ def refine(epochs: tuple[int, int, int], lr: tuple[float, float, float]) -> tupl
 
 
 def poorer(stage: Stage) -> Stage:
-    """The same with sketches and captions that grow poorer over half of it: module 3, as queries are poor."""
-    noise = Noise(0, stage.epochs / 2, probability=(0.1, 0.5), strength=(0.3, 0.8), kind="query")
+    """The same with sketches that grow poorer over half of it: module 3, as drawings are poor."""
+    noise = Noise(0, stage.epochs / 2, probability=(0.1, 0.5), strength=(0.3, 0.8), kind="drawing")
     return replace(stage, noise=noise)
 
 
