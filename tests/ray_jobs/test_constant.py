@@ -47,8 +47,7 @@ def losses(r: Recipe, photos: Photos) -> list[float]:
     return found
 
 
-@pytest.mark.parametrize("sketches", ["one", "all"])
-@pytest.mark.parametrize("chunk", [None, 5])
+@pytest.mark.parametrize(("sketches", "chunk"), [("one", None), ("all", 5)])
 def test_training_on_them_is_training_on_the_towers(photos: Photos, sketches: str, chunk: int | None) -> None:
     r = replace(plain("sketch", "image", "text", sketches=sketches), chunk=chunk)
     once = losses(r, photos)
