@@ -54,7 +54,7 @@ class _Watch(threading.Thread):
     def run(self) -> None:
         """Called by `start`."""
         while not self._ended.wait(EVERY_S):
-            for process in psutil.process_iter(["name", "cmdline"]):
+            for process in psutil.process_iter(["cmdline"]):
                 if kind := _kind(process.info):
                     self._note(kind, process)
 

@@ -43,7 +43,7 @@ class BatchedEncoder:
 
     async def _beside_loop(self, asked: list[tuple[Any, float]]) -> list[Vector | Exception]:
         """A batch; what is late by now is left out of it and answered with its error."""
-        late = [_late(deadline) for _, deadline in asked]
+        late = [budget.late(deadline) for _, deadline in asked]
         items = [item for (item, _), error in zip(asked, late, strict=True) if error is None]
         loop = asyncio.get_running_loop()
         vectors = iter(await loop.run_in_executor(self._thread, self.encode, items) if items else ())
@@ -52,11 +52,3 @@ class BatchedEncoder:
     def encode(self, items: Sequence[Any]) -> list[Vector]:
         """The vectors of a batch, each (D,)."""
         return list(encode(self.encoder, self.collate(items)))
-
-
-def _late(deadline: float) -> budget.LateError | None:
-    try:
-        budget.check(deadline)
-    except budget.LateError as error:
-        return error
-    return None

@@ -7,8 +7,14 @@ class LateError(Exception):
     """The deadline had passed before the work began."""
 
 
+def late(deadline: float) -> LateError | None:
+    """The error past `deadline`, in seconds since the epoch: replicas on other machines have no other clock
+    in common."""
+    past = time.time() - deadline
+    return LateError(f"{past:.3f} s past the deadline") if past > 0 else None
+
+
 def check(deadline: float) -> None:
-    """Raises LateError past `deadline`, in seconds since the epoch: replicas on other machines have no other
-    clock in common."""
-    if time.time() > deadline:
-        raise LateError(f"{time.time() - deadline:.3f} s past the deadline")
+    """Raises LateError past `deadline`."""
+    if error := late(deadline):
+        raise error

@@ -112,14 +112,14 @@ class FusionReplica:
         gallery, started = self.gallery(), time.perf_counter()
         if gallery is None:
             return None
-        like = None if photo_id is None else _like(gallery, photo_id)
+        # The gate knows sketches only, and a photo would be the first of its own hits.
+        drawn, gate, more = _row(sketch), self.gate, 0
+        if photo_id is not None:
+            drawn, gate, more = _like(gallery, photo_id), None, 1
         with torch.inference_mode():
-            if like is None:
-                query_BD = fuse(_row(sketch), _row(text), sketch_weight, self.gate)  # (1, D)
-            else:
-                query_BD = fuse(like, _row(text), sketch_weight)  # the gate knows sketches only
+            query_BD = fuse(drawn, _row(text), sketch_weight, gate)  # (1, D)
         fused = time.perf_counter()
-        hits = gallery.search(query_BD.numpy(), k + (like is not None), category)[0]
+        hits = gallery.search(query_BD.numpy(), k + more, category)[0]
         found = [asdict(hit) for hit in hits if hit.photo_id != photo_id][:k]
         timing = {**(sketch.timing_ms if sketch else {}), **(text.timing_ms if text else {})}
         return Found(found, gallery.version, {**timing, "fuse": _ms(started, fused), "search": _ms(fused)})

@@ -5,17 +5,7 @@ A variant calls its parent and replaces a field.
 
 from collections.abc import Callable
 
-from ray_jobs.recipes.ablations import (
-    all_at_once,
-    image_sketch_text,
-    image_text_sketch,
-    sketch_text_image,
-    text_image_sketch,
-    text_sketch_image,
-    with_clusters,
-    without_category,
-    without_curriculum,
-)
+from ray_jobs.recipes.ablations import ablations
 from ray_jobs.recipes.chairs import ours_brief, ours_small, paper_brief, paper_small, stbir_c_small
 from ray_jobs.recipes.reference import paper
 from ray_jobs.recipes.small import demo, smoke
@@ -32,29 +22,18 @@ PARENTS: tuple[Callable[[], Recipe], ...] = (
     paper_small,
     paper_brief,
 )
-ABLATIONS: tuple[Callable[[Recipe], Recipe], ...] = (
-    without_curriculum,
-    without_category,
-    with_clusters,
-    all_at_once,
-    sketch_text_image,
-    image_sketch_text,
-    image_text_sketch,
-    text_sketch_image,
-    text_image_sketch,
-)
 
 
 def names() -> list[str]:
     """Every recipe there is: the parents, and each with one thing changed."""
     parents = [parent.__name__ for parent in PARENTS]
-    return parents + [f"{parent}_{ablation.__name__}" for parent in parents for ablation in ABLATIONS]
+    return parents + [f"{parent}_{ablation}" for parent in parents for ablation in ablations()]
 
 
 def choice() -> str:
     """The same in a line, for people."""
-    parents, ablations = (", ".join(each.__name__ for each in of) for of in (PARENTS, ABLATIONS))
-    return f"{parents}; and each of these with an underscore and {ablations}"
+    parents = ", ".join(parent.__name__ for parent in PARENTS)
+    return f"{parents}; and each of these with an underscore and {', '.join(ablations())}"
 
 
 def recipe(name: str) -> Recipe:
@@ -62,7 +41,7 @@ def recipe(name: str) -> Recipe:
     for parent in PARENTS:
         if name == parent.__name__:
             return parent()
-        for ablation in ABLATIONS:
-            if name == f"{parent.__name__}_{ablation.__name__}":
+        for ending, ablation in ablations().items():
+            if name == f"{parent.__name__}_{ending}":
                 return ablation(parent())
     raise InputError(f"--recipe: no {name!r}; there is {choice()}")

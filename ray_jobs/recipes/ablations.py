@@ -1,6 +1,9 @@
 """A recipe with one module of the method off."""
 
+import itertools
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from ray_jobs.recipes.stages import paced
 from stbir.config import MODALITIES, Recipe
@@ -55,33 +58,17 @@ def all_at_once(parent: Recipe) -> Recipe:
     return replace(parent, name=f"{parent.name}_all_at_once", stages=(*kept, last, *gates))
 
 
-def sketch_text_image(parent: Recipe) -> Recipe:
-    """Module 1 with its stages in that order."""
-    return _ordered(parent, sketch_text_image.__name__)
-
-
-def image_sketch_text(parent: Recipe) -> Recipe:
-    """Module 1 with its stages in that order."""
-    return _ordered(parent, image_sketch_text.__name__)
-
-
-def image_text_sketch(parent: Recipe) -> Recipe:
-    """Module 1 with its stages in that order."""
-    return _ordered(parent, image_text_sketch.__name__)
-
-
-def text_sketch_image(parent: Recipe) -> Recipe:
-    """Module 1 with its stages in that order."""
-    return _ordered(parent, text_sketch_image.__name__)
-
-
-def text_image_sketch(parent: Recipe) -> Recipe:
-    """Module 1 with its stages in that order, the reverse."""
-    return _ordered(parent, text_image_sketch.__name__)
-
-
-def _ordered(parent: Recipe, order: str) -> Recipe:
-    three = {stage.name: stage for stage in parent.stages if stage.name in order.split("_")}
-    turns = (three[name] for name in order.split("_"))
+def in_order(parent: Recipe, order: tuple[str, ...]) -> Recipe:
+    """Module 1 with its three stages in another order."""
+    three = {stage.name: stage for stage in parent.stages if stage.name in order}
+    turns = (three[name] for name in order)
     stages = tuple(next(turns) if stage.name in three else stage for stage in parent.stages)
-    return replace(parent, name=f"{parent.name}_{order}", stages=stages)
+    return replace(parent, name=f"{parent.name}_{'_'.join(order)}", stages=stages)
+
+
+def ablations() -> dict[str, Callable[[Recipe], Recipe]]:
+    """Each by the name that its recipes end with."""
+    modules = (without_curriculum, without_category, with_clusters, all_at_once)
+    found: dict[str, Callable[[Recipe], Recipe]] = {each.__name__: each for each in modules}
+    [_, *orders] = itertools.permutations(("sketch", "image", "text"))
+    return found | {"_".join(order): partial(in_order, order=order) for order in orders}

@@ -123,6 +123,11 @@ def _samples(photos: Photos, stage: Stage, members: Ints, rng: np.random.Generat
     count = photos.sketches[members]
     if stage.sketches == "one":
         return members, rng.integers(0, count)
+    return every(members, count)
+
+
+def every(members: Ints, count: Ints) -> tuple[Ints, Ints]:
+    """Each photo as often as `count` (n,) says, and the numbers from 0 of what it has."""
     return np.repeat(members, count), np.concatenate([np.arange(n) for n in count])
 
 

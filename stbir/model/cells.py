@@ -9,9 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-CELL = (
-    64  # numbers a cell of the last map: those of 4 x 4 cells are no more than the channels of a small trunk
-)
+# Numbers a cell of the last map: those of 4 x 4 cells are no more than the channels of a small trunk.
+CELL = 64
 FINER_CELL = 32  # of an earlier map, which has more cells
 
 

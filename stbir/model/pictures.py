@@ -19,6 +19,7 @@ def picture_encoder(
     make = timm_trunk if tower.library == "timm" else clip_vision_trunk
     trunk, width = make(tower, pretrained)
     dim = config.dim - config.details
+    maps = _maps(trunk, tower) if tower.finer or detailed else []
     picture = PictureEncoder(
         trunk,
         _cells(trunk, tower, dim)
@@ -28,8 +29,8 @@ def picture_encoder(
         config.dim,
         tower.frozen,
         tower.batch_norm == "fixed",
-        _finer(trunk, tower, dim) if tower.finer else (),
-        Details([m.shape[1] for m in _maps(trunk, tower)], config.details) if detailed else None,
+        _finer(trunk, tower, maps, dim) if tower.finer else (),
+        Details([map_BCHW.shape[1] for map_BCHW in maps], config.details) if detailed else None,
     )
     # Convolutions run about twice as fast in this layout on CPUs and on tensor cores.
     return picture.to(memory_format=torch.channels_last)
@@ -45,9 +46,8 @@ def _cells(trunk: nn.Module, tower: PictureTower, dim: int) -> nn.Module:
     return nn.Sequential(cells, projection(cells.width, dim, keep=False))
 
 
-def _finer(trunk: nn.Module, tower: PictureTower, dim: int) -> list[nn.Module]:
+def _finer(trunk: nn.Module, tower: PictureTower, maps: list[Tensor], dim: int) -> list[nn.Module]:
     """From earlier maps to `dim`. Raises InputError where the trunk has none of that stride."""
-    maps = _maps(trunk, tower)
     strides = [int(level["reduction"]) for level in trunk.feature_info]  # type: ignore[union-attr]
     found: list[nn.Module] = []
     for stride, grid in tower.finer:

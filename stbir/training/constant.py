@@ -9,7 +9,7 @@ import torch.distributed as dist
 from stbir.config import Modality, Recipe, Stage
 from stbir.data.batch import Batch, decoded, encoded, read_places
 from stbir.data.photos import UNKNOWN, Ints, Photos
-from stbir.data.plan import Order, Step, eligible
+from stbir.data.plan import Order, Step, eligible, every
 from stbir.model.retriever import Retriever
 from stbir.training.backward import Rows, autocast
 from stbir.training.gather import alone, rank
@@ -63,7 +63,7 @@ def _rows(first: Ints, modality: Modality, batch: Batch) -> torch.Tensor:
 def _whole(photos: Photos, members: Ints, modality: Modality, recipe: Recipe) -> Batch:
     """One modality of all `members` of a row group, as they are; of sketches, every one."""
     count = photos.sketches[members] if modality == "sketch" else np.ones_like(members)
-    photo, sketch = np.repeat(members, count), np.concatenate([np.arange(n) for n in count])
+    photo, sketch = every(members, count)
     order = Order(photo, sketch, np.empty((len(photo), 0), np.int64))
     groups = read_places(photos, [int(photos.place[members[0]])], (modality,))
     return decoded(
