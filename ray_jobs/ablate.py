@@ -58,9 +58,9 @@ def planned(args: argparse.Namespace) -> list[Trial]:
     data = tuple(each.manifest.digest for each in every)
     return [
         Trial(override(recipe(name), [*args.set, f"seed={seed}"]), uris, data, tuple(folds), fold)
-        for seed in args.seeds
+        for seed in dict.fromkeys(args.seeds or [0])
         for fold in folds
-        for name in args.recipes
+        for name in dict.fromkeys(args.recipes)
     ]
 
 
@@ -104,7 +104,7 @@ def parser() -> argparse.ArgumentParser:
         required=True,
         help=f"the first is what the others are held against; of {choice()}",
     )
-    several("--seeds", type=int, default=[0], help="(default 0)")
+    several("--seeds", type=int, default=[], help="(default 0)")
     several("--folds", metavar="SPLIT", help="each is asked by trials trained on the others (default fold…)")
     add("--shards", required=True, metavar="URI", help="made by prepare_shards.py --folds N")
     several("--extra-shards", metavar="URI", default=[], help="other data sets, as in train.py")

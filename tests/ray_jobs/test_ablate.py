@@ -50,6 +50,25 @@ def test_trials_are_kept_compared_and_gone_on_with(folds: str, tmp_path: Path) -
         run(folds, tmp_path, "--set", "batch=8")
 
 
+def test_each_seed_named_is_tried_once(folds: str) -> None:
+    words = [
+        "--shards",
+        folds,
+        "--out",
+        "",
+        "--recipes",
+        "smoke",
+        "smoke",
+        "--seeds",
+        "0",
+        "1",
+        "--seeds",
+        "1",
+    ]
+    trials = ablate.planned(ablate.parser().parse_args(words))
+    assert [trial.name for trial in trials] == [f"smoke-fold{n}-seed{s}" for s in range(2) for n in range(2)]
+
+
 @pytest.mark.parametrize(
     ("more", "says"),
     [
