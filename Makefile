@@ -15,7 +15,7 @@ TESTS ?=
 # The CUDA build of torch is large and slow links are common.
 export UV_HTTP_TIMEOUT ?= 600
 
-.PHONY: help setup demo test format format-check lint types lock clean
+.PHONY: help setup demo test test-cluster format format-check lint types lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -26,7 +26,10 @@ demo: setup ## synthetic pictures -> training -> gallery -> report -> an answere
 	PATH="$(CURDIR)/$(RUN):$$PATH" bash runs/demo.sh
 
 test: format-check lint types ## everything a change must pass: format, lint, types, tests
-	$(RUN)/python -m pytest $(TESTS)
+	$(RUN)/python -m pytest --ignore=tests/cluster $(TESTS)
+
+test-cluster: setup ## what takes minutes: clusters of its own, machines lost, load
+	$(RUN)/python -m pytest $(or $(TESTS),tests/cluster)
 
 format: setup ## rewrite the code in the project's format
 	$(RUN)/ruff check --fix-only --quiet .

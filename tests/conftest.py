@@ -132,6 +132,17 @@ def ray_cluster(aws: None) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+def shards(ray_cluster: str, s3: str) -> str:
+    """A few drawn photos with sketches and captions, in train, val and test, in a bucket."""
+    # Here and not above: this file sets what Ray reads when it is imported.
+    from ray_jobs.prepare_shards import parser, prepare_shards
+
+    out = f"{s3}/drawn"
+    prepare_shards(parser().parse_args(["--source", "synthetic:48", "--out", out]))
+    return out
+
+
+@pytest.fixture(scope="session")
 def data_root() -> Path:
     """The folder of the real pictures (STBIR_DATA); a test that needs it is skipped where it is missing."""
     root = Path(os.environ.get("STBIR_DATA", ROOT.parent / "shared" / "data"))

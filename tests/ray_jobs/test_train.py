@@ -1,4 +1,4 @@
-"""What the training command refuses; that it trains is in `test_line`."""
+"""What the training command refuses; that it trains is in `tests/cluster/test_line.py`."""
 
 import json
 import re
