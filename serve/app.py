@@ -64,6 +64,7 @@ def _deployments(settings: Settings, checkpoint: str, digest: str, gallery: str)
         fusion.bind(checkpoint, digest, gallery),
         {"checkpoint": digest, **_described(read_recipe(checkpoint))},
         settings.limits,
+        settings.cors.origins,
     )
 
 
