@@ -7,29 +7,18 @@ The last line is JSON.
 """
 
 import argparse
-import contextlib
 import json
-import os
 import signal
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
 
-from benchmarks.endpoint.world import make_checkpoint, make_gallery
-from ray_jobs.command import QUIET, run
+from benchmarks.endpoint.sides import Row, cpu_s, load, serving, world
 
-ROOT = Path(__file__).resolve().parents[1]
-SIDES = {"floor": "floor", "flask": "one_by_one", "ours": "ours"}
-START_S = 180
-Row = dict[str, Any]
+SHOWN = ("rps", "p50_ms", "p95_ms", "p99_ms", "errors", "cpu_ms")
 Measured = list[tuple[str, dict[int, Row]]]  # a side, and its row for each number of clients
 
 
@@ -37,63 +26,27 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
     """Measure each side, print the table, and give what the last line says."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that no server is left behind
     with tempfile.TemporaryDirectory() as scratch:
-        model = args.checkpoint or make_checkpoint(f"{scratch}/checkpoint", args.recipe)
-        gallery = args.gallery or make_gallery(f"{scratch}/gallery", model, args.photos)
-        measured = [(name, _side(name, model, gallery, args)) for name in args.sides.split(",")]
+        folder = args.world or world(scratch, args.recipe, args.photos)
+        measured = [(name, _side(name, folder, args)) for name in args.sides.split(",")]
     _trace(measured)
     return _summary(measured)
 
 
-def _side(name: str, model: str, gallery: str, args: argparse.Namespace) -> dict[int, Row]:
+def _side(name: str, folder: str, args: argparse.Namespace) -> dict[int, Row]:
     extra = ["--config", args.config] if name == "ours" and args.config else []
-    with serving(name, "--checkpoint", model, "--gallery", gallery, *extra) as url:
-        rows = {clients: load(url, clients, args) for clients in args.clients}
+    with serving(name, folder, *extra) as (url, process):
+        rows = {clients: _measured(url, process, clients, args) for clients in args.clients}
     for clients, row in rows.items():
-        told = "  ".join(f"{key} {row[key]:>8}" for key in ("rps", "p50_ms", "p95_ms", "p99_ms", "errors"))
+        told = "  ".join(f"{key} {row[key]:>7}" for key in SHOWN)
         print(f"{name:6} {clients:4} clients  {told}", flush=True)
     return rows
 
 
-@contextlib.contextmanager
-def serving(side: str, *arguments: str) -> Iterator[str]:
-    """One side, ready, in a process group of its own."""
-    port = _free_port()
-    process = subprocess.Popen(
-        [sys.executable, "-m", f"benchmarks.endpoint.{SIDES[side]}", "--port", str(port), *arguments],
-        cwd=ROOT,
-        env={**QUIET, **os.environ, "PYTHONPATH": str(ROOT)},
-        start_new_session=True,
-    )
-    try:
-        _wait(f"http://127.0.0.1:{port}", process)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(timeout=60)
-
-
-def load(url: str, clients: int, args: argparse.Namespace) -> Row:
-    """What so many clients saw."""
-    command = [sys.executable, "-m", "benchmarks.endpoint.load", "--url", url, "--clients", str(clients)]
-    command += ["--seconds", str(args.seconds), "--kinds", args.kinds, "--seed", str(clients)]
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-    row: Row = json.loads(done.stdout.splitlines()[-1])
-    return row
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline and process.poll() is None:
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/readyz", timeout=10):
-            return
-        time.sleep(0.3)
-    raise RuntimeError(f"{url}: not ready; its output stands above")
+def _measured(url: str, process: int, clients: int, args: argparse.Namespace) -> Row:
+    """What so many clients saw, and how long the side's processes computed for each search."""
+    before = cpu_s(process)
+    row = load(url, "--clients", clients, "--seconds", args.seconds, "--kinds", args.kinds, "--seed", clients)
+    return {**row, "cpu_ms": round((cpu_s(process) - before) * 1000 / max(1, row["answered"]), 1)}
 
 
 def _trace(measured: Measured) -> None:
@@ -106,11 +59,13 @@ def _summary(measured: Measured) -> dict[str, Any]:
     """Ratios of the best throughput at any number of clients, and of the median at the fewest clients."""
     rps = _means((name, max(row["rps"] for row in rows.values())) for name, rows in measured)
     p50 = _means((name, rows[min(rows)]["p50_ms"]) for name, rows in measured)
-    summary: dict[str, Any] = {"rps": rps, "p50_ms": p50}
+    cpu = _means((name, min(row["cpu_ms"] for row in rows.values())) for name, rows in measured)
+    summary: dict[str, Any] = {"rps": rps, "p50_ms": p50, "cpu_ms": cpu}
     for other in ("floor", "flask"):
         if {"ours", other} <= rps.keys():
             summary[f"throughput_vs_{other}"] = round(rps["ours"] / rps[other], 3)
             summary[f"p50_vs_{other}"] = round(p50["ours"] / p50[other], 3)
+            summary[f"cpu_vs_{other}"] = round(cpu["ours"] / cpu[other], 3)
     return summary
 
 
@@ -125,8 +80,7 @@ def _means(pairs: Iterable[tuple[str, float]]) -> dict[str, float]:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--checkpoint", help="of a model, in place of random towers")
-    parser.add_argument("--gallery", help="of that checkpoint, in place of random photos")
+    parser.add_argument("--world", help="a folder with `checkpoint` and `gallery`, in place of random ones")
     parser.add_argument("--recipe", default="stbir_c_small", help="whose towers are made")
     parser.add_argument("--photos", type=int, default=10_000, help="in the gallery that is made")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32, 128], help="at once")
@@ -138,4 +92,4 @@ def parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    run(main, parser())
+    print(json.dumps(main(parser().parse_args())))

@@ -29,6 +29,7 @@ class Seen:
     """What came back, of those that were due after the warm-up."""
 
     since: float
+    answered: int = 0  # with hits, those of the warm-up too
     statuses: Counter[str] = field(default_factory=Counter)
     latencies_s: list[float] = field(default_factory=list)  # of answers with hits
     steps_ms: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
@@ -37,6 +38,7 @@ class Seen:
     def note(self, due: float, status: str, timing_ms: dict[str, float]) -> None:
         """One answer, now."""
         now = time.perf_counter()
+        self.answered += status == str(OK)
         if due < self.since:
             return
         self.statuses[status] += 1
@@ -105,6 +107,7 @@ def summary(seen: Seen, seconds: float) -> dict[str, Any]:
     ms = np.array(seen.latencies_s or [np.nan]) * 1000
     p50, p95, p99 = (round(float(value), 1) for value in np.percentile(ms, [50, 95, 99]))
     return {
+        "answered": seen.answered,
         "rps": round(sum(seen.seconds[second] for second in range(int(seconds))) / int(seconds), 1),
         "p50_ms": p50,
         "p95_ms": p95,

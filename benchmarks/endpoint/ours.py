@@ -17,17 +17,18 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--config", default="")
     args = parser.parse_args()
+    given = {"checkpoint": args.checkpoint, "gallery": args.gallery}
+    application = build({**given, "config": args.config} if args.config else given)  # before Ray starts
     ray.init(
         "local",
-        num_cpus=4,  # slots: a small machine, too, has room for one replica of each kind
+        num_cpus=8,  # slots: a small machine, too, has room for two replicas of each kind
         object_store_memory=256 * 2**20,
         include_dashboard=False,
         log_to_driver=False,
         logging_level="warning",
     )
     serve.start(http_options={"host": "127.0.0.1", "port": args.port})
-    given = {"checkpoint": args.checkpoint, "gallery": args.gallery}
-    serve.run(build({**given, "config": args.config} if args.config else given))
+    serve.run(application)
     while True:
         time.sleep(3600)
 

@@ -3,6 +3,7 @@
 What a forward pass or a search costs does not hang on what was learnt.
 """
 
+import argparse
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,6 +49,17 @@ def make_gallery(uri: str, checkpoint_uri: str, photos: int) -> str:
     return uri
 
 
+def main() -> None:
+    """Make both, in a process that ends: what it imports takes a gigabyte."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", required=True, help="a folder, for CHECKPOINT and GALLERY")
+    parser.add_argument("--recipe", required=True, help="whose towers are made")
+    parser.add_argument("--photos", type=int, required=True, help="in the gallery")
+    args = parser.parse_args()
+    model = make_checkpoint(f"{args.out}/checkpoint", args.recipe)
+    make_gallery(f"{args.out}/gallery", model, args.photos)
+
+
 def _columns(photos: int, dim: int) -> list[pa.Array]:
     random = np.random.default_rng(0)
     vectors = random.normal(size=(photos, dim)).astype(np.float32)
@@ -64,3 +76,7 @@ def _columns(photos: int, dim: int) -> list[pa.Array]:
 def _thumbnail(random: np.random.Generator) -> bytes:
     pixels = random.integers(0, 256, (16, 16, 3), np.uint8)
     return thumbnail(encode_png(Image.fromarray(pixels).resize((128, 128))))
+
+
+if __name__ == "__main__":
+    main()
