@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, replace
 from http import HTTPStatus
@@ -13,8 +13,10 @@ from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
 from serve.access_log import AccessLog, Meter
+from serve.cors import allow
 from serve.guard import Guard, ThisMachineOnly
 from serve.messages import Found, Query
+from serve.openapi import describe
 from serve.page import add_page
 from serve.problem import Problem, add_handlers
 from serve.request import read_query
@@ -41,15 +43,24 @@ class Searches(Protocol):
 
 
 def create_app(
-    searcher: Searches, limits: Limits, guard: Guard | None = None, meter: Meter | None = None
+    searcher: Searches,
+    limits: Limits,
+    guard: Guard | None = None,
+    origins: Sequence[str] = (),
+    meter: Meter | None = None,
 ) -> FastAPI:
-    """The application: `/v1`, which `guard` keeps (None: for this machine), health, and the pad at `/`."""
+    """The application: `/v1`, which `guard` keeps (None: for this machine), health, and the pad at `/`.
+
+    `origins`: whose pages may ask, beside the pad.
+    """
     # Without /docs and /redoc: they load their scripts from another host.
     app = FastAPI(title="stbir", docs_url=None, redoc_url=None)
     add_handlers(app)
     app.include_router(_v1(searcher, limits), dependencies=[Depends(_kept_by(guard or ThisMachineOnly()))])
     app.include_router(_health(searcher, limits))
     add_page(app)
+    describe(app, limits)
+    allow(app, origins)
     app.add_middleware(AccessLog, meter=meter)
     return app
 

@@ -8,6 +8,7 @@ HTTP → Ingress                               FusionReplica → hits → Ingres
 """
 
 import logging
+import os
 import warnings
 from typing import Any
 
@@ -15,6 +16,7 @@ import click
 from ray import serve
 from ray.serve import Application
 
+from serve import environment
 from serve.ingress import Ingress
 from serve.messages import Release
 from serve.release import resolve
@@ -34,6 +36,7 @@ class Refusal(click.ClickException):
 
 def build(args: dict[str, str]) -> Application:
     """The application, from the arguments of `serve run`. Bad ones end the command: one line, exit code 2."""
+    environment.set_defaults(os.environ)
     # `serve run` starts Ray after this; Ray forks only to execute, which leaves Lance's threads unharmed.
     warnings.filterwarnings("ignore", message="lance is not fork-safe")
     try:
@@ -62,6 +65,7 @@ def _deployments(settings: Settings, release: Release) -> Application:
         deployment(TextReplica, settings.text.options).bind(settings.text.batching, settings.text.recent),
         deployment(FusionReplica, settings.fusion.options).bind(),
         settings.limits,
+        settings.cors.origins,
     )
 
 

@@ -44,6 +44,8 @@ class Changeover:
             self._under_way.cancel()
         if self.current is None:
             await self._take_up(user_config)
+            if not self._without_gallery():
+                return
         self._under_way = asyncio.create_task(self._follow(user_config))
 
     async def _follow(self, user_config: dict[str, Any]) -> None:
@@ -55,9 +57,12 @@ class Changeover:
                 cause = error.cause if isinstance(error, RayTaskError) else error
                 self.refused = f"{user_config}: {cause}"
                 log.exception("%s is not taken up; the release before goes on", user_config)
-            if self.current is not None and self.current.release.version is not None:
+            if not self._without_gallery():
                 return
             await asyncio.sleep(MISSING_RETRY_S)
+
+    def _without_gallery(self) -> bool:
+        return self.current is None or self.current.release.version is None
 
     async def _take_up(self, user_config: dict[str, Any]) -> None:
         release: Release = await _patiently(lambda: self.fusion.resolve.remote(user_config))

@@ -9,7 +9,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from ray import serve
-from ray.exceptions import RayTaskError
+from ray.exceptions import ObjectLostError, RayActorError, RayTaskError, WorkerCrashedError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 
 from serve import access_log
@@ -23,6 +23,8 @@ from serve.problem import Problem
 from serve.settings import Limits
 from stbir.errors import InputError
 
+# A replica that died, also where it was another replica that waited for it.
+_LOST = (RayActorError, ObjectLostError, WorkerCrashedError)
 _STATUS_OF = {
     "sketch": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,  # its header was a picture's, the rest is not
     "photo_id": HTTPStatus.NOT_FOUND,
@@ -30,6 +32,10 @@ _STATUS_OF = {
     "k": HTTPStatus.UNPROCESSABLE_ENTITY,
     "sketch_weight": HTTPStatus.UNPROCESSABLE_ENTITY,
 }
+
+
+class Lost(Problem):
+    """A replica died with the request in it."""
 
 
 class Searcher:
@@ -45,6 +51,12 @@ class Searcher:
 
     async def search(self, query: Query) -> Found:
         """The hits of a query."""
+        try:
+            return await self._search(query)
+        except Lost:  # a search changes nothing: it may be tried again, and another replica answers
+            return await self._search(query)
+
+    async def _search(self, query: Query) -> Found:
         # Both start here and neither is awaited: only hits come back to this process.
         release, until = self._release(), query.deadline
         model = release.checkpoint
@@ -80,8 +92,11 @@ class Searcher:
         """The one that answers whatever comes now. Raises Problem while there is no gallery."""
         current = self.changeover.current
         if current is None or current.release.version is None:
-            raise _no_gallery()
+            raise self._no_gallery()
         return current.release
+
+    def _no_gallery(self) -> Problem:
+        return _unavailable("no gallery is published; publish one and try again", self.limits.retry_after_s)
 
     async def _answer(self, response: Any, *upstream: Any) -> Any:
         try:
@@ -99,38 +114,44 @@ async def _translated(response: Awaitable[Any], retry_after_s: int) -> Any:
         return await response
     except BackPressureError as error:
         detail = f"all places are taken; try again in {retry_after_s} s"
-        raise Problem(HTTPStatus.TOO_MANY_REQUESTS, detail, {"Retry-After": str(retry_after_s)}) from error
-    except (DeploymentUnavailableError, RayServeException) as error:
-        raise Problem(
-            HTTPStatus.SERVICE_UNAVAILABLE, "a part of the service is starting; try again"
+        raise Problem(HTTPStatus.TOO_MANY_REQUESTS, detail, _later(retry_after_s)) from error
+    except _LOST as error:
+        raise Lost(
+            HTTPStatus.SERVICE_UNAVAILABLE, "a part of the service was lost; try again", _later(retry_after_s)
         ) from error
+    except (DeploymentUnavailableError, RayServeException) as error:
+        raise _unavailable("a part of the service is starting; try again", retry_after_s) from error
     except LateError as error:
         raise Problem(HTTPStatus.GATEWAY_TIMEOUT, "no answer in time; try again") from error
     except InputError as error:
-        raise _input_problem(error) from error
+        raise _input_problem(error, retry_after_s) from error
 
 
-def _input_problem(error: InputError) -> Problem:
+def _input_problem(error: InputError, retry_after_s: int) -> Problem:
     """InputError names first what it is about: a field of the request, or what the service started with."""
     cause = str(error.cause if isinstance(error, RayTaskError) else error)
     status = _STATUS_OF.get(cause.partition(":")[0])
     if status is None:
-        return Problem(
-            HTTPStatus.SERVICE_UNAVAILABLE, "the gallery cannot be opened; the server's log says why"
-        )
+        return _unavailable("the gallery cannot be opened; the server's log says why", retry_after_s)
     return Problem(status, cause)
 
 
-def _no_gallery() -> Problem:
-    return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "no gallery is published; publish one and try again")
+def _unavailable(detail: str, retry_after_s: int) -> Problem:
+    return Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, _later(retry_after_s))
+
+
+def _later(retry_after_s: int) -> dict[str, str]:
+    return {"Retry-After": str(retry_after_s)}
 
 
 @serve.ingress()
 class Ingress:
     """The deployment that listens; Serve asks it for its FastAPI application once it is constructed."""
 
-    def __init__(self, sketch: Any, text: Any, fusion: Any, limits: Limits) -> None:
-        self.searcher = Searcher(sketch, text, fusion, limits)
+    def __init__(
+        self, sketch: Any, text: Any, fusion: Any, limits: Limits, origins: tuple[str, ...] = ()
+    ) -> None:
+        self.searcher, self.origins = Searcher(sketch, text, fusion, limits), origins
         self.guard, self.meter = guard(os.environ), RequestMeter()
         access_log.to_stderr()
 
@@ -139,4 +160,4 @@ class Ingress:
         await self.searcher.changeover.to(user_config)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        return create_app(self.searcher, self.searcher.limits, self.guard, self.meter)
+        return create_app(self.searcher, self.searcher.limits, self.guard, self.origins, self.meter)

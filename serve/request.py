@@ -59,11 +59,10 @@ async def read_query(request: Request, limits: Limits) -> Query:
     body = await _body(request, limits.body_bytes)
     fields, upload = await _form(request, body) if kind == _FORM else (_checked(body), None)
     _bounded(fields, limits)
+    if not (upload or fields.sketch or fields.strokes):
+        return _query(fields, None)
     # Decoding base64, drawing and parsing headers take milliseconds: not on the event loop.
-    sketch = upload or await asyncio.to_thread(_picture, fields, limits)
-    if sketch is not None:
-        await asyncio.to_thread(check_picture, sketch, limits.sketch_pixels)
-    return _query(fields, sketch)
+    return _query(fields, await asyncio.to_thread(_picture, upload, fields, limits))
 
 
 def _query(fields: Fields, sketch: bytes | None) -> Query:
@@ -142,7 +141,15 @@ def _bounded(fields: Fields, limits: Limits) -> None:
         raise _bad_field("text", f"{words} words are more than {limits.words}; shorten it")
 
 
-def _picture(fields: Fields, limits: Limits) -> bytes | None:
+def _picture(upload: bytes | None, fields: Fields, limits: Limits) -> bytes | None:
+    """The sketch as an encoded picture whose header has been checked."""
+    sketch = upload or _drawn(fields, limits)
+    if sketch is not None:
+        check_picture(sketch, limits.sketch_pixels)
+    return sketch
+
+
+def _drawn(fields: Fields, limits: Limits) -> bytes | None:
     """The sketch of a JSON body as an encoded picture."""
     if fields.sketch and fields.strokes:
         raise _bad_field("strokes", "send either sketch or strokes")

@@ -12,6 +12,7 @@ from stbir.errors import InputError
 
 DEFAULT = Path(__file__).with_name("config.yaml")
 Count = Annotated[int, Field(ge=1)]
+Origin = Annotated[str, Field(pattern=r"^https?://[^/*?#@\s]+$")]  # `*` would be everybody
 Seconds = Annotated[float, Field(gt=0)]
 _STRICT = ConfigDict(extra="forbid")
 
@@ -57,6 +58,13 @@ class TowerService:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class Cors:
+    """Whose pages a browser lets ask: exact origins, as `https://pad.example.org`."""
+
+    origins: tuple[Origin, ...] = ()
+
+
+@dataclass(frozen=True, config=_STRICT)
 class Settings:
     """The whole file."""
 
@@ -65,6 +73,7 @@ class Settings:
     sketch: TowerService
     text: TowerService
     fusion: Service
+    cors: Cors = Cors()
 
 
 def read_settings(uri: str | None = None) -> Settings:

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from ray.exceptions import ActorDiedError, RayTaskError
 from ray.serve.exceptions import BackPressureError
 
 from serve.api import create_app
@@ -122,7 +123,36 @@ def test_what_goes_wrong_behind_is_a_problem(result, status, says):
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["detail"].startswith(says)
     assert "secret" not in answer.text
-    assert ("retry-after" in answer.headers) == (status == 429)
+    assert ("retry-after" in answer.headers) == (status in (429, 503))
+
+
+class Fails(Handle):
+    """The first calls raise what was lost, those after them answer."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__(FOUND)
+        self.results = [ActorDiedError()] * times + [FOUND] * 2
+
+    def __getattr__(self, name: str) -> Any:
+        self.result = self.results.pop(0)
+        return super().__getattr__(name)
+
+
+def test_a_search_whose_replica_dies_is_tried_again_once():
+    asked = searcher(FOUND)
+    asked.fusion = Fails(1)
+    assert searched(asked).status_code == 200
+    assert (len(asked.sketch.calls), len(asked.fusion.calls)) == (2, 2)
+    asked.fusion = Fails(2)
+    answer = searched(asked)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert "was lost" in answer.json()["detail"]
+
+
+def test_a_replica_that_died_behind_another_is_as_well_lost():
+    """Fusion awaits what the towers answer: their death comes back as its own error."""
+    wrapped = RayTaskError("search", "traceback", ActorDiedError()).as_instanceof_cause()
+    assert searched(searcher(wrapped)).status_code == 503
 
 
 def test_without_a_gallery_nobody_is_asked():

@@ -1,0 +1,37 @@
+"""Our application on a Ray of its own, on a port of 127.0.0.1."""
+
+import argparse
+import time
+
+import ray
+from ray import serve
+
+from serve.app import build
+
+
+def main() -> None:
+    """Serve until it is ended."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--checkpoint", required=True)
+    parser.add_argument("--gallery", required=True)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--config", default="")
+    args = parser.parse_args()
+    given = {"checkpoint": args.checkpoint, "gallery": args.gallery}
+    application = build({**given, "config": args.config} if args.config else given)  # before Ray starts
+    ray.init(
+        "local",
+        num_cpus=8,  # slots: a small machine, too, has room for two replicas of each kind
+        object_store_memory=256 * 2**20,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="warning",
+    )
+    serve.start(http_options={"host": "127.0.0.1", "port": args.port})
+    serve.run(application)
+    while True:
+        time.sleep(3600)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""A checkpoint and a gallery to measure an endpoint with: real towers, random weights, random photos.
+
+What a forward pass or a search costs does not hang on what was learnt.
+"""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import lance
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from ray_jobs.recipes import recipe
+from stbir.data.storage import Folder
+from stbir.data.transforms import encode_png
+from stbir.model import checkpoint
+from stbir.model.builder import build
+from stbir.retrieval.gallery import schema, table_uri
+from stbir.retrieval.publish import prepare, publish
+from stbir.retrieval.thumbnail import thumbnail
+
+CATEGORIES = ("chair", "shoe")
+THUMBNAILS = 16
+
+
+def make_checkpoint(uri: str, recipe_name: str) -> str:
+    """The towers of a recipe, without their pretrained weights."""
+    named = recipe(recipe_name)
+    model = replace(
+        named.model,
+        photo=replace(named.model.photo, weights=None),
+        sketch=named.model.sketch and replace(named.model.sketch, weights=None),
+        text=replace(named.model.text, weights=None),
+    )
+    checkpoint.save(uri, "epoch-0", build(model), replace(named, model=model), made_from="", counts={})
+    return uri
+
+
+def make_gallery(uri: str, checkpoint_uri: str, photos: int) -> str:
+    """So many unit vectors of any direction, each with a thumbnail."""
+    Path(uri).mkdir(parents=True)
+    dim = checkpoint.read_recipe(checkpoint_uri).model.dim
+    folder, digest = Folder(uri), checkpoint.read_digest(checkpoint_uri)
+    table = pa.Table.from_arrays(_columns(photos, dim), schema=schema(dim))
+    version = lance.write_dataset(table, table_uri(folder)).version
+    publish(folder, prepare(folder, version, digest, None), {"ok": photos})
+    return uri
+
+
+def main() -> None:
+    """Make both, in a process that ends: what it imports takes a gigabyte."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", required=True, help="a folder, for CHECKPOINT and GALLERY")
+    parser.add_argument("--recipe", required=True, help="whose towers are made")
+    parser.add_argument("--photos", type=int, required=True, help="in the gallery")
+    args = parser.parse_args()
+    model = make_checkpoint(f"{args.out}/checkpoint", args.recipe)
+    make_gallery(f"{args.out}/gallery", model, args.photos)
+
+
+def _columns(photos: int, dim: int) -> list[pa.Array]:
+    random = np.random.default_rng(0)
+    vectors = random.normal(size=(photos, dim)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    small = [_thumbnail(random) for _ in range(THUMBNAILS)]
+    return [
+        pa.array([f"photo/{number:06d}" for number in range(photos)]),
+        pa.array([CATEGORIES[number % len(CATEGORIES)] for number in range(photos)]),
+        pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), dim),
+        pa.array([small[number % THUMBNAILS] for number in range(photos)]),
+    ]
+
+
+def _thumbnail(random: np.random.Generator) -> bytes:
+    pixels = random.integers(0, 256, (16, 16, 3), np.uint8)
+    return thumbnail(encode_png(Image.fromarray(pixels).resize((128, 128))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""Ten thousand requests that nobody should send, to the endpoint as it is served."""
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import psutil
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from tests.serve import hostile
+from tests.serve.test_fuzz import EXPECTED
+
+REQUESTS, DESCRIBED, SENDERS = 10_000, 150, 8
+GROWTH = 1.1  # of a process, over the second half
+MIB = 2**20
+
+
+def requests() -> Iterator[tuple[str, bytes]]:
+    """Made by hand first, then bent."""
+    for data, _ in hostile.pictures().values():
+        yield hostile.FORM, hostile.form(sketch=data, text=b"red")
+    for text in hostile.texts():
+        yield hostile.FORM, hostile.form(text=text.encode(), k=b"100")
+    yield from ((hostile.JSON, body) for body in hostile.json_bodies())
+    yield from hostile.bent(seed=1)
+
+
+def held() -> dict[str, float]:
+    """MiB of each replica's own."""
+    below = psutil.Process().children(recursive=True)
+    replicas = [each for each in below if "ServeReplica" in " ".join(each.cmdline())]
+    return {f"{each.name()} {each.pid}": each.memory_full_info().uss / MIB for each in replicas}
+
+
+def send(client: httpx.Client, some: list[tuple[str, bytes]]) -> Counter[int]:
+    def one(request: tuple[str, bytes]) -> int:
+        kind, body = request
+        return client.post("/v1/search", content=body, headers={"content-type": kind}).status_code
+
+    with ThreadPoolExecutor(SENDERS) as senders:
+        return Counter(senders.map(one, some))
+
+
+@pytest.mark.slow(reason="ten thousand requests")
+@pytest.mark.timeout(600)
+def test_ten_thousand_requests_and_no_fault(endpoint: httpx.Client) -> None:
+    described(str(endpoint.base_url))
+    sent = itertools.islice(requests(), REQUESTS - DESCRIBED)
+    half = (REQUESTS - DESCRIBED) // 2
+    statuses = send(endpoint, list(itertools.islice(sent, half)))
+    before = held()
+    statuses += send(endpoint, list(sent))
+    after = held()
+    print(dict(statuses), {name: (round(before[name]), round(after[name])) for name in before})
+    assert statuses.total() == REQUESTS - DESCRIBED
+    assert set(statuses) <= EXPECTED
+    assert min(statuses[200], statuses[415], statuses[422]) > 100  # it reaches all the way in
+    assert set(after) == set(before), "a replica died"
+    assert all(after[name] <= GROWTH * before[name] for name in before)
+    assert endpoint.get("/readyz").status_code == 200
+
+
+def described(url: str) -> None:
+    """What the description allows and forbids."""
+    schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
+
+    @given(st.data())
+    @settings(
+        max_examples=DESCRIBED,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    def holds(data: st.DataObject) -> None:
+        data.draw(schema["/v1/search"]["POST"].as_strategy()).call_and_validate()
+
+    holds()
