@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import torch
 import uvicorn
 from torch import nn
@@ -65,10 +66,9 @@ class Searcher:
     def __init__(self, checkpoint_uri: str, gallery_uri: str) -> None:
         whole = checkpoint.load(checkpoint_uri)
         self.gate, self.size = whole.gate, whole.sketch.preprocess.size
-        self.sketch = Tower(whole.sketch, lambda pixels: torch.stack([torch.from_numpy(p) for p in pixels]))
+        self.sketch = Tower(whole.sketch, lambda pixels: torch.from_numpy(np.stack(pixels)))
         self.text = Tower(whole.text, whole.text.tokenize)
         self.opened = open_gallery(gallery_uri, checkpoint.read_digest(checkpoint_uri))
-        self.model = {"checkpoint": self.opened.facts.checkpoint}
 
     async def search(self, query: Query) -> Found:
         """The hits of a query."""
@@ -77,7 +77,8 @@ class Searcher:
         encoded = time.perf_counter()
         hits = await asyncio.to_thread(self._nearest, sketch, text, query)
         times = {"encode": encoded - started, "search": time.perf_counter() - encoded}
-        return Found(hits, self.opened.version, {step: round(s * 1000, 2) for step, s in times.items()})
+        timing_ms = {step: round(s * 1000, 2) for step, s in times.items()}
+        return Found(hits, self.opened.facts.checkpoint, self.opened.version, timing_ms)
 
     async def _sketch(self, sketch: bytes | None) -> Vector | None:
         if sketch is None:
@@ -96,12 +97,14 @@ class Searcher:
         """The encoded thumbnail of a photo."""
         return await asyncio.to_thread(self.opened.thumbnail, photo_id) or b""
 
-    async def gallery(self) -> dict[str, Any]:
-        """What the gallery holds."""
-        return {"version": self.opened.version, "count": self.opened.count}
+    def info(self) -> dict[str, Any]:
+        """What model and gallery are."""
+        gallery = {"version": self.opened.version, "count": self.opened.count}
+        return {"model": {"checkpoint": self.opened.facts.checkpoint}, "gallery": gallery}
 
-    async def ready(self) -> None:
+    async def ready(self) -> dict[str, Any]:
         """It is, once it is made."""
+        return {}
 
 
 def _row(vector: Vector | None) -> torch.Tensor | None:

@@ -10,7 +10,6 @@ from serve.api import create_app
 from serve.ingress import Searcher
 from serve.replicas import FusionReplica, SketchReplica, TextReplica
 from serve.settings import read_settings
-from stbir.model import checkpoint
 
 
 class Handle:
@@ -52,12 +51,12 @@ def one_by_one(replica: Any) -> Any:
 
 def application(checkpoint_uri: str, gallery_uri: str) -> FastAPI:
     """As shipped, but for Ray and batches."""
-    settings, digest = read_settings(), checkpoint.read_digest(checkpoint_uri)
+    settings = read_settings()
     searcher = Searcher(
-        Handle(one_by_one(SketchReplica(checkpoint_uri, settings.sketch.batching))),
-        Handle(one_by_one(TextReplica(checkpoint_uri, settings.text.batching))),
-        Handle(FusionReplica(checkpoint_uri, digest, gallery_uri)),
-        {"checkpoint": digest},
+        Handle(one_by_one(SketchReplica(settings.sketch.batching))),
+        Handle(one_by_one(TextReplica(settings.text.batching))),
+        Handle(FusionReplica()),
         settings.limits,
     )
+    asyncio.run(searcher.changeover.to({"checkpoint": checkpoint_uri, "gallery": gallery_uri}))
     return create_app(searcher, settings.limits)
