@@ -1,10 +1,10 @@
 """The endpoint beside a plain server with the same model and gallery, and beside one that answers one by one.
 
 `python benchmarks/serve.py` makes both of random numbers. `floor`: one uvicorn process without Ray, batching.
-`flask`: one query at a time. At 1, 8, 32 and 128 clients, and in an open loop at half of each side's own best:
-searches answered a second, latencies, errors, milliseconds of CPU a search (what else runs on the machine adds
-nothing to these); then the mean of each step. The floor is measured before and after ours, so that a machine
-that slows down shows. The last line is JSON.
+`flask`: one query at a time. At 1, 8, 32 and 128 clients, and in an open loop at half of each side's best:
+searches answered a second, latencies, errors, milliseconds of CPU a search (to which nothing else that runs
+on the machine adds); then the mean of each step. The floor is measured before and after ours, so that a
+machine that slows down shows. The last line is JSON.
 """
 
 import argparse
