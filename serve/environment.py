@@ -9,6 +9,8 @@ WANTED = {
     # of ours blocks that loop. Ports of the replicas' own are left to those who ask for them.
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     "RAY_SERVE_ENABLE_DIRECT_INGRESS": "0",
+    # Ray starts workers at 15, for jobs behind which people work. These are what people wait for.
+    "RAY_worker_niceness": "0",
 }
 
 

@@ -9,10 +9,8 @@ from collections.abc import Iterator
 
 import psutil
 import pytest
-import yaml
 
 from benchmarks.endpoint.sides import ROOT, Row, serving, world
-from serve.settings import DEFAULT
 
 CLIENTS, EVERY_S, WHOLE_WITHIN_S = 8, 15, 30
 KINDS = ("Ingress", "SketchReplica", "TextReplica", "FusionReplica")
@@ -22,13 +20,10 @@ KINDS = ("Ingress", "SketchReplica", "TextReplica", "FusionReplica")
 def two_of_each(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
     """Where it listens, and the process below which its replicas are."""
     folder = tmp_path_factory.mktemp("kill")
-    settings = yaml.safe_load(DEFAULT.read_text())
-    for part in ("ingress", "sketch", "text", "fusion"):
-        options = settings[part]["options"]
-        del options["autoscaling_config"]
-        options["num_replicas"] = 2
+    both = {"options": {"autoscaling_config": {"min_replicas": 2, "max_replicas": 2}}}
+    settings = {part: both for part in ("ingress", "sketch", "text", "fusion")}
     config = folder / "config.yaml"
-    config.write_text(yaml.safe_dump(settings))
+    config.write_text(json.dumps(settings))
     with serving("ours", world(str(folder), "smoke", 200), "--config", str(config)) as running:
         yield running
 
