@@ -30,7 +30,15 @@ def two_of_each(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str,
 
 def replicas(process: int, kind: str) -> list[psutil.Process]:
     below = psutil.Process(process).children(recursive=True)
-    return [each for each in below if f":{kind}" in " ".join(each.cmdline())]
+    return [each for each in below if f":{kind}" in words(each)]
+
+
+def words(process: psutil.Process) -> str:
+    """Its command line; that of a killed one is empty."""
+    try:
+        return " ".join(process.cmdline())
+    except (psutil.ZombieProcess, psutil.NoSuchProcess):
+        return ""
 
 
 def kill_one_of_each(process: int) -> dict[str, float]:
