@@ -1,9 +1,10 @@
 """The endpoint beside a plain server with the same model and gallery, and beside one that answers one by one.
 
 `python benchmarks/serve.py` makes both of random numbers. `floor`: one uvicorn process without Ray, batching.
-`flask`: one query at a time. At 1, 8, 32 and 128 clients: searches answered a second, latencies, errors; then
-a trace of our steps. The floor is measured before and after ours, so that a machine that slows down shows.
-The last line is JSON.
+`flask`: one query at a time. At 1, 8, 32 and 128 clients, and in an open loop at half of each side's best:
+searches answered a second, latencies, errors, milliseconds of CPU a search (to which nothing else that runs
+on the machine adds); then the mean of each step. The floor is measured before and after ours, so that a
+machine that slows down shows. The last line is JSON.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from typing import Any
 from benchmarks.endpoint.sides import Row, cpu_s, load, serving, world
 
 SHOWN = ("rps", "p50_ms", "p95_ms", "p99_ms", "errors", "cpu_ms")
-Measured = list[tuple[str, dict[int, Row]]]  # a side, and its row for each number of clients
+Measured = list[tuple[str, dict[str, Row]]]  # a side, and its row for each number of clients
 
 
 def main(args: argparse.Namespace) -> dict[str, Any]:
@@ -32,33 +33,38 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
     return _summary(measured)
 
 
-def _side(name: str, folder: str, args: argparse.Namespace) -> dict[int, Row]:
+def _side(name: str, folder: str, args: argparse.Namespace) -> dict[str, Row]:
     extra = ["--config", args.config] if name == "ours" and args.config else []
     with serving(name, folder, *extra) as (url, process):
-        rows = {clients: _measured(url, process, clients, args) for clients in args.clients}
-    for clients, row in rows.items():
+        rows = {
+            f"{clients} clients": _measured(url, process, args, "--clients", clients, "--seed", clients)
+            for clients in sorted(args.clients)
+        }
+        half = round(max(row["rps"] for row in rows.values()) / 2, 1)
+        rows["open loop"] = _measured(url, process, args, "--rate", max(1, half))
+    for how, row in rows.items():
         told = "  ".join(f"{key} {row[key]:>7}" for key in SHOWN)
-        print(f"{name:6} {clients:4} clients  {told}", flush=True)
+        print(f"{name:6} {how:12} {told}", flush=True)
     return rows
 
 
-def _measured(url: str, process: int, clients: int, args: argparse.Namespace) -> Row:
-    """What so many clients saw, and how long the side's processes computed for each search."""
+def _measured(url: str, process: int, args: argparse.Namespace, *how: Any) -> Row:
+    """What the clients saw, and how long the side's processes computed for each search."""
     before = cpu_s(process)
-    row = load(url, "--clients", clients, "--seconds", args.seconds, "--kinds", args.kinds, "--seed", clients)
+    row = load(url, "--seconds", args.seconds, "--kinds", args.kinds, *how)
     return {**row, "cpu_ms": round((cpu_s(process) - before) * 1000 / max(1, row["answered"]), 1)}
 
 
 def _trace(measured: Measured) -> None:
     for name, rows in measured:
-        for clients, row in rows.items():
-            print(f"{name:6} {clients:4} clients  mean ms a step: {json.dumps(row['steps_ms'])}")
+        for how, row in rows.items():
+            print(f"{name:6} {how:12} mean ms a step: {json.dumps(row['steps_ms'])}")
 
 
 def _summary(measured: Measured) -> dict[str, Any]:
     """Ratios of the best throughput at any number of clients, and of the median at the fewest clients."""
     rps = _means((name, max(row["rps"] for row in rows.values())) for name, rows in measured)
-    p50 = _means((name, rows[min(rows)]["p50_ms"]) for name, rows in measured)
+    p50 = _means((name, next(iter(rows.values()))["p50_ms"]) for name, rows in measured)
     cpu = _means((name, min(row["cpu_ms"] for row in rows.values())) for name, rows in measured)
     summary: dict[str, Any] = {"rps": rps, "p50_ms": p50, "cpu_ms": cpu}
     for other in ("floor", "flask"):

@@ -5,6 +5,12 @@ from collections.abc import MutableMapping
 # On a cluster: exported on every node before `ray start` (docs/operations.md).
 WANTED = {
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve.lost:middlewares",
+    # gRPC between deployments, one event loop a replica: a search costs a fifth to a third less CPU. Nothing
+    # of ours blocks that loop. Ports of the replicas' own are left to those who ask for them.
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    "RAY_SERVE_ENABLE_DIRECT_INGRESS": "0",
+    # Ray starts workers at 15, for jobs behind which people work. These are what people wait for.
+    "RAY_worker_niceness": "0",
 }
 
 

@@ -101,7 +101,8 @@ class Searcher:
     async def _answer(self, response: Any, *upstream: Any) -> Any:
         try:
             return await _translated(response, self.limits.retry_after_s)
-        except asyncio.CancelledError:  # the deadline, or a client that has gone: nobody waits for these
+        except (asyncio.CancelledError, Problem):
+            # The deadline, a client that has gone, or a part that failed: nobody waits for the others.
             for started in (response, *upstream):
                 if started is not None:
                     started.cancel()

@@ -67,6 +67,17 @@ _INFO = {
     },
 }
 _STATUS = {"type": "object", "required": ["status"], "properties": {"status": _TEXT}}
+_READY = {
+    "type": "object",
+    "required": ["status", "checkpoint", "gallery_version", "refused"],
+    "properties": {
+        "status": _TEXT,
+        "checkpoint": _TEXT,
+        "gallery_version": {"type": "integer"},
+        "refused": {"type": ["string", "null"], "description": "why what was asked for last is not served"},
+    },
+}
+_EXAMPLE_READY = {"status": "ready", "checkpoint": "sha256:6f0c…", "gallery_version": 3, "refused": None}
 _EXAMPLE_FOUND = {
     "hits": [
         {"photo_id": "chair/0042", "score": 0.81, "category": "chair", "uri": "/v1/photos/chair%2F0042"}
@@ -95,7 +106,14 @@ def describe(app: FastAPI, limits: Limits) -> None:
 def _document(app: FastAPI, limits: Limits) -> dict[str, Any]:
     found = get_openapi(title=app.title, version=app.version, description=_ABOUT, routes=app.routes)
     found["components"] = {
-        "schemas": {"Problem": _PROBLEM, "Hit": _HIT, "Found": _FOUND, "Info": _INFO, "Status": _STATUS},
+        "schemas": {
+            "Problem": _PROBLEM,
+            "Hit": _HIT,
+            "Found": _FOUND,
+            "Info": _INFO,
+            "Status": _STATUS,
+            "Ready": _READY,
+        },
         "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
     }
     for path, method, more in _operations(limits):
@@ -107,7 +125,7 @@ def _operations(limits: Limits) -> list[tuple[str, str, Schema]]:
     picture = {
         kind: {"schema": {"type": "string", "format": "binary"}} for kind in ("image/jpeg", "image/png")
     }
-    ready, status = _json("Status", {"status": "ready"}), _json("Status", {"status": "alive"})
+    ready, status = _json("Ready", _EXAMPLE_READY), _json("Status", {"status": "alive"})
     kept: Schema = {"security": [{"key": []}, {}]}  # without keys, this machine needs none
     return [
         (

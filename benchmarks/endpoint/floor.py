@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import torch
 import uvicorn
 from torch import nn
@@ -65,7 +66,7 @@ class Searcher:
     def __init__(self, checkpoint_uri: str, gallery_uri: str) -> None:
         whole = checkpoint.load(checkpoint_uri)
         self.gate, self.size = whole.gate, whole.sketch.preprocess.size
-        self.sketch = Tower(whole.sketch, lambda pixels: torch.stack([torch.from_numpy(p) for p in pixels]))
+        self.sketch = Tower(whole.sketch, lambda pixels: torch.from_numpy(np.stack(pixels)))
         self.text = Tower(whole.text, whole.text.tokenize)
         self.opened = open_gallery(gallery_uri, checkpoint.read_digest(checkpoint_uri))
 

@@ -12,6 +12,7 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from benchmarks.endpoint.sides import serving, world
 from tests.serve import hostile
 from tests.serve.test_fuzz import EXPECTED
 
@@ -30,9 +31,16 @@ def requests() -> Iterator[tuple[str, bytes]]:
     yield from hostile.bent(seed=1)
 
 
-def held() -> dict[str, float]:
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
+    """Where it listens, and the process below which its replicas are."""
+    with serving("ours", world(str(tmp_path_factory.mktemp("fuzz")), "smoke", 200)) as running:
+        yield running
+
+
+def held(process: int) -> dict[str, float]:
     """MiB of each replica's own."""
-    below = psutil.Process().children(recursive=True)
+    below = psutil.Process(process).children(recursive=True)
     replicas = [each for each in below if "ServeReplica" in " ".join(each.cmdline())]
     return {f"{each.name()} {each.pid}": each.memory_full_info().uss / MIB for each in replicas}
 
@@ -48,21 +56,23 @@ def send(client: httpx.Client, some: list[tuple[str, bytes]]) -> Counter[int]:
 
 @pytest.mark.slow(reason="ten thousand requests")
 @pytest.mark.timeout(600)
-def test_ten_thousand_requests_and_no_fault(endpoint: httpx.Client) -> None:
-    described(str(endpoint.base_url))
+def test_ten_thousand_requests_and_no_fault(served: tuple[str, int]) -> None:
+    url, process = served
+    described(url)
     sent = itertools.islice(requests(), REQUESTS - DESCRIBED)
     half = (REQUESTS - DESCRIBED) // 2
-    statuses = send(endpoint, list(itertools.islice(sent, half)))
-    before = held()
-    statuses += send(endpoint, list(sent))
-    after = held()
+    with httpx.Client(base_url=url, timeout=60) as client:
+        statuses = send(client, list(itertools.islice(sent, half)))
+        before = held(process)
+        statuses += send(client, list(sent))
+        after = held(process)
+        assert client.get("/readyz").status_code == 200
     print(dict(statuses), {name: (round(before[name]), round(after[name])) for name in before})
     assert statuses.total() == REQUESTS - DESCRIBED
     assert set(statuses) <= EXPECTED
     assert min(statuses[200], statuses[415], statuses[422]) > 100  # it reaches all the way in
     assert set(after) == set(before), "a replica died"
     assert all(after[name] <= GROWTH * before[name] for name in before)
-    assert endpoint.get("/readyz").status_code == 200
 
 
 def described(url: str) -> None:
