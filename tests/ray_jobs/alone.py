@@ -43,6 +43,7 @@ def work_alone(job: Job) -> str | None:
         patch("ray.train.torch.get_device", lambda: torch.device("cpu")),
         patch("ray.train.get_dataset_shard", lambda name: None),
         patch("ray.train.report", lambda line: None),
+        patch("ray.train.get_preemption_info", lambda: None),
         patch.object(feed, "batches", lambda shard: feed.local(job.photos, job.recipe, done)),
     ):
         return work(job)

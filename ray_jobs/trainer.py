@@ -1,0 +1,85 @@
+"""A training run as Ray Train carries it out: where its workers go, how many, and what it survives."""
+
+import time
+from typing import Any
+
+from ray.data import DataIterator, Dataset, ExecutionOptions
+from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+from ray.train.v2.api.exceptions import TrainingFailedError
+
+from ray_jobs import feed, placement
+from ray_jobs.command import Failed
+from ray_jobs.train_job import ENVIRONMENT, Job, steps_done
+
+RAY = ".ray"  # what Ray Train keeps of a run while it lasts; nothing is resumed from it
+RESIZE_S = 30.0  # how often an elastic run looks whether more workers could join
+
+
+class Dealt(DataConfig):  # type: ignore[misc]  # Ray has no types here
+    """Deals the rest of the plan to as many workers as there are now: asked for anew whenever they (re)start,
+    so that they go on from the last good checkpoint. Ray Train's own way to learn their number."""
+
+    def __init__(self, job: Job) -> None:
+        options = ExecutionOptions(preserve_order=True, label_selector=placement.selector("data"))
+        super().__init__(execution_options=options, enable_shard_locality=False)
+        self._job = job
+
+    def configure(
+        self, datasets: dict[str, Dataset], world_size: int, *given: Any, **options: Any
+    ) -> list[dict[str, DataIterator]]:
+        """An iterator a worker over its shares, by the names of `datasets`."""
+        rest = feed.stream(self._job.photos, self._job.recipe, steps_done(self._job.out), world_size)
+        shares: list[dict[str, DataIterator]] = super().configure(
+            dict.fromkeys(datasets, rest), world_size, *given, **options
+        )
+        return shares
+
+
+def fit(job: Job, workers: tuple[int, int], gpu: bool, max_failures: int) -> None:
+    """Train until all steps are done. Raises Failed where the run stops before.
+
+    A run that leaves a node which is about to be taken away begins anew on the others.
+    """
+    while steps_done(job.out) < sum(job.steps):
+        _finish(_trainer(job, workers, gpu, max_failures))
+
+
+def _finish(trainer: TorchTrainer) -> None:
+    try:
+        result = trainer.fit()
+    except TrainingFailedError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise Failed(f"{reason}; the same command goes on from the last good checkpoint", {}) from error
+    if result.return_value:
+        raise Failed(str(result.return_value), {})
+
+
+def _trainer(job: Job, workers: tuple[int, int], gpu: bool, max_failures: int) -> TorchTrainer:
+    def on_worker() -> str | None:
+        """Ray Train's controller, which only hands this on, is spared the import: seconds a run."""
+        from ray_jobs.train_worker import work
+
+        return work(job)
+
+    feed.keep_order()
+    least, most = workers
+    with_accelerator = gpu or placement.has("accelerator")
+    return TorchTrainer(
+        on_worker,
+        datasets={"train": None},  # its name; `Dealt` says what it is
+        dataset_config=Dealt(job),
+        scaling_config=ScalingConfig(
+            num_workers=most if least == most else workers,
+            use_gpu=gpu,
+            resources_per_worker={"CPU": 1},
+            label_selector=placement.selector("accelerator") if with_accelerator else None,
+            elastic_resize_monitor_interval_s=RESIZE_S,
+        ),
+        run_config=RunConfig(
+            name=f"ray-{time.time_ns()}",
+            storage_path=f"{job.out}/{RAY}",
+            worker_runtime_env={"env_vars": ENVIRONMENT},
+            failure_config=FailureConfig(max_failures=max_failures, max_preemption_failures=-1),
+        ),
+    )

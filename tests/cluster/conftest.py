@@ -1,0 +1,108 @@
+"""Several Ray nodes on this machine, to lose: each has processes, resources and labels of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from ray.cluster_utils import Cluster
+
+from tests.conftest import ROOT, run_command, wait_until
+
+MEMORY = 128 * 2**20  # of each node's object store
+
+
+@dataclass
+class Nodes:
+    """A head that holds the data's work, and nodes that come and go, one worker's size each."""
+
+    cluster: Cluster
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    @property
+    def address(self) -> str:
+        return str(self.cluster.address)
+
+    def add(self, role: str = "accelerator", cpus: int = 1) -> Any:
+        """One more node, there at once."""
+        return self.cluster.add_node(
+            num_cpus=cpus, labels={"stbir-role": role}, object_store_memory=MEMORY, include_dashboard=False
+        )
+
+    def lose(self, node: Any) -> None:
+        """Kill every process of a node: nobody is told."""
+        self.cluster.remove_node(node, allow_graceful=False)
+
+    def workers(self, node: Any, title: str) -> list[psutil.Process]:
+        """The processes of a node whose title holds a word."""
+        [raylet] = node.all_processes["raylet"]
+        children = psutil.Process(raylet.process.pid).children(recursive=True)
+        return [child for child in children if _is(child, title)]
+
+    def start(self, *command: str, **variables: str) -> subprocess.Popen[str]:
+        """A command of the project on these nodes, in a process of its own that goes on beside the test."""
+        process = subprocess.Popen(
+            [sys.executable, *command],
+            cwd=ROOT,
+            env={**os.environ, "RAY_ADDRESS": self.address, **variables},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.started.append(process)
+        return process
+
+
+def _is(process: psutil.Process, title: str) -> bool:
+    try:
+        return title in " ".join(process.cmdline())
+    except psutil.Error:  # it ended meanwhile
+        return False
+
+
+def finished(process: subprocess.Popen[str], seconds: float) -> dict[str, Any]:
+    """The JSON that a command ends with; the test fails with its words where it did not succeed."""
+    stdout, stderr = process.communicate(timeout=seconds)
+    assert process.returncode == 0, stderr[-3000:]
+    summary: dict[str, Any] = json.loads(stdout.splitlines()[-1])
+    return summary
+
+
+def wait_beside(process: subprocess.Popen[str], ready: Any, what: str, seconds: float) -> None:
+    """Wait for something while a command goes on; it must not have ended before."""
+    wait_until(lambda: ready() or process.poll() is not None, what, seconds)
+    assert process.poll() is None, process.communicate()[1][-3000:]
+
+
+@pytest.fixture
+def nodes() -> Iterator[Nodes]:
+    head = {"num_cpus": 3, "labels": {"stbir-role": "data"}, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args={**head, "object_store_memory": MEMORY})
+    found = Nodes(cluster)
+    try:
+        yield found
+    finally:
+        for process in found.started:
+            process.kill()
+            process.communicate()
+        cluster.shutdown()
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """200 drawn photos on this machine's disk, which all nodes share."""
+    out = str(tmp_path_factory.mktemp("drawn") / "shards")
+    made = run_command("prepare_shards", "--source", "synthetic:200", "--out", out)
+    assert made.code == 0, made.stderr
+    return out
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> str:
+    return str(tmp_path / "checkpoint")
