@@ -60,6 +60,7 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
         _validation_split(shards, splits, args.validate),
         _queue(),
         args.save_every,
+        args.profile,
     )
     _begin(job)
     done = steps_done(job.out)
@@ -171,6 +172,7 @@ def parser() -> argparse.ArgumentParser:
     several("--extra-shards", metavar="URI", help="other data sets, for the stages that take them")
     several("--set", metavar="FIELD=VALUE", help="e.g. stages.sketch.epochs=2 batch=32")
     add("--save-every", type=int, metavar="STEPS", help="save within epochs too; default: at their ends")
+    add("--profile", choices=["torch", "py-spy"], help="watch the first worker; see OUT/profile")
     add("--wait", type=float, default=900, metavar="SECONDS", help="for a cluster to grow (%(default)g)")
     add("--max-failures", type=int, default=3, help="how many lost workers to survive")
     return parser

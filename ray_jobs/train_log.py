@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ray_jobs.meters import TrainMeters
+from ray_jobs.profiling import Tick
 from ray_jobs.train_job import Job
 from stbir.config import Stage
 from stbir.data.plan import samples_an_epoch
@@ -22,8 +23,8 @@ LINES, EVENTS = "log", "tensorboard"
 class TrainLog:
     """Kept by the first worker. Steps count once a checkpoint has them: a run that goes on redoes others."""
 
-    def __init__(self, job: Job, done: int) -> None:
-        self._job = job
+    def __init__(self, job: Job, done: int, tick: Tick) -> None:
+        self._job, self._tick = job, tick
         self._folder = Folder(job.out)
         self._unsaved: list[tuple[Metrics, dict[str, float]]] = []
         self._meters = TrainMeters(job.recipe.name)
@@ -33,6 +34,7 @@ class TrainLog:
 
     def step(self, run: StageRun, before: int, metrics: Metrics) -> None:
         """Note a step, of which `before` are of earlier stages."""
+        self._tick()
         noise = _noise(self._job, run.stage, run.step)
         stage = self._job.recipe.stages.index(run.stage)
         self._unsaved.append((metrics, {"stage": stage, **{f"noise/{of}": v for of, v in noise.items()}}))

@@ -9,6 +9,7 @@ import ray.train.torch
 import torch
 
 from ray_jobs import feed
+from ray_jobs.profiling import watched
 from ray_jobs.train_job import Job, steps_done
 from ray_jobs.train_log import TrainLog, epoch_line
 from stbir.data.batch import Batch
@@ -45,6 +46,12 @@ def work(job: Job) -> str | None:
     if device.type == "cpu":
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // ray.train.get_context().get_local_world_size()))
     torch.manual_seed(job.recipe.seed)
+    first = ray.train.get_context().get_world_rank() == 0
+    with watched(job.profile if first else None, job.out) as tick:
+        return _stages(job, device, TrainLog(job, steps_done(job.out), tick) if first else None)
+
+
+def _stages(job: Job, device: torch.device, log: TrainLog | None) -> str | None:
     done = steps_done(job.out)
     learner = Learner(checkpoint.load(job.out), len(job.classes))
     state = checkpoint.read_training(job.out)
@@ -52,7 +59,6 @@ def work(job: Job) -> str | None:
         learner.classes_CD.data.copy_(state["classes"])
     learner.to(device)
     shares = feed.batches(ray.train.get_dataset_shard("train"))
-    log = TrainLog(job, done) if ray.train.get_context().get_world_rank() == 0 else None
     before = 0
     for stage, steps in zip(job.recipe.stages, job.steps, strict=True):
         if done < before + steps:

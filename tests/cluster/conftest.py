@@ -13,7 +13,11 @@ import psutil
 import pytest
 from ray.cluster_utils import Cluster
 
-from tests.conftest import ROOT, run_command, wait_until
+from stbir.data.inspection import inspect
+from stbir.data.sources.registry import open_source
+from stbir.data.storage import Folder
+from stbir.data.writer import publish, write_quarantine, write_rows
+from tests.conftest import ROOT, wait_until
 
 MEMORY = 128 * 2**20  # of each node's object store
 
@@ -81,8 +85,10 @@ def wait_beside(process: subprocess.Popen[str], ready: Any, what: str, seconds: 
 
 
 @pytest.fixture
-def nodes() -> Iterator[Nodes]:
-    head = {"num_cpus": 3, "labels": {"stbir-role": "data"}, "include_dashboard": False}
+def nodes(request: pytest.FixtureRequest) -> Iterator[Nodes]:
+    """A head with three CPUs for data, or as many as a test asks for by an indirect parameter."""
+    cpus = getattr(request, "param", 3)
+    head = {"num_cpus": cpus, "labels": {"stbir-role": "data"}, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args={**head, "object_store_memory": MEMORY})
     found = Nodes(cluster)
     try:
@@ -97,10 +103,12 @@ def nodes() -> Iterator[Nodes]:
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> str:
     """200 drawn photos on this machine's disk, which all nodes share."""
-    out = str(tmp_path_factory.mktemp("drawn") / "shards")
-    made = run_command("prepare_shards", "--source", "synthetic:200", "--out", out)
-    assert made.code == 0, made.stderr
-    return out
+    folder = Folder(str(tmp_path_factory.mktemp("drawn") / "shards"))
+    source = open_source("synthetic:200")
+    rows = (inspect(entry, source.read, ())[0] for entry in source.entries)
+    write_quarantine(folder, [])
+    publish(folder, [write_rows(folder, 0, (row for row in rows if row is not None))], {"photos": 200}, {})
+    return folder.uri
 
 
 @pytest.fixture
