@@ -1,39 +1,18 @@
 """A training run as Ray Train carries it out: where its workers go, how many, and what it survives."""
 
 import time
-from typing import Any
 
-from ray.data import DataIterator, Dataset, ExecutionOptions
-from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError
 
 from ray_jobs import feed, placement
 from ray_jobs.command import Failed
+from ray_jobs.shares import Dealt
 from ray_jobs.train_job import ENVIRONMENT, Job, steps_done
 
 RAY = ".ray"  # what Ray Train keeps of a run while it lasts; nothing is resumed from it
 RESIZE_S = 30.0  # how often an elastic run looks whether more workers could join
-
-
-class Dealt(DataConfig):  # type: ignore[misc]  # Ray has no types here
-    """Deals the rest of the plan to as many workers as there are now: asked for anew whenever they (re)start,
-    so that they go on from the last good checkpoint. Ray Train's own way to learn their number."""
-
-    def __init__(self, job: Job) -> None:
-        options = ExecutionOptions(preserve_order=True, label_selector=placement.selector("data"))
-        super().__init__(execution_options=options, enable_shard_locality=False)
-        self._job = job
-
-    def configure(
-        self, datasets: dict[str, Dataset], world_size: int, *given: Any, **options: Any
-    ) -> list[dict[str, DataIterator]]:
-        """An iterator a worker over its shares, by the names of `datasets`."""
-        rest = feed.stream(self._job.photos, self._job.recipe, steps_done(self._job.out), world_size)
-        shares: list[dict[str, DataIterator]] = super().configure(
-            dict.fromkeys(datasets, rest), world_size, *given, **options
-        )
-        return shares
 
 
 def fit(job: Job, workers: tuple[int, int], gpu: bool, max_failures: int) -> None:

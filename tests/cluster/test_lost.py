@@ -27,7 +27,7 @@ from tests.conftest import free_port
 # Each starts a cluster, and processes in it that import the model libraries.
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(600),
     pytest.mark.parametrize("nodes", [0], indirect=True),  # the head keeps no work
 ]
 
@@ -52,10 +52,10 @@ def test_an_embedding_job_loses_a_node_and_no_row(
     gallery = str(tmp_path / "gallery")
     wanted = ["--checkpoint", model, "--shards", drawn, "--gallery", gallery, "--batch", "4"]
     job = nodes.start("ray_jobs/embed_gallery.py", *wanted)
-    wait_beside(job, lambda: any(busy(nodes, node) for node in pair), "work on a node", 90)
+    wait_beside(job, lambda: any(busy(nodes, node) for node in pair), "work on a node", 240)
     time.sleep(2)
     nodes.lose(next(node for node in pair if busy(nodes, node)))
-    done = finished(job, 200)
+    done = finished(job, 300)
     expected = open_shards(drawn).index["photo_id"].to_pylist()
     assert done["in"] == done["ok"] == len(expected) == 200
     table = open_table(Folder(gallery), "published").to_table(columns=["photo_id"])
@@ -92,7 +92,7 @@ def test_an_endpoint_loses_a_node_under_load_and_answers(
     settings = twice(tmp_path / "config.yaml")
     server = nodes.start("-m", "tests.cluster.serving", str(port), model, gallery, settings)
     url = f"http://127.0.0.1:{port}"
-    wait_beside(server, lambda: answers(url), "the first answer", 150)
+    wait_beside(server, lambda: answers(url), "the first answer", 300)
 
     over, said = threading.Event(), list[tuple[float, int]]()
     clients = [threading.Thread(target=ask, args=(url, over, said)) for _ in range(4)]

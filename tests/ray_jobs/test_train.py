@@ -70,7 +70,8 @@ def test_a_run_that_stopped_for_a_reason_has_failed_and_says_it() -> None:
 
 def test_what_only_hands_a_run_on_loads_no_model_library() -> None:
     """The decoding tasks, and Ray Train's controller (where Ray itself then loads torch)."""
-    code = "import sys, ray_jobs.train_job, ray_jobs.feed; print({'torch', 'timm'} & set(sys.modules))"
+    handing_on = "ray_jobs.train_job, ray_jobs.feed, ray_jobs.shares"
+    code = f"import sys, {handing_on}; print({{'torch', 'timm'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 
