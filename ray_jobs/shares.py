@@ -23,8 +23,12 @@ class Dealt(DataConfig):  # type: ignore[misc]  # Ray has no types here
         self, datasets: dict[str, Dataset], world_size: int, *given: Any, **options: Any
     ) -> list[dict[str, DataIterator]]:
         """An iterator a worker over its shares, by the names of `datasets`."""
-        rest = feed.stream(self._job.photos, self._job.recipe, steps_done(self._job.out), world_size)
+        rest = feed.stream(self._job.photos, self._job.recipe, self.done(), world_size)
         shares: list[dict[str, DataIterator]] = super().configure(
             dict.fromkeys(datasets, rest), world_size, *given, **options
         )
         return shares
+
+    def done(self) -> int:
+        """How many steps of the plan the run has behind it."""
+        return steps_done(self._job.out)
