@@ -5,8 +5,10 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import ray
+
 from ray_jobs import checks, feed
-from ray_jobs.command import connect, run
+from ray_jobs.command import join, run
 from ray_jobs.findings import as_dicts, look, table
 from ray_jobs.override import override
 from ray_jobs.recipes import recipe
@@ -30,7 +32,8 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
         if getattr(args, option) is None:
             raise InputError(f"--{option}: missing; --for {args.work} needs {', '.join(NEEDS[args.work])}")
     parts = PARTS[args.work](args)
-    connect()
+    if not ray.is_initialized():
+        join()
     findings = look([*parts, *checks.cluster()])
     print(table(findings))
     missing = [finding for finding in findings if finding.level == "missing"]

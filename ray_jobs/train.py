@@ -99,7 +99,7 @@ def _room(args: argparse.Namespace, recipe: Recipe, workers: tuple[int, int]) ->
     if "RAY_ADDRESS" in os.environ:
         placement.await_room(least + feed.DECODERS, least if args.gpu == "yes" else 0, args.wait)
     needed = checks.training(recipe, least, feed.DECODERS, args.gpu)
-    demand([*needed, *checks.cluster(), *checks.place(Folder(args.out))])
+    demand([*needed, *checks.place(Folder(args.out))])
     gpu = checks.uses_gpus(least, args.gpu)
     count = str(least) if least == most else f"{least} to {most}"
     print(f"training on {count} {'GPUs' if gpu else 'CPU workers'}", file=sys.stderr)
