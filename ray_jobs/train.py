@@ -50,6 +50,7 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
     photos, classes = indexed(recipe, shards, splits, extra, args.out)
     connect()
     gpu = _room(args, recipe, workers)
+    workers = workers if gpu else _leaving_some(workers)
     job = Job(
         recipe,
         photos,
@@ -104,6 +105,12 @@ def _room(args: argparse.Namespace, recipe: Recipe, workers: tuple[int, int]) ->
     count = str(least) if least == most else f"{least} to {most}"
     print(f"training on {count} {'GPUs' if gpu else 'CPU workers'}", file=sys.stderr)
     return gpu
+
+
+def _leaving_some(workers: tuple[int, int]) -> tuple[int, int]:
+    """No more workers than leave CPUs to decode with: without any, training would wait for ever."""
+    least, most = workers
+    return least, max(least, min(most, int(ray.cluster_resources().get("CPU", 0)) - feed.DECODERS))
 
 
 def _queue() -> Queue:

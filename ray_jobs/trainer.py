@@ -12,6 +12,7 @@ from ray_jobs.shares import Dealt
 from ray_jobs.train_job import ENVIRONMENT, Job, steps_done
 
 RAY = ".ray"  # what Ray Train keeps of a run while it lasts; nothing is resumed from it
+EACH = {"CPU": 1}  # of a worker, beside its GPU
 RESIZE_S = 30.0  # how often an elastic run looks whether more workers could join
 
 
@@ -43,7 +44,8 @@ def _trainer(job: Job, workers: tuple[int, int], gpu: bool, max_failures: int) -
 
     feed.keep_order()
     least, most = workers
-    with_accelerator = gpu or placement.has("accelerator")
+    # Ray 2.60 counts how many workers of an elastic run fit without looking at labels: GPUs tell it, CPUs not.
+    with_accelerator = gpu or (least == most and placement.has("accelerator"))
     return TorchTrainer(
         on_worker,
         datasets={"train": None},  # its name; `Dealt` says what it is
@@ -51,7 +53,7 @@ def _trainer(job: Job, workers: tuple[int, int], gpu: bool, max_failures: int) -
         scaling_config=ScalingConfig(
             num_workers=most if least == most else workers,
             use_gpu=gpu,
-            resources_per_worker={"CPU": 1},
+            resources_per_worker=EACH,
             label_selector=placement.selector("accelerator") if with_accelerator else None,
             elastic_resize_monitor_interval_s=RESIZE_S,
         ),

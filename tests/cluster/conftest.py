@@ -36,7 +36,11 @@ class Nodes:
     def add(self, role: str = "accelerator", cpus: int = 1) -> Any:
         """One more node, there at once."""
         return self.cluster.add_node(
-            num_cpus=cpus, labels={"stbir-role": role}, object_store_memory=MEMORY, include_dashboard=False
+            num_cpus=cpus,
+            labels={"stbir-role": role},
+            resources={"worker": 1} if role == "accelerator" else {},
+            object_store_memory=MEMORY,
+            include_dashboard=False,
         )
 
     def lose(self, node: Any) -> None:

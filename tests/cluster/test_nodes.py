@@ -84,10 +84,17 @@ def test_a_node_lost_within_an_epoch_costs_no_sample(nodes: Nodes, drawn: str, o
     assert seen(out) == expected
 
 
-# How often Ray Train looks whether more workers fit: half a minute is long for a test.
-ELASTIC = "from ray_jobs import train, trainer; trainer.RESIZE_S = 3.0; train.run(train.main, train.parser())"
+# How often Ray Train looks whether more workers fit: half a minute is long for a test. And what it counts
+# then: as GPUs are on nodes that have some, one of a kind that only the workers' nodes have (not their
+# labels, in Ray 2.60).
+ELASTIC = """
+from ray_jobs import train, trainer
+trainer.RESIZE_S, trainer.EACH = 3.0, {"CPU": 1, "worker": 1}
+train.run(train.main, train.parser())
+"""
 
 
+@pytest.mark.parametrize("nodes", [5], indirect=True)
 def test_an_elastic_run_grows_and_shrinks_under_one_global_batch(nodes: Nodes, drawn: str, out: str) -> None:
     held = [nodes.add()]
 
