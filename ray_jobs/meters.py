@@ -3,10 +3,13 @@
 Ray collects them and serves them to Prometheus, each prefixed with `ray_`. deploy/grafana draws them.
 """
 
+import time
 from collections.abc import Mapping
 
 from ray.util.metrics import Counter, Gauge
 
+from stbir.data.storage import Folder
+from stbir.training.events import event_file
 from stbir.training.loop import Metrics
 
 
@@ -41,17 +44,31 @@ class TrainMeters:
             self._accuracy.set(percent, {"query": query})
 
 
-class PhotoMeters:
-    """Counted by what decodes and what encodes photos, each in its own process."""
+class EmbedMeters:
+    """Set by an embedding job's driver while it follows the work; at its end the same for TensorBoard."""
 
-    def __init__(self, job: str) -> None:
+    def __init__(self, gallery: str) -> None:
         self._photos = Counter("stbir_photos", "Photos by what became of them", ("job", "outcome"))
-        self._job = job
+        self._waited = Gauge(
+            "stbir_embed_waited_share", "Share of its time the encoder waits, 0 to 1", ("job",)
+        )
+        self._job, self._began = {"job": gallery}, time.monotonic()
+        self._counted: dict[str, int] = {}
+        self._figures: list[tuple[int, dict[str, float]]] = []
 
-    def count(self, outcome: str, photos: int) -> None:
-        """`photos` more that are decoded, embedded, or in quarantine."""
-        if photos:
-            self._photos.inc(photos, {"job": self._job, "outcome": outcome})
+    def show(self, counts: Mapping[str, int], waited: float = 0.0) -> None:
+        """So many photos so far, by what became of them; `waited` from 0 to 1."""
+        for outcome, photos in counts.items():
+            if more := photos - self._counted.get(outcome, 0):
+                self._photos.inc(more, {**self._job, "outcome": outcome})
+        self._counted = dict(counts)
+        self._waited.set(waited, self._job)
+        seconds = round(time.monotonic() - self._began)
+        self._figures.append((seconds, {"waited": waited, **{f"photos/{k}": v for k, v in counts.items()}}))
+
+    def write(self, folder: Folder) -> None:
+        """All that was shown, over seconds, as one event file in the gallery's folder."""
+        folder.write(f"tensorboard/events.out.tfevents.{time.time_ns()}", event_file(self._figures))
 
 
 def _gauge(name: str, says: str, tags: dict[str, str], own: tuple[str, ...] = ()) -> Gauge:

@@ -44,7 +44,7 @@ def _trainer(job: Job, workers: tuple[int, int], gpu: bool, max_failures: int) -
 
     feed.keep_order()
     least, most = workers
-    # Ray 2.60 counts how many workers of an elastic run fit without looking at labels: GPUs tell it, CPUs not.
+    # Ray 2.60 counts how many workers of an elastic run fit, and looks at no label: GPUs tell it, CPUs not.
     with_accelerator = gpu or (least == most and placement.has("accelerator"))
     return TorchTrainer(
         on_worker,

@@ -26,7 +26,8 @@ def expressions(file: Path) -> list[str]:
 def own_figures() -> Iterator[str]:
     source = (ROOT / "ray_jobs" / "meters.py").read_text()
     yield from (f"ray_stbir_train_{name}" for name in re.findall(r'_gauge\("(\w+)"', source))
-    yield from (f"ray_{name}_total" for name in re.findall(r'Counter\("(\w+)"', source))
+    yield from (f"ray_{name}_total" for name in re.findall(r'Counter\(\s*"(\w+)"', source))
+    yield from (f"ray_{name}" for name in re.findall(r'Gauge\(\s*"(\w+)"', source))
 
 
 def rays_figures() -> str:
