@@ -127,7 +127,7 @@ def _kinds(config: Config) -> list[Config]:
 
 def test_nothing_listens_without_a_token_nor_the_dashboard_outside() -> None:
     config = filled_in()
-    starts = [c for k in ("head", "worker") for c in config[f"{k}_start_ray_commands"] if "ray start" in c]
+    starts = [c for k in ("head", "worker") for c in config[f"{k}_start_ray_commands"] if " ray start" in c]
     assert len(starts) == 2
     assert all("RAY_AUTH_MODE=token" in command for command in starts)
     assert "--dashboard-host=127.0.0.1" in starts[0]
@@ -140,6 +140,12 @@ def test_it_holds_no_key_and_rights_come_by_role() -> None:
     assert all(
         "IamInstanceProfile" in kind["node_config"] for kind in config["available_node_types"].values()
     )
+
+
+def test_what_it_puts_on_the_nodes_is_there() -> None:
+    mounts = filled_in()["file_mounts"]
+    assert all((ROOT / source).is_file() for source in mounts.values() if not source.startswith("~"))
+    assert any("~/stbir/spot_notice.py" in command for command in filled_in()["worker_start_ray_commands"])
 
 
 def test_machines_cost_nothing_while_nobody_works() -> None:
