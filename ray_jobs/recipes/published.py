@@ -5,7 +5,7 @@ from dataclasses import replace
 from ray_jobs.recipes.reference import paper
 from stbir.config import Augment, Recipe
 
-BATCH = 96  # divides by 1, 2, 3, 4, 6 and 8 workers, so that a run may grow and shrink
+BATCH = 96  # divides by 1, 2, 3, 4, 6 and 8 workers, so that a run may grow and shrink from 1 to 4
 CHUNK = 48  # samples a worker encodes at once: with their six negatives about 20 GB at 224 pixels
 
 

@@ -30,7 +30,8 @@ def line() -> list[str]:
 
 def test_the_line_of_the_readme_runs(tmp_path: Path) -> None:
     told = line()
-    assert [re.search(r"ray_jobs/(\w+)", each)[1] for each in told][:4] == [  # type: ignore[index]
+    names = [found[1] for each in told if (found := re.search(r"ray_jobs/(\w+)", each))]
+    assert [name for name in names if name != "preflight"] == [
         *("prepare_shards", "train", "embed_gallery", "evaluate")
     ]
     for command in told:

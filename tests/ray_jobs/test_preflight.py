@@ -142,7 +142,7 @@ def test_one_table_and_one_exit_code(
     said = capsys.readouterr()
     assert "missing  CPUs" in said.out
     assert "→ start more nodes, or give fewer workers" in said.out
-    assert "1 of 10 are missing; do what stands beneath each" in said.err
+    assert "1 of 9 are missing; do what stands beneath each" in said.err
     assert _run(monkeypatch, "--for", "train", "--recipe", "smoke") == 2
     assert "--shards: missing; --for train needs recipe, shards, out" in capsys.readouterr().err
 
