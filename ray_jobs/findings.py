@@ -50,7 +50,8 @@ def demand(checks: Iterable[tuple[str, Check]]) -> None:
 
     Raises InputError for the first thing that is missing.
     """
-    for finding in map(_finding, *zip(*checks, strict=True)):
+    for name, check in checks:
+        finding = _finding(name, check)
         if finding.level == "missing":
             raise InputError(finding.line)
         if finding.level == "doubt":

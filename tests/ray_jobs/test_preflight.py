@@ -50,6 +50,7 @@ def test_a_finding_is_ok_doubtful_or_missing_and_has_its_remedy() -> None:
 def test_a_job_goes_on_with_doubts_and_not_without_what_is_missing(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    demand([])
     demand(MADE_UP[:2])
     assert "disk: 3 GiB free; leave 10" in capsys.readouterr().err
     with pytest.raises(InputError, match="no shards there; make them"):
