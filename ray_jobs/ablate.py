@@ -9,7 +9,9 @@ from typing import Any
 
 import ray
 
+from ray_jobs import checks
 from ray_jobs.command import connect, run
+from ray_jobs.findings import demand
 from ray_jobs.override import override
 from ray_jobs.recipes import choice, recipe
 from ray_jobs.train_job import ENVIRONMENT
@@ -28,6 +30,7 @@ def ablate(args: argparse.Namespace) -> dict[str, Any]:
     """Run the trials that have no result yet, then compare all."""
     trials, out = planned(args), Folder(args.out)
     refuse_other(out, "ablation")
+    demand(checks.place(out))
     results: dict[str, dict[str, Any] | None] = {trial.name: _kept(out, trial) for trial in trials}
     left = [trial for trial in trials if results[trial.name] is None]
     log.info("%d trials, %d of them done", len(trials), len(trials) - len(left))

@@ -14,6 +14,8 @@ import ray
 import ray.data
 from ray.exceptions import RayTaskError
 
+from ray_jobs import checks
+from ray_jobs.findings import demand
 from stbir.errors import InputError
 
 # Ray Data needs CPUs beside those that workers and actors hold, or it waits for ever. A small machine
@@ -67,9 +69,17 @@ def _input_error(error: BaseException | None) -> InputError | None:
 
 
 def connect() -> None:
-    """Join the cluster that RAY_ADDRESS names (as in a submitted job), else start one for this command."""
-    if ray.is_initialized():
-        return
+    """Join the cluster that RAY_ADDRESS names (as in a submitted job), else start one for this command.
+
+    Then the part of the preflight that every job needs: InputError where something is missing.
+    """
+    if not ray.is_initialized():
+        join()
+        demand([*checks.cluster()])
+
+
+def join() -> None:
+    """As `connect`, looking at nothing."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     logging.getLogger("ray.data").setLevel(logging.ERROR)

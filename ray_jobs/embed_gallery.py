@@ -13,6 +13,7 @@ import ray.data
 import torch
 
 from ray_jobs.command import Failed, connect, run
+from ray_jobs.meters import EmbedMeters
 from ray_jobs.photo_feed import Batch, Quarantine, decoded_photos
 from stbir.data.inspection import Fault
 from stbir.data.manifest import refuse_other
@@ -113,8 +114,11 @@ def embed_gallery(args: argparse.Namespace) -> dict[str, Any]:
     _check_writable(folder)
     connect()
     log.info("embedding %d photos of %s", expected, args.shards)
+    meters = EmbedMeters(args.gallery)
     reasons = write_version(args, shards, folder)
     counts = {"in": expected, "ok": expected - len(reasons), "quarantined": len(reasons)}
+    meters.show({"embedded": counts["ok"], "quarantined": counts["quarantined"]})
+    meters.write(folder)
     _check_quarantine(folder, reasons, counts, args.max_bad)
     plan = plan_index(counts["ok"], args.index_above)
     candidate = prepare(folder, open_table(folder).version, digest, plan)

@@ -7,7 +7,9 @@ from typing import Any
 
 import torch
 
+from ray_jobs import checks
 from ray_jobs.command import run
+from ray_jobs.findings import demand
 from stbir.data.manifest import refuse_other
 from stbir.data.shards import Shards, open_shards
 from stbir.data.storage import Folder
@@ -26,6 +28,7 @@ def evaluate_checkpoint(args: argparse.Namespace) -> dict[str, Any]:
     shards = open_shards(args.shards)
     photos = shards.split(args.split).num_rows
     refuse_other(Folder(args.out), "report")
+    demand(checks.place(Folder(args.out)))
     retriever = checkpoint.load(model)
     if torch.cuda.is_available():
         retriever.cuda()

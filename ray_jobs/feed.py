@@ -25,7 +25,7 @@ from stbir.data.photos import Photos
 from stbir.data.plan import samples_an_epoch, steps, steps_of
 from stbir.training.curriculum import level
 
-DECODERS = 2  # decode tasks at a time
+DECODERS = 2  # decode tasks at a time, for each worker on CPUs
 ROUND_S = 0.01
 AHEAD = 4  # steps that `local` decodes before they are asked for
 PICTURES = ("sketches", "photos")
@@ -68,8 +68,17 @@ def stream(photos: Photos, recipe: Recipe, done: int, workers: int) -> ray.data.
         batch_size=1,
         batch_format="pyarrow",
         fn_kwargs={"recipe": recipe, "an_epoch": [samples_an_epoch(photos, s) for s in recipe.stages]},
-        compute=ray.data.TaskPoolStrategy(DECODERS),
+        compute=ray.data.TaskPoolStrategy(_decoders(workers)),
     )
+
+
+def _decoders(workers: int) -> int | None:
+    """Decode tasks at a time: beside GPUs as many as there are CPUs for (None), however many come; beside
+    training on CPUs few, or they would take the cores it computes on."""
+    there = ray.cluster_resources()
+    if there.get("GPU"):
+        return None
+    return max(DECODERS, min(DECODERS * workers, int(there.get("CPU", 0)) - workers - 1))
 
 
 def batches(shard: ray.data.DataIterator) -> Iterator[Batch]:

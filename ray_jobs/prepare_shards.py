@@ -14,7 +14,9 @@ from typing import Any
 import pyarrow as pa
 import ray.data
 
+from ray_jobs import checks
 from ray_jobs.command import Failed, connect, run
+from ray_jobs.findings import demand
 from stbir.data.inspection import Fault, Part, first_of_each, inspect
 from stbir.data.manifest import refuse_other
 from stbir.data.schema import Row
@@ -71,6 +73,7 @@ def prepare_shards(arguments: argparse.Namespace) -> dict[str, Any]:
     _check(arguments)
     out = Folder(arguments.out)
     refuse_other(out, "shards")
+    demand(checks.place(out))
     source = open_source(arguments.source)
     for what, count in source.unused.items():
         log.info("%s: %d %s, not used", arguments.source, count, what)

@@ -13,21 +13,20 @@ from dataclasses import replace
 from typing import Any
 
 import ray
-from ray.data import ExecutionOptions
-from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchTrainer
-from ray.train.v2.api.exceptions import TrainingFailedError
 from ray.util.queue import Queue
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from ray_jobs import feed
+from ray_jobs import checks, feed, placement
 from ray_jobs.categories import indexed, keep
-from ray_jobs.command import Failed, connect, run
+from ray_jobs.command import connect, run
+from ray_jobs.findings import demand
 from ray_jobs.override import override
 from ray_jobs.progress import printing, say_plan
 from ray_jobs.recipes import choice
 from ray_jobs.recipes import recipe as named_recipe
-from ray_jobs.train_job import ENVIRONMENT, Job, steps_done
+from ray_jobs.train_job import Job, steps_done
 from ray_jobs.train_worker import save
+from ray_jobs.trainer import RAY, fit
 from stbir.config import Recipe
 from stbir.data.manifest import NAME as MANIFEST
 from stbir.data.manifest import read_manifest
@@ -38,14 +37,11 @@ from stbir.model import checkpoint
 from stbir.model.builder import build, resolve
 from stbir.recipe_json import to_json
 
-RAY = ".ray"  # what Ray Train keeps of a run while it lasts; nothing is resumed from it
-
 
 def main(args: argparse.Namespace) -> dict[str, Any]:
     """Plan, start or go on, and wait; the summary of the run."""
     recipe = override(named_recipe(args.recipe), args.set)
-    if args.workers < 1 or recipe.batch % args.workers:
-        raise InputError(f"--workers: batch {recipe.batch} does not divide by {args.workers}; --set batch=N")
+    workers = least_and_most(args.workers, recipe.batch)
     if args.save_every is not None and args.save_every < 1:
         raise InputError(f"--save-every: {args.save_every} is not at least 1; leave it out for each epoch")
     shards = open_shards(args.shards)
@@ -53,7 +49,8 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
     extra = [open_shards(uri) for uri in args.extra_shards]
     photos, classes = indexed(recipe, shards, splits, extra, args.out)
     connect()
-    gpu = _resources(args.workers, args.gpu)
+    gpu = _room(args, recipe, workers)
+    workers = workers if gpu else _leaving_some(workers)
     job = Job(
         recipe,
         photos,
@@ -62,8 +59,9 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
         shards.folder.uri,
         [each.manifest.digest for each in (shards, *extra)],
         _validation_split(shards, splits, args.validate),
-        Queue(actor_options={"num_cpus": 0}),
+        _queue(),
         args.save_every,
+        args.profile,
     )
     _begin(job)
     done = steps_done(job.out)
@@ -71,19 +69,9 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
     start = time.perf_counter()
     if done < sum(job.steps):
         with printing(job.progress):
-            _fit(_trainer(job, args.workers, gpu, args.max_failures))
+            fit(job, workers, gpu, args.max_failures)
         Folder(job.out).remove(RAY)
     return _summary(job) | {"seconds": round(time.perf_counter() - start)}
-
-
-def _fit(trainer: TorchTrainer) -> None:
-    try:
-        result = trainer.fit()
-    except TrainingFailedError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise Failed(f"{reason}; the same command goes on from the last good checkpoint", {}) from error
-    if result.return_value:
-        raise Failed(str(result.return_value), {})
 
 
 def _summary(job: Job) -> dict[str, Any]:
@@ -91,26 +79,44 @@ def _summary(job: Job) -> dict[str, Any]:
     return {"checkpoint": job.out, "digest": manifest.digest, "recipe": job.recipe.name, **manifest.counts}
 
 
-def _resources(workers: int, gpu: str) -> bool:
-    """Whether the workers get GPUs. Raises InputError where what is at hand cannot hold them.
+def least_and_most(given: str, batch: int) -> tuple[int, int]:
+    """The numbers of workers that `N` or `MIN:MAX` allows. Raises InputError where they do not share the
+    batch evenly: it is the same at any number of them."""
+    least, colon, most = str(given).partition(":")
+    if not (least.isdigit() and (most.isdigit() if colon else True)):
+        raise InputError(f"--workers: {given!r} is neither a number nor MIN:MAX")
+    numbers = range(int(least), int(most or least) + 1)
+    if not numbers:
+        raise InputError(f"--workers: {given}: the most is less than the least")
+    for number in numbers:
+        if number < 1 or batch % number:
+            raise InputError(f"--workers: batch {batch} does not divide by {number}; --set batch=N")
+    return numbers[0], numbers[-1]
 
-    A cluster that a job was submitted to may grow from nothing: there it is said, and waited for.
-    """
-    there = ray.cluster_resources()
-    cpus, gpus, needed = int(there.get("CPU", 0)), int(there.get("GPU", 0)), workers + feed.DECODERS
-    if cpus < needed:
-        _lack(f"--workers: {workers} and the decoding need {needed} CPUs; the cluster has {cpus}")
-    if gpu == "yes" and gpus < workers:
-        _lack(f"--gpu: {workers} workers need {workers} GPUs; the cluster has {gpus}")
-    wanted = gpu == "yes" or (gpu == "auto" and gpus >= workers)
-    print(f"training on {workers} {'GPUs' if wanted else 'CPU workers'}", file=sys.stderr)
-    return wanted
+
+def _room(args: argparse.Namespace, recipe: Recipe, workers: tuple[int, int]) -> bool:
+    """The preflight of this command; whether the workers get GPUs. Raises InputError for what is missing."""
+    least, most = workers
+    if "RAY_ADDRESS" in os.environ:
+        placement.await_room(least + feed.DECODERS, least if args.gpu == "yes" else 0, args.wait)
+    needed = checks.training(recipe, least, feed.DECODERS, args.gpu)
+    demand([*needed, *checks.place(Folder(args.out))])
+    gpu = checks.uses_gpus(least, args.gpu)
+    count = str(least) if least == most else f"{least} to {most}"
+    print(f"training on {count} {'GPUs' if gpu else 'CPU workers'}", file=sys.stderr)
+    return gpu
 
 
-def _lack(what: str) -> None:
-    if "RAY_ADDRESS" not in os.environ:
-        raise InputError(what)
-    print(f"{what}; waiting for it to grow", file=sys.stderr)
+def _leaving_some(workers: tuple[int, int]) -> tuple[int, int]:
+    """No more workers than leave CPUs to decode with: without any, training would wait for ever."""
+    least, most = workers
+    return least, max(least, min(most, int(ray.cluster_resources().get("CPU", 0)) - feed.DECODERS))
+
+
+def _queue() -> Queue:
+    """For progress, on this very node: another one may be lost, and what lies there with it."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
 
 
 def _validation_split(shards: Shards, splits: list[str], wanted: str | None) -> str | None:
@@ -156,35 +162,6 @@ def _identity(recipe: Recipe) -> str:
     return to_json(replace(recipe, model=model, chunk=None))
 
 
-def _trainer(job: Job, workers: int, gpu: bool, max_failures: int) -> TorchTrainer:
-    def remaining() -> ray.data.Dataset:
-        """Asked for anew whenever workers start, so that they go on from the last good checkpoint."""
-        return feed.stream(job.photos, job.recipe, steps_done(job.out), workers)
-
-    def on_worker() -> str | None:
-        """Ray Train's controller, which only hands this on, is spared the import: seconds a run."""
-        from ray_jobs.train_worker import work
-
-        return work(job)
-
-    feed.keep_order()
-    return TorchTrainer(
-        on_worker,
-        datasets={"train": remaining},
-        # Ray Train takes these from here, whatever the data set's own context says.
-        dataset_config=DataConfig(
-            execution_options=ExecutionOptions(preserve_order=True), enable_shard_locality=False
-        ),
-        scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpu, resources_per_worker={"CPU": 1}),
-        run_config=RunConfig(
-            name=f"ray-{int(time.time())}",
-            storage_path=f"{job.out}/{RAY}",
-            worker_runtime_env={"env_vars": ENVIRONMENT},
-            failure_config=FailureConfig(max_failures=max_failures, max_preemption_failures=-1),
-        ),
-    )
-
-
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser("train.py", description=(__doc__ or "").split(":")[0])
@@ -192,7 +169,9 @@ def parser() -> argparse.ArgumentParser:
     add("--recipe", required=True, help=f"one of {choice()}")
     add("--shards", required=True, metavar="URI", help="made by prepare_shards.py")
     add("--out", required=True, metavar="URI", help="checkpoint; the same again goes on")
-    add("--workers", type=int, default=1, help="training workers: GPUs, or processes on CPUs")
+    add(
+        "--workers", default="1", metavar="N|MIN:MAX", help="GPUs, or processes on CPUs; as many as there are"
+    )
     add("--gpu", choices=["auto", "yes", "no"], default="auto", help="a GPU a worker; auto: if there now")
     add("--split", default="train", help="splits to train on, e.g. train,val")
     add("--validate", metavar="SPLIT", help="split to check every epoch; default: val if there")
@@ -200,6 +179,8 @@ def parser() -> argparse.ArgumentParser:
     several("--extra-shards", metavar="URI", help="other data sets, for the stages that take them")
     several("--set", metavar="FIELD=VALUE", help="e.g. stages.sketch.epochs=2 batch=32")
     add("--save-every", type=int, metavar="STEPS", help="save within epochs too; default: at their ends")
+    add("--profile", choices=["torch", "py-spy"], help="watch the first worker; see OUT/profile")
+    add("--wait", type=float, default=900, metavar="SECONDS", help="for a cluster to grow (%(default)g)")
     add("--max-failures", type=int, default=3, help="how many lost workers to survive")
     return parser
 

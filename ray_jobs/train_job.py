@@ -34,6 +34,7 @@ class Job:
     validate: str | None
     progress: Queue
     save_every: int | None = None  # steps; beside the end of each epoch
+    profile: str | None = None  # a kind of `profiling`
 
     @property
     def steps(self) -> list[int]:

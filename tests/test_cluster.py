@@ -1,5 +1,6 @@
 """cluster.yaml, held against Ray's own schema and loader and against a server that speaks AWS."""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -15,33 +16,54 @@ from tests.conftest import ROOT
 
 FILE = ROOT / "cluster.yaml"
 MARK = "<- fill in"
-VALUES = {
-    "FILL-IN-REGION": "us-east-1",
-    "FILL-IN-PATH-OF-PRIVATE-KEY": "key.pem",
-    "FILL-IN-KEY-NAME": "the-key",
-    "FILL-IN-HEAD-PROFILE": "head-profile",
-    "FILL-IN-WORKER-PROFILE": "worker-profile",
-}
+VALUES = {"FILL-IN-REGION": "us-east-1", "FILL-IN-BUCKET": "the-bucket", "FILL-IN-KEY-NAME": "the-key"}
+LOCAL = {"FILL-IN-HEAD": "10.0.0.1", "FILL-IN-WORKERS": "10.0.0.2, 10.0.0.3", "FILL-IN-USER": "ubuntu"}
 Config = dict[str, Any]
 
 
 def filled_in(private_key: str = "key.pem") -> Config:
-    """The file as its user loads it, with every marked line filled in."""
-    text = FILE.read_text()
-    for placeholder, value in {**VALUES, "FILL-IN-PATH-OF-PRIVATE-KEY": private_key}.items():
+    """The file as its user loads it, with the three marked lines filled in."""
+    config = loaded(FILE, VALUES)
+    config["auth"]["ssh_private_key"] = private_key
+    return config
+
+
+def loaded(file: Path, values: dict[str, str]) -> Config:
+    text = file.read_text()
+    for placeholder, value in values.items():
         text = text.replace(placeholder, value)
     config: Config = yaml.safe_load(text)
     return config
 
 
-def test_the_lines_to_fill_in_are_the_marked_ones() -> None:
-    lines = [line for line in FILE.read_text().splitlines() if not line.startswith("#")]
-    assert [line for line in lines if "FILL-IN" in line] == [line for line in lines if MARK in line]
-    assert set(re.findall(r"FILL-IN-[A-Z-]+", "\n".join(lines))) == set(VALUES)
+def local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))  # where the loader keeps the state of such clusters
+    return prepare_config(loaded(ROOT / "deploy" / "cluster.local.yaml", LOCAL))
+
+
+@pytest.mark.parametrize(("name", "values"), [("cluster.yaml", VALUES), ("deploy/cluster.local.yaml", LOCAL)])
+def test_the_lines_to_fill_in_are_the_three_marked_ones(name: str, values: dict[str, str]) -> None:
+    lines = [line for line in (ROOT / name).read_text().splitlines() if not line.startswith("#")]
+    marked = [line for line in lines if MARK in line]
+    assert [line for line in lines if "FILL-IN" in line] == marked
+    assert len(marked) == 3
+    assert set(re.findall(r"FILL-IN-[A-Z-]+", "\n".join(lines))) == set(values)
 
 
 def test_rays_schema_and_loader_accept_it() -> None:
     validate_config(prepare_config(filled_in()))
+
+
+def test_rays_schema_and_loader_accept_machines_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = local(tmp_path, monkeypatch)
+    validate_config(config)
+    assert config["provider"]["worker_ips"] == ["10.0.0.2", "10.0.0.3"]
+    head, worker = (config[f"{kind}_start_ray_commands"][-1] for kind in ("head", "worker"))
+    assert "--num-cpus=0" in head
+    assert "--dashboard-host=127.0.0.1" in head
+    assert all("RAY_AUTH_MODE=token" in command for command in (head, worker))
 
 
 def _unknown_field(config: Config) -> None:
@@ -78,9 +100,34 @@ def test_aws_knows_its_machines_and_key(aws: None, tmp_path: Path) -> None:
     assert all(kind["node_config"]["SecurityGroupIds"] for kind in types.values())
 
 
+def test_the_profiles_it_names_exist_with_rights_on_one_bucket_alone(aws: None) -> None:
+    import boto3
+
+    names = {kind["node_config"]["IamInstanceProfile"]["Name"] for kind in _kinds(filled_in())}
+    boto3.client("cloudformation").create_stack(
+        StackName="stbir",
+        TemplateBody=(ROOT / "deploy" / "aws-rights.yaml").read_text(),
+        Parameters=[{"ParameterKey": "Bucket", "ParameterValue": VALUES["FILL-IN-BUCKET"]}],
+        Capabilities=["CAPABILITY_NAMED_IAM"],
+    )
+    iam = boto3.client("iam")
+    made = {profile["InstanceProfileName"] for profile in iam.list_instance_profiles()["InstanceProfiles"]}
+    assert names <= made
+    [data] = iam.list_attached_role_policies(RoleName="stbir-worker")["AttachedPolicies"]
+    rights = iam.get_policy_version(PolicyArn=data["PolicyArn"], VersionId="v1")["PolicyVersion"]["Document"]
+    statements = rights["Statement"]
+    assert {s["Resource"].removesuffix("/*") for s in statements} == {"arn:aws:s3:::the-bucket"}
+    assert "*" not in json.dumps([s["Action"] for s in statements])
+    assert not iam.list_role_policies(RoleName="stbir-worker")["PolicyNames"]
+
+
+def _kinds(config: Config) -> list[Config]:
+    return list(config["available_node_types"].values())
+
+
 def test_nothing_listens_without_a_token_nor_the_dashboard_outside() -> None:
     config = filled_in()
-    starts = [c for k in ("head", "worker") for c in config[f"{k}_start_ray_commands"] if "ray start" in c]
+    starts = [c for k in ("head", "worker") for c in config[f"{k}_start_ray_commands"] if " ray start" in c]
     assert len(starts) == 2
     assert all("RAY_AUTH_MODE=token" in command for command in starts)
     assert "--dashboard-host=127.0.0.1" in starts[0]
@@ -93,6 +140,12 @@ def test_it_holds_no_key_and_rights_come_by_role() -> None:
     assert all(
         "IamInstanceProfile" in kind["node_config"] for kind in config["available_node_types"].values()
     )
+
+
+def test_what_it_puts_on_the_nodes_is_there() -> None:
+    mounts = filled_in()["file_mounts"]
+    assert all((ROOT / source).is_file() for source in mounts.values() if not source.startswith("~"))
+    assert any("~/stbir/spot_notice.py" in command for command in filled_in()["worker_start_ray_commands"])
 
 
 def test_machines_cost_nothing_while_nobody_works() -> None:

@@ -12,7 +12,8 @@ DRAWERS = {"util", "utils", "common", "helper", "helpers", "misc", "manager", "m
 MOST_LINES = 250
 # What torch, Ray or the type system asks to inherit from; exceptions beside them.
 BASES = {"nn.Module", "Protocol", "NamedTuple", "TypedDict", "BaseModel", "torch.autograd.Function"} | {
-    "ExecutionCallback"
+    "ExecutionCallback",
+    "DataConfig",
 }
 
 

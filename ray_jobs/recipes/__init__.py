@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from ray_jobs.recipes.ablations import ablations
 from ray_jobs.recipes.chairs import ours_brief, ours_small, paper_brief, paper_small, stbir_c_small
+from ray_jobs.recipes.published import stbir_c, stbir_d, stbir_s
 from ray_jobs.recipes.reference import paper
 from ray_jobs.recipes.small import demo, smoke
 from stbir.config import Recipe
@@ -21,6 +22,9 @@ PARENTS: tuple[Callable[[], Recipe], ...] = (
     paper,
     paper_small,
     paper_brief,
+    stbir_s,
+    stbir_c,
+    stbir_d,
 )
 
 

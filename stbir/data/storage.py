@@ -71,6 +71,11 @@ class Folder:
             else:
                 self.fs.pipe_file(self.at(name), data)
 
+    def modified(self, name: str) -> float:
+        """When a file was written by the clock of the place, in seconds since 1970."""
+        with self._reaching():
+            return float(self.fs.modified(self.at(name)).timestamp())
+
     @contextmanager
     def open(self, name: str) -> Iterator[BinaryIO]:
         """A seekable file for reading parts of it, as safetensors and Parquet footers want."""

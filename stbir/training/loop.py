@@ -2,6 +2,7 @@
 
 import math
 import time
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -26,7 +27,10 @@ class DivergedError(RuntimeError):
 
 @dataclass(frozen=True)
 class Metrics:
-    """One step: the loss, its weighted terms, and seconds spent waiting for data and working."""
+    """One step: the loss, its weighted terms, and seconds spent waiting for data and working.
+
+    `seen` is a CRC-32 of the global batch's photos, in order: steps that agree in it saw the same samples.
+    """
 
     stage: str
     step: int
@@ -35,6 +39,7 @@ class Metrics:
     lr: float
     waited_s: float
     worked_s: float
+    seen: int
 
 
 def train(
@@ -48,7 +53,8 @@ def train(
         inputs = inputs_of(batch, run.learner.retriever, device)
         seed = step_seed(recipe.seed, batch.stage, batch.number, rank())
         run.optimizer.zero_grad(set_to_none=True)
-        objective = _objective(run, recipe, _keys(batch, photos, device), batch, constant.of(batch))
+        keys = _keys(batch, photos, device)
+        objective = _objective(run, recipe, keys, batch, constant.of(batch))
         terms = run.backward(inputs, objective, device, seed)
         values = {name: term.item() for name, term in terms.items()}
         loss = _checked(sum(values.values()), run, photos, batch)
@@ -59,8 +65,13 @@ def train(
         run.step += 1
         worked = time.perf_counter() - start - waited
         lr = run.optimizer.param_groups[-1]["lr"]
-        yield Metrics(run.stage.name, run.step, loss, values, lr, waited, worked)
+        yield Metrics(run.stage.name, run.step, loss, values, lr, waited, worked, checksum(keys))
         start = time.perf_counter()
+
+
+def checksum(keys: Keys) -> int:
+    """A CRC-32 of the photos of a global batch, in order, drawn negatives aside."""
+    return zlib.crc32(keys.photo[:: keys.rows_a_sample].cpu().numpy().tobytes())
 
 
 def step_seed(*parts: int) -> int:

@@ -23,7 +23,7 @@ from stbir.model import checkpoint
 from stbir.model.builder import build
 from stbir.retrieval.gallery import schema, table_uri
 from stbir.retrieval.publish import prepare, publish
-from tests.cluster.conftest import Head
+from tests.cluster.head import Head
 from tests.conftest import ROOT
 
 

@@ -1,77 +1,127 @@
-"""A Ray cluster as a user starts one, token, dashboard and all."""
+"""Ray clusters of these tests: a head as a user starts it, and nodes of one machine, to lose."""
 
+import json
 import os
-import secrets
-import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
+from ray.cluster_utils import Cluster
 
-from tests.conftest import free_port, listens, wait_until
+from stbir.data.inspection import inspect
+from stbir.data.sources.registry import open_source
+from stbir.data.storage import Folder
+from stbir.data.writer import publish, write_quarantine, write_rows
+from tests.cluster.head import Head, started
+from tests.conftest import ROOT, wait_until
+
+MEMORY = 128 * 2**20  # of each node's object store
 
 
-@dataclass(frozen=True)
-class Head:
-    """A running head: where its Jobs API is, what reaches it, and where it keeps its files."""
+@dataclass
+class Nodes:
+    """A head that holds the data's work, and nodes that come and go, one worker's size each."""
 
-    url: str
-    variables: dict[str, str]
-    folder: Path
+    cluster: Cluster
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     @property
-    def log(self) -> str:
-        return (self.folder / "head.log").read_text()
+    def address(self) -> str:
+        return str(self.cluster.address)
 
-    def is_up(self, port: int) -> bool:
-        return "Ray runtime started" in self.log and listens(port)
+    def add(self, role: str = "accelerator", cpus: int = 1) -> Any:
+        """One more node, there at once."""
+        return self.cluster.add_node(
+            num_cpus=cpus,
+            labels={"stbir-role": role},
+            resources={"worker": 1} if role == "accelerator" else {},
+            object_store_memory=MEMORY,
+            include_dashboard=False,
+        )
+
+    def lose(self, node: Any) -> None:
+        """Kill every process of a node: nobody is told."""
+        self.cluster.remove_node(node, allow_graceful=False)
+
+    def workers(self, node: Any, title: str) -> list[psutil.Process]:
+        """The processes of a node whose title holds a word."""
+        [raylet] = node.all_processes["raylet"]
+        children = psutil.Process(raylet.process.pid).children(recursive=True)
+        return [child for child in children if _is(child, title)]
+
+    def start(self, *command: str, **variables: str) -> subprocess.Popen[str]:
+        """A command of the project on these nodes, in a process of its own that goes on beside the test."""
+        process = subprocess.Popen(
+            [sys.executable, *command],
+            cwd=ROOT,
+            env={**os.environ, "RAY_ADDRESS": self.address, **variables},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.started.append(process)
+        return process
+
+
+def _is(process: psutil.Process, title: str) -> bool:
+    try:
+        return title in " ".join(process.cmdline())
+    except psutil.Error:  # it ended meanwhile
+        return False
+
+
+def finished(process: subprocess.Popen[str], seconds: float) -> dict[str, Any]:
+    """The JSON that a command ends with; the test fails with its words where it did not succeed."""
+    stdout, stderr = process.communicate(timeout=seconds)
+    assert process.returncode == 0, stderr[-3000:]
+    summary: dict[str, Any] = json.loads(stdout.splitlines()[-1])
+    return summary
+
+
+def wait_beside(process: subprocess.Popen[str], ready: Any, what: str, seconds: float) -> None:
+    """Wait for something while a command goes on; it must not have ended before."""
+    wait_until(lambda: ready() or process.poll() is not None, what, seconds)
+    assert process.poll() is None, process.communicate()[1][-3000:]
 
 
 @pytest.fixture(scope="session")
 def head(aws: None) -> Iterator[Head]:
-    # Not `tmp_path`: Ray's sockets live below it, and their paths may have at most 107 characters.
-    with tempfile.TemporaryDirectory(prefix="stbir-") as name:
-        variables = _variables(Path(name))
-        port = free_port()
-        with open(f"{name}/head.log", "w") as log:
-            process = subprocess.Popen(
-                _start(port, name), env=variables, stdout=log, stderr=log, start_new_session=True
-            )
-        try:
-            head = Head(f"http://127.0.0.1:{port}", variables, Path(name))
-            wait_until(lambda: process.poll() is not None or head.is_up(port), "the start of the head", 150)
-            assert process.poll() is None, head.log
-            yield head
-        finally:
-            # `ray stop` would stop every cluster of this machine, and a polite signal drains for 30 s.
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait(timeout=10)
+    with started() as running:
+        yield running
 
 
-def _variables(folder: Path) -> dict[str, str]:
-    token = folder / "token"
-    token.touch(mode=0o600)
-    token.write_text(secrets.token_hex(16))
-    mine = {
-        name: value for name, value in os.environ.items() if name not in ("RAY_AUTH_TOKEN", "RAY_ADDRESS")
-    }
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {**mine, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "PATH": path}
+@pytest.fixture
+def nodes(request: pytest.FixtureRequest) -> Iterator[Nodes]:
+    """A head with three CPUs for data, or as many as a test asks for by an indirect parameter."""
+    cpus = getattr(request, "param", 3)
+    head = {"num_cpus": cpus, "labels": {"stbir-role": "data"}, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args={**head, "object_store_memory": MEMORY})
+    found = Nodes(cluster)
+    try:
+        yield found
+    finally:
+        for process in found.started:
+            process.kill()
+            process.communicate()
+        cluster.shutdown()
 
 
-def _start(dashboard: int, folder: str) -> list[str]:
-    """Free ports for everything, so that it stands beside the other clusters of the machine."""
-    ports = [
-        "--port",
-        "--ray-client-server-port",
-        "--dashboard-agent-listen-port",
-        "--dashboard-agent-grpc-port",
-    ]
-    chosen = [f"{name}={free_port()}" for name in [*ports, "--metrics-export-port"]]
-    where = ["--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"]
-    size = ["--num-cpus=6", f"--object-store-memory={256 * 2**20}", f"--temp-dir={folder}/ray"]
-    return ["ray", "start", "--head", "--block", "--disable-usage-stats", *where, *chosen, *size]
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """200 drawn photos on this machine's disk, which all nodes share."""
+    folder = Folder(str(tmp_path_factory.mktemp("drawn") / "shards"))
+    source = open_source("synthetic:200")
+    rows = (inspect(entry, source.read, ())[0] for entry in source.entries)
+    write_quarantine(folder, [])
+    publish(folder, [write_rows(folder, 0, (row for row in rows if row is not None))], {"photos": 200}, {})
+    return folder.uri
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> str:
+    return str(tmp_path / "checkpoint")

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from tests.cluster.application import Deployed, Release, asking, release
-from tests.cluster.conftest import Head
+from tests.cluster.head import Head
 from tests.conftest import free_port, wait_until
 
 pytestmark = [pytest.mark.slow(reason="a cluster of its own, under load"), pytest.mark.timeout(600)]

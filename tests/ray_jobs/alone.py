@@ -4,6 +4,7 @@
 """
 
 import sys
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import cast
 from unittest.mock import patch
@@ -33,8 +34,11 @@ def job_of(recipe: Recipe, shards: str, out: str, save_every: int | None = None)
     return Job(recipe, photos, classes, out, shards, [there.manifest.digest], None, progress, save_every)
 
 
-def work_alone(job: Job) -> str | None:
-    """Begin at `job.out`, or go on from what lies there, as `train.main` would on one worker."""
+def work_alone(job: Job, notice: Callable[[], object] = lambda: None) -> str | None:
+    """Begin at `job.out`, or go on from what lies there, as `train.main` would on one worker.
+
+    `notice` is what Ray Train says of a node that is about to be taken away.
+    """
     train._begin(job)
     done = steps_done(job.out)
     context = SimpleNamespace(get_local_world_size=lambda: 1, get_world_rank=lambda: 0)
@@ -43,6 +47,7 @@ def work_alone(job: Job) -> str | None:
         patch("ray.train.torch.get_device", lambda: torch.device("cpu")),
         patch("ray.train.get_dataset_shard", lambda name: None),
         patch("ray.train.report", lambda line: None),
+        patch("ray.train.get_preemption_info", notice),
         patch.object(feed, "batches", lambda shard: feed.local(job.photos, job.recipe, done)),
     ):
         return work(job)

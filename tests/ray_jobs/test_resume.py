@@ -11,6 +11,7 @@ import torch
 
 from ray_jobs import train
 from ray_jobs.train_job import steps_done
+from ray_jobs.train_worker import NOTICE_EVERY
 from stbir.data.storage import Folder
 from stbir.errors import InputError
 from stbir.model import checkpoint
@@ -51,6 +52,18 @@ def test_a_run_killed_on_the_way_goes_on_to_the_last_bit(shards: str, tmp_path: 
     assert logged(cut) == logged(whole)  # and each loss equal to the last bit
     one, other = (checkpoint.load(out).state_dict() for out in (cut, whole))
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_run_that_leaves_at_a_notice_loses_no_step(shards: str, tmp_path: Path) -> None:
+    whole, left = str(tmp_path / "whole"), str(tmp_path / "left")
+    asked = itertools.count(1)
+    job = job_of(recipe_to_cut(), shards, left)
+    assert work_alone(job, notice=lambda: "spot" if next(asked) == 2 else None) is None
+    assert steps_done(left) == len(logged(left)) == 2 * NOTICE_EVERY < sum(job.steps)
+    for out in (left, whole):
+        assert work_alone(job_of(recipe_to_cut(), shards, out)) is None
+    assert logged(left) == logged(whole)
+    assert in_order(logged(left))
 
 
 def test_saving_every_no_steps_is_refused(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from ray.train import Result
 from ray.train.torch import TorchTrainer
 
-from ray_jobs import train
+from ray_jobs import train, trainer
 from ray_jobs.command import Failed
 from ray_jobs.override import override
 from ray_jobs.recipes import recipe
@@ -65,12 +65,13 @@ def test_a_run_that_stopped_for_a_reason_has_failed_and_says_it() -> None:
             return Result(metrics=None, checkpoint=None, error=None, path="", return_value="the loss is nan")
 
     with pytest.raises(Failed, match="the loss is nan"):
-        train._fit(cast(TorchTrainer, Stopped()))
+        trainer._finish(cast(TorchTrainer, Stopped()))
 
 
 def test_what_only_hands_a_run_on_loads_no_model_library() -> None:
     """The decoding tasks, and Ray Train's controller (where Ray itself then loads torch)."""
-    code = "import sys, ray_jobs.train_job, ray_jobs.feed; print({'torch', 'timm'} & set(sys.modules))"
+    handing_on = "ray_jobs.train_job, ray_jobs.feed, ray_jobs.shares"
+    code = f"import sys, {handing_on}; print({{'torch', 'timm'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 
@@ -90,8 +91,14 @@ def test_where_the_first_weights_lay_is_no_part_of_a_run() -> None:
         (["--set", "batch=0"], "batch: Input should be greater than or equal to 1"),
         (["--workers", "3"], "--workers: batch 16 does not divide by 3"),
         (["--workers", "0"], "does not divide by 0"),
-        (["--workers", "16"], "--workers: 16 and the decoding need 18 CPUs; the cluster has 6"),
-        (["--gpu", "yes"], "--gpu: 1 workers need 1 GPUs; the cluster has 0"),
+        (["--workers", "1:3"], "batch 16 does not divide by 3"),
+        (["--workers", "2:1"], "2:1: the most is less than the least"),
+        (["--workers", "some"], "'some' is neither a number nor MIN:MAX"),
+        (
+            ["--workers", "16"],
+            "--workers: 16 and the decoding need 18 CPUs, the cluster has 6; start more nodes",
+        ),
+        (["--gpu", "yes"], "--gpu: 1 workers need 1 GPUs, the cluster has 0; start"),
         (["--split", "dev"], "split 'dev' is empty; there is test, train, val"),
         (["--validate", "dev"], "split 'dev' is empty"),
         (["--shards", "nowhere"], "nowhere: no shards here"),

@@ -1,0 +1,122 @@
+"""How training scales when the model is none: `python benchmarks/scaling.py --shards URI [--workers 1 2 4]`.
+
+The data pipeline is the real one; each step then sleeps for a known time, as a GPU would compute, and
+averages gradients of a known size with the other workers by the real exchange (gloo). A worker's share of a
+step is the same at any number of workers, so each should do as many steps a second as one alone: efficiency
+is its rate over that of one. The last line is JSON.
+"""
+
+import argparse
+import math
+import statistics
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import ray
+import ray.train
+import torch
+import torch.distributed as dist
+from ray.train import RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+
+from ray_jobs import feed
+from ray_jobs.categories import indexed
+from ray_jobs.command import run
+from ray_jobs.override import override
+from ray_jobs.recipes import recipe as named_recipe
+from ray_jobs.shares import Dealt
+from ray_jobs.train_job import Job
+from stbir.config import Recipe
+from stbir.data.plan import samples_an_epoch
+from stbir.data.shards import open_shards
+
+QUIET: dict[str, Any] = {"include_dashboard": False, "logging_level": "error"}
+WARM_UP = 5  # steps that do not count
+
+
+def main(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure each number of workers, print the table, and give what the last line says."""
+    base = override(named_recipe(args.recipe), [*args.set, f"batch={args.share}"])
+    ray.init("local", num_cpus=max(args.workers) + feed.DECODERS + 1, log_to_driver=False, **QUIET)
+    found = {workers: _measure(args, base, workers) for workers in args.workers}
+    alone = found[args.workers[0]]["steps_per_s"]
+    for figures in found.values():
+        figures["efficiency"] = round(figures["steps_per_s"] / alone, 3)
+    for workers, figures in found.items():
+        print(f"{workers} workers: {figures}", file=sys.stderr)
+    return {"sleep_s": args.sleep, "megabytes": args.megabytes, "share": args.share, "by_workers": found}
+
+
+def _measure(args: argparse.Namespace, base: Recipe, workers: int) -> dict[str, float]:
+    shards = open_shards(args.shards)
+    stage = max(base.stages, key=lambda stage: len(stage.modalities))
+    photos, classes = indexed(base, shards, args.split.split(","))
+    batch, needed = args.share * workers, WARM_UP + args.steps
+    epochs = math.ceil(needed * batch / samples_an_epoch(photos, stage))
+    recipe = replace(base, batch=batch, stages=(replace(stage, epochs=epochs),))
+    with tempfile.TemporaryDirectory() as out:
+        job = Job(recipe, photos, classes, out, args.shards, [], None, None, None)
+        trainer = TorchTrainer(
+            partial(_work, job, args.steps, args.sleep, args.megabytes),
+            datasets={"train": None},
+            dataset_config=FromTheStart(job),
+            scaling_config=ScalingConfig(num_workers=workers, resources_per_worker={"CPU": 1}),
+            run_config=RunConfig(name="scaling", storage_path=out),
+        )
+        feed.keep_order()
+        times: dict[str, float] = trainer.fit().return_value
+        return times
+
+
+class FromTheStart(Dealt):
+    """`Dealt`, of a run that has no checkpoint."""
+
+    def done(self) -> int:
+        """No step."""
+        return 0
+
+
+def _work(job: Job, steps: int, sleep_s: float, megabytes: float) -> dict[str, float]:
+    """A worker: wait for its share, sleep, exchange gradients. Its medians, in seconds, after warming up."""
+    gradients = torch.ones(int(megabytes * 2**20 / 4))
+    waits, exchanges, starts = [], [], []
+    shares = feed.batches(ray.train.get_dataset_shard("train"))
+    for _ in range(WARM_UP + steps):
+        starts.append(time.perf_counter())
+        next(shares)
+        waits.append(time.perf_counter() - starts[-1])
+        time.sleep(sleep_s)
+        begun = time.perf_counter()
+        if dist.is_initialized() and dist.get_world_size() > 1:
+            dist.all_reduce(gradients)
+        exchanges.append(time.perf_counter() - begun)
+    spent = time.perf_counter() - starts[WARM_UP]
+    return {
+        "steps_per_s": round(steps / spent, 3),
+        "waited_s": round(statistics.median(waits[WARM_UP:]), 4),
+        "exchanged_s": round(statistics.median(exchanges[WARM_UP:]), 4),
+    }
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser("benchmarks/scaling.py", description=(__doc__ or "").split(":")[0])
+    add = parser.add_argument
+    add("--shards", required=True, metavar="URI")
+    add("--recipe", default="smoke")
+    add("--split", default="train")
+    add("--workers", type=int, nargs="+", default=[1, 2, 4])
+    add("--share", type=int, default=16, help="samples of a worker's step (%(default)s)")
+    add("--steps", type=int, default=40, help="that count (%(default)s)")
+    add("--sleep", type=float, default=0.25, metavar="SECONDS", help="what a step computes (%(default)s)")
+    add("--megabytes", type=float, default=4, help="of gradients exchanged in a step (%(default)s)")
+    add("--set", metavar="FIELD=VALUE", nargs="*", default=[])
+    return parser
+
+
+if __name__ == "__main__":
+    run(main, parser())

@@ -1,0 +1,198 @@
+"""What each kind of work needs to be there: artifacts, storage, room, versions, accelerators, a token."""
+
+import functools
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from ray_jobs.findings import Check, DoubtError
+from stbir.config import Recipe
+from stbir.data.probe import probe
+from stbir.data.storage import Folder
+from stbir.errors import InputError
+
+Checks = Iterator[tuple[str, Check]]
+GIB = 2**30
+LEAST_DISK = 10 * GIB  # Ray spills what its object store cannot hold; at 95 % it gives up
+MOST_SKEW_S = 60.0  # S3 refuses signatures from 15 minutes on; logs and deadlines are wrong long before
+STEPS_IN_FLIGHT = 8  # decoded steps that lie in the object store at once: prefetched, and on their way
+PACKAGES = ("ray", "torch", "torchvision", "open_clip_torch", "timm", "pylance", "pyarrow", "numpy")
+
+
+def place(folder: Folder) -> Checks:
+    """The storage that results go to."""
+    yield f"storage {folder.uri}", lambda: _storage(folder)
+
+
+def cluster() -> Checks:
+    """What holds for any work on a cluster; nothing where the command started Ray for itself."""
+    if "RAY_ADDRESS" not in os.environ:
+        yield "disk", lambda: _disk([facts()])
+        return
+    nodes: list[dict[str, Any]] = ray.get([_on(node) for node in _alive()])
+    yield "token", _token
+    yield "versions", lambda: _versions(facts(), nodes)
+    yield "clock", lambda: _clocks(nodes)
+    yield "disk", lambda: _disk(nodes)
+
+
+def training(recipe: Recipe, workers: int, decoders: int, gpu: str) -> Checks:
+    """What a run needs of CPUs, GPUs and memory, and the weights that it begins with."""
+    yield "CPUs", lambda: _cpus(workers, decoders)
+    yield "GPUs", lambda: _gpus(workers, gpu)
+    yield "object store", lambda: _object_store(recipe)
+    for modality in ("photo", "sketch", "text"):
+        tower = getattr(recipe.model, modality)
+        if tower is not None and tower.weights is not None:
+            yield f"{modality} weights", functools.partial(_weights, tower.weights)
+
+
+def facts() -> dict[str, Any]:
+    """What a node says of itself; runs on each."""
+    return {
+        "node": ray.util.get_node_ip_address(),
+        "versions": {name: _version(name) for name in PACKAGES},
+        "time": time.time(),
+        "disk": shutil.disk_usage("/tmp").free,
+    }
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "missing"
+
+
+def _alive() -> list[str]:
+    return [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+
+
+def _on(node: str) -> ray.ObjectRef[dict[str, Any]]:
+    there = NodeAffinitySchedulingStrategy(node, soft=False)
+    return ray.remote(num_cpus=0)(facts).options(scheduling_strategy=there).remote()
+
+
+def _storage(folder: Folder) -> str:
+    ahead = probe(folder)
+    if abs(ahead) > MOST_SKEW_S:
+        raise InputError(f"{folder.uri}: its clock differs by {ahead:.0f} s; set this machine's clock (NTP)")
+    return "written, read, listed, deleted"
+
+
+def _token() -> str:
+    mode = os.environ.get("RAY_AUTH_MODE", "").lower()
+    remedy = "make a token with `ray get-auth-token --generate` and start all nodes with RAY_AUTH_MODE=token"
+    if mode == "disabled":
+        raise DoubtError(f"RAY_AUTH_MODE=disabled: whoever reaches this cluster runs code on it; {remedy}")
+    if mode != "token":
+        raise InputError(f"RAY_AUTH_MODE: the cluster asks nobody for a token; {remedy}, or =disabled")
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", Path.home() / ".ray" / "auth_token"))
+    if "RAY_AUTH_TOKEN" not in os.environ and path.exists() and path.stat().st_mode & 0o077:
+        raise DoubtError(f"{path}: others of this machine may read the token; chmod 600 {path}")
+    return "asked for"
+
+
+def _versions(here: dict[str, Any], nodes: Sequence[dict[str, Any]]) -> str:
+    for node in nodes:
+        for name, there in node["versions"].items():
+            if there != (ours := here["versions"][name]):
+                raise InputError(
+                    f"{name}: node {node['node']} has {there}, this one {ours};"
+                    " set all nodes up from one requirements.lock"
+                )
+    return ", ".join(f"{name} {found}" for name, found in here["versions"].items())
+
+
+def _clocks(nodes: Sequence[dict[str, Any]]) -> str:
+    # They were asked at once; what the asking took counts too, and is far less than what matters.
+    skew = max(node["time"] for node in nodes) - min(node["time"] for node in nodes)
+    if skew > MOST_SKEW_S:
+        raise InputError(f"the nodes' clocks differ by {skew:.0f} s; run an NTP client on each")
+    return f"{len(nodes)} nodes within {max(skew, 1):.0f} s"
+
+
+def _disk(nodes: Sequence[dict[str, Any]]) -> str:
+    least = min(nodes, key=lambda node: node["disk"])
+    free = f"{least['disk'] / GIB:.0f} GiB"
+    if least["disk"] < LEAST_DISK:
+        raise DoubtError(
+            f"/tmp of node {least['node']} has {free} free; leave {LEAST_DISK // GIB} for what Ray spills"
+        )
+    return f"{free} free at least"
+
+
+def _cpus(workers: int, decoders: int) -> str:
+    cpus, needed = int(ray.cluster_resources().get("CPU", 0)), workers + decoders
+    if cpus < needed:
+        raise InputError(
+            f"--workers: {workers} and the decoding need {needed} CPUs, the cluster has {cpus};"
+            " start more nodes, or give fewer workers"
+        )
+    return f"{cpus}, {cpus - workers} of them left for decoding"
+
+
+def uses_gpus(workers: int, gpu: str) -> bool:
+    """Whether so many workers train on GPUs: `yes`, `no`, or `auto`, where there are enough of them now."""
+    return gpu == "yes" or (gpu == "auto" and ray.cluster_resources().get("GPU", 0) >= workers)
+
+
+def _gpus(workers: int, gpu: str) -> str:
+    gpus = int(ray.cluster_resources().get("GPU", 0))
+    if gpu == "yes" and gpus < workers:
+        raise InputError(
+            f"--gpu: {workers} workers need {workers} GPUs, the cluster has {gpus};"
+            " start nodes with GPUs, or give fewer workers"
+        )
+    if not uses_gpus(workers, gpu):
+        return "none: training on CPU workers"
+    task = ray.remote(num_gpus=1, num_cpus=0)(_seen_by_torch)
+    return ", ".join(sorted(set(ray.get([task.remote() for _ in range(workers)]))))
+
+
+def _seen_by_torch() -> str:
+    import torch  # many seconds: only here
+
+    if not torch.cuda.is_available():
+        built = f"torch {torch.__version__} (built for CUDA {torch.version.cuda})"
+        raise InputError(
+            f"Ray gives a GPU that {built} cannot use; update the driver, or use the lock's torch"
+        )
+    return f"{torch.cuda.get_device_name()} under CUDA {torch.version.cuda}"
+
+
+def _object_store(recipe: Recipe) -> str:
+    there = int(ray.cluster_resources().get("object_store_memory", 0))
+    needed = STEPS_IN_FLIGHT * step_bytes(recipe)
+    if there < needed:
+        raise DoubtError(
+            f"{there / GIB:.1f} GiB, and {STEPS_IN_FLIGHT} decoded steps take {needed / GIB:.1f};"
+            " start nodes with more --object-store-memory, or --set batch=N"
+        )
+    return f"{there / GIB:.1f} GiB, room for {there // step_bytes(recipe)} decoded steps"
+
+
+def step_bytes(recipe: Recipe) -> int:
+    """Bytes of one decoded step: a photo (3, H, W) and a sketch (1, H, W) a row, with drawn negatives."""
+    a_row = 3 * recipe.model.photo.preprocess.size**2 + recipe.model.sketch_size**2
+    return max(recipe.batch * (1 + stage.hard) * a_row for stage in recipe.stages)
+
+
+def _weights(weights: str) -> str:
+    from stbir.model.weights import is_tag  # loads torch: only where a recipe has weights
+
+    if is_tag(weights):
+        raise DoubtError(
+            f"{weights!r} is loaded from the hub when training begins; give a path or URI without a way there"
+        )
+    folder, _, name = weights.rpartition("/")
+    if not Folder(folder or ".").exists(name):
+        raise InputError(f"no file {weights}; give a tag, a path or a URI")
+    return weights

@@ -1,0 +1,103 @@
+"""Whether all is there that a job needs, before it runs: one table, each finding with its remedy."""
+
+import argparse
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import ray
+
+from ray_jobs import checks, feed
+from ray_jobs.command import join, run
+from ray_jobs.findings import as_dicts, look, table
+from ray_jobs.override import override
+from ray_jobs.recipes import recipe
+from ray_jobs.train import least_and_most
+from stbir.data.shards import open_shards
+from stbir.data.storage import Folder
+from stbir.errors import InputError
+from stbir.model import checkpoint
+from stbir.retrieval.gallery import open_gallery
+
+NEEDS = {
+    "train": ("recipe", "shards", "out"),
+    "embed": ("checkpoint", "shards", "gallery"),
+    "serve": ("checkpoint", "gallery"),
+}
+
+
+def main(args: argparse.Namespace) -> dict[str, Any]:
+    """Look at everything, print the table. Raises InputError where something is missing."""
+    for option in NEEDS[args.work]:
+        if getattr(args, option) is None:
+            raise InputError(f"--{option}: missing; --for {args.work} needs {', '.join(NEEDS[args.work])}")
+    parts = PARTS[args.work](args)
+    if not ray.is_initialized():
+        join()
+    findings = look([*parts, *checks.cluster()])
+    print(table(findings))
+    missing = [finding for finding in findings if finding.level == "missing"]
+    if missing:
+        raise InputError(f"{len(missing)} of {len(findings)} are missing; do what stands beneath each")
+    return {"for": args.work, "findings": as_dicts(findings)}
+
+
+def _train(args: argparse.Namespace) -> checks.Checks:
+    chosen = override(recipe(args.recipe), args.set)
+    least, _ = least_and_most(args.workers, chosen.batch)
+    yield "shards", lambda: _shards(args.shards, args.split or "train")
+    yield from checks.training(chosen, least, feed.DECODERS, args.gpu)
+    yield from checks.place(Folder(args.out))
+
+
+def _embed(args: argparse.Namespace) -> checks.Checks:
+    yield "checkpoint", lambda: _checkpoint(args.checkpoint)
+    yield "shards", lambda: _shards(args.shards, args.split)
+    yield from checks.place(Folder(args.gallery))
+
+
+def _serve(args: argparse.Namespace) -> checks.Checks:
+    yield "checkpoint", lambda: _checkpoint(args.checkpoint)
+    yield "gallery", lambda: _gallery(args.gallery, args.checkpoint)
+
+
+PARTS: dict[str, Callable[[argparse.Namespace], checks.Checks]] = {
+    "train": _train,
+    "embed": _embed,
+    "serve": _serve,
+}
+
+
+def _shards(uri: str, splits: str | None) -> str:
+    shards = open_shards(uri)
+    photos = [shards.split(split).num_rows for split in (splits.split(",") if splits else [None])]
+    return f"{sum(photos)} photos, {shards.manifest.digest[:19]}"
+
+
+def _checkpoint(uri: str) -> str:
+    there, digest = checkpoint.pinned(uri)
+    checkpoint.verify(there, digest)
+    return f"whole, {digest[:19]}"
+
+
+def _gallery(uri: str, made_by: str) -> str:
+    gallery = open_gallery(uri, checkpoint.read_digest(made_by))
+    return f"{gallery.count} photos, of that checkpoint"
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser("preflight.py", description=__doc__)
+    add = parser.add_argument
+    add("--for", dest="work", required=True, choices=list(NEEDS), help="the job that is to run")
+    for option in ("recipe", "shards", "checkpoint", "gallery", "out", "split"):
+        add(f"--{option}", help="as in that job")
+    add("--workers", default="1", help="as in train.py")
+    add("--gpu", choices=["auto", "yes", "no"], default="auto", help="as in train.py")
+    several = functools.partial(add, nargs="*", action="extend", default=[])
+    several("--set", metavar="FIELD=VALUE", help="as in train.py")
+    return parser
+
+
+if __name__ == "__main__":
+    run(main, parser())

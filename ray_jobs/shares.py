@@ -1,0 +1,34 @@
+"""The plan of a run dealt to its workers, however many there are. Loads no model library: Ray Train starts a
+process of its own for it each time that workers start."""
+
+from typing import Any
+
+from ray.data import DataIterator, Dataset, ExecutionOptions
+from ray.train import DataConfig
+
+from ray_jobs import feed, placement
+from ray_jobs.train_job import Job, steps_done
+
+
+class Dealt(DataConfig):  # type: ignore[misc]  # Ray has no types here
+    """Deals the rest of the plan to as many workers as there are now: asked for anew whenever they (re)start,
+    so that they go on from the last good checkpoint. Ray Train's own way to learn their number."""
+
+    def __init__(self, job: Job) -> None:
+        options = ExecutionOptions(preserve_order=True, label_selector=placement.selector("data"))
+        super().__init__(execution_options=options, enable_shard_locality=False)
+        self._job = job
+
+    def configure(
+        self, datasets: dict[str, Dataset], world_size: int, *given: Any, **options: Any
+    ) -> list[dict[str, DataIterator]]:
+        """An iterator a worker over its shares, by the names of `datasets`."""
+        rest = feed.stream(self._job.photos, self._job.recipe, self.done(), world_size)
+        shares: list[dict[str, DataIterator]] = super().configure(
+            dict.fromkeys(datasets, rest), world_size, *given, **options
+        )
+        return shares
+
+    def done(self) -> int:
+        """How many steps of the plan the run has behind it."""
+        return steps_done(self._job.out)

@@ -1,0 +1,134 @@
+"""A node is lost under an embedding job and under an endpoint: no row goes with it, and answers go on."""
+
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import httpx
+import lance
+import pyarrow as pa
+import pytest
+import yaml
+
+from ray_jobs.recipes import recipe
+from serve.settings import DEFAULT
+from stbir.data.shards import open_shards
+from stbir.data.storage import Folder
+from stbir.model import checkpoint
+from stbir.model.builder import build
+from stbir.retrieval.embed import embed_photos
+from stbir.retrieval.gallery import open_table, schema, table_uri
+from stbir.retrieval.publish import prepare, publish
+from tests.cluster.conftest import Nodes, finished, wait_beside
+from tests.conftest import free_port
+
+# Each starts a cluster, and processes in it that import the model libraries.
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    pytest.mark.parametrize("nodes", [0], indirect=True),  # the head keeps no work
+]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    uri, smoke = str(tmp_path_factory.mktemp("model") / "checkpoint"), recipe("smoke")
+    checkpoint.save(uri, "step-0", build(smoke.model, seed=0), smoke, made_from="", counts={"steps": 0})
+    return uri
+
+
+def busy(nodes: Nodes, node: Any) -> bool:
+    """Whether a task or an actor is on a node."""
+    titles = [" ".join(process.cmdline()) for process in nodes.workers(node, "ray::")]
+    return any("IDLE" not in title for title in titles)
+
+
+def test_an_embedding_job_loses_a_node_and_no_row(
+    nodes: Nodes, drawn: str, model: str, tmp_path: Path
+) -> None:
+    pair = [nodes.add("data", cpus=3), nodes.add("data", cpus=3)]
+    gallery = str(tmp_path / "gallery")
+    wanted = ["--checkpoint", model, "--shards", drawn, "--gallery", gallery, "--batch", "4"]
+    job = nodes.start("ray_jobs/embed_gallery.py", *wanted)
+    wait_beside(job, lambda: any(busy(nodes, node) for node in pair), "work on a node", 240)
+    time.sleep(2)
+    nodes.lose(next(node for node in pair if busy(nodes, node)))
+    done = finished(job, 300)
+    expected = open_shards(drawn).index["photo_id"].to_pylist()
+    assert done["in"] == done["ok"] == len(expected) == 200
+    table = open_table(Folder(gallery), "published").to_table(columns=["photo_id"])
+    assert Counter(table["photo_id"].to_pylist()) == Counter(expected)
+
+
+def twice(settings: Path) -> str:
+    """The settings shipped, with two replicas, on two nodes, of what answers a query of words."""
+    tree = yaml.safe_load(DEFAULT.read_text())
+    for part in ("ingress", "text", "fusion"):
+        del tree[part]["options"]["autoscaling_config"]
+        tree[part]["options"] |= {"num_replicas": 2, "max_replicas_per_node": 1}
+    settings.write_text(yaml.safe_dump(tree))
+    return str(settings)
+
+
+def ask(url: str, over: threading.Event, said: list[tuple[float, int]]) -> None:
+    with httpx.Client(trust_env=False, timeout=15) as client:
+        while not over.is_set():
+            try:
+                status = client.post(f"{url}/v1/search", data={"text": "a red cup"}).status_code
+            except httpx.TransportError:
+                status = 0
+            said.append((time.monotonic(), status))
+
+
+def test_an_endpoint_loses_a_node_under_load_and_answers(
+    nodes: Nodes, drawn: str, model: str, tmp_path: Path
+) -> None:
+    gallery = str(tmp_path / "gallery")
+    write_gallery(model, drawn, gallery)
+    pair = [nodes.add("data", cpus=2), nodes.add("data", cpus=2)]
+    port = free_port()
+    settings = twice(tmp_path / "config.yaml")
+    server = nodes.start("-m", "tests.cluster.serving", str(port), model, gallery, settings)
+    url = f"http://127.0.0.1:{port}"
+    wait_beside(server, lambda: answers(url), "the first answer", 300)
+
+    over, said = threading.Event(), list[tuple[float, int]]()
+    clients = [threading.Thread(target=ask, args=(url, over, said)) for _ in range(4)]
+    for client in clients:
+        client.start()
+    time.sleep(5)
+    nodes.lose(pair[0])
+    lost = time.monotonic()
+    time.sleep(30)
+    over.set()
+    for client in clients:
+        client.join()
+
+    before, after = ([s for at, s in said if (at > lost) is late] for late in (False, True))
+    last_bad = max((at for at, status in said if status != 200), default=lost)
+    print(f"before {Counter(before)}, after {Counter(after)}; the last refusal {last_bad - lost:.1f} s on")
+    assert set(before) == {200}
+    assert last_bad - lost < 20
+    assert sum(status == 200 for at, status in said if at > last_bad) > 20
+
+
+def write_gallery(model: str, shards: str, uri: str) -> None:
+    """The test photos, embedded in this process."""
+    rows = list(open_shards(shards).rows("test"))
+    encoder, folder = checkpoint.load(model, part="photo"), Folder(uri)
+    vectors = embed_photos(encoder, [row["photo"] for row in rows])
+    embedding = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), encoder.dim)
+    columns = [pa.array([row[name] for row in rows]) for name in ("photo_id", "category")]
+    photos = pa.array([row["photo"] for row in rows], pa.binary())
+    table = pa.Table.from_arrays([*columns, embedding, photos], schema=schema(encoder.dim))
+    version = lance.write_dataset(table, table_uri(folder)).version
+    publish(folder, prepare(folder, version, checkpoint.read_digest(model), None), {"ok": len(rows)})
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.post(f"{url}/v1/search", data={"text": "cup"}, trust_env=False).status_code == 200
+    except httpx.TransportError:
+        return False

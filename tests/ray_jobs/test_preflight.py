@@ -1,0 +1,159 @@
+"""The preflight finds what is missing, says the remedy, and every job runs its own part of it."""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ray_jobs import checks, preflight
+from ray_jobs.command import run
+from ray_jobs.findings import DoubtError, demand, look, table
+from ray_jobs.override import override
+from ray_jobs.recipes import recipe
+from stbir.errors import InputError
+from stbir.model import checkpoint
+from stbir.model.builder import build
+
+
+def _missing() -> str:
+    raise InputError("no shards there; make them with prepare_shards.py")
+
+
+def _doubtful() -> str:
+    raise DoubtError("3 GiB free; leave 10")
+
+
+MADE_UP: list[tuple[str, Callable[[], str]]] = [
+    ("CPUs", lambda: "8"),
+    ("disk", _doubtful),
+    ("shards", _missing),
+]
+
+
+def test_a_finding_is_ok_doubtful_or_missing_and_has_its_remedy() -> None:
+    found = look(MADE_UP)
+    assert [finding.level for finding in found] == ["ok", "doubt", "missing"]
+    assert (found[2].says, found[2].remedy) == ("no shards there", "make them with prepare_shards.py")
+    assert table(found).splitlines() == [
+        "ok       CPUs    8",
+        "doubt    disk    3 GiB free",
+        "                 → leave 10",
+        "missing  shards  no shards there",
+        "                 → make them with prepare_shards.py",
+    ]
+
+
+def test_a_job_goes_on_with_doubts_and_not_without_what_is_missing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    demand([])
+    demand(MADE_UP[:2])
+    assert "disk: 3 GiB free; leave 10" in capsys.readouterr().err
+    with pytest.raises(InputError, match="no shards there; make them"):
+        demand(MADE_UP)
+
+
+def _facts(**changed: Any) -> dict[str, Any]:
+    return {
+        "node": "10.0.0.1",
+        "versions": {"torch": "2.13.0"},
+        "time": 100.0,
+        "disk": 50 * checks.GIB,
+        **changed,
+    }
+
+
+def test_nodes_that_differ_are_named() -> None:
+    other = _facts(node="10.0.0.2", versions={"torch": "2.11.0"})
+    assert checks._versions(_facts(), [_facts()]) == "torch 2.13.0"
+    with pytest.raises(InputError, match=r"torch: node 10\.0\.0\.2 has 2\.11\.0, this one 2\.13\.0; set all"):
+        checks._versions(_facts(), [_facts(), other])
+    with pytest.raises(InputError, match="clocks differ by 900 s"):
+        checks._clocks([_facts(), _facts(time=1000.0)])
+    with pytest.raises(DoubtError, match=r"of node 10\.0\.0\.1 has 2 GiB free"):
+        checks._disk([_facts(node="10.0.0.3"), _facts(disk=2 * checks.GIB)])
+
+
+def test_a_cluster_without_a_token_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("RAY_AUTH_TOKEN")
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    token = tmp_path / "token"
+    token.write_text("secret")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(token))
+    token.chmod(0o600)
+    assert checks._token() == "asked for"
+    token.chmod(0o644)
+    with pytest.raises(DoubtError, match="chmod 600"):
+        checks._token()
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    with pytest.raises(DoubtError, match="whoever reaches this cluster runs code on it"):
+        checks._token()
+    monkeypatch.delenv("RAY_AUTH_MODE")
+    with pytest.raises(InputError, match="asks nobody for a token; make a token"):
+        checks._token()
+
+
+def test_the_bytes_of_a_step_are_those_of_its_decoded_rows() -> None:
+    smoke = recipe("smoke")
+    a_row = (3 + 1) * 32 * 32  # a photo in colour and a sketch in grey, a byte a value
+    assert checks.step_bytes(smoke) == 16 * a_row
+    stored = override(recipe("paper"), [])
+    assert checks.step_bytes(stored) == 16 * (1 + 6) * (3 + 1) * 224 * 224
+
+
+def test_weights_are_looked_for_before_training(tmp_path: Path) -> None:
+    with pytest.raises(DoubtError, match="'openai' is loaded from the hub"):
+        checks._weights("openai")
+    with pytest.raises(InputError, match=r"no file none/w\.pt; give a tag"):
+        checks._weights("none/w.pt")
+    (tmp_path / "w.pt").write_bytes(b"weights")
+    assert checks._weights(str(tmp_path / "w.pt"))
+
+
+def _run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["preflight.py", *map(str, arguments)])
+    try:
+        run(preflight.main, preflight.parser())
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def test_one_table_and_one_exit_code(
+    ray_cluster: str,
+    shards: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", ray_cluster)  # connected already: what is asked of a cluster is asked
+    wanted = ["--for", "train", "--recipe", "smoke", "--shards", shards, "--out", tmp_path / "out"]
+    assert _run(monkeypatch, *wanted) == 0
+    out = capsys.readouterr().out
+    names = {finding["check"] for finding in json.loads(out.splitlines()[-1])["findings"]}
+    assert {"shards", "CPUs", "GPUs", "object store", "token", "versions", "clock", "disk"} <= names
+    assert "written, read, listed, deleted" in out
+    assert not (tmp_path / "out").exists()
+
+    assert _run(monkeypatch, *wanted, "--workers", "16", "--set", "batch=32") == 2
+    said = capsys.readouterr()
+    assert "missing  CPUs" in said.out
+    assert "→ start more nodes, or give fewer workers" in said.out
+    assert "1 of 9 are missing; do what stands beneath each" in said.err
+    assert _run(monkeypatch, "--for", "train", "--recipe", "smoke") == 2
+    assert "--shards: missing; --for train needs recipe, shards, out" in capsys.readouterr().err
+
+
+def test_what_is_served_must_belong_together(
+    ray_cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    smoke, uri = replace(recipe("smoke")), str(tmp_path / "checkpoint")
+    checkpoint.save(uri, "step-0", build(smoke.model), smoke, made_from="", counts={})
+    assert _run(monkeypatch, "--for", "serve", "--checkpoint", uri, "--gallery", tmp_path / "none") == 2
+    said = capsys.readouterr().out
+    assert "ok       checkpoint  whole, sha256:" in said
+    assert "missing  gallery" in said
