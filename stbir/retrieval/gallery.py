@@ -22,7 +22,7 @@ __all__ = ["Facts", "Gallery", "Hit", "open_gallery", "open_table", "schema", "t
 
 TABLE = "photos.lance"
 PUBLISHED = "published"
-_FACTS = "stbir.gallery"
+FACTS = "stbir.gallery"
 
 
 @dataclass(frozen=True)
@@ -33,14 +33,17 @@ class Facts:
     nprobes: int = 0
 
 
-def schema(dim: int) -> pa.Schema:
-    """The columns of the table; `thumbnail` is a small JPEG."""
+def schema(dim: int, fields: pa.Schema | None = None) -> pa.Schema:
+    """The columns of the table: `thumbnail` is a small JPEG, `content` the SHA-256 of the photo's bytes in
+    hexadecimal, `fields` the metadata of the catalogue."""
     return pa.schema(
         [
             pa.field("photo_id", pa.string(), nullable=False),
             pa.field("category", pa.string(), nullable=False),
             pa.field(VECTOR, pa.list_(pa.float32(), dim), nullable=False),
             pa.field("thumbnail", pa.binary()),
+            pa.field("content", pa.string(), nullable=False),
+            *(fields or ()),
         ]
     )
 
@@ -143,7 +146,7 @@ def read_facts(dataset: lance.LanceDataset) -> Facts:
     """What the version says of itself. Raises InputError for a table that is no gallery."""
     metadata = dataset.schema.metadata or {}
     try:
-        return Facts(**json.loads(metadata[_FACTS.encode()]))
+        return Facts(**json.loads(metadata[FACTS.encode()]))
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise InputError(
             f"{dataset.uri}: not a table of photos; make one with {MADE_BY['gallery']}"
@@ -152,7 +155,7 @@ def read_facts(dataset: lance.LanceDataset) -> Facts:
 
 def write_facts(dataset: lance.LanceDataset, facts: Facts) -> None:
     """Makes a new version, the one that can be opened as a gallery."""
-    dataset.update_schema_metadata({_FACTS: json.dumps(asdict(facts))})
+    dataset.update_schema_metadata({FACTS: json.dumps(asdict(facts))})
 
 
 def _searcher(dataset: lance.LanceDataset, facts: Facts) -> Searcher:

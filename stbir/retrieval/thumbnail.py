@@ -12,7 +12,11 @@ _QUALITY = 82
 
 def thumbnail(data: bytes, side: int = SIDE) -> bytes:
     """The picture as a JPEG of at most `side` pixels a side. Raises InputError for what is no picture."""
-    picture = open_picture(data)
+    return shrunk(open_picture(data), side)
+
+
+def shrunk(picture: Image.Image, side: int = SIDE) -> bytes:
+    """The same of a picture that is decoded already; afterwards it is as small as its thumbnail."""
     picture.thumbnail((side, side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=_QUALITY, optimize=True)

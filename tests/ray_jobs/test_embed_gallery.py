@@ -74,7 +74,7 @@ def test_versions_follow_one_another_and_bad_pictures_are_counted(ray_cluster, m
     assert len(gallery.search(np.ones((1, gallery.dim), np.float32), 50)[0]) == 38  # still on the old one
 
     torn = shards(str(tmp_path / "torn"), [{**each, "photo": NO_PICTURE} for each in ROWS])
-    with pytest.raises(Failed, match="40 of 40 photos do not decode"):
+    with pytest.raises(Failed, match="40 of 40 photos cannot be embedded"):
         embed(**options, shards=torn)
     assert read_manifest(Folder(uri), "gallery") == second
     assert open_gallery(uri, digest).version == second.details["version"]
