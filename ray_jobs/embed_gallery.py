@@ -25,7 +25,6 @@ from stbir.data.storage import Folder
 from stbir.data.writer import QUARANTINE, write_quarantine
 from stbir.errors import InputError
 from stbir.model import checkpoint
-from stbir.retrieval.fingerprint import changes, known
 from stbir.retrieval.gallery import open_table, read_facts, schema
 from stbir.retrieval.growth import (
     Growth,
@@ -36,6 +35,7 @@ from stbir.retrieval.growth import (
     published_version,
     without,
 )
+from stbir.retrieval.known import changes, known
 from stbir.retrieval.publish import (
     INDEX_ABOVE,
     MIN_RECALL,

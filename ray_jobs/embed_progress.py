@@ -48,14 +48,18 @@ class Progress:
         self.counts = Counts()
         self._total: int | None = None
         self._waited = self._worked = 0.0
-        self._began = self._shown = time.monotonic()
+        self._began = self._last = self._shown = time.monotonic()
+        self._first = 0  # photos of the first part: it waited for everything to start
         threading.Thread(target=self._ask, args=(count,), daemon=True).start()
 
     def add(self, part: Embedded) -> None:
         """Count a part, and say so from time to time."""
         self.counts.add(part)
+        if not self._first:
+            self._first, self._began = self.counts.done, time.monotonic()
         self._waited += part.encoded.waited_s
         self._worked += part.encoded.worked_s
+        self._last = time.monotonic()
         if time.monotonic() - self._shown > _EVERY_SECONDS:
             self.show()
 
@@ -66,8 +70,8 @@ class Progress:
 
     @property
     def rate(self) -> float:
-        """Photos a second, of all kinds."""
-        return self.counts.done / max(time.monotonic() - self._began, 1e-9)
+        """Photos a second, of all kinds, since the first came through."""
+        return (self.counts.done - self._first) / max(self._last - self._began, 1e-9)
 
     def show(self) -> None:
         """Print the line."""

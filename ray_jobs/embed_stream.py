@@ -13,7 +13,7 @@ from ray_jobs.command import Failed
 from ray_jobs.photo_feed import Decoded, decode_part
 from ray_jobs.photo_tower import Encoded, PhotoTower
 from stbir.data.catalogue.photo import Catalogue, Part
-from stbir.retrieval.fingerprint import Known
+from stbir.retrieval.known import Known
 
 # Less than a whole one: on a small machine the tasks that decode keep theirs.
 _TOWER_CPUS = 0.5

@@ -1,8 +1,8 @@
 """One writer of a folder at a time, on any file system that can refuse to replace a file.
 
 The holder's file, `writer/<number>.json`, has the highest number and a beat that goes on. To take over from a
-dead writer means to create the next number, which one of several succeeds in; and who was not dead after all sees
-the higher number before it commits. Nobody's clock is compared with anybody's.
+dead writer means to create the next number, which one of several succeeds in; and who was not dead after all
+sees the higher number before it commits. Nobody's clock is compared with anybody's.
 """
 
 import json
