@@ -3,7 +3,7 @@
 `python benchmarks/embed.py` makes its pictures (JPEG, 256 to 384 pixels a side) and a model with no training.
 Four sides, one after another: decoding alone, one process a core; the model alone, on resident tensors; the
 DataLoader script (these three in `plain.py`); `embed_gallery`. The last two make the same: vectors, small
-pictures, hashes of content, on disk. Rates are of photos a second once photos flow; `whole_s` are seconds from
+pictures, hashes of content, on disk. Rates are photos a second once they flow; `whole_s` are seconds from
 start to end, with processes and models loaded on the way.
 The last line is JSON: `vs_ceiling` is ours against the lower of decoding and model. Where both share their
 cores, as without a GPU, no job reaches that: `vs_shared_ceiling` is against 1 / (1/decoding + 1/model).

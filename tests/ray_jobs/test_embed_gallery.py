@@ -107,6 +107,11 @@ def check_against_the_library(gallery, model: str) -> None:
         ({"gallery": "shards"}, "holds a shards, not gallery"),
         ({"max_bad": 7}, "--max-bad: 7"),
         ({"batch": 0}, "--batch: 0"),
+        ({"photos": "folder:x"}, "--shards, --photos, --delete: give one of them"),
+        ({"shards": "", "photos": "folder:nowhere"}, "nowhere.* cannot be listed"),
+        ({"shards": "", "photos": "folder:x", "split": "test"}, "--split: only shards have splits"),
+        ({"shards": "", "delete": "x"}, "no gallery here .*embed_gallery"),
+        ({"checkpoint": ""}, "--checkpoint: missing"),
     ],
 )
 def test_bad_input_is_refused_before_any_work(aws, model, tmp_path: Path, options, says):
