@@ -35,8 +35,8 @@ _FOLDERS = 20
 def main(args: argparse.Namespace) -> dict[str, Any]:
     """Make pictures and a model, run the four sides, print the table."""
     with tempfile.TemporaryDirectory(dir=args.scratch) as folder:
-        _pictures(Path(folder) / "photos", args.photos)
-        model = _model(f"{folder}/checkpoint", args.recipe)
+        make_pictures(Path(folder) / "photos", args.photos)
+        model = make_model(f"{folder}/checkpoint", args.recipe)
         rates, plain_s = {}, 0.0
         for side in plain.SIDES:
             began = time.perf_counter()
@@ -46,7 +46,7 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
     return _table(rates, {"dataloader": plain_s, "ours": ours_s}, args.photos)
 
 
-def _pictures(folder: Path, count: int) -> None:
+def make_pictures(folder: Path, count: int) -> None:
     """Crops of a few large drawn grounds: each another, made in a millisecond."""
     rng = np.random.default_rng(0)
     grounds = [_ground(rng) for _ in range(4)]
@@ -68,7 +68,8 @@ def _ground(rng: np.random.Generator) -> Image.Image:
     return Image.fromarray(np.clip(np.asarray(coarse) + fine, 0, 255).astype(np.uint8))
 
 
-def _model(uri: str, name: str) -> str:
+def make_model(uri: str, name: str) -> str:
+    """A checkpoint of the recipe with random weights."""
     recipe = named_recipe(name)
     bare = replace(recipe.model, photo=replace(recipe.model.photo, weights=None))
     if bare.sketch is not None:
