@@ -1,7 +1,7 @@
-"""Whether embedding needs more memory for more photos: the same model on few photos and on ten times as many.
+"""Whether embedding needs more memory for more photos: the same model on few and on ten times as many.
 
-`python benchmarks/embed_memory.py` makes its pictures itself. Peaks, in MiB, of what each process of Ray holds for
-itself and of the object store, sampled while `embed_gallery` runs.
+`python benchmarks/embed_memory.py` makes its pictures. Peaks, in MiB, of what each process of Ray holds
+for itself and of the object store, sampled while `embed_gallery` runs.
 The last line is JSON: `ratio` is many against few, `total` of the sum of the kinds' peaks.
 """
 

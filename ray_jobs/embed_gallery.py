@@ -81,8 +81,8 @@ def _embed(
             there.keep_newest([fault.photo_id for fault in part.decoded.failed])
             faults += part.decoded.faults
             progress.add(part)
-    progress.end()
     counts = progress.counts.summary()
+    _check_listing(catalogue, progress.end(), counts)
     _check_faults(folder, faults, counts, args.max_bad)
     lock.check()
     growth.remove(there.to_go())
@@ -159,6 +159,12 @@ def _check_writable(folder: Folder) -> None:
     refuse_other(folder, "gallery")
     folder.write(".probe", b"")
     folder.remove(".probe")
+
+
+def _check_listing(catalogue: Catalogue, listed: int | None, counts: dict[str, int]) -> None:
+    """What was counted beside the work is what was worked on; or else the catalogue has changed meanwhile."""
+    if listed != counts["in"]:
+        log.warning("%d photos were read, %d are listed now: run again", counts["in"], catalogue.count())
 
 
 def _check_faults(folder: Folder, faults: list[Fault], counts: dict[str, int], max_bad: float) -> None:

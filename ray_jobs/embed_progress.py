@@ -50,7 +50,8 @@ class Progress:
         self._waited = self._worked = 0.0
         self._began = self._last = self._shown = time.monotonic()
         self._first = 0  # photos of the first part: it waited for everything to start
-        threading.Thread(target=self._ask, args=(count,), daemon=True).start()
+        self._asking = threading.Thread(target=self._ask, args=(count,), daemon=True)
+        self._asking.start()
 
     def add(self, part: Embedded) -> None:
         """Count a part, and say so from time to time."""
@@ -79,11 +80,13 @@ class Progress:
         line = f"\r{self._bar()}{self._line()}\033[K" if sys.stderr.isatty() else f"{self._line()}\n"
         print(line, end="", file=sys.stderr, flush=True)
 
-    def end(self) -> None:
-        """The last line."""
+    def end(self) -> int | None:
+        """Print the last line; how many photos there were said to be, None where nobody could say."""
         self.show()
         if sys.stderr.isatty():
             print(file=sys.stderr)
+        self._asking.join()
+        return self._total
 
     def _bar(self) -> str:
         share = min(1.0, self.counts.done / self._total) if self._total else 0.0

@@ -1,4 +1,4 @@
-"""The embedding job where machines die and storage fails: what it leaves is what an undisturbed one leaves."""
+"""The embedding job where machines die and storage fails: it leaves what an undisturbed one leaves."""
 
 import json
 import os
@@ -55,17 +55,12 @@ def finished(job: subprocess.Popen[str]) -> dict[str, object]:
 def shards(uri: str, folder: Path) -> str:
     make_pictures(folder, PHOTOS)
     paths = sorted(folder.rglob("*.jpg"))
-    rows = [
-        {
-            "photo_id": p.stem,
-            "category": p.parent.name,
-            "split": "test",
-            "photo": p.read_bytes(),
-            "sketches": [],
-        }
-        for p in paths
+    empty = {"class": None, "split": "test", "sketches": [], "text": None, "text_source": None}
+    full = [
+        {"photo_id": path.stem, "category": path.parent.name, "photo": path.read_bytes(), **empty}
+        | {"sketch_count": 0}
+        for path in paths
     ]
-    full = [{**row, "class": None, "text": None, "text_source": None, "sketch_count": 0} for row in rows]
     out = Folder(uri)
     publish(out, [write_rows(out, 0, full)], {"in": PHOTOS, "ok": PHOTOS, "quarantined": 0}, {})  # type: ignore[arg-type]
     return uri

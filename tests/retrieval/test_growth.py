@@ -1,5 +1,6 @@
 """A table that grows, whoever is killed on the way, and what is known of its rows."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -123,6 +124,30 @@ def test_a_photo_out_of_reach_keeps_its_newest_row(tmp_path: Path) -> None:
     there.keep_newest(["x", "nowhere"])
     growth.remove(there.to_go())
     assert rows(growth) == [("x", "new", 0.0)]
+
+
+def test_metadata_of_every_type_comes_back_as_it_went_in(tmp_path: Path) -> None:
+    when = datetime(2026, 1, 2, 3, 4, 5, 678901)
+    values = {
+        "text": (pa.string(), "it's"),
+        "yes": (pa.bool_(), True),
+        "whole": (pa.int64(), -(2**60)),
+        "number": (pa.float64(), 0.1),
+        "when": (pa.timestamp("us"), when),
+        "there": (pa.timestamp("us", "Europe/Paris"), when.replace(tzinfo=UTC)),
+        "nothing": (pa.string(), None),
+    }
+    fields = pa.schema([(name, kind) for name, (kind, _) in values.items()])
+    growth = grow(Folder(str(tmp_path)), schema(DIM, fields), "ours")
+    rows = table({"x": ("c", 0.0)}).drop_columns(["price"])
+    for name, (kind, value) in values.items():
+        rows = rows.append_column(pa.field(name, kind), pa.array([value], kind))
+    given = [rows[name][0].as_py() for name in values]
+    growth.add(rows)
+    growth.commit()
+    there = known(growth.dataset, fields.names)
+    assert there.prints_of(["x"]) == {"x": [fingerprint("x", "thing", "c", given)]}
+    assert grow(Folder(str(tmp_path)), schema(DIM, fields), "ours").dataset.count_rows() == 1
 
 
 PHOTOS = st.dictionaries(st.text(max_size=3), st.integers(0, 2), max_size=20)
