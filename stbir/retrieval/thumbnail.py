@@ -17,7 +17,8 @@ def thumbnail(data: bytes, side: int = SIDE) -> bytes:
 
 def shrunk(picture: Image.Image, side: int = SIDE) -> bytes:
     """The same of a picture that is decoded already; afterwards it is as small as its thumbnail."""
-    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+    # A third of Lanczos's time, which would be half of all that decoding costs.
+    picture.thumbnail((side, side), Image.Resampling.HAMMING)
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=_QUALITY, optimize=True)
     return buffer.getvalue()

@@ -17,6 +17,7 @@ import pyarrow.csv as pc
 import pyarrow.parquet as pq
 
 from stbir.data.catalogue.fields import check_name, simple_type
+from stbir.data.catalogue.files import files_of
 from stbir.data.catalogue.photo import NO_CATEGORY, PART, Listed, Part, Photo, in_parts
 from stbir.data.catalogue.reading import read_listed
 from stbir.data.inspection import Fault
@@ -27,7 +28,6 @@ from stbir.errors import InputError
 
 _ID, _URI, _CATEGORY = "photo_id", "uri", "category"
 _FULL = re.compile(r"/|[a-z][a-z0-9+.-]*:")
-_SUFFIXES = (".parquet", ".csv")
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,7 @@ class TableCatalogue:
 
     @property
     def _files(self) -> tuple[Folder, list[str]]:
-        if self.uri.endswith(_SUFFIXES):
-            parent, _, name = self.uri.rpartition("/")
-            folder = Folder(parent or ("/" if self.uri.startswith("/") else "."))
-            names = [name] if folder.exists(name) else []
-        else:
-            folder = Folder(self.uri)
-            names = folder.names("*.parquet")
+        folder, names = files_of(self.uri, (".parquet", ".csv"), "*.parquet")
         if not names:
             raise InputError(
                 f"{self.uri}: no table there; give a .parquet or .csv file, or a folder of .parquet"

@@ -15,6 +15,7 @@ from typing import IO, Any
 import pyarrow as pa
 
 from stbir.data.catalogue.fields import check_name, simple_type
+from stbir.data.catalogue.files import files_of
 from stbir.data.catalogue.folder import SUFFIXES
 from stbir.data.catalogue.photo import NO_CATEGORY, Listed, Part, Photo, in_parts
 from stbir.data.catalogue.reading import read_listed
@@ -66,13 +67,7 @@ class WebDatasetCatalogue:
 
     @property
     def _files(self) -> tuple[Folder, list[str]]:
-        if self.uri.endswith(".tar"):
-            parent, _, name = self.uri.rpartition("/")
-            folder = Folder(parent or ("/" if self.uri.startswith("/") else "."))
-            names = [name] if folder.exists(name) else []
-        else:
-            folder = Folder(self.uri)
-            names = folder.names("*.tar")
+        folder, names = files_of(self.uri, (".tar",), "*.tar")
         if not names:
             raise InputError(f"{self.uri}: no .tar file there; compressed ones are to be unpacked first")
         return folder, names
