@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,10 @@ from stbir.model.towers import PictureEncoder
 from stbir.retrieval.embed import Features, encode
 
 _FIRST, _LARGEST = 8, 256
-# A doubled batch that is not faster by so much is not worth its memory.
+# The first batch of a size is slow on a GPU, and any may meet other work on a CPU: the faster one counts. The
+# search ends at four times the best size.
+_TRIALS, _BEYOND = 2, 4
+# A larger batch that is not faster by so much is not worth its memory.
 _GAIN = 1.03
 
 
@@ -28,28 +32,30 @@ class Encoded:
 
 
 class BatchSize:
-    """Doubles while the rate of photos grows; then it stays. `fixed`: stays at that from the start."""
+    """Doubles while the rate of photos grows; then it is the best. `fixed`: stays at that from the start."""
 
     def __init__(self, fixed: int | None = None) -> None:
         self.now = fixed or _FIRST
         self._found = fixed is not None
-        self._warm = False
-        self._best = 0.0
+        self._rates: dict[int, list[float]] = defaultdict(list)
 
     def took(self, photos: int, seconds: float) -> None:
-        """A batch of the present size is done. Only whole ones tell, and not the first of all."""
-        if self._found or photos < self.now:
+        """A batch is done. Only those of the present size tell."""
+        if self._found or photos != self.now:
             return
-        if not self._warm:
-            self._warm = True
+        self._rates[photos].append(photos / seconds)
+        if len(self._rates[photos]) < _TRIALS:
             return
-        rate = photos / seconds
-        if rate < _GAIN * self._best:
-            self.now, self._found = max(1, self.now // 2), True
-        elif self.now >= _LARGEST:
-            self._found = True
+        best = self._best()
+        if self.now >= min(_LARGEST, _BEYOND * best):
+            self.now, self._found = best, True
         else:
-            self.now, self._best = 2 * self.now, rate
+            self.now *= 2
+
+    def _best(self) -> int:
+        """The smallest size that is about as fast as any."""
+        rates = {size: max(rates) for size, rates in self._rates.items()}
+        return min(size for size, rate in rates.items() if rate * _GAIN >= max(rates.values()))
 
     def did_not_fit(self) -> bool:
         """The memory of the device is too small: half of it from now on; False where that is not possible."""
