@@ -22,7 +22,7 @@ __all__ = ["Facts", "Gallery", "Hit", "open_gallery", "open_table", "schema", "t
 
 TABLE = "photos.lance"
 PUBLISHED = "published"
-FACTS = "stbir.gallery"
+_FACTS = "stbir.gallery"
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def read_facts(dataset: lance.LanceDataset) -> Facts:
     """What the version says of itself. Raises InputError for a table that is no gallery."""
     metadata = dataset.schema.metadata or {}
     try:
-        return Facts(**json.loads(metadata[FACTS.encode()]))
+        return Facts(**json.loads(metadata[_FACTS.encode()]))
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise InputError(
             f"{dataset.uri}: not a table of photos; make one with {MADE_BY['gallery']}"
@@ -155,7 +155,7 @@ def read_facts(dataset: lance.LanceDataset) -> Facts:
 
 def write_facts(dataset: lance.LanceDataset, facts: Facts) -> None:
     """Makes a new version, the one that can be opened as a gallery."""
-    dataset.update_schema_metadata({FACTS: json.dumps(asdict(facts))})
+    dataset.update_schema_metadata({_FACTS: json.dumps(asdict(facts))})
 
 
 def _searcher(dataset: lance.LanceDataset, facts: Facts) -> Searcher:

@@ -3,9 +3,7 @@
 So the table itself is all that a job killed at any moment leaves, and all that the next one needs.
 """
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict
 
 import lance
 import pyarrow as pa
@@ -13,7 +11,7 @@ from lance.fragment import FragmentMetadata, write_fragments
 
 from stbir.data.storage import Folder
 from stbir.errors import InputError
-from stbir.retrieval.gallery import FACTS, PUBLISHED, Facts, open_table, read_facts, table_uri
+from stbir.retrieval.gallery import PUBLISHED, Facts, open_table, read_facts, table_uri, write_facts
 
 _REMOVED_AT_ONCE = 20_000
 
@@ -50,9 +48,8 @@ def grow(folder: Folder, schema: pa.Schema, checkpoint_digest: str) -> Growth:
     checkpoint made it, or it has other columns. What is published stays so."""
     newest = newest_version(folder)
     if newest is None or not alike(newest, schema, checkpoint_digest):
-        facts = {FACTS: json.dumps(asdict(Facts(checkpoint_digest)))}
-        empty = schema.with_metadata(facts).empty_table()
-        newest = lance.write_dataset(empty, table_uri(folder), schema=empty.schema, mode="overwrite")
+        newest = lance.write_dataset(schema.empty_table(), table_uri(folder), schema=schema, mode="overwrite")
+        write_facts(newest, Facts(checkpoint_digest))
     return Growth(folder, newest)
 
 
