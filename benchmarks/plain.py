@@ -34,7 +34,7 @@ Item = tuple[Pixels, bytes, str, str]
 def decoding(model: str, files: list[str], size: int, out: Path) -> float:
     """Photos a second of one process a core."""
     cores = os.cpu_count() or 1
-    with ProcessPoolExecutor(cores, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(cores, mp_context=get_context("fork")) as pool:
         list(pool.map(_item_sizes, [(path, size) for path in files[:cores]]))  # they have started
         some = files[:_ENOUGH]
         began = time.perf_counter()
