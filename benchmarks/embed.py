@@ -42,6 +42,7 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
             began = time.perf_counter()
             rates[side] = _plain(side, model, folder)
             plain_s = time.perf_counter() - began  # of the last, the script
+            print(f"{side}: {rates[side]:.1f} photos/s, {plain_s:.0f} s in all", file=sys.stderr, flush=True)
         rates["ours"], ours_s = _ours(model, folder, args)
     return _table(rates, {"dataloader": plain_s, "ours": ours_s}, args.photos)
 

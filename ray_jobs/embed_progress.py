@@ -95,7 +95,7 @@ class Progress:
 
     def _line(self) -> str:
         done, rate = self.counts.done, self.rate
-        left = "" if not self._total else f", {_span((self._total - done) / max(rate, 1e-9))} left"
+        left = f", {_span((self._total - done) / rate)} left" if self._total and rate else ""
         return (
             f"{done} of {self._total or '?'} photos, {rate:.0f}/s{left};"
             f" {self.counts.quarantined} quarantined, {self.counts.failed} failed;"
