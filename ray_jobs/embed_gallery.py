@@ -90,7 +90,7 @@ def _embed(
     counts |= _changes(published, growth, digest, catalogue)
     summary = _publish(folder, growth.dataset.version, digest, counts, args.index_above, lock)
     rates = {"photos_per_s": round(progress.rate, 1), "waited": round(progress.waited, 3)}
-    return {**summary, **rates}
+    return {**summary, **rates, "batch": progress.batch}
 
 
 def _publish(

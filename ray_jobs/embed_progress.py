@@ -47,6 +47,7 @@ class Progress:
         """`count` says how many photos there will be; it may take its time, and is asked beside the work."""
         self.counts = Counts()
         self._total: int | None = None
+        self.batch = 0  # photos encoded at once, as the job found them best
         self._waited = self._worked = 0.0
         self._began = self._last = self._shown = time.monotonic()
         self._first = 0  # photos of the first part: it waited for everything to start
@@ -60,6 +61,7 @@ class Progress:
             self._first, self._began = self.counts.done, time.monotonic()
         self._waited += part.encoded.waited_s
         self._worked += part.encoded.worked_s
+        self.batch = part.encoded.batch
         self._last = time.monotonic()
         if time.monotonic() - self._shown > _EVERY_SECONDS:
             self.show()
