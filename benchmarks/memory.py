@@ -36,15 +36,15 @@ def _peaks(photos: int, args: argparse.Namespace) -> dict[str, float]:
         shards = f"{folder}/shards"
         given = ["--source", f"synthetic:{photos}", "--out", shards]
         prepare_shards.prepare_shards(prepare_shards.parser().parse_args(given))
-        watch = _Watch()
+        watch = Watch()
         watch.start()
         given = ["--recipe", args.recipe, "--shards", shards, "--out", f"{folder}/out", "--set", *args.set]
         train.main(train.parser().parse_args(given))
         return watch.stop()
 
 
-class _Watch(threading.Thread):
-    """Samples until it is stopped."""
+class Watch(threading.Thread):
+    """Samples the memory of this process and of all that it started, by kind, until it is stopped."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -54,15 +54,20 @@ class _Watch(threading.Thread):
     def run(self) -> None:
         """Called by `start`."""
         while not self._ended.wait(EVERY_S):
-            for process in psutil.process_iter(["cmdline"]):
-                if kind := _kind(process.info):
-                    self._note(kind, process)
+            this = psutil.Process()
+            self._note("driver", this)
+            for process in this.children(recursive=True):  # Ray's, where this process has started it
+                self._look_at(process)
 
-    def _note(self, kind: str, process: psutil.Process) -> None:
+    def _look_at(self, process: psutil.Process) -> None:
         try:
-            memory = process.memory_full_info()
+            if kind := _kind(process.cmdline()):
+                self._note(kind, process)
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             return  # ended since it was listed
+
+    def _note(self, kind: str, process: psutil.Process) -> None:
+        memory = process.memory_full_info()
         held = memory.shared if kind == STORE else memory.uss
         self._peaks[kind] = max(self._peaks[kind], round(held / MIB, 1))
 
@@ -73,9 +78,9 @@ class _Watch(threading.Thread):
         return dict(self._peaks)
 
 
-def _kind(info: dict[str, Any]) -> str | None:
+def _kind(command: list[str]) -> str | None:
     """What a process of Ray works on; None for any other, and for those that only wait."""
-    words = " ".join(info["cmdline"] or [])
+    words = " ".join(command)
     if Path(words.split(" ")[0]).name == STORE:
         return STORE
     busy = words.startswith("ray::") and not words.startswith("ray::IDLE")

@@ -1,29 +1,42 @@
-"""SHARDS + CHECKPOINT → GALLERY: decode in CPU tasks, encode in actors that hold the photo tower, publish."""
+"""Photos + CHECKPOINT → GALLERY: decode in CPU tasks, encode in actors that hold the photo tower, publish.
+
+Again with the same gallery: only what is new or changed is embedded, and what is gone is removed.
+"""
 
 import argparse
 import logging
-import os
-import sys
+from collections import Counter
 from typing import Any
 
-import lance_ray
-import pyarrow as pa
-import ray
-import ray.data
-import torch
+import lance
 
 from ray_jobs.command import Failed, connect, run
+from ray_jobs.embed_progress import Progress
+from ray_jobs.embed_stream import Towers, embedded, rows
+from ray_jobs.embed_writer import Writer
 from ray_jobs.meters import EmbedMeters
-from ray_jobs.photo_feed import Batch, Quarantine, decoded_photos
+from stbir.data.catalogue.photo import Catalogue
+from stbir.data.catalogue.registry import KINDS, open_catalogue
+from stbir.data.catalogue.shards import ShardsCatalogue
 from stbir.data.inspection import Fault
-from stbir.data.manifest import refuse_other
-from stbir.data.shards import Shards, open_shards
+from stbir.data.lock import Lock, only_writer
+from stbir.data.manifest import read_manifest, refuse_other
+from stbir.data.shards import open_shards
 from stbir.data.storage import Folder
 from stbir.data.writer import QUARANTINE, write_quarantine
 from stbir.errors import InputError
 from stbir.model import checkpoint
-from stbir.retrieval.embed import BATCH, encode
-from stbir.retrieval.gallery import open_table, schema, table_uri
+from stbir.retrieval.gallery import open_table, read_facts, schema
+from stbir.retrieval.growth import (
+    Growth,
+    alike,
+    forget_unread,
+    grow,
+    newest_tagged,
+    published_version,
+    without,
+)
+from stbir.retrieval.known import changes, known
 from stbir.retrieval.publish import (
     INDEX_ABOVE,
     MIN_RECALL,
@@ -35,109 +48,113 @@ from stbir.retrieval.publish import (
 )
 
 log = logging.getLogger(__name__)
-# About 10 kB a photo with its thumbnail: what one writing task holds at a time.
-_ROWS_PER_FILE = 16_384
-# Less than a whole one: on a small machine the tasks that decode keep theirs. That it differs from theirs
-# also keeps Ray from fusing them into the actors, where decoding would wait for encoding.
-_TOWER_CPUS = 0.5
 _SHOWN = 10
-_REASON = "photo does not decode"
-
-
-class PhotoTower:
-    """An actor's state: the photo tower alone, on a GPU where there is one."""
-
-    def __init__(self, checkpoint_uri: str, workers: int) -> None:
-        self._encoder = checkpoint.load(checkpoint_uri, part="photo")
-        if torch.cuda.is_available():
-            self._encoder.cuda()
-        else:  # Ray gives an actor of less than one CPU a single thread
-            torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
-        self._schema = schema(self._encoder.dim)
-
-    def __call__(self, batch: Batch) -> pa.Table:
-        """Decoded photos → rows of the gallery."""
-        if not len(batch["photo_id"]):
-            return self._schema.empty_table()
-        # A copy: what lies in the object store is read-only, which torch warns of.
-        vectors_BD = encode(self._encoder, torch.tensor(batch["pixels"]))
-        embedding = pa.FixedSizeListArray.from_arrays(pa.array(vectors_BD.ravel()), self._encoder.dim)
-        columns = [pa.array(batch[name]) for name in ("photo_id", "category")]
-        return pa.Table.from_arrays(
-            [*columns, embedding, pa.array(batch["thumbnail"], pa.binary())], schema=self._schema
-        )
-
-
-def embed(photos: ray.data.Dataset, args: argparse.Namespace) -> ray.data.Dataset:
-    """Decoded photos → rows of the gallery, in actors."""
-    gpus = int(ray.cluster_resources().get("GPU", 0))
-    workers = args.workers or max(1, gpus)
-    return photos.map_batches(
-        PhotoTower,
-        batch_size=args.batch,
-        batch_format="numpy",
-        fn_constructor_args=(args.checkpoint, workers),
-        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers),
-        num_cpus=_TOWER_CPUS,
-        num_gpus=1 if gpus else 0,
-    )
-
-
-def write_version(args: argparse.Namespace, shards: Shards, folder: Folder) -> dict[str, str]:
-    """Embed into a new, unpublished version of the table; returns what is in quarantine, id → reason."""
-    quarantine = ray.remote(Quarantine).options(num_cpus=0).remote()
-    context = ray.data.DataContext.get_current()
-    context.execution_options.preserve_order = True  # the same photos make the same table
-    context.enable_progress_bars = sys.stderr.isatty()
-    model = checkpoint.read_recipe(args.checkpoint).model
-    size = model.photo.preprocess.size
-    lance_ray.write_lance(
-        embed(decoded_photos(shards, args.split, size, args.batch, quarantine), args),
-        table_uri(folder),
-        schema=schema(model.dim),
-        mode="overwrite",
-        min_rows_per_file=_ROWS_PER_FILE,
-        max_rows_per_file=_ROWS_PER_FILE,
-    )
-    reasons: dict[str, str] = ray.get(quarantine.reasons.remote())
-    return reasons
 
 
 def embed_gallery(args: argparse.Namespace) -> dict[str, Any]:
     """Embed, index, measure, publish. What was published before stays so until the very last step."""
     _check_options(args)
+    folder = Folder(args.gallery)
+    if args.delete:
+        return _delete(folder, args)
     args.checkpoint, digest = checkpoint.pinned(args.checkpoint)
     checkpoint.verify(args.checkpoint, digest)
-    shards = open_shards(args.shards)
-    expected = shards.split(args.split).num_rows
-    folder = Folder(args.gallery)
+    catalogue = _catalogue(args)
     _check_writable(folder)
-    connect()
-    log.info("embedding %d photos of %s", expected, args.shards)
-    meters = EmbedMeters(args.gallery)
-    reasons = write_version(args, shards, folder)
-    counts = {"in": expected, "ok": expected - len(reasons), "quarantined": len(reasons)}
-    meters.show({"embedded": counts["ok"], "quarantined": counts["quarantined"]})
+    with only_writer(folder) as lock:
+        connect()
+        return _embed(catalogue, folder, digest, lock, args)
+
+
+def _embed(
+    catalogue: Catalogue, folder: Folder, digest: str, lock: Lock, args: argparse.Namespace
+) -> dict[str, Any]:
+    model = checkpoint.read_recipe(args.checkpoint).model
+    columns = schema(model.dim, catalogue.fields)
+    published, growth = published_version(folder), grow(folder, columns, digest)
+    meters, faults = EmbedMeters(folder.uri), list[Fault]()
+    progress = Progress(catalogue.count, meters.show)
+    towers = Towers(args.checkpoint, model.photo.preprocess.size, args.workers, args.batch)
+    there = known(growth.dataset, catalogue.fields.names)
+    with Writer(growth, lock) as writer:
+        for part in embedded(catalogue, there, towers):
+            writer.add(rows(part, columns))
+            there.keep(part.decoded.there)
+            there.keep_newest([fault.photo_id for fault in part.decoded.failed])
+            faults += part.decoded.faults
+            progress.add(part)
+    counts = progress.counts.summary()
+    _check_listing(catalogue, progress.end(), counts)
     meters.write(folder)
-    _check_quarantine(folder, reasons, counts, args.max_bad)
-    plan = plan_index(counts["ok"], args.index_above)
-    candidate = prepare(folder, open_table(folder).version, digest, plan)
-    _check_candidate(candidate, counts)
+    _check_faults(folder, faults, counts, args.max_bad)
+    lock.check()
+    growth.remove(there.to_go())
+    _check_rows(growth, counts["embedded"] + there.kept, counts)
+    counts |= _changes(published, growth, digest, catalogue)
+    summary = _publish(folder, growth.dataset.version, digest, counts, args.index_above, lock)
+    rates = {"photos_per_s": round(progress.rate, 1), "waited": round(progress.waited, 3)}
+    return {**summary, **rates, "batch": progress.batch}
+
+
+def _publish(
+    folder: Folder, version: int, digest: str, counts: dict[str, int], index_above: int, lock: Lock
+) -> dict[str, Any]:
+    """What is written becomes what is read. The versions on the way to it, which nobody read, go."""
+    before = newest_tagged(folder)
+    candidate = prepare(folder, version, digest, plan_index(open_table(folder).count_rows(), index_above))
+    _check_recall(candidate, counts)
+    lock.check()
     manifest = publish(folder, candidate, counts)
-    log.info("published version %d of %s", candidate.version, args.gallery)
-    return {"gallery": args.gallery, "checkpoint": digest, **counts, **manifest.details}
+    forget_unread(folder, before, candidate.version)
+    log.info("published version %d of %s", candidate.version, folder.uri)
+    return {"gallery": folder.uri, "checkpoint": digest, **counts, **manifest.details}
+
+
+def _delete(folder: Folder, args: argparse.Namespace) -> dict[str, Any]:
+    """Publish what is published without some photos."""
+    before = read_manifest(folder, "gallery").counts
+    with only_writer(folder) as lock:
+        smaller = without(folder, args.delete)
+        removed = len(set(args.delete))
+        counts = {**before, "ok": smaller.count_rows(), "new": 0, "changed": 0, "removed": removed}
+        digest = read_facts(smaller).checkpoint
+        return _publish(folder, smaller.version, digest, counts, args.index_above, lock)
+
+
+def _catalogue(args: argparse.Namespace) -> Catalogue:
+    if args.photos:
+        return open_catalogue(args.photos)
+    catalogue = ShardsCatalogue(open_shards(args.shards), args.split)
+    if next(catalogue.parts(), None) is None:
+        catalogue.count()  # which says what is there instead
+    return catalogue
+
+
+def _changes(
+    published: lance.LanceDataset | None, growth: Growth, digest: str, catalogue: Catalogue
+) -> dict[str, int]:
+    """Against what readers see now. What another checkpoint made does not count: every vector is new."""
+    fields = catalogue.fields.names
+    comparable = published is not None and alike(published, growth.dataset.schema, digest)
+    counts = changes(known(published if comparable else None, fields), known(growth.dataset, fields))
+    log.info("%(new)d new, %(changed)d changed, %(removed)d removed", counts)
+    return counts
 
 
 def _check_options(args: argparse.Namespace) -> None:
     if not 0 <= args.max_bad <= 1:
         raise InputError(f"--max-bad: {args.max_bad} is not a share between 0 and 1")
-    for option, value in (
-        ("--batch", args.batch),
-        ("--workers", args.workers),
-        ("--index-above", args.index_above),
-    ):
+    for option in ("batch", "workers", "index_above"):
+        value = getattr(args, option)
         if value is not None and value < 1:
-            raise InputError(f"{option}: {value} is less than 1")
+            raise InputError(f"--{option.replace('_', '-')}: {value} is less than 1")
+    given = [name for name in ("shards", "photos", "delete") if getattr(args, name)]
+    if len(given) != 1:
+        raise InputError("--shards, --photos, --delete: give one of them")
+    if args.split and not args.shards:
+        raise InputError("--split: only shards have splits; leave it out")
+    if not args.delete and not args.checkpoint:
+        raise InputError("--checkpoint: missing; give the folder that train.py wrote")
 
 
 def _check_writable(folder: Folder) -> None:
@@ -147,23 +164,37 @@ def _check_writable(folder: Folder) -> None:
     folder.remove(".probe")
 
 
-def _check_quarantine(
-    folder: Folder, reasons: dict[str, str], counts: dict[str, int], max_bad: float
-) -> None:
-    write_quarantine(folder, [Fault(name, _REASON, detail=why) for name, why in reasons.items()])
-    for photo_id, reason in list(reasons.items())[:_SHOWN]:
-        log.warning("quarantined %s: %s", photo_id, reason)
-    log.info("in %(in)d = ok %(ok)d + quarantined %(quarantined)d", counts)
-    if len(reasons) > max_bad * counts["in"] or not counts["ok"]:
-        bad = f"{len(reasons)} of {counts['in']} photos do not decode"
+def _check_listing(catalogue: Catalogue, listed: int | None, counts: dict[str, int]) -> None:
+    """What was counted beside the work is what was worked on; or else the catalogue has changed meanwhile."""
+    if listed != counts["in"]:
+        log.warning("%d photos were read, %d are listed now: run again", counts["in"], catalogue.count())
+
+
+def _check_faults(folder: Folder, faults: list[Fault], counts: dict[str, int], max_bad: float) -> None:
+    write_quarantine(folder, faults)
+    for fault in faults[:_SHOWN]:
+        log.warning("quarantined %s: %s", fault.photo_id, fault.detail or fault.reason)
+    log.info(
+        "in %(in)d = embedded %(embedded)d + already there %(already_there)d"
+        " + quarantined %(quarantined)d + failed %(failed)d",
+        counts,
+    )
+    if len(faults) > max_bad * counts["in"] or not counts["ok"]:
+        reasons = Counter(fault.reason for fault in faults)
+        why = ", ".join(f"{count} x {reason}" for reason, count in reasons.most_common())
+        bad = f"{len(faults)} of {counts['in']} photos cannot be embedded ({why})"
         raise Failed(f"{bad}, see {folder.uri}/{QUARANTINE}; not published", counts)
 
 
-def _check_candidate(candidate: Candidate, counts: dict[str, int]) -> None:
+def _check_rows(growth: Growth, expected: int, counts: dict[str, int]) -> None:
+    there = growth.dataset.count_rows()
+    if there != expected:
+        raise Failed(f"{expected} photos went in, {there} came out; not published", counts)
+
+
+def _check_recall(candidate: Candidate, counts: dict[str, int]) -> None:
     recall = f"recall@{RECALL_AT} {candidate.recall:.4f}"
     log.info("%s with %s", recall, candidate.plan or "exact search")
-    if candidate.rows != counts["ok"]:
-        raise Failed(f"{counts['ok']} photos went in, {candidate.rows} came out; not published", counts)
     if candidate.recall < MIN_RECALL:
         raise Failed(f"{recall} is below {MIN_RECALL}; not published", {**counts, "recall": candidate.recall})
 
@@ -171,27 +202,28 @@ def _check_candidate(candidate: Candidate, counts: dict[str, int]) -> None:
 def parser() -> argparse.ArgumentParser:
     """What the command takes."""
     parser = argparse.ArgumentParser("embed_gallery", description=__doc__)
-    parser.add_argument("--checkpoint", required=True, metavar="URI", help="made by train.py")
-    parser.add_argument("--shards", required=True, metavar="URI", help="made by prepare_shards.py")
-    parser.add_argument("--split", help="only the photos of this split (default: all)")
-    parser.add_argument("--gallery", required=True, metavar="URI", help="where to; again = a new version")
-    parser.add_argument(
-        "--workers", type=int, help="actors with the photo tower (default: one a GPU, else 1)"
-    )
-    parser.add_argument("--batch", type=int, default=BATCH, help="photos encoded at once (%(default)s)")
-    parser.add_argument(
+    add = parser.add_argument
+    add("--checkpoint", metavar="URI", help="made by train.py")
+    add("--shards", metavar="URI", help="the photos: made by prepare_shards.py")
+    add("--split", help="only the photos of this split of the shards (default: all)")
+    add("--photos", metavar="KIND:URI", help=f"the photos, instead of --shards: {', '.join(KINDS)}")
+    add("--delete", nargs="+", metavar="ID", help="remove these from what is published, and publish the rest")
+    add("--gallery", required=True, metavar="URI", help="where to; again = a new version")
+    add("--workers", type=int, help="actors with the photo tower (default: one a GPU, else 1)")
+    add("--batch", type=int, help="photos encoded at once (default: the size that turns out fastest)")
+    add(
         "--index-above",
         type=int,
         default=INDEX_ABOVE,
         metavar="PHOTOS",
         help="search exactly up to so many photos, through an index above (%(default)s)",
     )
-    parser.add_argument(
+    add(
         "--max-bad",
         type=float,
         default=0.01,
         metavar="SHARE",
-        help="publish only if at most this share of photos does not decode (%(default)s)",
+        help="publish only if at most this share of photos cannot be embedded (%(default)s)",
     )
     return parser
 

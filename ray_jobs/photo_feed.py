@@ -1,71 +1,89 @@
-"""The CPU half of embed_gallery: shards → decoded photos. Tasks load no model library for it."""
+"""The CPU half of embed_gallery: a part of a catalogue → decoded photos. Its tasks load no model library."""
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import ray
-import ray.data
 
-from stbir.data.schema import Row
-from stbir.data.shards import Shards
-from stbir.data.transforms import photo_pixels
+from stbir.data.catalogue.photo import OUT_OF_REACH, Catalogue, Part, Photo
+from stbir.data.inspection import Fault
+from stbir.data.transforms import Pixels, open_picture, square_pixels
 from stbir.errors import InputError
-from stbir.retrieval.thumbnail import thumbnail
+from stbir.retrieval.fingerprint import content_of, fingerprint
+from stbir.retrieval.thumbnail import shrunk
 
-Batch = dict[str, np.ndarray]
-_COLUMNS = ["photo_id", "category", "split", "photo"]
-
-
-class Quarantine:
-    """Photos that do not decode. Keyed by id, so that a task run twice counts once."""
-
-    def __init__(self) -> None:
-        self._reasons: dict[str, str] = {}
-
-    def add(self, reasons: dict[str, str]) -> None:
-        """Note photo id → reason."""
-        self._reasons.update(reasons)
-
-    def reasons(self) -> dict[str, str]:
-        """All that was noted."""
-        return self._reasons
+_UNDECODABLE = "photo does not decode"
 
 
-def decoded_photos(
-    shards: Shards, split: str | None, size: int, batch: int, quarantine: Any
-) -> ray.data.Dataset:
-    """The photos of a split (None: all), decoded, in the order of the shards; a task reads a row group."""
-    groups = shards.split(split).group_by(["file", "group"], use_threads=False).aggregate([])
-    lean = replace(shards)  # without the index that it has read
-    how = {"shards": lean, "split": split, "size": size, "batch": batch, "quarantine": quarantine}
-    plan = ray.data.from_items(groups.to_pylist(), override_num_blocks=groups.num_rows)
-    return plan.map_batches(_decode_group, batch_size=1, batch_format="numpy", fn_kwargs=how)
+@dataclass(frozen=True)
+class Decoded:
+    """What became of the photos of a part: the columns of those to embed, and every other one's fate."""
+
+    photo_ids: list[str] = field(default_factory=list)
+    categories: list[str] = field(default_factory=list)
+    thumbnails: list[bytes] = field(default_factory=list)
+    contents: list[str] = field(default_factory=list)
+    facts: list[tuple[Any, ...]] = field(default_factory=list)
+    there: list[tuple[str, bytes]] = field(
+        default_factory=list
+    )  # id, fingerprint: the table has them already
+    faults: list[Fault] = field(default_factory=list)
+
+    @property
+    def failed(self) -> list[Fault]:
+        """The faults of photos that may be readable another time."""
+        return [fault for fault in self.faults if fault.reason == OUT_OF_REACH]
+
+    @property
+    def photos(self) -> int:
+        """How many there are in all."""
+        return len(self.photo_ids) + len(self.there) + len(self.faults)
 
 
-def _decode_group(
-    place: dict[str, Any], shards: Shards, split: str | None, size: int, batch: int, quarantine: Any
-) -> Iterator[Batch]:
-    table = shards.read_group(str(place["file"][0]), int(place["group"][0]), _COLUMNS)
-    rows = [row for row in table.to_pylist() if split is None or row["split"] == split]
-    for start in range(0, len(rows), batch):
-        yield decode(rows[start : start + batch], size, quarantine)
+def decode_part(
+    catalogue: Catalogue, part: Part, repeated: frozenset[int], known: dict[str, list[bytes]], size: int
+) -> tuple[Decoded, Pixels]:
+    """Read and decode what the table does not have: uint8 (B, 3, size, size) and all else.
+
+    `known` has the fingerprints of the table's rows by id; `repeated` are places in the part of ids that came
+    before.
+    """
+    decoded = Decoded()
+    pixels_B3SS = np.empty((len(part.ids), 3, size, size), np.uint8)
+    for photo in _first_of_each(catalogue.read(part), repeated):
+        if isinstance(photo, Fault):
+            decoded.faults.append(photo)
+        else:
+            _decode(photo, known, decoded, pixels_B3SS)
+    if decoded.photos != len(part.ids):
+        raise InputError(f"photo {part.ids[0]} and those behind it changed while they were read; start again")
+    return decoded, pixels_B3SS[: len(decoded.photo_ids)]
 
 
-def decode(rows: list[Row], size: int, quarantine: Any) -> Batch:
-    """Encoded photos → uint8 pixels (B, 3, size, size) and a thumbnail each, a row at a time."""
-    good, reasons = [], {}
-    for row in rows:
-        try:
-            good.append((row, photo_pixels(row["photo"], size), thumbnail(row["photo"])))
-        except InputError as error:
-            reasons[row["photo_id"]] = str(error)
-    if reasons:
-        ray.get(quarantine.add.remote(reasons))
-    return {
-        "photo_id": np.array([row["photo_id"] for row, _, _ in good], object),
-        "category": np.array([row["category"] for row, _, _ in good], object),
-        "thumbnail": np.array([small for _, _, small in good], object),
-        "pixels": np.array([pixels for _, pixels, _ in good], np.uint8).reshape(-1, 3, size, size),
-    }
+def _first_of_each(photos: Iterator[Photo | Fault], repeated: frozenset[int]) -> Iterator[Photo | Fault]:
+    for number, photo in enumerate(photos):
+        if number in repeated:
+            yield Fault(photo.photo_id, "duplicate id", detail="the first one stays")
+        else:
+            yield photo
+
+
+def _decode(photo: Photo, known: dict[str, list[bytes]], decoded: Decoded, pixels: Pixels) -> None:
+    content = content_of(photo.data)
+    print_ = fingerprint(photo.photo_id, photo.category, content, photo.facts)
+    if print_ in known.get(photo.photo_id, ()):
+        decoded.there.append((photo.photo_id, print_))
+        return
+    try:
+        picture = open_picture(photo.data, "photo")
+    except InputError as error:
+        fault = Fault(photo.photo_id, _UNDECODABLE, detail=str(error), content=content)
+        decoded.faults.append(fault)
+        return
+    pixels[len(decoded.photo_ids)] = square_pixels(picture, pixels.shape[-1])
+    decoded.photo_ids.append(photo.photo_id)
+    decoded.categories.append(photo.category)
+    decoded.thumbnails.append(shrunk(picture))
+    decoded.contents.append(content)
+    decoded.facts.append(photo.facts)

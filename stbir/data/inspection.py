@@ -16,12 +16,14 @@ SKETCH_REASONS = ("sketch missing", "sketch does not decode")
 
 @dataclass(frozen=True)
 class Fault:
-    """One row of the quarantine. `reason` is one of few; `file` and `detail` say where and what."""
+    """One row of the quarantine. `reason` is one of few; `file` and `detail` say where and what; `content` is
+    the SHA-256 of the photo's bytes where it has any."""
 
     photo_id: str
     reason: str
     file: str | None = None
     detail: str | None = None
+    content: str | None = None
 
     @property
     def of_sketch(self) -> bool:

@@ -25,6 +25,7 @@ QUARANTINE_SCHEMA = pa.schema(
         pa.field("reason", pa.string(), nullable=False),
         pa.field("file", pa.string()),
         pa.field("detail", pa.string()),
+        pa.field("content", pa.string()),
     ]
 )
 

@@ -72,6 +72,11 @@ def sketch_pixels(data: bytes, size: int, geometry: Geometry | None = None) -> P
     return viewed(sketch_square(data, size), geometry)
 
 
+def square_pixels(picture: Image.Image, size: int) -> Pixels:
+    """A decoded RGB photo as `photo_pixels` gives it from its bytes."""
+    return _channels_first(_square(picture, size))
+
+
 def photo_square(data: bytes, size: int) -> Image.Image:
     """An encoded photo, decoded, as an RGB square: what all its views are made from."""
     return _square(open_picture(data, "photo"), size)

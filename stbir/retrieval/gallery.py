@@ -33,14 +33,17 @@ class Facts:
     nprobes: int = 0
 
 
-def schema(dim: int) -> pa.Schema:
-    """The columns of the table; `thumbnail` is a small JPEG."""
+def schema(dim: int, fields: pa.Schema | None = None) -> pa.Schema:
+    """The columns of the table: `thumbnail` is a small JPEG, `content` the SHA-256 of the photo's bytes in
+    hexadecimal, `fields` the metadata of the catalogue."""
     return pa.schema(
         [
             pa.field("photo_id", pa.string(), nullable=False),
             pa.field("category", pa.string(), nullable=False),
             pa.field(VECTOR, pa.list_(pa.float32(), dim), nullable=False),
             pa.field("thumbnail", pa.binary()),
+            pa.field("content", pa.string(), nullable=False),
+            *(fields or ()),
         ]
     )
 

@@ -74,7 +74,7 @@ def test_versions_follow_one_another_and_bad_pictures_are_counted(ray_cluster, m
     assert len(gallery.search(np.ones((1, gallery.dim), np.float32), 50)[0]) == 38  # still on the old one
 
     torn = shards(str(tmp_path / "torn"), [{**each, "photo": NO_PICTURE} for each in ROWS])
-    with pytest.raises(Failed, match="40 of 40 photos do not decode"):
+    with pytest.raises(Failed, match="40 of 40 photos cannot be embedded"):
         embed(**options, shards=torn)
     assert read_manifest(Folder(uri), "gallery") == second
     assert open_gallery(uri, digest).version == second.details["version"]
@@ -107,6 +107,11 @@ def check_against_the_library(gallery, model: str) -> None:
         ({"gallery": "shards"}, "holds a shards, not gallery"),
         ({"max_bad": 7}, "--max-bad: 7"),
         ({"batch": 0}, "--batch: 0"),
+        ({"photos": "folder:x"}, "--shards, --photos, --delete: give one of them"),
+        ({"shards": "", "photos": "folder:nowhere"}, "nowhere.* cannot be listed"),
+        ({"shards": "", "photos": "folder:x", "split": "test"}, "--split: only shards have splits"),
+        ({"shards": "", "delete": "x"}, "no gallery here .*embed_gallery"),
+        ({"checkpoint": ""}, "--checkpoint: missing"),
     ],
 )
 def test_bad_input_is_refused_before_any_work(aws, model, tmp_path: Path, options, says):

@@ -34,6 +34,7 @@ def write(folder: Folder, vectors: np.ndarray) -> int:
         pa.array([CATEGORIES[i % len(CATEGORIES)] for i in range(n)]),
         pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), DIM),
         pa.array([f"jpeg {i}".encode() for i in range(n)]),
+        pa.array([f"{i:064x}" for i in range(n)]),
     ]
     table = pa.Table.from_arrays(columns, schema=schema(DIM))
     return lance.write_dataset(table, table_uri(folder), mode="overwrite").version

@@ -1,0 +1,56 @@
+"""Whether embedding needs more memory for more photos: the same model on few and on ten times as many.
+
+`python benchmarks/embed_memory.py` makes its pictures. Peaks, in MiB, of what each process of Ray holds
+for itself and of the object store, sampled while `embed_gallery` runs.
+The last line is JSON: `ratio` is many against few, `total` of the sum of the kinds' peaks.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks.embed import make_model, make_pictures
+from benchmarks.memory import Watch
+from ray_jobs import embed_gallery
+from ray_jobs.command import connect, run
+
+
+def main(args: argparse.Namespace) -> dict[str, Any]:
+    """Embed `--photos` and ten times as many, and compare the peaks."""
+    connect()
+    few, many = (_peaks(count, args) for count in (args.photos, 10 * args.photos))
+    ratio = {name: round(many[name] / few[name], 3) for name in few if name in many}
+    ratio["total"] = round(sum(many.values()) / sum(few.values()), 3)
+    return {"photos": [args.photos, 10 * args.photos], "few_mib": few, "many_mib": many, "ratio": ratio}
+
+
+def _peaks(photos: int, args: argparse.Namespace) -> dict[str, float]:
+    """MiB by kind of process."""
+    with tempfile.TemporaryDirectory() as folder:
+        make_pictures(Path(folder) / "photos", photos)
+        model = make_model(f"{folder}/checkpoint", args.recipe)
+        words = [
+            "--checkpoint",
+            model,
+            "--photos",
+            f"folder:{folder}/photos",
+            "--gallery",
+            f"{folder}/gallery",
+        ]
+        watch = Watch()
+        watch.start()
+        embed_gallery.embed_gallery(embed_gallery.parser().parse_args(words))
+        return watch.stop()
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser("benchmarks/embed_memory.py", description=(__doc__ or "").split(":")[0])
+    parser.add_argument("--photos", type=int, default=5000)
+    parser.add_argument("--recipe", default="smoke")
+    return parser
+
+
+if __name__ == "__main__":
+    run(main, parser())

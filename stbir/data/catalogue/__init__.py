@@ -1,0 +1,1 @@
+"""Catalogues: photos to embed, wherever they lie."""

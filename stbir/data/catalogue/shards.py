@@ -1,0 +1,66 @@
+"""SHARDS as a catalogue: the photos of a split, or of all."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import pyarrow as pa
+
+from stbir.data.catalogue.photo import PART, Part, Photo
+from stbir.data.patience import patiently
+from stbir.data.shards import Shards
+
+_FIELDS = ("class", "split")
+_COLUMNS = ["photo_id", "category", *_FIELDS, "photo"]
+
+
+@dataclass(frozen=True)
+class ShardsCatalogue:
+    """The photos of `split` (None: of all) in the order of the shards."""
+
+    shards: Shards
+    split: str | None = None
+
+    @property
+    def fields(self) -> pa.Schema:
+        """As in Catalogue."""
+        return pa.schema([pa.field(name, pa.string()) for name in _FIELDS])
+
+    def count(self) -> int:
+        """As in Catalogue. Raises InputError where the split is empty."""
+        count = sum(len(ids) for _, ids in self._groups())
+        return count or self.shards.split(self.split).num_rows
+
+    def parts(self) -> Iterator[Part]:
+        """As in Catalogue; row groups stay whole."""
+        ids: list[str] = []
+        places: list[tuple[str, int]] = []
+        for place, some in self._groups():
+            ids, places = [*ids, *some], [*places, place]
+            if len(ids) >= PART:
+                yield Part(ids, places)
+                ids, places = [], []
+        if ids:
+            yield Part(ids, places)
+
+    def read(self, part: Part) -> Iterator[Photo]:
+        """As in Catalogue. Raises InputError where the shards are damaged: no photo is to blame for that."""
+        for place in part.place:
+            for row in self._rows(*place):
+                yield Photo(row["photo_id"], row["category"], tuple(row[f] for f in _FIELDS), row["photo"])
+
+    def _groups(self) -> Iterator[tuple[tuple[str, int], list[str]]]:
+        for file in self.shards.files:
+            index = patiently(lambda file=file: self.shards.index_of(file)).to_pylist()  # type: ignore[misc]
+            for group, rows in groupby(index, key=lambda row: row["group"]):
+                ids = [row["photo_id"] for row in rows if self._wanted(row)]
+                if ids:
+                    yield (file, group), ids
+
+    def _rows(self, file: str, group: int) -> list[dict[str, Any]]:
+        table = patiently(lambda: self.shards.read_group(file, group, _COLUMNS))
+        return [row for row in table.to_pylist() if self._wanted(row)]
+
+    def _wanted(self, row: dict[str, Any]) -> bool:
+        return self.split is None or row["split"] == self.split

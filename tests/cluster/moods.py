@@ -1,0 +1,108 @@
+"""A proxy before an S3 server, in a bad mood for a share of its requests: busy, slow, or cut short."""
+
+import http.client
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from urllib.parse import urlsplit
+
+from tests.conftest import free_port
+
+SLOW_SECONDS = 1.0
+MOODS = ("busy", "slow", "cut")
+
+
+class _Proxy(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: "_Server"
+
+    def do_GET(self) -> None:
+        mood = self.server.mood()
+        if mood == "busy":
+            self._body()
+            self._answer(503, [("Content-Type", "application/xml")], _SLOW_DOWN)
+            return
+        if mood == "slow":
+            time.sleep(SLOW_SECONDS)
+        status, headers, body = self._forwarded()
+        self._answer(status, headers, body, cut=mood == "cut" and self.command != "HEAD")
+
+    do_PUT = do_POST = do_DELETE = do_HEAD = do_GET
+
+    def _body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding", "") == "chunked":
+            return b"".join(iter(self._chunk, b""))
+        return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+
+    def _chunk(self) -> bytes:
+        size = int(self.rfile.readline().split(b";")[0], 16)
+        data = self.rfile.read(size)
+        self.rfile.readline()
+        return data
+
+    def _forwarded(self) -> tuple[int, list[tuple[str, str]], bytes]:
+        body = self._body()
+        headers = {k: v for k, v in self.headers.items() if k.lower() not in _HOP}
+        connection = http.client.HTTPConnection(self.server.behind)
+        connection.request(self.command, self.path, body, {**headers, "Content-Length": str(len(body))})
+        answer = connection.getresponse()
+        data = answer.read()
+        connection.close()
+        return answer.status, [(k, v) for k, v in answer.getheaders() if k.lower() not in _HOP], data
+
+    def _answer(self, status: int, headers: list[tuple[str, str]], body: bytes, cut: bool = False) -> None:
+        self.send_response_only(status)
+        for name, value in headers:
+            if self.command == "HEAD" or name.lower() != "content-length":
+                self.send_header(name, value)
+        if self.command != "HEAD":
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body[: len(body) // 2] if cut else body)
+        self.close_connection |= cut
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+_HOP = {"connection", "transfer-encoding", "expect", "keep-alive"}
+_SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, behind: str, share: float) -> None:
+        super().__init__(("127.0.0.1", free_port()), _Proxy)
+        self.behind, self._share = behind, share
+        self._random = random.Random(0)
+        self.seen: Counter[str] = Counter()
+
+    def mood(self) -> str:
+        """That of the next request."""
+        bad = self._random.random() < self._share
+        mood = self._random.choice(MOODS) if bad else "good"
+        self.seen[mood] += 1
+        return mood
+
+    def handle_error(self, *_: object) -> None:
+        """A client that went away is no failure of the proxy."""
+
+
+@contextmanager
+def moody(endpoint: str, share: float) -> Iterator[tuple[str, Counter[str]]]:
+    """The URL of the proxy, and how many requests met which mood."""
+    server = _Server(urlsplit(endpoint).netloc, share)
+    thread = Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", server.seen
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
