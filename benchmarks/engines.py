@@ -86,7 +86,7 @@ def _batches(task: Task) -> Iterator[pa.RecordBatch]:
 
 
 def _open_ours(task: Task) -> Ask:
-    gallery = open_gallery(str(task.file("gallery")), _DIGEST, Cache(task.file("cache")))
+    gallery = open_gallery(str(task.file("gallery")), _DIGEST, cache=Cache(task.file("cache")))
 
     def ask(query_D: Any, kept: int | None) -> list[int]:
         where = [] if kept is None else [Condition("number", "lt", kept)]
@@ -125,10 +125,11 @@ def _faiss_builder(make: Callable[[int], str], name: str) -> Callable[[Task], di
     return build
 
 
-def _faiss_opener(name: str, settings: str) -> Callable[[Task], Ask]:
+def _faiss_opener(name: str, settings: dict[str, float]) -> Callable[[Task], Ask]:
     def open(task: Task) -> Ask:
         index = faiss.read_index(str(task.file(f"{name}.faiss")))
-        faiss.ParameterSpace().set_index_parameters(index, settings)
+        for knob, value in settings.items():
+            faiss.ParameterSpace().set_index_parameter(index, knob, value)
         return lambda query_D, kept: index.search(query_D[None], K)[1][0]
 
     return open
@@ -158,19 +159,19 @@ _IVF, _REFINED = "faiss_ivf_sq8", "faiss_ivf_sq8_refined"
 ENGINES = {
     "ours": Engine(_build_ours, _open_ours, filters=True),
     "lance": Engine(_nothing, _open_lance, filters=True),
-    _IVF: Engine(_faiss_builder(_ivf, _IVF), _faiss_opener(_IVF, "nprobe=32")),
+    _IVF: Engine(_faiss_builder(_ivf, _IVF), _faiss_opener(_IVF, {"nprobe": 32})),
     # With exact scores behind it, as ours; the same index looked into less and more.
     **{
         f"{_REFINED}_{nprobe}": Engine(
             _faiss_builder(_ivf_refined, _REFINED),
-            _faiss_opener(_REFINED, f"k_factor_rf=8,nprobe={nprobe}"),
+            _faiss_opener(_REFINED, {"k_factor_rf": 8, "nprobe": nprobe}),
             of=_REFINED,
         )
         for nprobe in (4, 8, 16, 32, 64)
     },
     "faiss_hnsw_sq8": Engine(
         _faiss_builder(lambda rows: "HNSW16_SQ8", "faiss_hnsw_sq8"),
-        _faiss_opener("faiss_hnsw_sq8", "efSearch=64"),
+        _faiss_opener("faiss_hnsw_sq8", {"efSearch": 64}),
     ),
     "faiss_flat": Engine(_nothing, _open_flat),
 }

@@ -6,12 +6,15 @@ import re
 import time
 import uuid
 from http import HTTPStatus
+from typing import Protocol
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 log = logging.getLogger("stbir.access")
 HEADER = "X-Request-Id"
+# Else whoever asks for names of his own making makes as many series of figures.
+KINDS = ("sketch", "text", "sketch+text", "photo", "photo+text", "search", "photos", "info")
 _FIT = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
@@ -25,11 +28,21 @@ def to_stderr() -> None:
     log.propagate = False
 
 
-class AccessLog:
-    """Wraps an application: ids in and out, one line when the answer is sent."""
+class Meter(Protocol):
+    """Hears of what `/v1` was asked for."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    def answered(self, kind: str, status: int, took_ms: float) -> None:
+        """A request has its answer."""
+
+    def stepped(self, timing_ms: dict[str, float]) -> None:
+        """A search has its hits: how long each step took."""
+
+
+class AccessLog:
+    """Wraps an application: ids in and out, one line when the answer is sent, and a word to `meter`."""
+
+    def __init__(self, app: ASGIApp, meter: Meter | None = None) -> None:
+        self.app, self.meter = app, meter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -50,7 +63,17 @@ class AccessLog:
         try:
             await self.app(scope, receive, with_id)
         finally:
-            log.info(_line(scope, status, started))
+            took_ms = round((time.perf_counter() - started) * 1000, 2)
+            log.info(_line(scope, status, took_ms))
+            if self.meter is not None and scope["path"].startswith("/v1/"):
+                self.meter.answered(_kind(scope), status, took_ms)
+                self.meter.stepped(state.get("timing_ms", {}))
+
+
+def _kind(scope: Scope) -> str:
+    """What a search asked by; else the word of its route after /v1."""
+    kind: str = scope["state"].get("kind") or scope["path"].split("/")[2]
+    return kind if kind in KINDS else "other"
 
 
 def request_id(given: str | None) -> str:
@@ -58,7 +81,7 @@ def request_id(given: str | None) -> str:
     return given if given and _FIT.fullmatch(given) else uuid.uuid4().hex
 
 
-def _line(scope: Scope, status: int, started: float) -> str:
+def _line(scope: Scope, status: int, took_ms: float) -> str:
     state = scope["state"]
     told = {
         "id": state["request_id"],
@@ -66,6 +89,6 @@ def _line(scope: Scope, status: int, started: float) -> str:
         "method": scope["method"],
         "path": scope["path"],  # without its query string
         "status": status,
-        "ms": round((time.perf_counter() - started) * 1000, 2),
+        "ms": took_ms,
     }
     return json.dumps(told)

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
-from serve.access_log import AccessLog
+from serve.access_log import AccessLog, Meter
 from serve.guard import Guard, ThisMachineOnly
 from serve.messages import Found, Query
 from serve.page import add_page
@@ -27,22 +27,22 @@ QUERIES = ("sketch", "text", "photo_id")  # what a search may go by
 class Searches(Protocol):
     """What stands behind the routes. Its methods raise Problem for what the client should hear of."""
 
-    model: dict[str, Any]  # what /v1/info says of it; `checkpoint` is its digest
-
     async def search(self, query: Query) -> Found:
         """The hits of a query."""
 
     async def thumbnail(self, photo_id: str) -> bytes:
         """The encoded thumbnail of a photo, empty where it has none."""
 
-    async def gallery(self) -> dict[str, Any] | None:
-        """What the gallery holds, or None while none is published."""
+    def info(self) -> dict[str, Any]:
+        """What `model` is, and `gallery`: None while none is published."""
 
-    async def ready(self) -> None:
-        """Returns when a search would be answered."""
+    async def ready(self) -> dict[str, Any]:
+        """By what searches are answered."""
 
 
-def create_app(searcher: Searches, limits: Limits, guard: Guard | None = None) -> FastAPI:
+def create_app(
+    searcher: Searches, limits: Limits, guard: Guard | None = None, meter: Meter | None = None
+) -> FastAPI:
     """The application: `/v1`, which `guard` keeps (None: for this machine), health, and the pad at `/`."""
     # Without /docs and /redoc: they load their scripts from another host.
     app = FastAPI(title="stbir", docs_url=None, redoc_url=None)
@@ -50,7 +50,7 @@ def create_app(searcher: Searches, limits: Limits, guard: Guard | None = None) -
     app.include_router(_v1(searcher, limits), dependencies=[Depends(_kept_by(guard or ThisMachineOnly()))])
     app.include_router(_health(searcher, limits))
     add_page(app)
-    app.add_middleware(AccessLog)
+    app.add_middleware(AccessLog, meter=meter)
     return app
 
 
@@ -70,8 +70,10 @@ def _v1(searcher: Searches, limits: Limits) -> APIRouter:
         deadline = time.time() + limits.deadline_s
         async with _deadline(limits.deadline_s):
             query = await read_query(request, limits)
+            request.state.kind = query.kind
             found = await searcher.search(replace(query, deadline=deadline))
-        return JSONResponse(_answer(found, searcher.model["checkpoint"], started))
+        request.state.timing_ms = found.timing_ms
+        return JSONResponse(_answer(found, started))
 
     @routes.get("/photos/{photo_id:path}")
     async def photo(photo_id: str) -> Response:
@@ -84,14 +86,7 @@ def _v1(searcher: Searches, limits: Limits) -> APIRouter:
 
     @routes.get("/info")
     async def info() -> dict[str, Any]:
-        async with _deadline(limits.deadline_s):
-            gallery = await searcher.gallery()
-        return {
-            "model": searcher.model,
-            "gallery": gallery,
-            "limits": asdict(limits),
-            "queries": QUERIES,
-        }
+        return {**searcher.info(), "limits": asdict(limits), "queries": QUERIES}
 
     return routes
 
@@ -104,10 +99,9 @@ def _health(searcher: Searches, limits: Limits) -> APIRouter:
         return {"status": "alive"}
 
     @routes.get("/readyz")
-    async def readyz() -> dict[str, str]:
+    async def readyz() -> dict[str, Any]:
         async with _deadline(limits.deadline_s):
-            await searcher.ready()
-        return {"status": "ready"}
+            return {"status": "ready", **await searcher.ready()}
 
     return routes
 
@@ -121,11 +115,11 @@ async def _deadline(seconds: float) -> AsyncIterator[None]:
         raise Problem(HTTPStatus.GATEWAY_TIMEOUT, f"no answer within {seconds} s; try again") from error
 
 
-def _answer(found: Found, checkpoint: str, started: float) -> dict[str, Any]:
+def _answer(found: Found, started: float) -> dict[str, Any]:
     total = round((time.perf_counter() - started) * 1000, 2)
     return {
         "hits": [{**hit, "uri": f"/v1/photos/{quote(hit['photo_id'], safe='')}"} for hit in found.hits],
         "gallery_version": found.gallery_version,
-        "checkpoint": checkpoint,
+        "checkpoint": found.checkpoint,
         "timing_ms": {**found.timing_ms, "total": total},
     }

@@ -16,12 +16,11 @@ from ray import serve
 from ray.serve import Application
 
 from serve.ingress import Ingress
-from serve.replicas import FusionReplica, SketchReplica, TextReplica, open_if_published
+from serve.messages import Release
+from serve.release import resolve
+from serve.replicas import FusionReplica, SketchReplica, TextReplica
 from serve.settings import Settings, read_settings
-from stbir.config import Recipe
-from stbir.data.storage import Folder
 from stbir.errors import InputError
-from stbir.model.checkpoint import pinned, read_recipe
 
 log = logging.getLogger(__name__)
 ARGUMENTS = ("checkpoint", "gallery", "config")
@@ -46,34 +45,24 @@ def build(args: dict[str, str]) -> Application:
 def wire(args: dict[str, str]) -> Application:
     """As `build`, but raises InputError: where there is no checkpoint, or the gallery is of another one."""
     settings = read_settings(args.get("config"))
-    checkpoint, digest = pinned(args["checkpoint"])
-    gallery = Folder(args["gallery"]).uri  # absolute: replicas may run in another directory
-    if open_if_published(gallery, digest) is None:
-        log.warning("%s: no gallery is published yet; searches answer 503 until one is", gallery)
-    return _deployments(settings, checkpoint, digest, gallery)
+    release = resolve({"checkpoint": args["checkpoint"], "gallery": args["gallery"]})
+    if release.version is None:
+        log.warning("%s: no gallery is published yet; searches answer 503 until one is", release.gallery)
+    return _deployments(settings, release)
 
 
-def _deployments(settings: Settings, checkpoint: str, digest: str, gallery: str) -> Application:
-    sketch = serve.deployment(SketchReplica, **settings.sketch.options)
-    text = serve.deployment(TextReplica, **settings.text.options)
-    fusion = serve.deployment(FusionReplica, **settings.fusion.options)
-    ingress = serve.deployment(Ingress, **settings.ingress.options)
-    return ingress.bind(
-        sketch.bind(checkpoint, settings.sketch.batching),
-        text.bind(checkpoint, settings.text.batching, settings.text.recent),
-        fusion.bind(checkpoint, digest, gallery),
-        {"checkpoint": digest, **_described(read_recipe(checkpoint))},
+def _deployments(settings: Settings, release: Release) -> Application:
+    wanted = {"checkpoint": release.checkpoint, "gallery": release.gallery, "version": release.version}
+
+    def deployment(kind: type, options: dict[str, Any]) -> Any:
+        return serve.deployment(kind, user_config=wanted, **options)
+
+    return deployment(Ingress, settings.ingress.options).bind(
+        deployment(SketchReplica, settings.sketch.options).bind(settings.sketch.batching),
+        deployment(TextReplica, settings.text.options).bind(settings.text.batching, settings.text.recent),
+        deployment(FusionReplica, settings.fusion.options).bind(settings.fusion.cache),
         settings.limits,
     )
-
-
-def _described(recipe: Recipe) -> dict[str, Any]:
-    """What /v1/info says of the model."""
-    model = recipe.model
-    sketch = model.sketch or model.photo
-    towers = {"photo": model.photo.model, "sketch": sketch.model, "text": model.text.model}
-    sizes = {"photo": model.photo.preprocess.size, "sketch": sketch.preprocess.size}
-    return {"recipe": recipe.name, "dim": model.dim, "towers": towers, "pixels": sizes}
 
 
 def _known(args: dict[str, str]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Awaitable
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
@@ -14,8 +15,10 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, 
 from serve import access_log
 from serve.api import create_app
 from serve.budget import LateError
+from serve.changeover import Changeover
 from serve.guard import guard
-from serve.messages import Found, Query
+from serve.messages import Found, Query, Release
+from serve.meters import RequestMeter
 from serve.problem import Problem
 from serve.settings import Limits
 from stbir.errors import InputError
@@ -24,6 +27,7 @@ _STATUS_OF = {
     "sketch": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,  # its header was a picture's, the rest is not
     "photo_id": HTTPStatus.NOT_FOUND,
     "category": HTTPStatus.UNPROCESSABLE_ENTITY,
+    "where": HTTPStatus.UNPROCESSABLE_ENTITY,
     "k": HTTPStatus.UNPROCESSABLE_ENTITY,
     "sketch_weight": HTTPStatus.UNPROCESSABLE_ENTITY,
 }
@@ -35,45 +39,50 @@ class Searcher:
     Raises Problem for everything a client should hear of.
     """
 
-    def __init__(self, sketch: Any, text: Any, fusion: Any, model: dict[str, Any], limits: Limits) -> None:
+    def __init__(self, sketch: Any, text: Any, fusion: Any, limits: Limits) -> None:
         self.sketch, self.text, self.fusion = sketch, text, fusion
-        self.model, self.limits = model, limits
+        self.limits = limits
+        self.changeover = Changeover(sketch, text, fusion)
 
     async def search(self, query: Query) -> Found:
         """The hits of a query."""
         # Both start here and neither is awaited: only hits come back to this process.
-        until = query.deadline
-        sketch = None if query.sketch is None else self.sketch.encode.remote(query.sketch, until)
-        text = None if query.text is None else self.text.encode.remote(query.text, until)
-        found = self.fusion.search.remote(
-            sketch, text, query.sketch_weight, query.k, query.category, query.photo_id
+        release, until = self._release(), query.deadline
+        model = release.checkpoint
+        sketch = None if query.sketch is None else self.sketch.encode.remote(query.sketch, model, until)
+        text = None if query.text is None else self.text.encode.remote(query.text, model, until)
+        rest = replace(query, sketch=None, text=None)  # what is left of it for fusion
+        found: Found = await self._answer(
+            self.fusion.search.remote(release, sketch, text, rest), sketch, text
         )
-        answer: Found | None = await self._answer(found, sketch, text)
-        if answer is None:
-            raise _no_gallery()
-        return answer
+        return found
 
     async def thumbnail(self, photo_id: str) -> bytes:
         """The encoded thumbnail of a photo, empty where it has none."""
-        data: bytes | None = await self._answer(self.fusion.thumbnail.remote(photo_id))
-        if data is None:
-            raise _no_gallery()
+        data: bytes = await self._answer(self.fusion.thumbnail.remote(self._release(), photo_id))
         return data
 
-    async def gallery(self) -> dict[str, Any] | None:
-        """What the gallery holds, or None while none is published."""
-        described: dict[str, Any] | None = await self._answer(self.fusion.describe.remote())
-        return described
+    def info(self) -> dict[str, Any]:
+        """What model and gallery are; the gallery is None while none is published."""
+        return {} if self.changeover.current is None else self.changeover.current.told
 
-    async def ready(self) -> None:
-        """Returns when a search would be answered; raises Problem where it would not."""
-        gallery, *_ = await asyncio.gather(
-            self.gallery(),
-            self._answer(self.sketch.ready.remote()),
-            self._answer(self.text.ready.remote()),
-        )
-        if gallery is None:
+    async def ready(self) -> dict[str, Any]:
+        """By what searches are answered, and why not by what was asked for last, where that is so.
+
+        Raises Problem where no search would be answered.
+        """
+        release = self._release()
+        deployments = (self.sketch, self.text, self.fusion)
+        await asyncio.gather(*(self._answer(each.ready.remote()) for each in deployments))
+        told = {"checkpoint": release.digest, "gallery_version": release.version}
+        return {**told, "refused": self.changeover.refused}
+
+    def _release(self) -> Release:
+        """The one that answers whatever comes now. Raises Problem while there is no gallery."""
+        current = self.changeover.current
+        if current is None or current.release.version is None:
             raise _no_gallery()
+        return current.release
 
     async def _answer(self, response: Any, *upstream: Any) -> Any:
         try:
@@ -105,7 +114,7 @@ async def _translated(response: Awaitable[Any], retry_after_s: int) -> Any:
 def _input_problem(error: InputError) -> Problem:
     """InputError names first what it is about: a field of the request, or what the service started with."""
     cause = str(error.cause if isinstance(error, RayTaskError) else error)
-    status = _STATUS_OF.get(cause.partition(":")[0])
+    status = _STATUS_OF.get(cause.partition(":")[0].partition(".")[0])
     if status is None:
         return Problem(
             HTTPStatus.SERVICE_UNAVAILABLE, "the gallery cannot be opened; the server's log says why"
@@ -121,10 +130,14 @@ def _no_gallery() -> Problem:
 class Ingress:
     """The deployment that listens; Serve asks it for its FastAPI application once it is constructed."""
 
-    def __init__(self, sketch: Any, text: Any, fusion: Any, model: dict[str, Any], limits: Limits) -> None:
-        self.searcher = Searcher(sketch, text, fusion, model, limits)
-        self.guard = guard(os.environ)
+    def __init__(self, sketch: Any, text: Any, fusion: Any, limits: Limits) -> None:
+        self.searcher = Searcher(sketch, text, fusion, limits)
+        self.guard, self.meter = guard(os.environ), RequestMeter()
         access_log.to_stderr()
 
+    async def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Told by Serve what to serve (`serve.release.Wanted`): at the start, and with every change."""
+        await self.searcher.changeover.to(user_config)
+
     def __serve_build_asgi_app__(self) -> FastAPI:
-        return create_app(self.searcher, self.searcher.limits, self.guard)
+        return create_app(self.searcher, self.searcher.limits, self.guard, self.meter)

@@ -7,7 +7,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stbir.retrieval.condition import Condition
+
 Vector = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Release:
+    """What a request is answered by, throughout: a checkpoint, and a version of the gallery made with it."""
+
+    checkpoint: str  # URI of this very one: a run that goes on does not move it
+    digest: str
+    gallery: str
+    version: int | None = None  # None: nothing is published yet
 
 
 @dataclass(frozen=True)
@@ -21,7 +33,14 @@ class Query:
     sketch_weight: float
     category: str | None
     photo_id: str | None = None
+    where: tuple[Condition, ...] = ()
     deadline: float = math.inf  # seconds since the epoch: whoever has the query later drops it
+
+    @property
+    def kind(self) -> str:
+        """What it asks by."""
+        named = (("photo", self.photo_id), ("sketch", self.sketch), ("text", self.text))
+        return "+".join(name for name, part in named if part is not None)
 
 
 @dataclass(frozen=True)
@@ -34,11 +53,12 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Found:
-    """The hits of one query, the gallery version they are from, and how long every step took.
+    """The hits of one query, what they are from, and how long every step took.
 
     A hit has the fields of `stbir.retrieval.search.Hit`: photo_id, score, category.
     """
 
     hits: list[dict[str, Any]]
+    checkpoint: str  # its digest
     gallery_version: int
     timing_ms: dict[str, float] = field(default_factory=dict)

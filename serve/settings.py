@@ -1,4 +1,4 @@
-"""The settings of the endpoint: `config.yaml`, or another file of that form, checked field by field."""
+"""The settings of the endpoint: `config.yaml`, or what another file says instead, checked field by field."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -57,6 +57,14 @@ class TowerService:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class SearchService:
+    """A deployment that holds the gallery. `cache`: a folder of its machine for what a search reads."""
+
+    options: dict[str, Any]
+    cache: str | None = None
+
+
+@dataclass(frozen=True, config=_STRICT)
 class Settings:
     """The whole file."""
 
@@ -64,17 +72,17 @@ class Settings:
     ingress: Service
     sketch: TowerService
     text: TowerService
-    fusion: Service
+    fusion: SearchService
 
 
 def read_settings(uri: str | None = None) -> Settings:
-    """The settings in a YAML file at `uri`, or the ones shipped.
+    """The settings shipped, with what a YAML file at `uri` says instead: it need hold no more than that.
 
     Raises InputError, naming file and field, for what cannot be used.
     """
     name = uri or str(DEFAULT)
     try:
-        tree = yaml.safe_load(read_uri(name))
+        tree = _merged(yaml.safe_load(DEFAULT.read_bytes()), yaml.safe_load(read_uri(name)))
         settings = TypeAdapter(Settings).validate_python(tree)
     except yaml.YAMLError as error:
         raise InputError(
@@ -87,6 +95,13 @@ def read_settings(uri: str | None = None) -> Settings:
     for field in ("sketch", "text"):
         _batches_fill(name, field, getattr(settings, field))
     return settings
+
+
+def _merged(shipped: Any, chosen: Any) -> Any:
+    """`chosen`, and where it is a mapping, what it does not say as shipped."""
+    if not (isinstance(shipped, dict) and isinstance(chosen, dict)):
+        return chosen
+    return shipped | {name: _merged(shipped.get(name), value) for name, value in chosen.items()}
 
 
 def _batches_fill(name: str, field: str, tower: TowerService) -> None:

@@ -123,6 +123,7 @@ def ray_cluster(aws: None) -> Iterator[str]:
         "local",  # never a cluster that happens to run on this machine
         num_cpus=CLUSTER_CPUS,
         object_store_memory=512 * 2**20,
+        _system_config={"metrics_report_interval_ms": 1000},
         include_dashboard=False,
         log_to_driver=False,
         logging_level="warning",

@@ -133,24 +133,30 @@ class Gallery:
         return np.asarray(vectors / np.maximum(lengths, np.finfo(np.float32).tiny), np.float32)
 
 
-def open_gallery(uri: str, checkpoint_digest: str, cache: Cache | None = None) -> Gallery:
-    """The published version of a gallery, for vectors of the checkpoint of that digest.
+def open_gallery(
+    uri: str, checkpoint_digest: str, version: int | None = None, cache: Cache | None = None
+) -> Gallery:
+    """A version of a gallery (None: the published one), for vectors of the checkpoint of that digest.
 
-    `cache`: a folder of this machine for what an indexed search reads.
-
-    Raises InputError where there is no gallery, nothing is published, or another checkpoint made it: its
-    vectors would look right and mean nothing.
+    `cache`: a folder of this machine for what an indexed search reads. Raises InputError where there is no
+    gallery or no such version, nothing is published, or another checkpoint made it: its vectors would look
+    right and mean nothing.
     """
+    return Gallery(open_version(uri, checkpoint_digest, version), Folder(uri), cache)
+
+
+def open_version(uri: str, checkpoint_digest: str, version: int | None = None) -> lance.LanceDataset:
+    """As `open_gallery`, without reading what is in it."""
     folder = Folder(uri)
     read_manifest(folder, "gallery")
-    gallery = Gallery(open_table(folder, PUBLISHED), folder, cache)
-    made_by = gallery.facts.checkpoint
+    dataset = open_table(folder, PUBLISHED if version is None else version)
+    made_by = read_facts(dataset).checkpoint
     if made_by != checkpoint_digest:
         raise InputError(
             f"{uri}: made with checkpoint {made_by}, but searched with {checkpoint_digest};"
             f" embed it again with {MADE_BY['gallery']}"
         )
-    return gallery
+    return dataset
 
 
 def table_uri(folder: Folder) -> str:

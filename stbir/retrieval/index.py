@@ -72,7 +72,12 @@ def plan_index(rows: int, above: int = INDEX_ABOVE, kind: Kind | None = None) ->
 def build(dataset: lance.LanceDataset, plan: IndexPlan) -> None:
     """Build it in this process, on all its cores; `dataset` is then the version that has it."""
     dataset.create_index(
-        VECTOR, plan.kind, metric="cosine", num_partitions=plan.partitions, replace=True, **options(plan, dataset)
+        VECTOR,
+        plan.kind,
+        metric="cosine",
+        num_partitions=plan.partitions,
+        replace=True,
+        **options(plan, dataset),
     )
 
 

@@ -15,7 +15,7 @@ import yaml
 from PIL import Image
 
 from serve.app import wire
-from serve.replicas import MISSING_RETRY_S
+from serve.changeover import MISSING_RETRY_S
 from serve.settings import DEFAULT
 from stbir.data.transforms import encode_png, render_strokes, sketch_pixels
 from stbir.model import checkpoint

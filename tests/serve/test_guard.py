@@ -23,19 +23,17 @@ SEARCH = {"text": "red strap"}
 class Searcher:
     """Finds nothing, always."""
 
-    model = {"checkpoint": "sha256:0"}  # noqa: RUF012
-
     async def search(self, query: Query) -> Found:
-        return Found([], 1)
+        return Found([], "sha256:0", 1)
 
     async def thumbnail(self, photo_id: str) -> bytes:
         raise RuntimeError("a fault")
 
-    async def gallery(self) -> dict[str, Any] | None:
-        return None
+    def info(self) -> dict[str, Any]:
+        return {"model": {}, "gallery": None}
 
-    async def ready(self) -> None:
-        return None
+    async def ready(self) -> dict[str, Any]:
+        return {}
 
 
 def ask(kept_by: Guard, method: str, path: str, client: str = "127.0.0.1", **kwargs: Any) -> httpx.Response:

@@ -14,13 +14,15 @@ from ray.serve.exceptions import BackPressureError
 
 from serve.api import create_app
 from serve.budget import LateError
+from serve.changeover import Current
 from serve.ingress import Searcher
-from serve.messages import Found, Query
+from serve.messages import Found, Query, Release
 from serve.settings import read_settings
 from stbir.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
-FOUND = Found([], gallery_version=3)
+RELEASE = Release("there/step-7", "sha256:x", "photos", 3)
+FOUND = Found([], RELEASE.digest, gallery_version=3)
 
 
 class Response:
@@ -76,7 +78,9 @@ def searched(searcher: Searcher, deadline_s: float = 5, **request: Any) -> httpx
 
 def searcher(fusion: Any, sketch: Any = None, text: Any = None) -> Searcher:
     handles = (Handle(sketch), Handle(text), Handle(fusion))
-    return Searcher(*handles, model={"checkpoint": "sha256:x"}, limits=read_settings().limits)
+    found = Searcher(*handles, limits=read_settings().limits)
+    found.changeover.current = Current(RELEASE, {"model": {}, "gallery": {}})
+    return found
 
 
 def test_both_towers_start_and_their_responses_go_on_unawaited():
@@ -85,8 +89,9 @@ def test_both_towers_start_and_their_responses_go_on_unawaited():
     [(_, sent, sketch)] = asked.sketch.calls
     [(_, words, text)] = asked.text.calls
     [(method, passed, _)] = asked.fusion.calls
-    assert (sent, words) == ((b"png", 7.5), ("chair", 7.5))
-    assert (method, passed) == ("search", (sketch, text, 0.25, 5, "seat", None))
+    assert (sent, words) == ((b"png", "there/step-7", 7.5), ("chair", "there/step-7", 7.5))
+    rest = Query(None, None, 5, 0.25, "seat", deadline=7.5)
+    assert (method, passed) == ("search", (RELEASE, sketch, text, rest))
     assert not sketch.awaited
     assert not text.awaited
 
@@ -96,7 +101,7 @@ def test_what_is_missing_is_passed_as_none_and_encoded_nowhere(sketch, text):
     asked = searcher(FOUND)
     asyncio.run(asked.search(Query(sketch, text, 5, 0.5, None)))
     [(_, passed, _)] = asked.fusion.calls
-    assert (passed[0] is None, passed[1] is None) == (sketch is None, text is None)
+    assert (passed[1] is None, passed[2] is None) == (sketch is None, text is None)
     assert (len(asked.sketch.calls), len(asked.text.calls)) == (sketch is not None, text is not None)
 
 
@@ -105,7 +110,6 @@ def test_what_is_missing_is_passed_as_none_and_encoded_nowhere(sketch, text):
     [
         (BackPressureError(1, 1), 429, "all places are taken"),
         (LateError("0.1 s past"), 504, "no answer in time"),
-        (None, 503, "no gallery is published"),
         (InputError("sketch: not a readable picture"), 415, "sketch"),
         (InputError("category: there is no such one"), 422, "category"),
         (InputError("/secret/gallery: made with checkpoint a, but searched with b"), 503, "the gallery"),
@@ -119,6 +123,14 @@ def test_what_goes_wrong_behind_is_a_problem(result, status, says):
     assert answer.json()["detail"].startswith(says)
     assert "secret" not in answer.text
     assert ("retry-after" in answer.headers) == (status == 429)
+
+
+def test_without_a_gallery_nobody_is_asked():
+    asked = searcher(FOUND)
+    asked.changeover.current = Current(replace(RELEASE, version=None), {"model": {}, "gallery": None})
+    answer = searched(asked)
+    assert (answer.status_code, asked.fusion.calls, asked.text.calls) == (503, [], [])
+    assert answer.json()["detail"].startswith("no gallery is published")
 
 
 def test_past_the_deadline_504_and_nobody_goes_on_working():

@@ -22,13 +22,19 @@ def changed(tmp_path):
     return write
 
 
-def test_every_deployment_is_bounded_and_scales():
-    settings = read_settings()
+PROFILES = [None, *map(str, sorted((DEFAULT.parent / "profiles").glob("*.yaml")))]
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_deployment_is_bounded_and_scales(profile):
+    settings = read_settings(profile)
     for service in (settings.ingress, settings.sketch, settings.text, settings.fusion):
         assert service.options["max_ongoing_requests"] > 0
         assert service.options["max_queued_requests"] > 0
         scaling = service.options["autoscaling_config"]
-        assert 1 <= scaling["min_replicas"] < scaling["max_replicas"]
+        assert 1 <= scaling["min_replicas"] <= scaling["max_replicas"]
+        # A replica is added before those that are there are full.
+        assert scaling["target_ongoing_requests"] < service.options["max_ongoing_requests"]
 
 
 def test_one_of_each_fits_two_cores():
@@ -37,9 +43,10 @@ def test_one_of_each_fits_two_cores():
     assert sum(service.options["ray_actor_options"]["num_cpus"] for service in services) < 2
 
 
-def test_towers_refuse_before_the_ingress_does():
+@pytest.mark.parametrize("profile", PROFILES)
+def test_towers_refuse_before_the_ingress_does(profile):
     """Where the ingress is full the proxy answers, and its answers are no problem details."""
-    settings = read_settings()
+    settings = read_settings(profile)
     places = sum(
         tower.options["max_ongoing_requests"] + tower.options["max_queued_requests"]
         for tower in (settings.sketch, settings.text)
@@ -49,6 +56,17 @@ def test_towers_refuse_before_the_ingress_does():
 
 def test_a_file_of_ones_own(changed):
     assert read_settings(changed("limits.k", 7)).limits.k == 7
+
+
+def test_a_file_need_hold_only_what_differs(tmp_path):
+    (tmp_path / "less.yaml").write_text("sketch: {options: {max_queued_requests: 7}}")
+    shipped, ours = read_settings(), read_settings(str(tmp_path / "less.yaml"))
+    assert ours.sketch.options == {**shipped.sketch.options, "max_queued_requests": 7}
+    assert (ours.text, ours.limits, ours.sketch.batching) == (
+        shipped.text,
+        shipped.limits,
+        shipped.sketch.batching,
+    )
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ class LocalSearcher:
     """Searches photos with the towers of a checkpoint. `before` runs ahead of every search of a test."""
 
     def __init__(self, uri: str, photos: Any) -> None:
-        self.model = {"checkpoint": checkpoint.read_digest(uri)}
+        self.digest = checkpoint.read_digest(uri)
         self.photo = checkpoint.load(uri, part="photo")
         self.sketch = checkpoint.load(uri, part="sketch")
         self.text = checkpoint.load(uri, part="text")
@@ -69,7 +69,7 @@ class LocalSearcher:
             for photo_id, score, category in best
             if query.category in (None, category) and photo_id != query.photo_id
         ]
-        return Found(hits[: query.k], self.version)
+        return Found(hits[: query.k], self.digest, self.version)
 
     def _vectors(self, query: Query) -> Iterator[Features]:
         """What there is of a query, each (D,) times its weight."""
@@ -83,11 +83,13 @@ class LocalSearcher:
     async def thumbnail(self, photo_id: str) -> bytes:
         return self.pictures[self.ids.index(photo_id)] if photo_id in self.ids else b""
 
-    async def gallery(self) -> dict[str, Any]:
-        return {"version": self.version, "count": len(self.ids), "categories": sorted(set(self.categories))}
+    def info(self) -> dict[str, Any]:
+        categories = sorted(set(self.categories))
+        gallery = {"version": self.version, "count": len(self.ids), "categories": categories}
+        return {"model": {"checkpoint": self.digest}, "gallery": gallery}
 
-    async def ready(self) -> None:
-        """It always is."""
+    async def ready(self) -> dict[str, Any]:
+        return {}
 
 
 @contextmanager
