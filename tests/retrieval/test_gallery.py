@@ -22,16 +22,19 @@ def unit(rows: int, seed: int = 0) -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def write(folder: Folder, vectors: np.ndarray) -> int:
-    n = len(vectors)
+def rows_of(vectors: np.ndarray, start: int = 0) -> pa.Table:
+    numbers = range(start, start + len(vectors))
     columns = [
-        pa.array([f"photo-{i}" for i in range(n)]),
-        pa.array([CATEGORIES[i % len(CATEGORIES)] for i in range(n)]),
+        pa.array([f"photo-{i}" for i in numbers]),
+        pa.array([CATEGORIES[i % len(CATEGORIES)] for i in numbers]),
         pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), DIM),
-        pa.array([f"jpeg {i}".encode() for i in range(n)]),
+        pa.array([f"jpeg {i}".encode() for i in numbers]),
     ]
-    table = pa.Table.from_arrays(columns, schema=schema(DIM))
-    return lance.write_dataset(table, table_uri(folder), mode="overwrite").version
+    return pa.Table.from_arrays(columns, schema=schema(DIM))
+
+
+def write(folder: Folder, vectors: np.ndarray) -> int:
+    return lance.write_dataset(rows_of(vectors), table_uri(folder), mode="overwrite").version
 
 
 def made(folder: Folder, vectors: np.ndarray, plan: IndexPlan | None = None, digest: str = OURS) -> Gallery:
