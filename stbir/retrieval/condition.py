@@ -31,19 +31,27 @@ class Condition:
     value: Any
 
 
+@dataclass(frozen=True)
+class Filter:
+    """Conditions as Lance reads them, and the columns that they are about."""
+
+    text: str
+    columns: frozenset[str]
+
+
 def filterable(schema: pa.Schema) -> dict[str, pa.DataType]:
     """The columns that conditions may name, with their types."""
     return {field.name: field.type for field in schema if _simple(field.type) and "`" not in field.name}
 
 
-def rendered(where: Sequence[Condition], schema: pa.Schema) -> str | None:
-    """All of the conditions as a filter of Lance; None where there are none.
+def rendered(where: Sequence[Condition], schema: pa.Schema) -> Filter | None:
+    """All of the conditions as one filter; None where there are none.
 
     Raises InputError, naming `where.N.column`, `.op` or `.value`, for what does not fit the schema.
     """
     types = filterable(schema)
     terms = [_term(f"where.{n}", condition, types) for n, condition in enumerate(where)]
-    return " AND ".join(terms) or None
+    return Filter(" AND ".join(terms), frozenset(each.column for each in where)) if terms else None
 
 
 def _simple(kind: pa.DataType) -> bool:

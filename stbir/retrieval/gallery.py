@@ -19,7 +19,7 @@ from stbir.retrieval.embed import Features
 from stbir.retrieval.index import IndexPlan, Kind
 from stbir.retrieval.local import Cache, Local
 from stbir.retrieval.rows import VECTOR, Rows, VectorsInTable, vectors_held
-from stbir.retrieval.search import ExactSearch, Hit, IndexSearch, Searcher
+from stbir.retrieval.search import ExactSearch, Hit, IndexSearch, Searcher, Tables
 
 __all__ = ["Facts", "Gallery", "Hit", "open_gallery", "open_table", "schema", "table_uri"]
 
@@ -196,11 +196,13 @@ def _searcher(
     dataset: lance.LanceDataset, folder: Folder, plan: IndexPlan | None, rows: Rows, cache: Cache | None
 ) -> Searcher:
     if plan is None:
-        return ExactSearch(rows, vectors_held(dataset))
+        return ExactSearch(dataset, rows, vectors_held(dataset))
     dim = dataset.schema.field(VECTOR).type.list_size
+    local = None if cache is None else Local(dataset, cache)
+    at_hand = dataset if local is None else local.index(folder.child(TABLE))
+    indexed = frozenset(name for index in dataset.describe_indices() for name in index.field_names)
+    tables = Tables(dataset, at_hand, indexed)
     if 4 * len(rows) * dim <= _HELD_BYTES:
-        return IndexSearch(dataset, rows, vectors_held(dataset), plan)
-    if cache is None:
-        return IndexSearch(dataset, rows, VectorsInTable(dataset), plan)
-    local = Local(dataset, cache)
-    return IndexSearch(local.index(folder.child(TABLE)), rows, local.vectors_at(rows, dim), plan)
+        return IndexSearch(tables, rows, vectors_held(dataset), plan)
+    photo_ND = VectorsInTable(dataset) if local is None else local.vectors_at(rows, dim)
+    return IndexSearch(tables, rows, photo_ND, plan)

@@ -1,20 +1,34 @@
 """The photos nearest to a query by cosine: every one scored, or those that an index names scored again."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 import lance
 import numpy as np
 
+from stbir.retrieval.condition import Filter
 from stbir.retrieval.embed import Features
 from stbir.retrieval.index import IndexPlan
 from stbir.retrieval.queries import Index
-from stbir.retrieval.rows import ROW_ID, VECTOR, Rows, VectorsAt
+from stbir.retrieval.rows import ROW_ID, VECTOR, Matching, Rows, VectorsAt
 
-# Up to so many photos that meet a filter are all scored: reading them takes milliseconds, and an index
-# would look for them among the photos that do not.
-_FEW = 20_000
 _SCORES_AT_ONCE = 2**24  # 64 MB of them
+_FILTERS_HELD = 8  # of up to FEW vectors
+_ENOUGH = 2
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The version, and what of it is at hand: a copy that has its indexes, not its columns."""
+
+    whole: lance.LanceDataset
+    at_hand: lance.LanceDataset
+    indexed: frozenset[str]
+
+    def knowing(self, filter: Filter | None) -> lance.LanceDataset:
+        """What can answer to a filter, nearest first."""
+        return self.at_hand if filter is None or filter.columns <= self.indexed else self.whole
 
 
 @dataclass(frozen=True)
@@ -29,19 +43,19 @@ class Hit:
 class Searcher(Protocol):
     """Nearest photos of unit vectors (Q, D): k hits each (fewer where there are fewer), best first."""
 
-    def nearest(self, query_QD: Features, k: int, filter: str | None) -> list[list[Hit]]:
-        """`filter`: as `condition.rendered` writes it, or None for all photos."""
+    def nearest(self, query_QD: Features, k: int, filter: Filter | None) -> list[list[Hit]]:
+        """`filter`: what the photos must meet; None: all are asked for."""
 
 
 class ExactSearch:
     """Every photo is scored. Holds the vectors: 4·D bytes a photo."""
 
-    def __init__(self, rows: Rows, photo_ND: Features) -> None:
-        self._rows, self._photo_ND = rows, photo_ND
+    def __init__(self, dataset: lance.LanceDataset, rows: Rows, photo_ND: Features) -> None:
+        self._dataset, self._rows, self._photo_ND = dataset, rows, photo_ND
 
-    def nearest(self, query_QD: Features, k: int, filter: str | None) -> list[list[Hit]]:
+    def nearest(self, query_QD: Features, k: int, filter: Filter | None) -> list[list[Hit]]:
         """As in Searcher. Ties go in the order of the table."""
-        places = None if filter is None else self._rows.matching(filter, len(self._rows))
+        places = None if filter is None else self._rows.matching(self._dataset, filter.text).all_places()
         photo_ND = self._photo_ND if places is None else self._photo_ND[places]
         step = max(1, _SCORES_AT_ONCE // max(1, len(photo_ND)))
         return [
@@ -55,30 +69,45 @@ class IndexSearch:
     """Lance's index names candidates by quantised vectors; these are scored again exactly.
 
     Nothing but the ids of rows is asked of Lance: reading columns of the candidates would take longer than
-    finding them.
+    finding them. Where few photos meet a filter, those are all scored; where many do, the candidates are
+    the more and lose those that do not.
     """
 
-    def __init__(self, dataset: lance.LanceDataset, rows: Rows, photo_ND: VectorsAt, plan: IndexPlan) -> None:
-        self._dataset, self._rows, self._photo_ND, self._plan = dataset, rows, photo_ND, plan
+    def __init__(self, tables: Tables, rows: Rows, photo_ND: VectorsAt, plan: IndexPlan) -> None:
+        self._tables, self._rows, self._photo_ND, self._plan = tables, rows, photo_ND, plan
+        # Filters come again, a category above all: the vectors of the last few stay.
+        self._vectors_of = lru_cache(_FILTERS_HELD)(self._read)
 
-    def nearest(self, query_QD: Features, k: int, filter: str | None) -> list[list[Hit]]:
+    def nearest(self, query_QD: Features, k: int, filter: Filter | None) -> list[list[Hit]]:
         """As in Searcher."""
-        few = None if filter is None else self._rows.matching(filter, _FEW)
-        return [self._nearest(query_D, k, filter, few) for query_D in query_QD]
+        met = None if filter is None else self._rows.matching(self._tables.knowing(filter), filter.text)
+        if filter is None or met is None or met.places is None:
+            return [self._nearest(query_D, k, filter, met) for query_D in query_QD]
+        photo_RD = self._vectors_of(filter)
+        return [_hits(self._rows, met.places, photo_RD @ query_D, k) for query_D in query_QD]
 
-    def _nearest(self, query_D: Features, k: int, filter: str | None, few: Index | None) -> list[Hit]:
-        places = self._candidates(query_D, k, filter) if few is None else few
-        return _hits(self._rows, places, self._photo_ND[places] @ query_D, k)
+    def _read(self, filter: Filter) -> Features:
+        met = self._rows.matching(self._tables.knowing(filter), filter.text)
+        return np.asarray(self._photo_ND[met.all_places()])
 
-    def _candidates(self, query_D: Features, k: int, filter: str | None) -> Index:
-        wanted = self._plan.candidates(k)
+    def _nearest(self, query_D: Features, k: int, filter: Filter | None, met: Matching | None) -> list[Hit]:
+        places = self._candidates(query_D, k, 1 if met is None else met.count / len(self._rows))
+        if filter is not None and met is not None and met.mask is not None:
+            places = places[met.mask[places]]
+            if len(places) < _ENOUGH * k:  # what meets the filter lies elsewhere
+                places = self._candidates(query_D, k, 1, filter)
+        return _hits(self._rows, places, np.asarray(self._photo_ND[places]) @ query_D, k)
+
+    def _candidates(self, query_D: Features, k: int, share: float, filter: Filter | None = None) -> Index:
+        """The places of candidates, ascending: so many that `share` of them is enough."""
+        wanted = int(self._plan.candidates(k) / share)
         near = {"column": VECTOR, "q": query_D, "k": wanted, "metric": "cosine", "ef": 2 * wanted}
-        found = self._dataset.to_table(
+        found = self._tables.knowing(filter).to_table(
             columns=[],
             with_row_id=True,
-            # At least so many parts; more as long as too few photos meet the filter.
-            nearest={**near, "minimum_nprobes": self._plan.nprobes},
-            filter=filter,
+            # At least so many parts; more as long as too few photos are found in them.
+            nearest={**near, "minimum_nprobes": int(self._plan.nprobes / share**0.5)},
+            filter=filter and filter.text,
             prefilter=True,
             disable_scoring_autoprojection=True,
         )

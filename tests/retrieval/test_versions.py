@@ -137,7 +137,7 @@ def test_conditions_reach_both_kinds_of_search(tmp_path):
 
 
 def test_a_wide_filter_goes_through_the_index(tmp_path, monkeypatch):
-    monkeypatch.setattr("stbir.retrieval.search._FEW", 10)
+    monkeypatch.setattr("stbir.retrieval.rows.FEW", 10)
     photos, query = unit(600), unit(1, seed=1)
     gallery = made(Folder(str(tmp_path)), photos, PLAN)
     hits = gallery.search(query, 7, "chair")[0]
