@@ -59,7 +59,8 @@ def search_batch(args: argparse.Namespace) -> dict[str, Any]:
     wish = Wish(args.k, args.sketch_weight, args.category, _where(args.where))
     connect()
     files = [queries.at(name) if queries.local else f"{queries.uri}/{name}" for name in names]
-    found = ray.data.read_parquet(files, columns=[QUERY_ID, *by]).map_batches(
+    asked = ray.data.read_parquet(files).select_columns([QUERY_ID, *by])
+    found = asked.map_batches(
         Searcher,
         batch_size=args.batch,
         batch_format="pyarrow",
@@ -75,7 +76,7 @@ def search_batch(args: argparse.Namespace) -> dict[str, Any]:
     write_manifest(out, Manifest("hits", digest_out, counts, digest, details))
     if counts["refused"] > args.max_bad * expected:
         raise Failed(f"{counts['refused']} queries cannot be asked, see {out.uri}/{_REFUSED}", counts)
-    return {"hits": args.out, "checkpoint": digest, **counts, **details}
+    return {"out": args.out, "checkpoint": digest, **counts, **details}
 
 
 def _inspected(queries: Folder, names: list[str]) -> tuple[int, list[str]]:
