@@ -81,7 +81,8 @@ def _batches(task: Task) -> Iterator[pa.RecordBatch]:
             "embedding": pa.FixedSizeListArray.from_arrays(pa.array(photo_ND[place].ravel()), task.dim),
             "number": pa.array(columns["number"][place]),
         }
-        arrays = [values.get(f.name, pa.nulls(count, f.type)) for f in wide]
+        empty = {f.name: pa.array([""] * count).cast(f.type) for f in wide if f.name not in values}
+        arrays = [{**values, **empty}[field.name] for field in wide]
         yield pa.RecordBatch.from_arrays(arrays, schema=wide)
 
 
