@@ -69,14 +69,20 @@ def search_batch(args: argparse.Namespace) -> dict[str, Any]:
         num_cpus=_CPUS,
     )
     counts = {"in": expected, **_write(out, found)}
-    if counts["in"] != counts["answered"] + counts["refused"]:
-        raise Failed(f"{expected} queries went in, and not as many came out; not published", counts)
+    check(counts, args.max_bad, out)
     details = {"gallery_version": version, "k": args.k, "asked_by": by}
     digest_out = content_digest(out, [_HITS, _REFUSED])
     write_manifest(out, Manifest("hits", digest_out, counts, digest, details))
-    if counts["refused"] > args.max_bad * expected:
-        raise Failed(f"{counts['refused']} queries cannot be asked, see {out.uri}/{_REFUSED}", counts)
     return {"out": args.out, "checkpoint": digest, **counts, **details}
+
+
+def check(counts: dict[str, int], max_bad: float, out: Folder) -> None:
+    """Raises Failed where queries were lost, or more than that share refused."""
+    if counts["in"] != counts["answered"] + counts["refused"]:
+        raise Failed(f"{counts['in']} queries went in, and not as many came out; not published", counts)
+    if counts["refused"] > max_bad * counts["in"]:
+        bad = f"{counts['refused']} of {counts['in']} queries cannot be asked"
+        raise Failed(f"{bad}, see {out.uri}/{_REFUSED}; not published", counts)
 
 
 def _inspected(queries: Folder, names: list[str]) -> tuple[int, list[str]]:

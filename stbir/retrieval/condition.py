@@ -16,7 +16,7 @@ Op = Literal["eq", "ne", "lt", "le", "gt", "ge", "in"]
 OPS: tuple[Op, ...] = get_args(Op)
 _SIGNS = {"eq": "=", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 _MOST_VALUES = 1000
-_INT64 = range(1 - 2**63, 2**63)  # Lance cannot read the least one
+_LEAST, _MOST = 1 - 2**63, 2**63 - 1  # Lance cannot read the one below
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def _literal(at: str, value: Any, kind: pa.DataType) -> str:
         return "'" + text.replace("'", "''") + "'"
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if kinds.is_integer(kind):
-        whole = number and isinstance(value, int) and value in _INT64
+        whole = number and isinstance(value, int) and _LEAST <= value <= _MOST
         return str(_checked(at, value, whole, "a whole number of 64 bits"))
     finite = number and math.isfinite(value)
     return repr(float(_checked(at, value, finite, "a finite number")))

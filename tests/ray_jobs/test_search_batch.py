@@ -8,10 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from ray_jobs.command import Failed
 from ray_jobs.recipes import recipe
-from ray_jobs.search_batch import parser, search_batch
+from ray_jobs.search_batch import check, parser, search_batch
 from stbir.data.manifest import read_manifest
 from stbir.data.storage import Folder
 from stbir.errors import InputError
@@ -93,14 +94,19 @@ def test_every_query_is_answered_as_if_alone_or_says_why_not(ray_cluster, model,
         assert [row["photo_id"] for row in mine] == [hit.photo_id for hit in want]
         assert [row["score"] for row in mine] == pytest.approx([hit.score for hit in want], abs=1e-4)
 
-    with pytest.raises(Failed, match="3 queries cannot be asked"):
-        run(model, gallery, queries, tmp_path / "strict", "--k", 4)
+
+@pytest.mark.parametrize(
+    ("answered", "refused", "says"), [(95, 4, "not as many came out"), (95, 5, "5 of 100 queries cannot be")]
+)
+def test_what_is_lost_or_refused_too_often_is_not_published(tmp_path, answered, refused, says):
+    counts = {"in": 100, "answered": answered, "refused": refused, "hits": 0}
+    check(counts | {"answered": 100 - refused}, 0.05, Folder(str(tmp_path)))
+    with pytest.raises(Failed, match=says):
+        check(counts, 0.04, Folder(str(tmp_path)))
 
 
 def alone(model: str, vector: list[float]) -> dict[str, np.ndarray]:
     retriever = checkpoint.load(model)
-    import torch
-
     drawn = torch.from_numpy(embed_sketches(retriever.sketch, [png(1, 2), png(3, 4)]))
     worded = torch.from_numpy(embed_texts(retriever.text, ["a red chair", "a blue shoe"]))
     with torch.inference_mode():
