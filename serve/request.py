@@ -46,7 +46,7 @@ class Fields:
     sketch_weight: Share = 0.5
     category: str | None = None
     photo_id: str | None = None
-    where: str | list[Any] = ""
+    where: Any = ""
 
 
 _FIELDS = TypeAdapter(Fields)
@@ -80,7 +80,7 @@ def _query(fields: Fields, sketch: bytes | None) -> Query:
     return Query(sketch, text, fields.k, fields.sketch_weight, category, photo_id, where)
 
 
-def _where(raw: str | list[Any]) -> tuple[Condition, ...]:
+def _where(raw: Any) -> tuple[Condition, ...]:
     try:
         if isinstance(raw, str):
             return _WHERE.validate_json(raw) if raw else ()
