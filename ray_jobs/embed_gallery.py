@@ -14,6 +14,7 @@ from ray_jobs.command import Failed, connect, run
 from ray_jobs.embed_progress import Progress
 from ray_jobs.embed_stream import Towers, embedded, rows
 from ray_jobs.embed_writer import Writer
+from ray_jobs.index_build import build_on_cluster
 from ray_jobs.meters import EmbedMeters
 from stbir.data.catalogue.photo import Catalogue
 from stbir.data.catalogue.registry import KINDS, open_catalogue
@@ -101,7 +102,8 @@ def _publish(
 ) -> dict[str, Any]:
     """What is written becomes what is read. The versions on the way to it, which nobody read, go."""
     before = newest_tagged(folder)
-    candidate = prepare(folder, version, digest, plan_index(open_table(folder).count_rows(), index_above))
+    plan = plan_index(open_table(folder).count_rows(), index_above)
+    candidate = prepare(folder, version, digest, plan, build=build_on_cluster)
     _check_recall(candidate, counts)
     lock.check()
     manifest = publish(folder, candidate, counts)

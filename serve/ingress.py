@@ -29,6 +29,7 @@ _STATUS_OF = {
     "sketch": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,  # its header was a picture's, the rest is not
     "photo_id": HTTPStatus.NOT_FOUND,
     "category": HTTPStatus.UNPROCESSABLE_ENTITY,
+    "where": HTTPStatus.UNPROCESSABLE_ENTITY,
     "k": HTTPStatus.UNPROCESSABLE_ENTITY,
     "sketch_weight": HTTPStatus.UNPROCESSABLE_ENTITY,
 }
@@ -131,7 +132,7 @@ async def _translated(response: Awaitable[Any], retry_after_s: int) -> Any:
 def _input_problem(error: InputError, retry_after_s: int) -> Problem:
     """InputError names first what it is about: a field of the request, or what the service started with."""
     cause = str(error.cause if isinstance(error, RayTaskError) else error)
-    status = _STATUS_OF.get(cause.partition(":")[0])
+    status = _STATUS_OF.get(cause.partition(":")[0].partition(".")[0])
     if status is None:
         return _unavailable("the gallery cannot be opened; the server's log says why", retry_after_s)
     return Problem(status, cause)

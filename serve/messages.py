@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stbir.retrieval.condition import Condition
+
 Vector = NDArray[np.float32]
 
 
@@ -31,6 +33,7 @@ class Query:
     sketch_weight: float
     category: str | None
     photo_id: str | None = None
+    where: tuple[Condition, ...] = ()
     deadline: float = math.inf  # seconds since the epoch: whoever has the query later drops it
 
     @property

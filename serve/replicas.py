@@ -10,6 +10,7 @@ import math
 import time
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from stbir.errors import InputError
 from stbir.model import checkpoint
 from stbir.model.fusion import fuse
 from stbir.retrieval.gallery import Gallery, open_gallery
+from stbir.retrieval.local import Cache
 
 CANARY_STROKES = [[(0.2, 0.2), (0.8, 0.3), (0.5, 0.8), (0.2, 0.2)]]
 CANARY_TEXT = "a canary"
@@ -101,9 +103,10 @@ class TextReplica:
 class FusionReplica:
     """Vectors → hits. Holds the gallery; Serve runs its plain methods in threads, beside the event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, cache: str | None = None) -> None:
+        """`cache`: a folder of this machine for what an indexed search reads."""
         self.gates = Generations(partial(checkpoint.load, part="gate"))
-        self.galleries = Generations(_opened)
+        self.galleries = Generations(partial(_opened, Cache(Path(cache)) if cache else None))
         self.ahead = Ahead(self._load)
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
@@ -124,7 +127,7 @@ class FusionReplica:
         with torch.inference_mode():
             query_BD = fuse(drawn, _row(text), query.sketch_weight, gate)  # (1, D)
         fused = time.perf_counter()
-        hits = gallery.search(query_BD.numpy(), query.k + more, query.category)[0]
+        hits = gallery.search(query_BD.numpy(), query.k + more, query.category, query.where)[0]
         found = [asdict(hit) for hit in hits if hit.photo_id != query.photo_id][: query.k]
         timing = {**(sketch.timing_ms if sketch else {}), **(text.timing_ms if text else {})}
         timing |= {"fuse": _ms(started, fused), "search": _ms(fused)}
@@ -151,7 +154,12 @@ class FusionReplica:
         gallery: Gallery = self.galleries.get(release)
         if len(found.hits) != min(1, gallery.count) or any(math.isnan(hit["score"]) for hit in found.hits):
             raise InputError(f"{release.gallery}: version {release.version} finds nothing for a canary query")
-        about = {"version": gallery.version, "count": gallery.count, "categories": gallery.categories}
+        about = {
+            "version": gallery.version,
+            "count": gallery.count,
+            "categories": gallery.categories,
+            "columns": gallery.columns,
+        }
         return {**told, "gallery": about}
 
     def ready(self) -> bool:
@@ -180,8 +188,8 @@ def _text_tower(checkpoint_uri: str) -> Tower:
     return tower(encoder, encoder.tokenize, "")
 
 
-def _opened(release: Release) -> Gallery:
-    return open_gallery(release.gallery, release.digest, release.version)
+def _opened(cache: Cache | None, release: Release) -> Gallery:
+    return open_gallery(release.gallery, release.digest, release.version, cache)
 
 
 def _described(checkpoint_uri: str) -> dict[str, Any]:

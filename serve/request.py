@@ -19,6 +19,7 @@ from serve.messages import Query
 from serve.problem import Problem
 from serve.settings import Limits
 from stbir.data.transforms import encode_png, render_strokes
+from stbir.retrieval.condition import Condition
 
 PICTURE_FORMATS = ("PNG", "JPEG", "WEBP")
 _FORM, _JSON = "multipart/form-data", "application/json"
@@ -34,7 +35,7 @@ class Fields:
     `sketch`: base64 of a picture, or strokes, which may stand in `strokes` as well. Strokes are
     [[[x, y], …], …] in shares of the picture, x right, y down, each from 0 to 1; `stroke_width` is in
     pixels of a picture of 256. `photo_id`: instead of a sketch, a photo of the gallery that the hits should
-    be like.
+    be like. `where`: conditions on columns of the gallery, all to be met; in a form, the same as JSON.
     """
 
     sketch: str | list[Any] | None = None
@@ -45,9 +46,11 @@ class Fields:
     sketch_weight: Share = 0.5
     category: str | None = None
     photo_id: str | None = None
+    where: Any = ""
 
 
 _FIELDS = TypeAdapter(Fields)
+_WHERE = TypeAdapter(tuple[Condition, ...])
 
 
 async def read_query(request: Request, limits: Limits) -> Query:
@@ -72,7 +75,17 @@ def _query(fields: Fields, sketch: bytes | None) -> Query:
         raise Problem(HTTPStatus.BAD_REQUEST, "nothing to search by: send sketch, text, both, or photo_id")
     if sketch is not None and photo_id is not None:
         raise _bad_field("photo_id", "stands in place of a sketch; send either")
-    return Query(sketch, text, fields.k, fields.sketch_weight, fields.category or None, photo_id)
+    category, where = fields.category or None, _where(fields.where)
+    return Query(sketch, text, fields.k, fields.sketch_weight, category, photo_id, where)
+
+
+def _where(raw: Any) -> tuple[Condition, ...]:
+    try:
+        if isinstance(raw, str):
+            return _WHERE.validate_json(raw) if raw else ()
+        return _WHERE.validate_python(raw)
+    except ValidationError as error:
+        raise _invalid(error, "where") from error
 
 
 async def _body(request: Request, most: int) -> bytes:

@@ -65,6 +65,14 @@ class Cors:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class SearchService:
+    """A deployment that holds the gallery. `cache`: a folder of its machine for what a search reads."""
+
+    options: dict[str, Any]
+    cache: str | None = None
+
+
+@dataclass(frozen=True, config=_STRICT)
 class Settings:
     """The whole file."""
 
@@ -72,7 +80,7 @@ class Settings:
     ingress: Service
     sketch: TowerService
     text: TowerService
-    fusion: Service
+    fusion: SearchService
     cors: Cors = Cors()
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from stbir.data.storage import Folder
 from stbir.errors import InputError
 
-Kind = Literal["shards", "checkpoint", "gallery", "report", "ablation"]
+Kind = Literal["shards", "checkpoint", "gallery", "report", "ablation", "vectors", "hits"]
 NAME = "manifest.json"
 SCHEMA_VERSION = 1
 MADE_BY: dict[Kind, str] = {
@@ -19,6 +19,8 @@ MADE_BY: dict[Kind, str] = {
     "gallery": "ray_jobs/embed_gallery.py",
     "report": "ray_jobs/evaluate.py",
     "ablation": "ray_jobs/ablate.py",
+    "vectors": "ray_jobs/gallery.py export",
+    "hits": "ray_jobs/search_batch.py",
 }
 
 

@@ -82,6 +82,14 @@ class Folder:
         with self._reaching(), self.fs.open(self.at(name), "rb") as file:
             yield file
 
+    @contextmanager
+    def writing(self, name: str) -> Iterator[BinaryIO]:
+        """A file to write piece by piece. What reads it must ask for a manifest that is written later."""
+        with self._reaching():
+            self.fs.makedirs(self.path, exist_ok=True)
+            with self.fs.open(self.at(name), "wb") as file:
+                yield file
+
     def remove(self, name: str = "") -> None:
         """Remove a file or a whole folder; what is already gone is fine."""
         with self._reaching():

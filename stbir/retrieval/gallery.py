@@ -4,25 +4,29 @@ What a version was made from stands in the version itself, so a tag that moves b
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import lance
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from stbir.data.manifest import MADE_BY, read_manifest
 from stbir.data.storage import Folder
 from stbir.errors import InputError
+from stbir.retrieval.condition import Condition, filterable, rendered
 from stbir.retrieval.embed import Features
-from stbir.retrieval.search import VECTOR, ExactSearch, Hit, IndexSearch, Searcher
+from stbir.retrieval.index import IndexPlan, Kind
+from stbir.retrieval.local import Cache, Local
+from stbir.retrieval.rows import VECTOR, Rows, VectorsInTable, vectors_held
+from stbir.retrieval.search import ExactSearch, Hit, IndexSearch, Searcher, Tables
 
 __all__ = ["Facts", "Gallery", "Hit", "open_gallery", "open_table", "schema", "table_uri"]
 
 TABLE = "photos.lance"
 PUBLISHED = "published"
 _FACTS = "stbir.gallery"
+_HELD_BYTES = 2**28  # vectors of this size are held in memory, cache or not
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,18 @@ class Facts:
 
     checkpoint: str
     nprobes: int = 0
+    partitions: int = 0
+    kind: Kind = "IVF_HNSW_SQ"  # what tables written before this field have
+
+    @classmethod
+    def of(cls, checkpoint: str, plan: IndexPlan | None) -> "Facts":
+        """What is said of a version with that index."""
+        return cls(checkpoint) if plan is None else cls(checkpoint, plan.nprobes, plan.partitions, plan.kind)
+
+    @property
+    def plan(self) -> IndexPlan | None:
+        """The index of the version; None for exact search."""
+        return IndexPlan(self.partitions, self.nprobes, self.kind) if self.nprobes else None
 
 
 def schema(dim: int, fields: pa.Schema | None = None) -> pa.Schema:
@@ -51,54 +67,67 @@ def schema(dim: int, fields: pa.Schema | None = None) -> pa.Schema:
 class Gallery:
     """One version of a gallery, searchable. It stays that version whatever is published meanwhile."""
 
-    def __init__(self, dataset: lance.LanceDataset) -> None:
+    def __init__(
+        self,
+        dataset: lance.LanceDataset,
+        folder: Folder,
+        cache: Cache | None = None,
+        facts: Facts | None = None,
+    ) -> None:
+        """`cache`: where to keep what an indexed search reads; without it, it reads the table each time.
+        `facts`: of a version that does not yet say them itself."""
         self._dataset = dataset
-        self.facts = read_facts(dataset)
+        self.facts = facts or read_facts(dataset)
         self.version: int = dataset.version
         self.dim: int = dataset.schema.field(VECTOR).type.list_size
-        # Row by row in the order of the table. Looking an id up here needs no query language.
-        self._photo_ids = dataset.to_table(columns=["photo_id"])["photo_id"].combine_chunks()
-        self._sizes = _count(dataset.to_table(columns=["category"])["category"])
-        self._searcher = _searcher(dataset, self.facts)
+        self._rows = Rows(dataset)
+        self._sizes = self._rows.sizes()
+        self._searcher = _searcher(dataset, folder, self.facts.plan, self._rows, cache)
 
     @property
     def count(self) -> int:
         """How many photos there are."""
-        return len(self._photo_ids)
+        return len(self._rows)
 
     @property
     def categories(self) -> list[str]:
         """The categories of the photos, sorted."""
         return sorted(self._sizes)
 
-    def search(self, vectors: Features, k: int, category: str | None = None) -> list[list[Hit]]:
+    @property
+    def columns(self) -> dict[str, str]:
+        """What conditions may name, with the types."""
+        return {name: str(kind) for name, kind in filterable(self._dataset.schema).items()}
+
+    def search(
+        self, vectors: Features, k: int, category: str | None = None, where: Sequence[Condition] = ()
+    ) -> list[list[Hit]]:
         """The k photos (fewer where there are fewer) nearest to each vector (Q, D), best first.
 
-        The vectors need not have unit length. Raises InputError for a wrong width, k < 1, and a category
-        that is not there.
+        `where`: what the photos must meet, all of it. The vectors need not have unit length. Raises
+        InputError for a wrong width, k < 1, a category that is not there, and a condition that does not fit.
         """
         query_QD = self._checked(vectors)
         if k < 1:
             raise InputError(f"k: {k} is less than 1; ask for at least one photo")
         if category is not None and category not in self._sizes:
             raise InputError(f"category: there is no {category!r}; there is {', '.join(self.categories)}")
-        there = self.count if category is None else self._sizes[category]
-        return self._searcher.nearest(query_QD, min(k, there), category)
+        of_category = [] if category is None else [Condition("category", "eq", category)]
+        filter = rendered([*where, *of_category], self._dataset.schema)
+        return self._searcher.nearest(query_QD, min(k, self.count), filter)
 
     def thumbnail(self, photo_id: str) -> bytes | None:
         """The small JPEG of a photo; None where there is no such photo."""
-        row = pc.index(self._photo_ids, photo_id).as_py()
-        if row < 0:
+        place = self._rows.place(photo_id)
+        if place is None:
             return None
-        data: bytes | None = self._dataset.take([row], columns=["thumbnail"])["thumbnail"][0].as_py()
+        data: bytes | None = self._dataset.take([place], columns=["thumbnail"])["thumbnail"][0].as_py()
         return data
 
     def vector(self, photo_id: str) -> Features | None:
         """The vector (D,) of a photo; None where there is no such photo."""
-        row = pc.index(self._photo_ids, photo_id).as_py()
-        if row < 0:
-            return None
-        return np.asarray(self._dataset.take([row], columns=[VECTOR])[VECTOR][0].as_py(), np.float32)
+        place = self._rows.place(photo_id)
+        return None if place is None else VectorsInTable(self._dataset)[np.array([place])][0]
 
     def _checked(self, vectors: Features) -> Features:
         if vectors.ndim != 2 or vectors.shape[1] != self.dim:
@@ -107,13 +136,16 @@ class Gallery:
         return np.asarray(vectors / np.maximum(lengths, np.finfo(np.float32).tiny), np.float32)
 
 
-def open_gallery(uri: str, checkpoint_digest: str, version: int | None = None) -> Gallery:
+def open_gallery(
+    uri: str, checkpoint_digest: str, version: int | None = None, cache: Cache | None = None
+) -> Gallery:
     """A version of a gallery (None: the published one), for vectors of the checkpoint of that digest.
 
-    Raises InputError where there is no gallery or no such version, nothing is published, or another
-    checkpoint made it: its vectors would look right and mean nothing.
+    `cache`: a folder of this machine for what an indexed search reads. Raises InputError where there is no
+    gallery or no such version, nothing is published, or another checkpoint made it: its vectors would look
+    right and mean nothing.
     """
-    return Gallery(open_version(uri, checkpoint_digest, version))
+    return Gallery(open_version(uri, checkpoint_digest, version), Folder(uri), cache)
 
 
 def open_version(uri: str, checkpoint_digest: str, version: int | None = None) -> lance.LanceDataset:
@@ -163,12 +195,17 @@ def write_facts(dataset: lance.LanceDataset, facts: Facts) -> None:
     dataset.update_schema_metadata({_FACTS: json.dumps(asdict(facts))})
 
 
-def _searcher(dataset: lance.LanceDataset, facts: Facts) -> Searcher:
-    if facts.nprobes:
-        return IndexSearch(dataset, facts.nprobes)
-    return ExactSearch(dataset.to_table(columns=["photo_id", "category", VECTOR]))
-
-
-def _count(column: pa.ChunkedArray) -> dict[str, int]:
-    counts: list[dict[str, Any]] = column.value_counts().to_pylist()
-    return {each["values"]: each["counts"] for each in counts}
+def _searcher(
+    dataset: lance.LanceDataset, folder: Folder, plan: IndexPlan | None, rows: Rows, cache: Cache | None
+) -> Searcher:
+    if plan is None:
+        return ExactSearch(dataset, rows, vectors_held(dataset))
+    dim = dataset.schema.field(VECTOR).type.list_size
+    local = None if cache is None else Local(dataset, cache)
+    at_hand = dataset if local is None else local.index(folder.child(TABLE))
+    indexed = frozenset(name for index in dataset.describe_indices() for name in index.field_names)
+    tables = Tables(dataset, at_hand, indexed)
+    if 4 * len(rows) * dim <= _HELD_BYTES:
+        return IndexSearch(tables, rows, vectors_held(dataset), plan)
+    photo_ND = VectorsInTable(dataset) if local is None else local.vectors_at(rows, dim)
+    return IndexSearch(tables, rows, photo_ND, plan)

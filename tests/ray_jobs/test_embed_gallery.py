@@ -66,7 +66,7 @@ def test_versions_follow_one_another_and_bad_pictures_are_counted(ray_cluster, m
     check_against_the_library(gallery, model)
 
     again = embed(**options, **alike, index_above=37)
-    assert again["index"] == {"kind": "IVF_HNSW_SQ", "partitions": 1, "nprobes": 1}
+    assert again["index"] == {"kind": "IVF_SQ", "partitions": 1, "nprobes": 1}
     check_against_the_library(open_gallery(uri, digest), model)
     second = read_manifest(Folder(uri), "gallery")
     assert second.digest == first.digest

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import struct
 import time
 import zlib
@@ -21,6 +22,7 @@ from stbir.data.transforms import encode_png, render_strokes, sketch_pixels
 from stbir.model import checkpoint
 
 WORDS = "a red disc"
+PRICE = {"column": "price", "op": "lt", "value": 3}
 
 
 def sought(endpoint: httpx.Client, **body) -> dict:
@@ -108,6 +110,20 @@ def test_one_sketch_in_every_form_is_one_query(endpoint):
         assert scores(sought(endpoint, **body)) == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.parametrize("form", [False, True])
+def test_conditions_narrow(endpoint, photos, form):
+    where = [
+        {"column": "photo_id", "op": "lt", "value": "shape/10"},
+        {"column": "category", "op": "in", "value": ["disc"]},
+    ]
+    if form:
+        fields = {"text": (None, WORDS), "k": (None, "100"), "where": (None, json.dumps(where))}
+        answer = endpoint.post("/v1/search", files=fields).json()
+    else:
+        answer = sought(endpoint, text=WORDS, k=100, where=where)
+    assert {hit["photo_id"] for hit in answer["hits"]} == set(photos.ids[1:10:2])
+
+
 def test_category_narrows(endpoint, photos):
     answer = sought(endpoint, text=WORDS, k=100, category="disc")
     assert {hit["photo_id"] for hit in answer["hits"]} == {
@@ -180,6 +196,12 @@ def bomb(side: int) -> bytes:
         (422, "sketch_weight", {"json": {"text": "x", "sketch_weight": 1.5}}),
         (422, "sketch_weight", {"files": {"text": (None, "x"), "sketch_weight": (None, "nan")}}),
         (422, "category: there is no 'x'; there is box, disc", {"json": {"text": "x", "category": "x"}}),
+        (422, "where.0.column: there is no 'price'", {"json": {"text": "x", "where": [PRICE]}}),
+        (422, "where.0.op", {"json": {"text": "x", "where": [{**PRICE, "op": "like"}]}}),
+        (422, "where.0.value", {"json": {"text": "x", "where": [{**PRICE, "column": "category"}]}}),
+        (422, "where.1.value", {"json": {"text": "x", "where": [PRICE, {"column": "a", "op": "eq"}]}}),
+        (422, "where", {"json": {"text": "x", "where": "price < 3"}}),
+        (422, "where", {"json": {"text": "x", "where": {}}}),
         (422, "strokes", {"json": {"strokes": [[[0.5, 1.2]]]}}),
         (422, "strokes", {"json": {"sketch": [[[0.5]]]}}),
         (422, "sketch", {"json": {"sketch": "&&&"}}),

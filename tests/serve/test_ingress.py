@@ -1,6 +1,7 @@
 """The ingress over handles that note what they are asked: the order of things, which no timing can show."""
 
 import asyncio
+import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -20,6 +21,7 @@ from serve.ingress import Searcher
 from serve.messages import Found, Query, Release
 from serve.settings import read_settings
 from stbir.errors import InputError
+from stbir.retrieval.condition import Condition
 
 ROOT = Path(__file__).resolve().parents[2]
 RELEASE = Release("there/step-7", "sha256:x", "photos", 3)
@@ -97,6 +99,39 @@ def test_both_towers_start_and_their_responses_go_on_unawaited():
     assert not text.awaited
 
 
+PRICE = {"column": "price", "op": "lt", "value": 3}
+SHOP = {"column": "shop", "op": "in", "value": ["a", "it's"]}
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"json": {"text": "x", "where": [PRICE, SHOP]}},
+        {"files": {"text": (None, "x"), "where": (None, json.dumps([PRICE, SHOP]))}},
+    ],
+)
+def test_conditions_reach_the_gallery(request_):
+    asked = searcher(FOUND)
+    assert searched(asked, **request_).status_code == 200
+    [(_, (*_, query), _)] = asked.fusion.calls
+    assert query.where == (Condition(**PRICE), Condition(**SHOP))
+
+
+@pytest.mark.parametrize(
+    ("where", "says"),
+    [
+        ([{**PRICE, "op": "like"}], "where.0.op: "),
+        ([PRICE, {"column": "a", "op": "eq"}], "where.1.value: "),
+        ([{**PRICE, "column": 5}], "where.0.column: "),
+        ("price < 3", "where: "),
+        ({}, "where: "),
+    ],
+)
+def test_what_is_no_condition_is_a_bad_field(where, says):
+    answer = searched(searcher(FOUND), json={"text": "x", "where": where})
+    assert (answer.status_code, answer.json()["detail"][: len(says)]) == (422, says)
+
+
 @pytest.mark.parametrize(("sketch", "text"), [(b"png", None), (None, "chair")])
 def test_what_is_missing_is_passed_as_none_and_encoded_nowhere(sketch, text):
     asked = searcher(FOUND)
@@ -113,6 +148,7 @@ def test_what_is_missing_is_passed_as_none_and_encoded_nowhere(sketch, text):
         (LateError("0.1 s past"), 504, "no answer in time"),
         (InputError("sketch: not a readable picture"), 415, "sketch"),
         (InputError("category: there is no such one"), 422, "category"),
+        (InputError("where.0.column: there is no such one"), 422, "where.0.column"),
         (InputError("/secret/gallery: made with checkpoint a, but searched with b"), 503, "the gallery"),
         (RuntimeError("secret"), 500, "this is a fault of the server"),
     ],
