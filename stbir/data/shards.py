@@ -32,9 +32,10 @@ class Shards:
     @cached_property
     def index(self) -> pa.Table:
         """One row a photo without its pictures: INDEX_COLUMNS, `sketch_count`, `file`, `group`."""
-        return pa.concat_tables([self._index_of(name) for name in self.files])
+        return pa.concat_tables([self.index_of(name) for name in self.files])
 
-    def _index_of(self, name: str) -> pa.Table:
+    def index_of(self, name: str) -> pa.Table:
+        """The part of the index that is about one file."""
         with self._parquet(name) as parquet:
             groups = [self._index_group(parquet, name, g) for g in range(parquet.num_row_groups)]
         return pa.concat_tables(groups)
