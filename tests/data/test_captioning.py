@@ -184,7 +184,14 @@ def test_an_estimate_by_rule_of_thumb_and_one_measured() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"), [(5, "5 seconds"), (150, "2.5 minutes"), (9000, "2.5 hours"), (216_000, "2.5 days")]
+    ("seconds", "said"),
+    [
+        (5, "5 seconds"),
+        (150, "2.5 minutes"),
+        (5200, "87 minutes"),
+        (9000, "2.5 hours"),
+        (216_000, "2.5 days"),
+    ],
 )
 def test_times_are_said_as_people_do(seconds: float, said: str) -> None:
     assert lasting(seconds) == said
@@ -193,9 +200,10 @@ def test_times_are_said_as_people_do(seconds: float, said: str) -> None:
 @pytest.mark.parametrize(
     ("colour", "css"),
     [
-        ("navy", "blue"),
+        ("navy", "navy"),
+        ("burgundy", "red"),
         ("light gray", "color-mix(in srgb, gray 55%, white)"),
-        ("dark wood brown", "color-mix(in srgb, brown 55%, black)"),
+        ("dark wood brown", "color-mix(in srgb, saddlebrown 55%, black)"),
         ("transparent", "transparent"),
         ("red;} body{display:none", "transparent"),
     ],

@@ -60,7 +60,8 @@ class ChatServer:
     delay: float = 0.0
     key: str | None = KEY
     url: str = ""
-    _at_once: int = 0
+    gate: threading.Event = field(default_factory=threading.Event)  # closed: no call is answered
+    at_once: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @contextmanager
@@ -68,6 +69,7 @@ class ChatServer:
         server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         server.daemon_threads, server.state = True, self
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        self.gate.set()
         self.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
         try:
             yield self
@@ -85,13 +87,13 @@ class ChatServer:
             self.calls[number] += 1
             self.asked[number].append(body)
             self.moments[number].append(time.monotonic())
-            self._at_once += 1
-            self.most_at_once = max(self.most_at_once, self._at_once)
+            self.at_once += 1
+            self.most_at_once = max(self.most_at_once, self.at_once)
         try:
             yield number, step
         finally:
             with self._lock:
-                self._at_once -= 1
+                self.at_once -= 1
 
     def delivered(self, number: int, body: dict[str, Any]) -> None:
         with self._lock:
@@ -146,6 +148,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _do(self, step: str, number: int, body: dict[str, Any]) -> None:
         time.sleep(1.0 if step == "slow" else self.state.delay)
+        self.state.gate.wait()
         if step in STATUS:
             more = {"Retry-After": "1"} if step == "429" else {}
             self._send(STATUS[step], {"error": {"message": f"{step} for {KEY}"}}, more)

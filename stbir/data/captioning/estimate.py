@@ -67,5 +67,5 @@ def lasting(seconds: float) -> str:
     """A time as people say it."""
     for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
         if seconds >= 1.5 * length:
-            return f"{seconds / length:.1f} {unit}"
+            return f"{seconds / length:.{1 if seconds < 10 * length else 0}f} {unit}"
     return f"{seconds:.0f} seconds"

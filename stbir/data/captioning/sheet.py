@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import jinja2
+from PIL import ImageColor
 
 from stbir.data.captioning.agreement import Named, agreement
 from stbir.data.captioning.caption import Caption
@@ -12,6 +13,8 @@ from stbir.data.captioning.estimate import Estimate, lasting
 from stbir.data.text_distortion import SHADE_OF
 
 TEMPLATE = "sheet.html.j2"
+# What CSS calls brown is red.
+_PLAIN = {"brown": "saddlebrown"}
 _TONES = {"light": "white", "pale": "white", "dark": "black", "deep": "black"}
 
 
@@ -71,8 +74,13 @@ def _plain(shown: Shown) -> dict[str, Any]:
 
 
 def swatch(colour: str) -> str:
-    """A colour's words as a value of CSS: the basic colour, lighter or darker; `transparent` for others."""
+    """A colour's words as a value of CSS: by its own name where CSS has it, lighter or darker; else its basic
+    colour, `transparent` where it has none."""
     words = colour.split()
-    basic = next((SHADE_OF[word] for word in reversed(words) if word in SHADE_OF), "transparent")
+    named = next((word for word in reversed(words) if word in SHADE_OF), None)
+    if named is None:
+        return "transparent"
+    plain = named if named in ImageColor.colormap else SHADE_OF[named]
+    plain = _PLAIN.get(plain, plain)
     tone = next((_TONES[word] for word in words if word in _TONES), None)
-    return basic if tone is None or basic == "transparent" else f"color-mix(in srgb, {basic} 55%, {tone})"
+    return plain if tone is None else f"color-mix(in srgb, {plain} 55%, {tone})"
