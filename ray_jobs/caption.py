@@ -42,7 +42,7 @@ def caption(args: argparse.Namespace) -> dict[str, Any]:
     _check_writable(out)
     connect()
     job = _job(args, shards, out)
-    ledger, known = _surveyed(job, args.workers)
+    ledger, known = _surveyed(job)
     _confirm(args, _forecast(args, job, [each.size for each in ledger.pending()], known))
     _ask(ledger, _answers(args, job, backend, ledger.pending()), args.max_bad)
     summary = _summary(args, job, ledger)
@@ -50,7 +50,7 @@ def caption(args: argparse.Namespace) -> dict[str, Any]:
         return {**summary, **_sheet(args, out, job, ledger, known)}
     write_quarantine(out, ledger.faults())
     _refuse_bad(out, ledger, args.max_bad, summary)
-    manifest = _publish(job, out, ledger, summary, args.workers)
+    manifest = _publish(job, out, ledger, summary)
     log.info("%s", arithmetic(ledger.counts()))
     return {**summary, "digest": manifest.digest, "files": len(manifest.detail("files"))}
 
@@ -80,14 +80,19 @@ def _job(args: argparse.Namespace, shards: Shards, out: Folder) -> Job:
     return job if args.sample is None else spread(job, shards, args.sample)
 
 
-def _surveyed(job: Job, workers: int) -> tuple[Ledger, Usage]:
+def _surveyed(job: Job) -> tuple[Ledger, Usage]:
     """Which photos want a caption; what is known of them, and what that has cost."""
     survey = ray.remote(tasks.survey)
     handle = ray.put(job)
-    found = dict(tasks.stream(survey, ((handle, file) for file in job.shards.files), workers))
+    found = dict(tasks.stream(survey, ((handle, file) for file in job.shards.files), _everywhere()))
     wanted = [each for file in job.shards.files for each in found[file].wanted]
     known = sum((each.known for each in found.values()), Usage())
     return Ledger(sum(each.photos for each in found.values()), wanted), known
+
+
+def _everywhere() -> int:
+    """Tasks that keep the whole cluster busy."""
+    return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
 
 def _forecast(args: argparse.Namespace, job: Job, sizes: list[tuple[int, int]], known: Usage) -> Estimate:
@@ -111,7 +116,7 @@ def _confirm(args: argparse.Namespace, forecast: Estimate) -> None:
 def _answers(
     args: argparse.Namespace, job: Job, backend: Endpoint | vllm.Cluster, pending: list[Wanted]
 ) -> Answered:
-    if isinstance(backend, vllm.Cluster):
+    if isinstance(backend, vllm.Cluster) and pending:  # an engine takes minutes to start
         return vllm.ask(job, vllm.engine(backend), pending)
     chunks = (pending[start : start + _CHUNK] for start in range(0, len(pending), _CHUNK))
     shared = ray.put(job), ray.put(backend)
@@ -177,11 +182,11 @@ def _refuse_bad(out: Folder, ledger: Ledger, max_bad: float, summary: dict[str, 
     )
 
 
-def _publish(job: Job, out: Folder, ledger: Ledger, summary: dict[str, Any], workers: int) -> Manifest:
+def _publish(job: Job, out: Folder, ledger: Ledger, summary: dict[str, Any]) -> Manifest:
     texts, handle = ledger.texts(), ray.put(job)
     files = enumerate(job.shards.files)
     calls = ((handle, out, number, file, texts.get(file, {})) for number, file in files)
-    parts = list(tasks.stream(ray.remote(tasks.write), calls, workers))
+    parts = list(tasks.stream(ray.remote(tasks.write), calls, _everywhere()))
     given = job.shards.manifest
     photos = sum(part.photos.total() for part in parts)
     if photos != ledger.photos:

@@ -107,26 +107,29 @@ class Chat:
         deadline = time.monotonic() + self.endpoint.patience
         attempt = 0
         while True:
-            await self._until(self._not_before)
+            await self._all_clear(deadline)
             try:
                 return await self._call(messages, name)
             except _Trouble as trouble:
-                again = time.monotonic() + self._pause(trouble, attempt)
-                if again > deadline:
+                pause = self._pause(trouble, attempt)
+                if time.monotonic() + pause > deadline:
                     raise self._given_up(trouble) from trouble
             attempt += 1
-            await self._until(again)
+            await asyncio.sleep(pause)
 
-    async def _until(self, moment: float) -> None:
-        while (left := moment - time.monotonic()) > 0:
-            await asyncio.sleep(left)
+    async def _all_clear(self, deadline: float) -> None:
+        """Wait while the endpoint wants no calls; with dice, so that those that wait do not come at once."""
+        while (left := self._not_before - time.monotonic()) > 0:
+            if self._not_before > deadline:
+                raise NoReply("no answer", f"told to wait for {left:.0f} s, longer than --patience allows")
+            await asyncio.sleep(left + random.random() * _FIRST_S / 2)
 
     def _pause(self, trouble: _Trouble, attempt: int) -> float:
-        """Seconds; with dice, so that calls refused together do not return together."""
-        if trouble.after is None:
-            return min(_LONGEST_S, _FIRST_S * 2.0 ** min(attempt, 10)) * (1 + random.random()) / 2
-        self._not_before = max(self._not_before, time.monotonic() + trouble.after)
-        return trouble.after + random.random() * _FIRST_S / 4
+        """Seconds before the next attempt, doubled each time, of which dice take up to half."""
+        if trouble.after is not None:
+            self._not_before = max(self._not_before, time.monotonic() + trouble.after)
+            return trouble.after
+        return min(_LONGEST_S, _FIRST_S * 2.0 ** min(attempt, 10)) * (1 + random.random()) / 2
 
     def _given_up(self, trouble: _Trouble) -> Exception:
         if trouble.unreachable:

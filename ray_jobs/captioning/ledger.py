@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from stbir.data.captioning.agreement import Named, agreement
 from stbir.data.captioning.answers import Usage
@@ -36,18 +36,19 @@ class Wanted:
     outcome: Outcome | None
 
 
-@dataclass
 class Ledger:
-    """`photos` are those of the shards (or of a sample), `wanted` those among them that want a caption."""
+    """The books of `photos` photos, among which those `wanted` want a caption.
 
-    photos: int
-    wanted: list[Wanted]
-    spent: Usage = field(default_factory=Usage)
-    _outcomes: dict[str, Outcome] = field(default_factory=dict)
-    _new: set[str] = field(default_factory=set)
+    `spent`: what calls of this run have cost. `bad`: photos that were to have a caption and got none.
+    """
 
-    def __post_init__(self) -> None:
-        self._outcomes = {each.key: each.outcome for each in self.wanted if each.outcome}
+    def __init__(self, photos: int, wanted: list[Wanted]) -> None:
+        self.photos, self.wanted = photos, wanted
+        self.spent, self.bad = Usage(), 0
+        self._outcomes: dict[str, Outcome] = {}
+        self._with_picture = Counter(each.key for each in wanted)
+        self._note({each.key: each.outcome for each in wanted if each.outcome})
+        self._new: set[str] = set()
 
     def pending(self) -> list[Wanted]:
         """Those to ask about: equal pictures once."""
@@ -55,10 +56,14 @@ class Ledger:
         return list(reversed(first.values()))
 
     def add(self, outcomes: dict[str, Outcome], spent: Usage) -> None:
-        """Note what came of pictures that were asked about."""
-        self._outcomes |= outcomes
+        """Note what came of pictures that were asked about, each once."""
+        self._note(outcomes)
         self._new |= outcomes.keys()
         self.spent += spent
+
+    def _note(self, outcomes: dict[str, Outcome]) -> None:
+        self._outcomes |= outcomes
+        self.bad += sum(self._with_picture[key] for key, each in outcomes.items() if each.text is None)
 
     def of(self, wanted: Wanted) -> Outcome | None:
         """What came of a photo; None where it was not asked about."""
@@ -82,12 +87,6 @@ class Ledger:
             else:
                 yield "captioned" if each.key in new else "already_there"
                 new.discard(each.key)
-
-    @property
-    def bad(self) -> int:
-        """Photos that were to have a caption and got none."""
-        found = map(self.of, self.wanted)
-        return sum(outcome is not None and outcome.text is None for outcome in found)
 
     def faults(self) -> list[Fault]:
         """A line of the quarantine for each of these."""

@@ -51,7 +51,7 @@ def estimate(
     if known.calls:
         each_in, each_out = known.tokens_in / known.calls, known.tokens_out / known.calls
         usage = Usage(calls, round(calls * each_in), round(calls * each_out))
-        seconds = known.seconds / known.calls
+        seconds = known.seconds / known.calls or CALL_SECONDS  # engines in the cluster tell no times
     else:
         tokens = sum(_patches(*size) for size in sizes) + calls * (len(prompt.text) // LETTERS)
         usage, seconds = Usage(calls, tokens, calls * ANSWER_TOKENS), CALL_SECONDS
