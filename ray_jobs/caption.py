@@ -44,7 +44,7 @@ def caption(args: argparse.Namespace) -> dict[str, Any]:
     job = _job(args, shards, out)
     ledger, known = _surveyed(job)
     _confirm(args, _forecast(args, job, [each.size for each in ledger.pending()], known))
-    _ask(ledger, _answers(args, job, backend, ledger.pending()), args.max_bad)
+    _ask(ledger, _answers(args, job, backend, ledger.pending()), 1.0 if args.sample else args.max_bad)
     summary = _summary(args, job, ledger)
     if args.sample:
         return {**summary, **_sheet(args, out, job, ledger, known)}
@@ -76,7 +76,8 @@ def _job(args: argparse.Namespace, shards: Shards, out: Folder) -> Job:
     kept = Folder(args.answers) if args.answers else out.child("answers")
     answers = Answers(kept, args.model, prompt)
     source = f"{args.model} prompt {prompt.version}"
-    job = Job(tasks.lean(shards), answers, prompt, source, args.replace)
+    lean = replace(shards)  # without the index that it may have read
+    job = Job(lean, answers, prompt, source, args.replace)
     return job if args.sample is None else spread(job, shards, args.sample)
 
 
@@ -157,9 +158,8 @@ def _summary(args: argparse.Namespace, job: Job, ledger: Ledger) -> dict[str, An
 
 def _sheet(args: argparse.Namespace, out: Folder, job: Job, ledger: Ledger, known: Usage) -> dict[str, Any]:
     """Write the sheet. What the other photos will take is measured on these."""
-    others = replace(job, chosen=None)
     index = open_shards(args.shards).index.to_pylist()
-    rest = sum(tasks.is_wanted(others, row) for row in index) - len(ledger.wanted)
+    rest = sum(tasks.is_wanted(job, row) for row in index) - len(ledger.wanted)
     largest = (job.prompt.pixels, job.prompt.pixels)
     forecast = _forecast(args, job, [largest] * rest, known + ledger.spent)
     return write_sheet(out, args, job, ledger, forecast)

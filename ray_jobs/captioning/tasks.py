@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby, islice
 from typing import Any, NamedTuple
 
@@ -84,8 +84,8 @@ def is_wanted(job: Job, row: dict[str, Any]) -> bool:
 
 
 def _places(shards: Shards, file: str) -> Iterator[dict[str, Any]]:
-    for group, rows in groupby(shards.index_of(file).to_pylist(), key=lambda row: row["group"]):
-        yield from ({**row, "row": number, "group": group} for number, row in enumerate(rows))
+    for _, rows in groupby(shards.index_of(file).to_pylist(), key=lambda row: row["group"]):
+        yield from ({**row, "row": number} for number, row in enumerate(rows))
 
 
 def read_pictures(shards: Shards, file: str, group: int) -> list[bytes]:
@@ -164,7 +164,7 @@ async def _answered(job: Job, chat: Chat, key: str, photo: bytes) -> tuple[Outco
         return Outcome(None, "photo does not decode", str(error)), spent
     try:
         while (outcome := outcome_of(asked, job.prompt.words)) is None:
-            name = f"{job.prompt.version}-{key}-{len(asked.answers)}"
+            name = key_of(f"{job.source} {key} {len(asked.answers)}".encode())
             reply = await chat.ask(question(shown, asked, job.prompt.words), name)
             asked, spent = kept(asked, reply.text, reply.usage), spent + reply.usage
             await asyncio.to_thread(job.answers.put, key, asked)
@@ -197,8 +197,3 @@ def _captioned(job: Job, file: str, texts: dict[str, str]) -> Iterator[Row]:
         for row in rows:
             text = texts.get(row["photo_id"])
             yield row if text is None else {**row, "text": text, "text_source": job.source}
-
-
-def lean(shards: Shards) -> Shards:
-    """Without the index that they have read, which no task needs."""
-    return replace(shards)

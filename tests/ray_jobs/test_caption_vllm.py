@@ -30,13 +30,18 @@ SAYS = {1: ("prose", "good"), 2: ("cut", "cut"), 3: ("error", "error")}
 
 
 def engine(data: ray.data.Dataset) -> ray.data.Dataset:
-    """What vLLM's processor does to a data set, with answers from a table."""
-    return data.map(_said)
+    """What vLLM's processor does to a data set, with answers from a table: rows travel in one column."""
+    requests = data.map(lambda row: {"data": {**row, **vllm._request(row)}})
+    return requests.materialize().map(_said)
 
 
-def _said(row: dict[str, Any]) -> dict[str, Any]:
-    request = vllm._request(row)
-    assert request["sampling_params"]["structured_outputs"] == {"json": schema()}
+def _said(columns: dict[str, Any]) -> dict[str, Any]:
+    row = request = columns["data"]
+    assert request["sampling_params"]["structured_outputs"]["json"].keys() == schema().keys()
+    assert [part.keys() for part in request["messages"][1]["content"]] == [
+        {"type", "image_url"},
+        {"type", "text"},
+    ]
     says = SAYS.get(_number(request), ("good",))[len(request["messages"]) > 2]
     if says == "error":
         return {**row, "__inference_error__": "ValueError: too long"}
