@@ -39,10 +39,14 @@ def answer(**changes: object) -> str:
         (answer(item="leather boot"), "black leather boot, gold buckle"),
         (answer(details=["Block heel.", "buckle"]), "black leather ankle boot, block heel, buckle"),
         (answer(details=["buckle", "buckle", "leather"]), "black leather ankle boot, buckle"),
+        (
+            answer(details=["red heel", "black sole", "red sole"]),
+            "black leather ankle boot, red heel, black sole, red sole",
+        ),
     ],
 )
 def test_a_good_answer_reads_as_the_data_sets_do(text: str, reads: str) -> None:
-    caption = judge([text], 10)
+    caption = judge([text], 12)
     assert isinstance(caption, Caption), caption
     assert caption.text == reads
 

@@ -20,20 +20,20 @@ class Caption:
     @property
     def text(self) -> str:
         """The caption as captions of STBIR read. What the item's name says already is not said twice."""
-        said = set(self.item.split())
+        said = [set(self.item.split())]
         before = [" and ".join(_new(phrases, said)) for phrases in (self.colours, self.materials)]
         head = " ".join(part for part in (*before, self.item) if part)
         return ", ".join([head, *_new(self.details, said)])
 
 
-def _new(phrases: list[str], said: set[str]) -> list[str]:
-    """The phrases that say a word more than was said, noting what they say."""
+def _new(phrases: list[str], said: list[set[str]]) -> list[str]:
+    """The phrases that no phrase before them says in full; what they say is noted in `said`."""
     kept = []
     for phrase in phrases:
         words = set(phrase.split())
-        if not words <= said:
+        if not any(words <= earlier for earlier in said):
             kept.append(phrase)
-            said |= words
+            said.append(words)
     return kept
 
 
