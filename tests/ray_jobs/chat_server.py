@@ -80,7 +80,7 @@ class ChatServer:
     @contextmanager
     def call(self, body: dict[str, Any]) -> Iterator[tuple[int, str]]:
         """Which picture a call is about, and what to do with it."""
-        number = _number(body)
+        number = picture_of(body)
         with self._lock:
             steps = self.plan.get(number, [])
             step = steps[self.calls[number]] if self.calls[number] < len(steps) else "good"
@@ -100,7 +100,7 @@ class ChatServer:
             self.paid[number, len(body["messages"])] += 1
 
 
-def _number(body: dict[str, Any]) -> int:
+def picture_of(body: dict[str, Any]) -> int:
     data = body["messages"][1]["content"][0]["image_url"]["url"].removeprefix("data:image/jpeg;base64,")
     red = Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB").getpixel((5, 5))[0]
     return round(red / _STEP)

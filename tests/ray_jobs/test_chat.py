@@ -87,13 +87,27 @@ def test_all_calls_wait_when_one_is_told_to(server: ChatServer) -> None:
 def test_patience_ends(server: ChatServer) -> None:
     server.plan = {0: ["500"] * 50, 1: ["429"]}
     began = time.monotonic()
-    failing, limited = asked(endpoint(server, patience=0.5), 0, 1)
+    for number, why in ((0, "500"), (1, "429")):
+        [failing] = asked(endpoint(server, patience=0.5), number)
+        assert isinstance(failing, NoReply)
+        assert failing.reason == "no answer"
+        assert why in failing.detail
     assert time.monotonic() - began < 2
-    assert isinstance(failing, NoReply)
-    assert failing.reason == "no answer"
-    assert "500" in failing.detail
-    assert isinstance(limited, NoReply)
-    assert "429" in limited.detail
+
+
+def test_a_wait_longer_than_patience_is_not_begun(server: ChatServer) -> None:
+    server.plan = {0: ["429"]}
+    server.delay = 0.1
+
+    async def one_then_another() -> list[Reply | BaseException]:
+        async with Chat(endpoint(server, patience=0.5), schema()) as talk:
+            calls = [asyncio.create_task(talk.ask(question(0), "0"))]
+            await asyncio.sleep(0.4)  # it has been told to wait for a second
+            calls.append(asyncio.create_task(talk.ask(question(1), "1")))
+            return await asyncio.gather(*calls, return_exceptions=True)
+
+    assert all(isinstance(found, NoReply) for found in asyncio.run(one_then_another()))
+    assert server.calls[1] == 0
 
 
 def test_nobody_there_is_no_photos_fault(server: ChatServer) -> None:
