@@ -20,7 +20,7 @@ from stbir.errors import InputError
 Form = Literal["schema", "json", "text"]
 FORMS: tuple[Form, ...] = ("schema", "json", "text")
 MOST_TOKENS = 400  # of an answer: a caption takes about sixty
-_FIRST_S, _LONGEST_S = 1.0, 30.0
+_FIRST_S, _LONGEST_S = 0.5, 30.0
 _KEY_REFUSED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.PAYMENT_REQUIRED, HTTPStatus.FORBIDDEN}
 _MAY_PASS = {
     HTTPStatus.REQUEST_TIMEOUT,

@@ -17,13 +17,13 @@ from tests.ray_jobs.test_caption import arguments, row, rows_of, write
 PHOTOS = 48
 
 
-@pytest.mark.slow(reason="starts Ray by itself four times, as a user does")
+@pytest.mark.slow(reason="starts Ray by itself three times, as a user does")
 @pytest.mark.timeout(300)
 def test_kills_cost_no_call_twice(tmp_path: Path) -> None:
     shards, out = write(tmp_path / "in", [row(number) for number in range(PHOTOS)], 16), tmp_path / "out"
     with ChatServer(delay=0.2).running() as server:
         server.plan = {number: ["cut"] for number in range(0, PHOTOS, 5)}
-        for goal in (5, 20, 40):
+        for goal in (5, 30):
             kill_after(server, goal, shards, out)
             assert not (out / "manifest.json").exists()
         before = server.paid.total()

@@ -95,6 +95,11 @@ class ChatServer:
             with self._lock:
                 self.at_once -= 1
 
+    def left(self, number: int) -> None:
+        """A call whose caller is gone was none: the next one is answered in its place."""
+        with self._lock:
+            self.calls[number] -= 1
+
     def delivered(self, number: int, body: dict[str, Any]) -> None:
         with self._lock:
             self.paid[number, len(body["messages"])] += 1
@@ -159,6 +164,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif self._is_there():
             self._send(200, self._answer("good" if step == "slow" else step, number))
             self.state.delivered(number, body)
+        else:
+            self.state.left(number)
 
     def _is_there(self) -> bool:
         """A caller that was killed is answered nothing, as vLLM ends what nobody waits for."""
