@@ -227,6 +227,8 @@ def _refuse_bad(out: Folder, summary: dict[str, Any], max_bad: float) -> None:
     remove_unlisted(out)
     reasons = ", ".join(f"{count} {reason}" for reason, count in summary["reasons"].items())
     why = f"more than --max-bad {max_bad} allows" if counts["ok"] else "no photo is left"
+    if "no text" in summary["reasons"]:
+        why += " (with --requires sketch | photo, caption.py can write texts)"
     raise Failed(
         f"{_arithmetic(counts)}, {counts['bad_sketches']} bad sketches ({reasons}): {why};"
         f" nothing is published, {out.uri}/{QUARANTINE} names each",

@@ -35,10 +35,6 @@ _STATUS_OF = {
 }
 
 
-class Lost(Problem):
-    """A replica died with the request in it."""
-
-
 class Searcher:
     """What the HTTP routes ask for, answered by the deployments behind the handles.
 
@@ -54,8 +50,10 @@ class Searcher:
         """The hits of a query."""
         try:
             return await self._search(query)
-        except Lost:  # a search changes nothing: it may be tried again, and another replica answers
-            return await self._search(query)
+        except Problem as problem:
+            if not problem.lost:
+                raise
+            return await self._search(query)  # it changes nothing: another replica may answer
 
     async def _search(self, query: Query) -> Found:
         # Both start here and neither is awaited: only hits come back to this process.
@@ -118,9 +116,9 @@ async def _translated(response: Awaitable[Any], retry_after_s: int) -> Any:
         detail = f"all places are taken; try again in {retry_after_s} s"
         raise Problem(HTTPStatus.TOO_MANY_REQUESTS, detail, _later(retry_after_s)) from error
     except _LOST as error:
-        raise Lost(
-            HTTPStatus.SERVICE_UNAVAILABLE, "a part of the service was lost; try again", _later(retry_after_s)
-        ) from error
+        problem = _unavailable("a part of the service was lost; try again", retry_after_s)
+        problem.lost = True
+        raise problem from error
     except (DeploymentUnavailableError, RayServeException) as error:
         raise _unavailable("a part of the service is starting; try again", retry_after_s) from error
     except LateError as error:

@@ -12,12 +12,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serve.problem import MEDIA_TYPE
 
 RETRY_AFTER_S = 1
-_LOST = {
-    "type": "about:blank",
-    "title": HTTPStatus.SERVICE_UNAVAILABLE.phrase,
-    "status": int(HTTPStatus.SERVICE_UNAVAILABLE),
-    "detail": "a part of the service was lost; try again",
-}
 
 
 def middlewares() -> list[Middleware]:
@@ -46,13 +40,21 @@ class AnswerTheLost:
 
 
 async def _answer(path: str, send: Send) -> None:
-    body = json.dumps({**_LOST, "instance": path, "request_id": None}).encode()
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    problem = {
+        "type": "about:blank",
+        "title": status.phrase,
+        "status": int(status),
+        "detail": "a part of the service was lost; try again",
+        "instance": path,
+        "request_id": None,
+    }
+    body = json.dumps(problem).encode()
     headers = {
         "content-type": MEDIA_TYPE,
         "content-length": str(len(body)),
         "retry-after": str(RETRY_AFTER_S),
     }
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]
-    status = int(HTTPStatus.SERVICE_UNAVAILABLE)
-    await send({"type": "http.response.start", "status": status, "headers": raw})
+    await send({"type": "http.response.start", "status": int(status), "headers": raw})
     await send({"type": "http.response.body", "body": body})

@@ -17,6 +17,7 @@ class Problem(Exception):
     def __init__(self, status: HTTPStatus, detail: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(detail)
         self.status, self.detail, self.headers = status, detail, dict(headers or {})
+        self.lost = False  # whether a replica died with the request in it
 
 
 def add_handlers(app: FastAPI) -> None:

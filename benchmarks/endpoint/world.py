@@ -70,6 +70,7 @@ def _columns(photos: int, dim: int) -> list[pa.Array]:
         pa.array([CATEGORIES[number % len(CATEGORIES)] for number in range(photos)]),
         pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), dim),
         pa.array([small[number % THUMBNAILS] for number in range(photos)]),
+        pa.array([f"{number:064x}" for number in range(photos)]),  # stands in for a digest of its bytes
     ]
 
 

@@ -30,9 +30,9 @@ _SHADES = {
     "purple": ("lavender", "lilac", "mauve", "plum", "violet"),
     "gray": ("grey", "pewter", "silver"),
 }
-_SHADE_OF = {shade: colour for colour, shades in _SHADES.items() for shade in (colour, *shades)}
+SHADE_OF = {shade: colour for colour, shades in _SHADES.items() for shade in (colour, *shades)}
 # Where the clause of the item ends: "cat on a chair" is about the cat.
-_CLAUSES = re.compile(r"(?=,)|(?=\s(?:at|behind|by|from|in|near|of|on|over|under|with)\s)")
+CLAUSES = re.compile(r"(?=,)|(?=\s(?:at|behind|by|from|in|near|of|on|over|under|with)\s)")
 
 
 def _drop_words(text: str, severity: float, rng: np.random.Generator) -> str:
@@ -43,7 +43,7 @@ def _wrong_colour(text: str, severity: float, rng: np.random.Generator) -> str:
     """Each colour word becomes, with probability `severity`, another basic colour than its own."""
 
     def other(word: re.Match[str]) -> str:
-        right = _SHADE_OF.get(word[0].lower())
+        right = SHADE_OF.get(word[0].lower())
         if right is None:
             return word[0]
         dice, which = rng.random(), rng.integers(len(COLOURS) - 1)
@@ -57,7 +57,7 @@ def _only_item(text: str, severity: float, rng: np.random.Generator) -> str:
 
     The item is the last word of the first clause, which ends at a comma or a preposition.
     """
-    clause, *details = _CLAUSES.split(text)
+    clause, *details = CLAUSES.split(text)
     words = clause.split()
     if not words:
         return text

@@ -92,7 +92,11 @@ def write_quarantine(folder: Folder, faults: list[Fault]) -> None:
 
 
 def publish(
-    folder: Folder, parts: list[Written], counts: dict[str, int], details: dict[str, Any]
+    folder: Folder,
+    parts: list[Written],
+    counts: dict[str, int],
+    details: dict[str, Any],
+    made_from: str = "",
 ) -> Manifest:
     """Write the manifest over the files of all parts, then remove what it does not list."""
     hashes = {
@@ -102,6 +106,7 @@ def publish(
         kind="shards",
         digest=combined_digest(hashes),
         counts=counts,
+        made_from=made_from,
         details={**details, "files": list(hashes), "quarantine": QUARANTINE},
     )
     write_manifest(folder, manifest)

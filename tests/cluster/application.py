@@ -53,6 +53,7 @@ def release(folder: Path, seed: int) -> Release:
     known = {
         "photo_id": pa.array(ids),
         "category": pa.array(["shape"] * len(ids)),
+        "content": pa.array([f"{n:064x}" for n in range(len(ids))]),
         "embedding": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), dim),
     }
     columns = [known.get(f.name, pa.nulls(len(ids), f.type)) for f in schema(dim)]

@@ -167,7 +167,7 @@ def test_the_budget_counts_bad_sketches_too_and_no_shards_are_ever_empty(
         prepared(torn, tmp_path / "out", "--max-bad", 0.49)
     assert prepared(torn, tmp_path / "out", "--max-bad", 0.5)["counts"]["ok"] == 1
     none = manifest(tmp_path / "b", [line(0, text=None)], {"p0.png": png(), "s0.png": png()})
-    with pytest.raises(Failed, match="no photo is left"):
+    with pytest.raises(Failed, match=r"no photo is left \(with --requires sketch . photo, caption.py"):
         prepared(none, tmp_path / "none", "--max-bad", 1)
     assert not (tmp_path / "none/manifest.json").exists()
 
