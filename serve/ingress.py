@@ -1,6 +1,7 @@
 """The ingress: starts the towers together, passes their answers on un-awaited, keeps the deadline."""
 
 import asyncio
+import logging
 import os
 from collections.abc import Awaitable
 from dataclasses import replace
@@ -24,6 +25,7 @@ from serve.settings import Limits
 from stbir.errors import InputError
 
 # A replica that died, also where it was another replica that waited for it.
+log = logging.getLogger(__name__)
 _LOST = (RayActorError, ObjectLostError, WorkerCrashedError)
 _STATUS_OF = {
     "sketch": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,  # its header was a picture's, the rest is not
@@ -100,12 +102,18 @@ class Searcher:
     async def _answer(self, response: Any, *upstream: Any) -> Any:
         try:
             return await _translated(response, self.limits.retry_after_s)
-        except (asyncio.CancelledError, Problem):
-            # The deadline, a client that has gone, or a part that failed: nobody waits for the others.
+        except asyncio.CancelledError:  # the deadline, or a client that has gone: nobody waits for these
             for started in (response, *upstream):
-                if started is not None:
-                    started.cancel()
+                _cancel(started)
             raise
+
+
+def _cancel(response: Any) -> None:
+    try:
+        if response is not None:
+            response.cancel()
+    except Exception as error:  # Serve raises what it had failed with already: nothing is left to cancel
+        log.debug("not cancelled: %s", error)
 
 
 async def _translated(response: Awaitable[Any], retry_after_s: int) -> Any:

@@ -210,7 +210,7 @@ def _like(gallery: Gallery, photo_id: str) -> torch.Tensor:
     vector = gallery.vector(photo_id)
     if vector is None:
         raise InputError(f"photo_id: {photo_id!r} is not in the gallery")
-    return torch.from_numpy(vector)[None]  # (1, D)
+    return torch.from_numpy(vector.copy())[None]  # (1, D)
 
 
 def _row(encoded: Encoded | None) -> torch.Tensor | None:

@@ -106,7 +106,7 @@ def test_a_damaged_file_or_manifest_is_named(folder: Folder) -> None:
 def test_the_quarantine_is_written_also_where_it_is_empty(folder: Folder) -> None:
     write_quarantine(folder, [Fault("x:1", "no text", "p.png")])
     assert pq.read_table(folder.at(QUARANTINE)).to_pylist() == [
-        {"photo_id": "x:1", "reason": "no text", "file": "p.png", "detail": None}
+        {"photo_id": "x:1", "reason": "no text", "file": "p.png", "detail": None, "content": None}
     ]
     write_quarantine(folder, [])
     assert pq.read_table(folder.at(QUARANTINE)).num_rows == 0

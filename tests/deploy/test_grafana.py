@@ -36,7 +36,11 @@ def rays_figures() -> str:
     return "\n".join(file.read_text() for file in folder.glob("*.py"))
 
 
-@pytest.mark.parametrize("file", sorted(FOLDER.iterdir()), ids=lambda file: file.name)
+# The endpoint's is held against a running endpoint, in tests/serve/test_meters.py.
+OURS = sorted(file for file in FOLDER.iterdir() if file.name != "serve.json")
+
+
+@pytest.mark.parametrize("file", OURS, ids=lambda file: file.name)
 def test_every_figure_asked_for_exists(file: Path) -> None:
     asked = {name for expression in expressions(file) for name in NAME.findall(expression)}
     assert asked

@@ -39,6 +39,7 @@ def gallery(model, tmp_path_factory) -> Gallery:
     columns = {
         "photo_id": [f"photo-{n}" for n in range(60)],
         "category": ["even", "odd"] * 30,
+        "content": [f"{n:064x}" for n in range(60)],
         "embedding": pa.FixedSizeListArray.from_arrays(pa.array(photos.ravel()), dim),
     }
     arrays = [pa.array(columns[f.name]) if f.name in columns else pa.nulls(60, f.type) for f in schema(dim)]

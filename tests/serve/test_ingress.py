@@ -208,13 +208,6 @@ def test_past_the_deadline_504_and_nobody_goes_on_working():
     assert [response.cancelled for _, _, response in calls] == [True, True, True]
 
 
-def test_where_one_part_is_full_the_others_stop():
-    asked = searcher(BackPressureError(1, 1))
-    assert searched(asked).status_code == 429
-    calls = [*asked.sketch.calls, *asked.text.calls]
-    assert [response.cancelled for _, _, response in calls] == [True, True]
-
-
 def test_the_ingress_imports_neither_torch_nor_lance():
     """So that one more of it is there in a moment and takes little memory."""
     code = "import sys, serve.ingress; print([name for name in ('torch', 'lance') if name in sys.modules])"

@@ -77,8 +77,8 @@ def test_a_file_need_hold_only_what_differs(tmp_path):
         ("text.batching.max_batch_size", "many", "text.batching.max_batch_size"),
         (
             "sketch.options",
-            {"max_ongoing_requests": 31},
-            "sketch.options.max_ongoing_requests: must be at least 32",
+            {"max_ongoing_requests": 15},
+            "sketch.options.max_ongoing_requests: must be at least 16",
         ),
     ],
 )

@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from serve.page import WEB
+from tests.conftest import wait_until
 from tests.serve.web.conftest import DESK, PHONE, listened, opened
 from tests.serve.web.hand import ARC, asked, sketched
 
@@ -45,7 +46,7 @@ def test_arrows_lead_through_the_hits_and_the_large_one(pad: Page) -> None:
     )
     pad.keyboard.press("Escape")
     expect(pad.locator("#large")).to_be_hidden()
-    assert focused(pad) == 1  # the one that was large last
+    wait_until(lambda: focused(pad) == 1, "the focus on the one that was large last", 5)
 
 
 def test_a_hit_keeps_the_focus_when_the_hits_change(pad: Page) -> None:
