@@ -103,9 +103,12 @@ class Progress:
 
     def _line(self) -> str:
         done, rate = self.counts.done, self.rate
+        pace = (
+            f", {rate:.0f}/s" if rate else ""
+        )  # none after a single part: it waited for everything to start
         left = f", {_span((self._total - done) / rate)} left" if self._total and rate else ""
         return (
-            f"{done} of {self._total or '?'} photos, {rate:.0f}/s{left};"
+            f"{done} of {self._total or '?'} photos{pace}{left};"
             f" {self.counts.quarantined} quarantined, {self.counts.failed} failed;"
             f" the encoder waited {self.waited:.0%}"
         )
