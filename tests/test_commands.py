@@ -46,6 +46,7 @@ def check_python(words: list[str], whole: bool) -> None:
     parser = importlib.import_module(words[0].removesuffix(".py").replace("/", ".")).parser()
     if whole:
         parser.parse_args(words[1:])
+        return
     known = {option for action in parser._actions for option in action.option_strings}
     assert {word for word in words[1:] if word.startswith("--")} <= known
 
