@@ -3,8 +3,10 @@
 import itertools
 import json
 import subprocess
+import sys
 import time
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -121,7 +123,13 @@ def drain(nodes: Nodes, node: Any, seconds: int) -> None:
     """What a cloud's notice becomes in Ray: this node goes in so many seconds."""
     order = ["--reason=DRAIN_NODE_REASON_PREEMPTION", "--reason-message=spot"]
     named = [f"--address={nodes.address}", f"--node-id={node.node_id}"]
-    command = ["ray", "drain-node", *named, *order, f"--deadline-remaining-seconds={seconds}"]
+    command = [
+        str(Path(sys.executable).with_name("ray")),
+        "drain-node",
+        *named,
+        *order,
+        f"--deadline-remaining-seconds={seconds}",
+    ]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=60)
 
 
