@@ -27,7 +27,8 @@ class PictureTower:
     `weights`: an open_clip tag, a path, any fsspec URI, or None for random ones. `options` go to
     `timm.create_model`, or stand for open_clip's `vision_cfg` once the model's name is resolved.
     `frozen` names parameter prefixes that never learn. Batch norms keep their statistics unless
-    `batch_norm` is "learn". `grid` (convolutional timm trunks): beside the mean over the picture, the
+    `batch_norm` is "learn"; "folded" (timm) puts them into the convolutions before them, which is faster and
+    begins as the same function. `grid` (convolutional timm trunks): beside the mean over the picture, the
     means over grid x grid cells are projected too, so that it matters where something is. `finer`: the same
     of earlier maps, each a pair of its stride (2, 4, 8, 16, …: pixels from one place of it to the next) and
     the cells a side.
@@ -39,7 +40,7 @@ class PictureTower:
     weights: str | None = None
     options: dict[str, Any] = Field(default_factory=dict)
     frozen: tuple[str, ...] = ()
-    batch_norm: Literal["fixed", "learn"] = "fixed"
+    batch_norm: Literal["fixed", "folded", "learn"] = "fixed"
     grid: Annotated[int, Field(ge=0, le=8)] = 0
     finer: tuple[tuple[Count, Cells], ...] = ()
 
@@ -47,6 +48,8 @@ class PictureTower:
     def _has_a_map(self) -> "PictureTower":
         if self.grid and self.library != "timm":
             raise ValueError("grid needs a convolutional trunk of timm; leave it at 0")
+        if self.batch_norm == "folded" and self.library != "timm":
+            raise ValueError("batch_norm=folded is for convolutional trunks of timm; leave it at fixed")
         if self.finer and self.library != "timm":
             raise ValueError("finer needs a convolutional trunk of timm; leave it empty")
         return self

@@ -6,11 +6,13 @@ from typing import Any
 
 import open_clip
 import timm
+import torch
 from open_clip.model import CustomTextCLIP, _build_text_tower, _build_vision_tower
 from torch import nn
 
 from stbir.config import PictureTower, TextTower
 from stbir.errors import InputError
+from stbir.model.folding import fold_batch_norms
 from stbir.model.weights import fit, is_tag, load_clip, read_state
 
 
@@ -25,6 +27,8 @@ def timm_trunk(tower: PictureTower, pretrained: bool) -> tuple[nn.Module, int]:
         classifier = trunk.pretrained_cfg.get("classifier") or "head"
         heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
         fit(trunk, read_state(tower.weights), tower.weights, ignore=heads)
+    if tower.batch_norm == "folded":
+        fold_batch_norms(trunk, torch.rand(1, 3, tower.preprocess.size, tower.preprocess.size))
     return trunk, int(trunk.num_features)
 
 

@@ -14,6 +14,7 @@ from stbir.config import ModelConfig, PictureTower, Preprocess, TextTower
 from stbir.errors import InputError
 from stbir.model.builder import build, encoder
 from stbir.model.cells import CELL, FINER_CELL, CellMeans, FinerCells
+from stbir.model.folding import fold_batch_norms
 
 VISION = {"image_size": 32, "patch_size": 8, "layers": 1, "width": 32, "head_width": 16}
 TEXT = {"context_length": 12, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
@@ -195,6 +196,58 @@ def test_batch_norms_learn_where_the_tower_says_so() -> None:
     tower.train()
     tower(pixels())
     assert not torch.equal(tower.trunk.bn1.running_mean, before)
+
+
+def with_statistics(trunk: torch.nn.Module) -> torch.nn.Module:
+    """As after training: no norm is the identity."""
+    for module in trunk.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            for values in (module.running_var, module.weight):
+                torch.nn.init.uniform_(values, 0.5, 1.5)
+            for values in (module.running_mean, module.bias):
+                torch.nn.init.normal_(values, std=0.2)
+    return trunk.eval()
+
+
+@pytest.mark.parametrize("name", ["mobilenetv2_100", "resnet18"])
+def test_folded_batch_norms_are_the_same_function(name: str) -> None:
+    trunk = with_statistics(timm.create_model(name, num_classes=0))
+    sample = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        before = trunk(sample)
+        fold_batch_norms(trunk, sample)
+        assert torch.allclose(trunk(sample), before, atol=1e-4 * float(before.abs().max()))
+    assert not any("running_mean" in buffer for buffer, _ in trunk.named_buffers())
+
+
+def test_a_norm_before_its_convolution_is_not_folded() -> None:
+    norm_first = torch.nn.Sequential(torch.nn.BatchNorm2d(3), torch.nn.Conv2d(3, 4, 3))
+    with pytest.raises(InputError, match=r"batch_norm: .*0 follows no convolution.*leave it at fixed"):
+        fold_batch_norms(norm_first, torch.rand(1, 3, 8, 8))
+
+
+def test_a_norm_used_elsewhere_than_it_stands_is_not_folded() -> None:
+    class Crossed(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.norm, self.second = (
+                torch.nn.Conv2d(3, 3, 3),
+                torch.nn.BatchNorm2d(3),
+                torch.nn.Conv2d(3, 3, 3),
+            )
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.norm(self.second(self.first(x)))
+
+    with pytest.raises(InputError, match="used in another order"):
+        fold_batch_norms(with_statistics(Crossed()), torch.rand(1, 3, 8, 8))
+
+
+def test_a_folded_tower_is_rebuilt_from_its_configuration() -> None:
+    config = timm_config(None, batch_norm="folded")
+    first, again = build(config).photo, encoder(config, "photo", pretrained=False)
+    again.load_state_dict(first.state_dict())
+    assert torch.equal(first.eval()(pixels()), again.eval()(pixels()))
 
 
 def test_frozen_prefixes_never_learn() -> None:
