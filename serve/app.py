@@ -64,8 +64,7 @@ def _deployments(settings: Settings, release: Release) -> Application:
         deployment(SketchReplica, settings.sketch.options).bind(settings.sketch.batching),
         deployment(TextReplica, settings.text.options).bind(settings.text.batching, settings.text.recent),
         deployment(FusionReplica, settings.fusion.options).bind(settings.fusion.cache),
-        settings.limits,
-        settings.cors.origins,
+        settings,
     )
 
 

@@ -2,22 +2,22 @@
 
 import asyncio
 import math
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from ray import serve
 from torch import Tensor, nn
 
 from serve import budget
 from serve.messages import Vector
 from serve.settings import Batching
+from serve.together import settle
 from stbir.retrieval.embed import encode
 
 Collate = Callable[[Sequence[Any]], Tensor]
-Asked = tuple["Tower", Any, float]  # by which tower, what, until when
 
 
 def best_device() -> torch.device:
@@ -44,35 +44,69 @@ def tower(encoder: nn.Module, collate: Collate, sample: Any) -> Tower:
     return made
 
 
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """One item that waits: by which tower, until when, and where its vector goes."""
+
+    tower: Tower
+    item: Any
+    deadline: float
+    vector: asyncio.Future[Vector]
+
+    def wanted(self) -> bool:
+        """Whether somebody still waits; whoever is late hears of it."""
+        if not self.vector.done() and (error := budget.late(self.deadline)):
+            self.vector.set_exception(error)
+        return not self.vector.done()
+
+
 class BatchedEncoder:
     """Awaited with a tower and one item, answers its unit vector (D,). `told` hears each batch's size.
 
+    What comes while a batch is computed is the next one: nobody waits for a timer unless `batching` says so.
     One thread computes, so that the event loop goes on answering health checks while torch works.
     """
 
     def __init__(self, batching: Batching, told: Callable[[int], None] = lambda size: None) -> None:
-        self._told = told
+        self._batching, self._told = batching, told
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encode")
-        # Bound at run time, not by decoration: the sizes are settings.
-        self._queue = serve.batch(**asdict(batching))(self._beside_loop)
+        self._waiting: deque[Asked] = deque()
+        self._under_way = set[asyncio.Task[None]]()
 
     async def __call__(self, tower: Tower, item: Any, deadline: float = math.inf) -> Vector:
         """The vector of one item. Raises LateError where its turn comes after the deadline."""
-        vector: Vector = await self._queue((tower, item, deadline))
-        return vector
+        asked = Asked(tower, item, deadline, asyncio.get_running_loop().create_future())
+        self._waiting.append(asked)
+        self._begin()
+        return await asked.vector
 
-    async def _beside_loop(self, asked: list[Asked]) -> list[Vector | Exception]:
-        """A batch; what is late by now is left out of it and answered with its error."""
-        answers: list[Any] = [budget.late(deadline) for *_, deadline in asked]
-        left = [place for place, error in enumerate(answers) if error is None]
+    def _begin(self) -> None:
+        if self._waiting and len(self._under_way) < self._batching.max_concurrent_batches:
+            task = asyncio.get_running_loop().create_task(self._next_batch())
+            self._under_way.add(task)
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._under_way.discard(task)
+        self._begin()
+
+    async def _next_batch(self) -> None:
+        most = self._batching.max_batch_size
+        if len(self._waiting) < most and self._batching.batch_wait_timeout_s:
+            await asyncio.sleep(self._batching.batch_wait_timeout_s)
+        taken = [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
+        wanted = [asked for asked in taken if asked.wanted()]
         # One tower, but for the moment when the service changes over to another.
-        for tower in dict.fromkeys(asked[place][0] for place in left):
-            places = [place for place in left if asked[place][0] is tower]
-            vectors = await self._encoded(tower, [asked[place][1] for place in places])
-            for place, vector in zip(places, vectors, strict=True):
-                answers[place] = vector
-        return answers
+        for tower in dict.fromkeys(asked.tower for asked in wanted):
+            await self._answer(tower, [asked for asked in wanted if asked.tower is tower])
 
-    async def _encoded(self, tower: Tower, items: list[Any]) -> list[Vector]:
-        self._told(len(items))
-        return await asyncio.get_running_loop().run_in_executor(self._thread, tower.encode, items)
+    async def _answer(self, tower: Tower, batch: list[Asked]) -> None:
+        self._told(len(batch))
+        items, loop = [asked.item for asked in batch], asyncio.get_running_loop()
+        answers: Sequence[Any]
+        try:
+            answers = await loop.run_in_executor(self._thread, tower.encode, items)
+        except Exception as error:  # whoever asked hears of it
+            answers = [error] * len(batch)
+        for asked, answer in zip(batch, answers, strict=True):
+            settle(asked.vector, answer)

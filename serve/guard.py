@@ -8,8 +8,10 @@ from typing import Protocol
 
 from fastapi import Request
 
+from serve.environment import HAPROXY
 from serve.keys import Keys
 from serve.problem import Problem
+from stbir.errors import InputError
 
 log = logging.getLogger(__name__)
 VARIABLE = "STBIR_API_KEYS_FILE"
@@ -48,10 +50,18 @@ class ThisMachineOnly:
 
 
 def guard(environment: Mapping[str, str]) -> Guard:
-    """The one that the environment asks for. Raises InputError for a file of keys that cannot be used."""
+    """The one that the environment asks for.
+
+    Raises InputError for a file of keys that cannot be used, and for none behind HAProxy: everybody seems to
+    be on this machine there, and it says nothing of where they are.
+    """
     path = environment.get(VARIABLE)
     if path:
         return WithKeys(Keys(path))
+    if environment.get(HAPROXY) == "1":
+        raise InputError(
+            f"{VARIABLE}: not set, and {HAPROXY}=1 needs keys; make one: python -m serve.keys NAME"
+        )
     log.warning("no %s: only requests from this machine are answered", VARIABLE)
     return ThisMachineOnly()
 

@@ -21,12 +21,11 @@ from serve.guard import guard
 from serve.messages import Found, Query, Release
 from serve.meters import RequestMeter
 from serve.problem import Problem
-from serve.settings import Limits
+from serve.settings import Gathering, Limits, Settings
+from serve.together import Answers, Together
 from stbir.errors import InputError
 
-# A replica that died, also where it was another replica that waited for it.
 log = logging.getLogger(__name__)
-_LOST = (RayActorError, ObjectLostError, WorkerCrashedError)
 _STATUS_OF = {
     "sketch": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,  # its header was a picture's, the rest is not
     "photo_id": HTTPStatus.NOT_FOUND,
@@ -43,31 +42,41 @@ class Searcher:
     Raises Problem for everything a client should hear of.
     """
 
-    def __init__(self, sketch: Any, text: Any, fusion: Any, limits: Limits) -> None:
+    def __init__(self, sketch: Any, text: Any, fusion: Any, limits: Limits, gathering: Gathering) -> None:
         self.sketch, self.text, self.fusion = sketch, text, fusion
         self.limits = limits
         self.changeover = Changeover(sketch, text, fusion)
+        self._together = Together(self._search, gathering, self._full)
 
     async def search(self, query: Query) -> Found:
         """The hits of a query."""
         try:
-            return await self._search(query)
+            return await self._together(query)
         except Problem as problem:
             if not problem.lost:
                 raise
-            return await self._search(query)  # it changes nothing: another replica may answer
+            return await self._together(query)  # it changes nothing: another replica may answer
 
-    async def _search(self, query: Query) -> Found:
-        # Both start here and neither is awaited: only hits come back to this process.
-        release, until = self._release(), query.deadline
-        model = release.checkpoint
-        sketch = None if query.sketch is None else self.sketch.encode.remote(query.sketch, model, until)
-        text = None if query.text is None else self.text.encode.remote(query.text, model, until)
-        rest = replace(query, sketch=None, text=None)  # what is left of it for fusion
-        found: Found = await self._answer(
-            self.fusion.search.remote(release, sketch, text, rest), sketch, text
-        )
-        return found
+    async def _search(self, queries: list[Query]) -> Answers:
+        """The hits of each query, or the Problem that it has; all by one release."""
+        # Both towers start here and neither is awaited: only hits come back to this process.
+        release = self._release()
+        until = [query.deadline for query in queries]
+        sketch = self._encode(self.sketch, [query.sketch for query in queries], release, until)
+        text = self._encode(self.text, [query.text for query in queries], release, until)
+        rest = [
+            replace(query, sketch=None, text=None) for query in queries
+        ]  # what is left of them for fusion
+        answers = await self._answer(self.fusion.search.remote(release, sketch, text, rest), sketch, text)
+        return [
+            problem_of(answer, self.limits.retry_after_s) if isinstance(answer, Exception) else answer
+            for answer in answers
+        ]
+
+    def _encode(self, tower: Any, items: list[Any], release: Release, until: list[float]) -> Any:
+        """The un-awaited answer of a tower; None where no query has anything for it."""
+        wanted = any(item is not None for item in items)
+        return tower.encode.remote(items, release.checkpoint, until) if wanted else None
 
     async def thumbnail(self, photo_id: str) -> bytes:
         """The encoded thumbnail of a photo, empty where it has none."""
@@ -96,6 +105,9 @@ class Searcher:
             raise self._no_gallery()
         return current.release
 
+    def _full(self) -> Problem:
+        return full(self.limits.retry_after_s)
+
     def _no_gallery(self) -> Problem:
         return _unavailable("no gallery is published; publish one and try again", self.limits.retry_after_s)
 
@@ -120,19 +132,34 @@ async def _translated(response: Awaitable[Any], retry_after_s: int) -> Any:
     """The response, its errors as Problems."""
     try:
         return await response
-    except BackPressureError as error:
-        detail = f"all places are taken; try again in {retry_after_s} s"
-        raise Problem(HTTPStatus.TOO_MANY_REQUESTS, detail, _later(retry_after_s)) from error
-    except _LOST as error:
-        problem = _unavailable("a part of the service was lost; try again", retry_after_s)
-        problem.lost = True
+    except Exception as error:
+        if (problem := problem_of(error, retry_after_s)) is error:
+            raise
         raise problem from error
-    except (DeploymentUnavailableError, RayServeException) as error:
-        raise _unavailable("a part of the service is starting; try again", retry_after_s) from error
-    except LateError as error:
-        raise Problem(HTTPStatus.GATEWAY_TIMEOUT, "no answer in time; try again") from error
-    except InputError as error:
-        raise _input_problem(error, retry_after_s) from error
+
+
+def problem_of(error: Exception, retry_after_s: int) -> Exception:
+    """What the client should hear of an error; one that is a fault of ours stays as it is."""
+    match error:
+        case BackPressureError():
+            return full(retry_after_s)
+        case RayActorError() | ObjectLostError() | WorkerCrashedError():
+            problem = _unavailable("a part of the service was lost; try again", retry_after_s)
+            problem.lost = True
+            return problem
+        case DeploymentUnavailableError() | RayServeException():
+            return _unavailable("a part of the service is starting; try again", retry_after_s)
+        case LateError():
+            return Problem(HTTPStatus.GATEWAY_TIMEOUT, "no answer in time; try again")
+        case InputError():
+            return _input_problem(error, retry_after_s)
+    return error
+
+
+def full(retry_after_s: int) -> Problem:
+    """All places to wait in are taken."""
+    detail = f"all places are taken; try again in {retry_after_s} s"
+    return Problem(HTTPStatus.TOO_MANY_REQUESTS, detail, _later(retry_after_s))
 
 
 def _input_problem(error: InputError, retry_after_s: int) -> Problem:
@@ -156,10 +183,9 @@ def _later(retry_after_s: int) -> dict[str, str]:
 class Ingress:
     """The deployment that listens; Serve asks it for its FastAPI application once it is constructed."""
 
-    def __init__(
-        self, sketch: Any, text: Any, fusion: Any, limits: Limits, origins: tuple[str, ...] = ()
-    ) -> None:
-        self.searcher, self.origins = Searcher(sketch, text, fusion, limits), origins
+    def __init__(self, sketch: Any, text: Any, fusion: Any, settings: Settings) -> None:
+        self.searcher = Searcher(sketch, text, fusion, settings.limits, settings.ingress.together)
+        self.origins = settings.cors.origins
         self.guard, self.meter = guard(os.environ), RequestMeter()
         access_log.to_stderr()
 

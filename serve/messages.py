@@ -51,6 +51,9 @@ class Encoded:
     timing_ms: dict[str, float]
 
 
+Outcome = Encoded | Exception  # of one part of a query: its vector, or what is wrong with it
+
+
 @dataclass(frozen=True)
 class Found:
     """The hits of one query, what they are from, and how long every step took.

@@ -1,14 +1,15 @@
 """The three deployments behind the ingress: one tower each, and the one that fuses and searches.
 
-Each is a plain class; `serve.app` makes deployments of them. Every request says by which release it is to be
-answered, and they hold two: so an answer is of one release throughout, and nobody waits for a new one.
-What they raise is `InputError`, or `LateError`.
+Each is a plain class; `serve.app` makes deployments of them. Searches come in groups (`serve.together`).
+Every call says by which release it is to be answered, and they hold two: so an answer is of one release
+throughout, and nobody waits for a new one.
 """
 
 import asyncio
 import math
 import time
-from dataclasses import asdict
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,23 +17,33 @@ from typing import Any
 import numpy as np
 import torch
 
-from serve import budget
+from serve import budget, searching
 from serve.batching import BatchedEncoder, Tower, tower
 from serve.generations import Generations
-from serve.messages import Encoded, Found, Query, Release
+from serve.messages import Encoded, Found, Outcome, Query, Release
 from serve.meters import BatchMeter, RecentMeter
+from serve.outcomes import outcomes
 from serve.recent import Recent
 from serve.release import Ahead, resolve
+from serve.searching import Opened
+from serve.searching import ms_since as _ms
 from serve.settings import Batching
 from stbir.data.transforms import Pixels, encode_png, render_strokes, sketch_pixels
 from stbir.errors import InputError
 from stbir.model import checkpoint
-from stbir.model.fusion import fuse
 from stbir.retrieval.gallery import Gallery, open_gallery
 from stbir.retrieval.local import Cache
 
 CANARY_STROKES = [[(0.2, 0.2), (0.8, 0.3), (0.5, 0.8), (0.2, 0.2)]]
 CANARY_TEXT = "a canary"
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A sketch as its tower wants it, (1, H, W) uint8."""
+
+    pixels_1HW: Pixels
+    took_ms: float
 
 
 class SketchReplica:
@@ -47,19 +58,25 @@ class SketchReplica:
         """Told by Serve what to serve (`serve.release.Wanted`): at the start, and with every change."""
         await self.ahead(user_config)
 
-    async def encode(self, sketch: bytes, checkpoint_uri: str, deadline: float = math.inf) -> Encoded:
-        """One encoded picture. Raises InputError, naming `sketch`, where it is cut short, and LateError."""
-        budget.check(deadline)
+    async def encode(
+        self, sketches: Sequence[bytes | None], checkpoint_uri: str, deadlines: Sequence[float]
+    ) -> list[Outcome | None]:
+        """Encoded pictures, each with its deadline; None stays None. What is wrong with one (InputError,
+        naming `sketch`, or LateError) stands in its place."""
         tower = await _there(self.towers, checkpoint_uri)
+        decode = partial(_decoded, size=tower.encoder.preprocess.size)
+        # All are decoded before any is encoded, so that they make one batch.
+        decoded = await outcomes(decode, sketches, deadlines)
+        return await outcomes(partial(self._encode, tower), decoded, deadlines)
+
+    async def _encode(self, tower: Tower, sketch: Decoded, deadline: float) -> Encoded:
         started = time.perf_counter()
-        pixels = await asyncio.to_thread(sketch_pixels, sketch, tower.encoder.preprocess.size)  # (1, H, W)
-        decoded = time.perf_counter()
-        vector = await self.encoder(tower, pixels, deadline)
-        return Encoded(vector, {"decode": _ms(started, decoded), "encode_sketch": _ms(decoded)})
+        vector = await self.encoder(tower, sketch.pixels_1HW, deadline)
+        return Encoded(vector, {"decode": sketch.took_ms, "encode_sketch": _ms(started)})
 
     async def canary(self, checkpoint_uri: str) -> Encoded:
         """A sketch as any other."""
-        return await self.encode(encode_png(render_strokes(CANARY_STROKES)), checkpoint_uri)
+        return await canary(self.encode, encode_png(render_strokes(CANARY_STROKES)), checkpoint_uri)
 
     async def ready(self) -> bool:
         """Whether it answers at all."""
@@ -80,8 +97,14 @@ class TextReplica:
         """Told by Serve what to serve (`serve.release.Wanted`): at the start, and with every change."""
         await self.ahead(user_config)
 
-    async def encode(self, text: str, checkpoint_uri: str, deadline: float = math.inf) -> Encoded:
-        """One text; beyond the tower's context length it is cut. Raises LateError."""
+    async def encode(
+        self, texts: Sequence[str | None], checkpoint_uri: str, deadlines: Sequence[float]
+    ) -> list[Outcome | None]:
+        """Texts, each with its deadline; None stays None, what is late has its LateError in its place. Beyond
+        the tower's context length a text is cut."""
+        return await outcomes(partial(self._encode, checkpoint_uri), texts, deadlines)
+
+    async def _encode(self, checkpoint_uri: str, text: str, deadline: float) -> Encoded:
         budget.check(deadline)
         started = time.perf_counter()
         vector = self.recent.get((checkpoint_uri, text))
@@ -93,7 +116,7 @@ class TextReplica:
 
     async def canary(self, checkpoint_uri: str) -> Encoded:
         """A text as any other."""
-        return await self.encode(CANARY_TEXT, checkpoint_uri)
+        return await canary(self.encode, CANARY_TEXT, checkpoint_uri)
 
     async def ready(self) -> bool:
         """Whether it answers at all."""
@@ -113,25 +136,21 @@ class FusionReplica:
         """Told by Serve what to serve (`serve.release.Wanted`): at the start, and with every change."""
         await self.ahead(user_config)
 
-    def search(self, release: Release, sketch: Encoded | None, text: Encoded | None, query: Query) -> Found:
-        """The best photos for what there is of a query.
+    def search(
+        self,
+        release: Release,
+        sketches: Sequence[Outcome | None] | None,
+        texts: Sequence[Outcome | None] | None,
+        queries: Sequence[Query],
+    ) -> list[Found | Exception]:
+        """The best photos for what there is of each query; None for a modality that none of them has.
 
-        A photo in place of a sketch (`photo_id`) is not among its own hits. Raises InputError, naming it,
-        where the gallery has no such photo.
+        A photo in place of a sketch (`photo_id`) is not among its own hits. What is wrong with a query stands
+        in its place: what its towers said, or an InputError that names a field.
         """
-        gallery, started = self.galleries.get(release), time.perf_counter()
-        # The gate knows sketches only, and a photo would be the first of its own hits.
-        drawn, gate, more = _row(sketch), self.gates.get(release.checkpoint), 0
-        if query.photo_id is not None:
-            drawn, gate, more = _like(gallery, query.photo_id), None, 1
-        with torch.inference_mode():
-            query_BD = fuse(drawn, _row(text), query.sketch_weight, gate)  # (1, D)
-        fused = time.perf_counter()
-        hits = gallery.search(query_BD.numpy(), query.k + more, query.category, query.where)[0]
-        found = [asdict(hit) for hit in hits if hit.photo_id != query.photo_id][: query.k]
-        timing = {**(sketch.timing_ms if sketch else {}), **(text.timing_ms if text else {})}
-        timing |= {"fuse": _ms(started, fused), "search": _ms(fused)}
-        return Found(found, release.digest, gallery.version, timing)
+        nothing = [None] * len(queries)
+        opened = Opened(release, self.galleries.get(release), self.gates.get(release.checkpoint))
+        return searching.search(opened, sketches or nothing, texts or nothing, queries)
 
     def thumbnail(self, release: Release, photo_id: str) -> bytes:
         """The encoded thumbnail of a photo, empty where it has none."""
@@ -150,7 +169,9 @@ class FusionReplica:
         told = {"model": {"checkpoint": release.digest, **_described(release.checkpoint)}, "gallery": None}
         if release.version is None:
             return told
-        found = self.search(release, sketch, text, Query(None, None, 1, 0.5, None))
+        [found] = self.search(release, [sketch], [text], [Query(None, None, 1, 0.5, None)])
+        if isinstance(found, Exception):
+            raise found
         gallery: Gallery = self.galleries.get(release)
         if len(found.hits) != min(1, gallery.count) or any(math.isnan(hit["score"]) for hit in found.hits):
             raise InputError(f"{release.gallery}: version {release.version} finds nothing for a canary query")
@@ -170,6 +191,21 @@ class FusionReplica:
         self.gates.get(release.checkpoint)
         if release.version is not None:
             self.galleries.get(release)
+
+
+async def _decoded(sketch: bytes, deadline: float, size: int) -> Decoded:
+    budget.check(deadline)
+    started = time.perf_counter()
+    pixels_1HW = await asyncio.to_thread(sketch_pixels, sketch, size)
+    return Decoded(pixels_1HW, _ms(started))
+
+
+async def canary(encode: Callable[..., Awaitable[list[Outcome | None]]], item: Any, uri: str) -> Encoded:
+    """An item encoded as any other. Raises what is wrong with it."""
+    [encoded] = await encode([item], uri, [math.inf])
+    if not isinstance(encoded, Encoded):
+        raise encoded or InputError(f"{uri}: nothing came of the canary")
+    return encoded
 
 
 async def _there(towers: Generations, checkpoint_uri: str) -> Any:
@@ -204,18 +240,3 @@ def _described(checkpoint_uri: str) -> dict[str, Any]:
 def _stack(pixels: Any) -> torch.Tensor:
     batch: Pixels = np.stack(pixels)  # (B, 1, size, size)
     return torch.from_numpy(batch)
-
-
-def _like(gallery: Gallery, photo_id: str) -> torch.Tensor:
-    vector = gallery.vector(photo_id)
-    if vector is None:
-        raise InputError(f"photo_id: {photo_id!r} is not in the gallery")
-    return torch.from_numpy(vector.copy())[None]  # (1, D)
-
-
-def _row(encoded: Encoded | None) -> torch.Tensor | None:
-    return None if encoded is None else torch.from_numpy(encoded.vector.copy())[None]  # (1, D)
-
-
-def _ms(start: float, end: float | None = None) -> float:
-    return round(((time.perf_counter() if end is None else end) - start) * 1000, 2)

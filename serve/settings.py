@@ -42,10 +42,21 @@ class Batching:
 
 
 @dataclass(frozen=True, config=_STRICT)
-class Service:
-    """A deployment: `options` are those of `ray.serve.deployment`."""
+class Gathering:
+    """How searches that wait go on together (`serve.together`): at most so many at a time, so many groups
+    under way before others wait for one, and so many places to wait in."""
+
+    most: Count
+    lanes: Count
+    places: Count
+
+
+@dataclass(frozen=True, config=_STRICT)
+class IngressService:
+    """The deployment that listens: `options` are those of `ray.serve.deployment`."""
 
     options: dict[str, Any]
+    together: Gathering
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -77,7 +88,7 @@ class Settings:
     """The whole file."""
 
     limits: Limits
-    ingress: Service
+    ingress: IngressService
     sketch: TowerService
     text: TowerService
     fusion: SearchService

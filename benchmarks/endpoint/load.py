@@ -95,7 +95,7 @@ async def measure(args: argparse.Namespace) -> dict[str, Any]:
         args.url,
         connector=aiohttp.TCPConnector(limit=0),
         timeout=aiohttp.ClientTimeout(total=PATIENCE_S),
-        headers={"Content-Type": CONTENT_TYPE},
+        headers={"Content-Type": CONTENT_TYPE, "Authorization": f"Bearer {args.key}"},
     ) as session:
         sender = Sender(session, bodies(args.kinds, args.seed), seen)
         await (sender.open(args.rate, until) if args.rate else sender.closed(args.clients, until))
@@ -128,6 +128,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, default=8, help="how long it is measured")
     parser.add_argument("--warm-up", type=float, default=2, help="seconds before that")
     parser.add_argument("--kinds", choices=KINDS, default="mixed", help="what the searches have")
+    parser.add_argument("--key", default="", help="of the endpoint")
     parser.add_argument("--seed", type=int, default=0, help="of sketches and words")
     return parser
 

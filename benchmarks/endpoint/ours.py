@@ -1,12 +1,10 @@
 """Our application on a Ray of its own, on a port of 127.0.0.1."""
 
 import argparse
+import os
 import time
 
-import ray
-from ray import serve
-
-from serve.app import build
+from serve.environment import UNDER_LOAD
 
 
 def main() -> None:
@@ -16,11 +14,24 @@ def main() -> None:
     parser.add_argument("--gallery", required=True)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--config", default="")
+    parser.add_argument("--under-load", action="store_true", help="behind HAProxy")
     args = parser.parse_args()
+    os.environ.update(UNDER_LOAD if args.under_load else {})
+    _serve(args)
+
+
+def _serve(args: argparse.Namespace) -> None:
+    # Ray Serve reads the environment when it is imported.
+    import ray
+    from ray import serve
+
+    from serve.app import build
+
     given = {"checkpoint": args.checkpoint, "gallery": args.gallery}
     application = build({**given, "config": args.config} if args.config else given)  # before Ray starts
     ray.init(
         "local",
+        _node_ip_address="127.0.0.1",  # where its replicas listen for HAProxy, too
         num_cpus=8,  # slots: a small machine, too, has room for two replicas of each kind
         object_store_memory=256 * 2**20,
         include_dashboard=False,

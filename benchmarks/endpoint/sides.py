@@ -1,12 +1,14 @@
 """The servers to measure, each in a process of its own, and load on them."""
 
 import contextlib
+import functools
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -16,9 +18,16 @@ from typing import Any
 import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
-SIDES = {"floor": "floor", "flask": "one_by_one", "ours": "ours"}
+# A module and its arguments: `ours` is what docs/operations.md tells for load, `serve_run` what that command
+# alone starts.
+SIDES = {
+    "floor": ["floor"],
+    "flask": ["one_by_one"],
+    "ours": ["ours", "--under-load"],
+    "serve_run": ["ours"],
+}
 # As a good engineer sets it: libraries whose threads spin against one another compute many times as long.
-THREADS = {"floor": {"OMP_NUM_THREADS": "1"}, "flask": {"OMP_WAIT_POLICY": "PASSIVE"}, "ours": {}}
+THREADS = {"floor": {"OMP_NUM_THREADS": "1"}, "flask": {"OMP_WAIT_POLICY": "PASSIVE"}}
 START_S = 300
 Row = dict[str, Any]
 
@@ -44,11 +53,12 @@ def cpu_s(process: int) -> float:
 def serving(side: str, folder: str, *arguments: str) -> Iterator[tuple[str, int]]:
     """One side, ready: where it listens, and its process."""
     port = _free_port()
-    given = ["--checkpoint", f"{folder}/checkpoint", "--gallery", f"{folder}/gallery", *arguments]
+    module, *own = SIDES[side]
+    given = [*own, "--checkpoint", f"{folder}/checkpoint", "--gallery", f"{folder}/gallery", *arguments]
     process = subprocess.Popen(
-        [sys.executable, "-m", f"benchmarks.endpoint.{SIDES[side]}", "--port", str(port), *given],
+        [sys.executable, "-m", f"benchmarks.endpoint.{module}", "--port", str(port), *given],
         cwd=ROOT,
-        env={**os.environ, **THREADS[side], "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT)},
+        env={**os.environ, **THREADS.get(side, {}), **_keys(), "PYTHONPATH": str(ROOT)},
         start_new_session=True,
     )
     try:
@@ -62,9 +72,36 @@ def serving(side: str, folder: str, *arguments: str) -> Iterator[tuple[str, int]
 def load(url: str, *arguments: Any) -> Row:
     """What the load of a process of its own saw."""
     command = [sys.executable, "-m", "benchmarks.endpoint.load", "--url", url, *map(str, arguments)]
+    command += ["--key", key()]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     row: Row = json.loads(done.stdout.splitlines()[-1])
     return row
+
+
+@functools.cache
+def _new_key() -> tuple[str, str]:
+    """A key, and the line of the file for it. Here `serve` may be the benchmark of that name."""
+    command = [sys.executable, "-m", "serve.keys", "benchmark"]
+    told = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
+    secret, line = (each.partition(":")[2].strip() for each in told.splitlines())
+    return secret, line
+
+
+def key() -> str:
+    """What every search here is sent with."""
+    return _new_key()[0]
+
+
+@functools.cache
+def _scratch() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory()  # gone when this process ends
+
+
+def _keys() -> dict[str, str]:
+    """The variables of an endpoint that knows the key and tells nobody of its use."""
+    file = Path(_scratch().name) / "keys"
+    file.write_text(_new_key()[1] + "\n")
+    return {"STBIR_API_KEYS_FILE": str(file), "RAY_USAGE_STATS_ENABLED": "0"}
 
 
 def _free_port() -> int:

@@ -1,6 +1,8 @@
 """Batch norms that keep their statistics, folded into the convolutions before them: the same function, with a
 pass over each map less, forward and back."""
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -31,7 +33,7 @@ def fold_batch_norms(trunk: nn.Module, sample: Tensor) -> None:
 
 def _fold_children(block: nn.Module) -> None:
     children = list(block.named_children())
-    for (name, conv), (norm_name, norm) in zip(children, children[1:], strict=False):
+    for (name, conv), (norm_name, norm) in pairwise(children):
         if isinstance(conv, nn.Conv2d) and isinstance(norm, _BatchNorm):
             setattr(block, name, fuse_conv_bn_eval(conv, norm))
             setattr(block, norm_name, _what_follows(norm))

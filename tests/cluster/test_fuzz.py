@@ -12,7 +12,7 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from benchmarks.endpoint.sides import serving, world
+from benchmarks.endpoint.sides import key, serving, world
 from tests.serve import hostile
 from tests.serve.test_fuzz import EXPECTED
 
@@ -34,7 +34,7 @@ def requests() -> Iterator[tuple[str, bytes]]:
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
     """Where it listens, and the process below which its replicas are."""
-    with serving("ours", world(str(tmp_path_factory.mktemp("fuzz")), "smoke", 200)) as running:
+    with serving("serve_run", world(str(tmp_path_factory.mktemp("fuzz")), "smoke", 200)) as running:
         yield running
 
 
@@ -61,7 +61,7 @@ def test_ten_thousand_requests_and_no_fault(served: tuple[str, int]) -> None:
     described(url)
     sent = itertools.islice(requests(), REQUESTS - DESCRIBED)
     half = (REQUESTS - DESCRIBED) // 2
-    with httpx.Client(base_url=url, timeout=60) as client:
+    with httpx.Client(base_url=url, timeout=60, headers={"Authorization": f"Bearer {key()}"}) as client:
         statuses = send(client, list(itertools.islice(sent, half)))
         before = held(process)
         statuses += send(client, list(sent))

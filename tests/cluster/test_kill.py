@@ -24,7 +24,7 @@ def two_of_each(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str,
     settings = {part: both for part in ("ingress", "sketch", "text", "fusion")}
     config = folder / "config.yaml"
     config.write_text(json.dumps(settings))
-    with serving("ours", world(str(folder), "smoke", 200), "--config", str(config)) as running:
+    with serving("serve_run", world(str(folder), "smoke", 200), "--config", str(config)) as running:
         yield running
 
 

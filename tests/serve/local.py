@@ -35,28 +35,15 @@ class Handle:
         return Method
 
 
-def one_by_one(replica: Any) -> Any:
-    """The same replica, in batches of one: Serve batches nowhere but inside a replica."""
-    encoder = replica.encoder
-
-    async def alone(item: Any) -> Any:
-        [answer] = await encoder._beside_loop([item])
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    encoder._queue = alone
-    return replica
-
-
 def application(checkpoint_uri: str, gallery_uri: str) -> FastAPI:
-    """As shipped, but for Ray and batches."""
+    """As shipped, but for Ray."""
     settings = read_settings()
     searcher = Searcher(
-        Handle(one_by_one(SketchReplica(settings.sketch.batching))),
-        Handle(one_by_one(TextReplica(settings.text.batching))),
+        Handle(SketchReplica(settings.sketch.batching)),
+        Handle(TextReplica(settings.text.batching)),
         Handle(FusionReplica()),
         settings.limits,
+        settings.ingress.together,
     )
     asyncio.run(searcher.changeover.to({"checkpoint": checkpoint_uri, "gallery": gallery_uri}))
     return create_app(searcher, settings.limits)

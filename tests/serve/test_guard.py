@@ -11,6 +11,7 @@ import pytest
 
 from serve.access_log import HEADER, request_id
 from serve.api import create_app
+from serve.environment import HAPROXY
 from serve.guard import VARIABLE, Guard, guard
 from serve.keys import new_key
 from serve.messages import Found, Query
@@ -91,6 +92,15 @@ def test_with_keys_a_key_is_what_counts(tmp_path: Path) -> None:
 def test_a_file_of_keys_that_is_not_there_is_refused() -> None:
     with pytest.raises(InputError, match="nowhere: the file of keys cannot be read"):
         guard({VARIABLE: "nowhere"})
+
+
+def test_behind_haproxy_nobody_is_answered_without_keys(tmp_path: Path) -> None:
+    """It connects from this machine for whoever comes, and adds no header that says for whom."""
+    with pytest.raises(InputError, match=f"{VARIABLE}: not set.*python -m serve.keys"):
+        guard({HAPROXY: "1"})
+    (tmp_path / "keys").write_text(new_key("shop", None)[1])
+    kept_by = guard({HAPROXY: "1", VARIABLE: str(tmp_path / "keys")})
+    assert ask(kept_by, "POST", "/v1/search", json=SEARCH).status_code == 401
 
 
 def test_a_line_a_request_without_key_words_or_picture(

@@ -80,8 +80,9 @@ def searched(searcher: Searcher, deadline_s: float = 5, **request: Any) -> httpx
 
 
 def searcher(fusion: Any, sketch: Any = None, text: Any = None) -> Searcher:
-    handles = (Handle(sketch), Handle(text), Handle(fusion))
-    found = Searcher(*handles, limits=read_settings().limits)
+    handles = (Handle(sketch), Handle(text), Handle([fusion] if isinstance(fusion, Found) else fusion))
+    settings = read_settings()
+    found = Searcher(*handles, settings.limits, settings.ingress.together)
     found.changeover.current = Current(RELEASE, {"model": {}, "gallery": {}})
     return found
 
@@ -92,9 +93,9 @@ def test_both_towers_start_and_their_responses_go_on_unawaited():
     [(_, sent, sketch)] = asked.sketch.calls
     [(_, words, text)] = asked.text.calls
     [(method, passed, _)] = asked.fusion.calls
-    assert (sent, words) == ((b"png", "there/step-7", 7.5), ("chair", "there/step-7", 7.5))
+    assert (sent, words) == (([b"png"], "there/step-7", [7.5]), (["chair"], "there/step-7", [7.5]))
     rest = Query(None, None, 5, 0.25, "seat", deadline=7.5)
-    assert (method, passed) == ("search", (RELEASE, sketch, text, rest))
+    assert (method, passed) == ("search", (RELEASE, sketch, text, [rest]))
     assert not sketch.awaited
     assert not text.awaited
 
@@ -113,7 +114,7 @@ SHOP = {"column": "shop", "op": "in", "value": ["a", "it's"]}
 def test_conditions_reach_the_gallery(request_):
     asked = searcher(FOUND)
     assert searched(asked, **request_).status_code == 200
-    [(_, (*_, query), _)] = asked.fusion.calls
+    [(_, (*_, [query]), _)] = asked.fusion.calls
     assert query.where == (Condition(**PRICE), Condition(**SHOP))
 
 
@@ -153,8 +154,9 @@ def test_what_is_missing_is_passed_as_none_and_encoded_nowhere(sketch, text):
         (RuntimeError("secret"), 500, "this is a fault of the server"),
     ],
 )
-def test_what_goes_wrong_behind_is_a_problem(result, status, says):
-    answer = searched(searcher(result))
+@pytest.mark.parametrize("of", ["the call", "the query"])
+def test_what_goes_wrong_behind_is_a_problem(result, status, says, of):
+    answer = searched(searcher(result if of == "the call" else [result]))
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["detail"].startswith(says)
@@ -166,8 +168,8 @@ class Fails(Handle):
     """The first calls raise what was lost, those after them answer."""
 
     def __init__(self, times: int) -> None:
-        super().__init__(FOUND)
-        self.results = [ActorDiedError()] * times + [FOUND] * 2
+        super().__init__([FOUND])
+        self.results = [ActorDiedError()] * times + [[FOUND]] * 2
 
     def __getattr__(self, name: str) -> Any:
         self.result = self.results.pop(0)
