@@ -32,7 +32,7 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         folder = args.world or world(scratch, args.recipe, args.photos)
         extra = ["--config", args.config] if args.config else []
-        with serving("ours", folder, *extra) as (url, process):
+        with serving(args.side, folder, *extra) as (url, process):
             measured = _measured(url, process, args)
     _print(measured)
     return _judged(measured)
@@ -99,6 +99,7 @@ def _judged(measured: dict[str, Any]) -> dict[str, Any]:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--side", choices=("ours", "serve_run"), default="serve_run", help="as of serve.py")
     parser.add_argument("--world", help="a folder with `checkpoint` and `gallery`, in place of random ones")
     parser.add_argument("--recipe", default="stbir_c_small", help="whose towers are made")
     parser.add_argument("--photos", type=int, default=10_000, help="in the gallery that is made")

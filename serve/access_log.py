@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import sys
 import time
 import uuid
 from http import HTTPStatus
@@ -21,7 +22,8 @@ _FIT = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 def to_stderr() -> None:
     """Write the lines, as they are, where Ray gathers what a replica prints."""
     if not log.handlers:
-        handler = logging.StreamHandler()
+        # Not sys.stderr: what Serve puts in its place looks up the stack for each line.
+        handler = logging.StreamHandler(sys.__stderr__)
         handler.setFormatter(logging.Formatter("%(message)s"))
         log.addHandler(handler)
     log.setLevel(logging.INFO)

@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse
 
 from serve.access_log import AccessLog, Meter
 from serve.cors import allow
+from serve.door import Closed, Door
 from serve.guard import Guard, ThisMachineOnly
 from serve.messages import Found, Query
 from serve.openapi import describe
@@ -48,10 +49,12 @@ def create_app(
     guard: Guard | None = None,
     origins: Sequence[str] = (),
     meter: Meter | None = None,
+    closed: Closed = lambda: None,
 ) -> FastAPI:
     """The application: `/v1`, which `guard` keeps (None: for this machine), health, and the pad at `/`.
 
-    `origins`: whose pages may ask, beside the pad.
+    `origins`: whose pages may ask, beside the pad. `closed`: what answers searches while there is no place
+    for them (`serve.door`).
     """
     # Without /docs and /redoc: they load their scripts from another host.
     app = FastAPI(title="stbir", docs_url=None, redoc_url=None)
@@ -60,6 +63,7 @@ def create_app(
     app.include_router(_health(searcher, limits))
     add_page(app)
     describe(app, limits)
+    app.add_middleware(Door, closed=closed)
     allow(app, origins)
     app.add_middleware(AccessLog, meter=meter)
     return app

@@ -69,7 +69,7 @@ class BatchedEncoder:
 
     def __init__(self, batching: Batching, told: Callable[[int], None] = lambda size: None) -> None:
         self._batching, self._told = batching, told
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encode")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="encode")
         self._waiting: deque[Asked] = deque()
         self._under_way = set[asyncio.Task[None]]()
 

@@ -1,6 +1,10 @@
 """What Ray Serve reads from the environment of its own processes. It must be there before Ray starts."""
 
+import os
 from collections.abc import MutableMapping
+from pathlib import Path
+
+BEHIND_INGRESS = 10  # the niceness of towers and of fusion
 
 # On a cluster: exported on every node before `ray start` (docs/operations.md).
 WANTED = {
@@ -24,3 +28,10 @@ def set_defaults(environment: MutableMapping[str, str]) -> None:
     """Add what is not set; a user's own setting wins."""
     for name, value in WANTED.items():
         environment.setdefault(name, value)
+
+
+def yield_to_ingress() -> None:
+    """Let the process that takes requests in go before this one, where a machine has more to do than it can:
+    one that is slow to turn searches away keeps them all waiting."""
+    for thread in Path("/proc/self/task").glob("*"):  # there (Linux) each thread has a niceness of its own
+        os.setpriority(os.PRIO_PROCESS, int(thread.name), BEHIND_INGRESS)

@@ -13,10 +13,12 @@ from ray import serve
 from ray.exceptions import ObjectLostError, RayActorError, RayTaskError, WorkerCrashedError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 
-from serve import access_log
+from serve import access_log, door
+from serve.access_log import AccessLog
 from serve.api import create_app
 from serve.budget import LateError
 from serve.changeover import Changeover
+from serve.door import TurnedAway
 from serve.guard import guard
 from serve.messages import Found, Query, Release
 from serve.meters import RequestMeter
@@ -104,6 +106,11 @@ class Searcher:
         if current is None or current.release.version is None:
             raise self._no_gallery()
         return current.release
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a search would hear at once that all places are taken."""
+        return self._together.full
 
     def _full(self) -> Problem:
         return full(self.limits.retry_after_s)
@@ -194,4 +201,15 @@ class Ingress:
         await self.searcher.changeover.to(user_config)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        return create_app(self.searcher, self.searcher.limits, self.guard, self.origins, self.meter)
+        searcher = self.searcher
+        away = TurnedAway(full(searcher.limits.retry_after_s))
+        noted = AccessLog(away, self.meter)
+        door.keep(lambda: noted if searcher.is_full else None)
+        return create_app(
+            searcher,
+            searcher.limits,
+            self.guard,
+            self.origins,
+            self.meter,
+            closed=lambda: away if searcher.is_full else None,
+        )

@@ -3,20 +3,22 @@
 The proxy calls `middlewares` where RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH says so (`serve.environment`).
 """
 
-import json
 from http import HTTPStatus
 
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve.problem import MEDIA_TYPE
+from serve.door import Door, TurnedAway
+from serve.problem import Problem
 
-RETRY_AFTER_S = 1
+LOST = TurnedAway(
+    Problem(HTTPStatus.SERVICE_UNAVAILABLE, "a part of the service was lost; try again", {"Retry-After": "1"})
+)
 
 
 def middlewares() -> list[Middleware]:
-    """What stands around every request of a proxy."""
-    return [Middleware(AnswerTheLost)]
+    """What stands around every request of a proxy, and of an ingress that callers reach without one."""
+    return [Middleware(AnswerTheLost), Middleware(Door)]
 
 
 class AnswerTheLost:
@@ -36,25 +38,4 @@ class AnswerTheLost:
 
         await self.app(scope, receive, noted)
         if scope["type"] == "http" and not started:
-            await _answer(scope["path"], send)
-
-
-async def _answer(path: str, send: Send) -> None:
-    status = HTTPStatus.SERVICE_UNAVAILABLE
-    problem = {
-        "type": "about:blank",
-        "title": status.phrase,
-        "status": int(status),
-        "detail": "a part of the service was lost; try again",
-        "instance": path,
-        "request_id": None,
-    }
-    body = json.dumps(problem).encode()
-    headers = {
-        "content-type": MEDIA_TYPE,
-        "content-length": str(len(body)),
-        "retry-after": str(RETRY_AFTER_S),
-    }
-    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": int(status), "headers": raw})
-    await send({"type": "http.response.body", "body": body})
+            await LOST(scope, receive, send)

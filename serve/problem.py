@@ -42,9 +42,14 @@ def _answer(
     return JSONResponse(body, int(status), headers, MEDIA_TYPE)
 
 
+def answer(request: Request, problem: Problem) -> JSONResponse:
+    """What the client of a request hears."""
+    return _answer(request, problem.status, problem.detail, problem.headers)
+
+
 async def _problem(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, Problem)
-    return _answer(request, error.status, error.detail, error.headers)
+    return answer(request, error)
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:

@@ -1,5 +1,6 @@
 """The settings of the endpoint: `config.yaml`, or what another file says instead, checked field by field."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -113,7 +114,7 @@ def read_settings(uri: str | None = None) -> Settings:
         where = ".".join(str(part) for part in first["loc"]) or "the file"
         raise InputError(f"{name}: {where}: {first['msg']}; see serve/config.yaml") from error
     for field in ("sketch", "text"):
-        _batches_fill(name, field, getattr(settings, field))
+        _batches_fill(name, field, getattr(settings, field), settings.ingress.together.most)
     return settings
 
 
@@ -124,10 +125,11 @@ def _merged(shipped: Any, chosen: Any) -> Any:
     return shipped | {name: _merged(shipped.get(name), value) for name, value in chosen.items()}
 
 
-def _batches_fill(name: str, field: str, tower: TowerService) -> None:
-    needed = tower.batching.max_batch_size * tower.batching.max_concurrent_batches
+def _batches_fill(name: str, field: str, tower: TowerService, most: int) -> None:
+    """A request to a tower is a group of up to `most`."""
+    needed = math.ceil(tower.batching.max_batch_size * tower.batching.max_concurrent_batches / most)
     if tower.options.get("max_ongoing_requests", 0) < needed:
         raise InputError(
             f"{name}: {field}.options.max_ongoing_requests: must be at least {needed}"
-            " (max_batch_size x max_concurrent_batches), or no batch ever fills"
+            " (max_batch_size x max_concurrent_batches / ingress.together.most), or no batch ever fills"
         )

@@ -30,9 +30,14 @@ class Together:
         self._waiting: list[Waiting] = []
         self._under_way = set[asyncio.Task[None]]()
 
+    @property
+    def full(self) -> bool:
+        """Whether all places to wait are taken."""
+        return len(self._waiting) >= self._gathering.places
+
     async def __call__(self, query: Query) -> Found:
         """Its hits."""
-        if len(self._waiting) >= self._gathering.places:
+        if self.full:
             raise self._full()
         place: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
         self._waiting.append((query, place))

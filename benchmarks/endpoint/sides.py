@@ -72,7 +72,7 @@ def serving(side: str, folder: str, *arguments: str) -> Iterator[tuple[str, int]
 def load(url: str, *arguments: Any) -> Row:
     """What the load of a process of its own saw."""
     command = [sys.executable, "-m", "benchmarks.endpoint.load", "--url", url, *map(str, arguments)]
-    command += ["--key", key()]
+    command += [f"--key={key()}"]  # it may begin with a dash
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     row: Row = json.loads(done.stdout.splitlines()[-1])
     return row

@@ -87,7 +87,7 @@ BRIEF_SIZE = 96  # pixels
 
 def ours_brief() -> Recipe:
     """`ours_small` in five CPU minutes on the chairs alone, for comparisons over seeds."""
-    epochs = {"clip": 6, "broad": 6, "sketch": 2, "image": 2, "text": 2, "joint": 6, "weigh": 2}
+    epochs = {"clip": 6, "broad": 5, "sketch": 2, "image": 2, "text": 2, "joint": 4, "weigh": 2}
     return _brief(ours_small(), "ours_brief", epochs)
 
 

@@ -11,13 +11,15 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi.responses import JSONResponse
 from ray.exceptions import ActorDiedError, RayTaskError
 from ray.serve.exceptions import BackPressureError
 
 from serve.api import create_app
 from serve.budget import LateError
 from serve.changeover import Current
-from serve.ingress import Searcher
+from serve.door import Door, TurnedAway, keep
+from serve.ingress import Searcher, full
 from serve.messages import Found, Query, Release
 from serve.settings import read_settings
 from stbir.errors import InputError
@@ -239,3 +241,63 @@ def test_a_client_that_sends_too_slowly_is_not_waited_for():
     headers = {"content-type": "application/json"}
     answer = searched(searcher(FOUND), deadline_s=0.05, content=stalled(), headers=headers)
     assert answer.status_code == 504
+
+
+def test_while_all_places_are_taken_a_search_is_turned_away_unread():
+    asked, read = searcher(FOUND), False
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal read
+        read = True
+        yield b"{}"
+
+    app = create_app(asked, asked.limits, closed=lambda: TurnedAway(full(3)))
+
+    async def send() -> tuple[httpx.Response, httpx.Response]:
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await client.post("/v1/search", content=body()), await client.get("/healthz")
+
+    answer, health = asyncio.run(send())
+    assert (answer.status_code, answer.headers["retry-after"], read) == (429, "3", False)
+    assert answer.json()["request_id"] == answer.headers["x-request-id"]
+    assert health.status_code == 200
+
+
+def test_the_door_is_closed_while_nobody_can_wait():
+    asked = searcher(asyncio.Event())
+
+    async def story() -> None:
+        places = read_settings().ingress.together
+        query = Query(None, "chair", 5, 0.5, None)
+        tasks = [asyncio.ensure_future(asked.search(query)) for _ in range(places.lanes)]
+        await asyncio.sleep(0)
+        assert not asked.is_full
+        asked._together._waiting.extend([(query, asyncio.Future())] * places.places)
+        assert asked.is_full
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    asyncio.run(story())
+
+
+def test_what_wraps_the_process_asks_the_ingress_that_lives_in_it():
+    """Ray Serve puts it around the server of an ingress; in a proxy none lives."""
+    is_full = False
+
+    async def inside(scope: Any, receive: Any, send: Any) -> None:
+        await JSONResponse({"from": "inside"})(scope, receive, send)
+
+    async def ask(path: str) -> int:
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(Door(inside)), base_url="http://t"
+        ) as http:
+            return (await http.post(path)).status_code
+
+    assert asyncio.run(ask("/v1/search")) == 200
+    keep(lambda: TurnedAway(full(1)) if is_full else None)
+    assert asyncio.run(ask("/v1/search")) == 200
+    is_full = True
+    assert [asyncio.run(ask(path)) for path in ("/v1/search", "/healthz")] == [429, 200]
+    keep(lambda: None)

@@ -47,11 +47,13 @@ def test_one_of_each_fits_two_cores():
 def test_towers_refuse_before_the_ingress_does(profile):
     """Where the ingress is full the proxy answers, and its answers are no problem details."""
     settings = read_settings(profile)
-    places = sum(
+    groups = sum(
         tower.options["max_ongoing_requests"] + tower.options["max_queued_requests"]
         for tower in (settings.sketch, settings.text)
     )
-    assert places < settings.ingress.options["max_ongoing_requests"]
+    together = settings.ingress.together
+    most = groups * together.most + together.places
+    assert most < settings.ingress.options["max_ongoing_requests"]
 
 
 def test_a_file_of_ones_own(changed):
@@ -76,9 +78,9 @@ def test_a_file_need_hold_only_what_differs(tmp_path):
         ("limits.colour", 1, "limits.colour"),
         ("text.batching.max_batch_size", "many", "text.batching.max_batch_size"),
         (
-            "sketch.options",
-            {"max_ongoing_requests": 15},
-            "sketch.options.max_ongoing_requests: must be at least 16",
+            "sketch.batching.max_batch_size",
+            144,
+            "sketch.options.max_ongoing_requests: must be at least 9",  # groups of 16
         ),
     ],
 )
