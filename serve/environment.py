@@ -21,7 +21,13 @@ WANTED = {
 HAPROXY = "RAY_SERVE_ENABLE_HA_PROXY"
 # Beside these, for load: HAProxy instead of Ray's own proxy answers half as many more searches a second. It
 # must be set for whoever deploys, too, and there must be keys (serve/guard.py).
-UNDER_LOAD = WANTED | {HAPROXY: "1"}
+UNDER_LOAD = WANTED | {
+    HAPROXY: "1",
+    # An ingress that is late to say that it is well is busy, not gone: the way round it, Ray's own proxy, is
+    # slower still, and it would not come back while the load lasts.
+    "RAY_SERVE_HAPROXY_HEALTH_CHECK_FALL": "6",
+    "RAY_SERVE_HAPROXY_OBSERVE_MARK_DOWN_ENABLED": "0",
+}
 
 
 def set_defaults(environment: MutableMapping[str, str]) -> None:

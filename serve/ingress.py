@@ -66,9 +66,8 @@ class Searcher:
         until = [query.deadline for query in queries]
         sketch = self._encode(self.sketch, [query.sketch for query in queries], release, until)
         text = self._encode(self.text, [query.text for query in queries], release, until)
-        rest = [
-            replace(query, sketch=None, text=None) for query in queries
-        ]  # what is left of them for fusion
+        # What is left of them for fusion.
+        rest = [replace(query, sketch=None, text=None) for query in queries]
         answers = await self._answer(self.fusion.search.remote(release, sketch, text, rest), sketch, text)
         return [
             problem_of(answer, self.limits.retry_after_s) if isinstance(answer, Exception) else answer
