@@ -55,7 +55,7 @@ class Encoded:
 class Found:
     """The hits of one query, what they are from, and how long every step took.
 
-    A hit has the fields of `stbir.retrieval.search.Hit`: photo_id, score, category.
+    A hit has the fields of `stbir.retrieval.search.Hit`: photo_id, score, category, text.
     """
 
     hits: list[dict[str, Any]]

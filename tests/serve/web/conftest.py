@@ -48,6 +48,7 @@ class LocalSearcher:
         self.text = checkpoint.load(uri, part="text")
         self.ids, self.categories = list(photos.ids), list(photos.categories)
         self.pictures, self.vectors_ND = list(photos.pictures), photos.vectors
+        self.texts = list(photos.texts)
         self.version = 1
         self.before: Callable[[Query], Awaitable[None]] = _at_once
 
