@@ -58,7 +58,7 @@ Outcome = Encoded | Exception  # of one part of a query: its vector, or what is 
 class Found:
     """The hits of one query, what they are from, and how long every step took.
 
-    A hit has the fields of `stbir.retrieval.search.Hit`: photo_id, score, category.
+    A hit has the fields of `stbir.retrieval.search.Hit`: photo_id, score, category, text.
     """
 
     hits: list[dict[str, Any]]

@@ -43,8 +43,14 @@ _PROBLEM = {
 }
 _HIT = {
     "type": "object",
-    "required": ["photo_id", "score", "category", "uri"],
-    "properties": {"photo_id": _TEXT, "score": _NUMBER, "category": _TEXT, "uri": _TEXT},
+    "required": ["photo_id", "score", "category", "text", "uri"],
+    "properties": {
+        "photo_id": _TEXT,
+        "score": _NUMBER,
+        "category": _TEXT,
+        "text": {"type": ["string", "null"], "description": "what the catalogue says of the photo"},
+        "uri": _TEXT,
+    },
 }
 _FOUND = {
     "type": "object",
@@ -80,7 +86,13 @@ _READY = {
 _EXAMPLE_READY = {"status": "ready", "checkpoint": "sha256:6f0c…", "gallery_version": 3, "refused": None}
 _EXAMPLE_FOUND = {
     "hits": [
-        {"photo_id": "chair/0042", "score": 0.81, "category": "chair", "uri": "/v1/photos/chair%2F0042"}
+        {
+            "photo_id": "chair/0042",
+            "score": 0.81,
+            "category": "chair",
+            "text": "a chair of dark oak with a slatted back",
+            "uri": "/v1/photos/chair%2F0042",
+        }
     ],
     "gallery_version": 3,
     "checkpoint": "sha256:6f0c…",
@@ -89,6 +101,7 @@ _EXAMPLE_FOUND = {
 _EXAMPLES = {
     "strokes": {"strokes": [[[0.2, 0.1], [0.2, 0.9], [0.8, 0.9]]], "text": "a chair of oak", "k": 5},
     "text": {"text": "a red strap", "category": "shoe"},
+    "conditions": {"text": "a red strap", "where": [{"column": "category", "op": "ne", "value": "shoe"}]},
 }
 
 

@@ -3,6 +3,7 @@
 from stbir_client.answer import Answer, Gallery, Hit, Info
 from stbir_client.blocking import Client
 from stbir_client.client import AsyncClient
+from stbir_client.condition import Condition
 from stbir_client.errors import (
     AnswerError,
     DeadlineError,
@@ -18,6 +19,7 @@ __all__ = [
     "AnswerError",
     "AsyncClient",
     "Client",
+    "Condition",
     "DeadlineError",
     "Gallery",
     "Hit",

@@ -1,7 +1,7 @@
 """What the endpoint answers, typed. Anything else raises AnswerError; fields unknown here are let be."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from stbir_client.errors import AnswerError
@@ -12,12 +12,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Hit:
-    """A photo that was found. `score`: its cosine to the query, at most 1. `uri`: of its thumbnail."""
+    """A photo that was found. `score`: its cosine to the query, at most 1. `uri`: of its thumbnail. `text`:
+    what the catalogue says of it; None where it says nothing, or the service is an older one."""
 
     photo_id: str
     score: float
     category: str
     uri: str
+    text: str | None = None
 
 
 @dataclass(frozen=True)
@@ -33,11 +35,12 @@ class Answer:
 
 @dataclass(frozen=True)
 class Gallery:
-    """The published gallery. `count`: its photos."""
+    """The published gallery. `count`: its photos. `columns`: what conditions may name, with the types."""
 
     version: int
     count: int
     categories: tuple[str, ...]
+    columns: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,8 @@ def _answer(tree: Any, request_id: str) -> Answer:
 
 def _hit(tree: Any) -> Hit:
     texts = {name: _text(tree[name]) for name in ("photo_id", "category", "uri")}
-    return Hit(score=float(tree["score"]), **texts)
+    said = tree.get("text")
+    return Hit(score=float(tree["score"]), text=None if said is None else _text(said), **texts)
 
 
 def _info(tree: Any) -> Info:
@@ -94,7 +98,8 @@ def _info(tree: Any) -> Info:
 
 
 def _gallery(tree: Any) -> Gallery:
-    return Gallery(int(tree["version"]), int(tree["count"]), tuple(map(_text, tree["categories"])))
+    columns = {name: _text(kind) for name, kind in tree.get("columns", {}).items()}
+    return Gallery(int(tree["version"]), int(tree["count"]), tuple(map(_text, tree["categories"])), columns)
 
 
 def _text(value: Any) -> str:

@@ -1,5 +1,6 @@
 """What is asked: a method, a path and a body. What cannot be asked is refused before it is sent."""
 
+import json
 import operator
 import os
 from collections.abc import Mapping, Sequence
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from stbir_client.condition import Condition, as_json
 from stbir_client.errors import InputError
 
 Strokes = Sequence[Sequence[Sequence[float]]]
@@ -42,6 +44,7 @@ def search_call(
     sketch_weight: float,
     category: str | None,
     photo_id: str | None = None,
+    where: Sequence[Condition] = (),
 ) -> Call:
     """A search: a form where the sketch is a picture, else JSON. Raises InputError for what cannot be one."""
     picture, strokes = _picture(sketch), _strokes(sketch)
@@ -56,9 +59,13 @@ def search_call(
         raise InputError("nothing to search by: give sketch, text, both, or photo_id")
     if drawn and "photo_id" in fields:
         raise InputError("photo_id: stands in place of a sketch; give either")
+    met = as_json(where)
     if picture is not None:
-        return Call("POST", "v1/search", {"data": fields, "files": {"sketch": ("sketch", picture)}})
-    return Call("POST", "v1/search", {"json": {**fields, **({"sketch": strokes} if strokes else {})}})
+        form = {**fields, **({"where": json.dumps(met)} if met else {})}
+        return Call("POST", "v1/search", {"data": form, "files": {"sketch": ("sketch", picture)}})
+    more = {"sketch": strokes, "where": met}
+    fields |= {name: value for name, value in more.items() if value}
+    return Call("POST", "v1/search", {"json": fields})
 
 
 def _picture(sketch: Sketch | None) -> bytes | None:

@@ -4,7 +4,7 @@ import asyncio
 import json
 import random
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -12,6 +12,7 @@ import httpx
 
 from stbir_client.answer import Answer, Info, read_answer, read_info
 from stbir_client.call import Call, Sketch, info_call, search_call, thumbnail_call
+from stbir_client.condition import Condition
 from stbir_client.errors import AnswerError, DeadlineError, ProblemError, UnreachableError
 from stbir_client.line import one_line
 from stbir_client.problem import read_problem, request_id
@@ -43,13 +44,15 @@ class AsyncClient:
         sketch_weight: float = 0.5,
         category: str | None = None,
         photo_id: str | None = None,
+        where: Sequence[Condition] = (),
     ) -> Answer:
         """The `k` photos nearest to a sketch, a text, or both; or to a photo of the gallery, `photo_id`.
 
         sketch: path or bytes of a picture, or strokes [[[x, y], …], …] in shares of the picture, y down.
         sketch_weight: what the sketch counts against the text, 0 to 1. category: search in this one alone.
+        where: conditions on columns of the gallery (`info` names them), all to be met.
         """
-        call = await asyncio.to_thread(search_call, sketch, text, k, sketch_weight, category, photo_id)
+        call = await asyncio.to_thread(search_call, sketch, text, k, sketch_weight, category, photo_id, where)
         return await self._ask(call, lambda response: read_answer(_json(response), request_id(response)))
 
     async def thumbnail(self, photo_id: str) -> bytes:

@@ -12,6 +12,7 @@ from dataclasses import asdict
 
 from stbir_client.answer import Answer, Hit
 from stbir_client.client import AsyncClient
+from stbir_client.condition import Condition
 from stbir_client.errors import InputError, StbirError
 from stbir_client.picture import Draw, drawer
 from stbir_client.service import DEADLINE_S
@@ -74,6 +75,14 @@ def _add_search(search: argparse.ArgumentParser) -> None:
     search.add_argument("--like", metavar="PHOTO_ID", help="in place of a sketch: more like this photo")
     search.add_argument("--category", help="search in this one alone")
     search.add_argument(
+        "--where",
+        action="append",
+        default=[],
+        metavar="CONDITION",
+        help="'price<30', 'shop in a,b': = != < <= > >= in, on a column of the gallery (see: stbir info); in"
+        " quotes, as 'shop=\"7\"', a number is text; more than one: all are met",
+    )
+    search.add_argument(
         "--sketch-weight",
         type=float,
         default=0.5,
@@ -113,10 +122,10 @@ async def _info(asked: argparse.Namespace) -> None:
 
 
 async def _search(asked: argparse.Namespace) -> None:
-    draw = _drawer(asked)
+    draw, where = _drawer(asked), [Condition.read(text) for text in asked.where]
     async with _client(asked) as client:
         answer = await client.search(
-            asked.sketch, asked.text, asked.k, asked.sketch_weight, asked.category, asked.like
+            asked.sketch, asked.text, asked.k, asked.sketch_weight, asked.category, asked.like, where
         )
         pictures = await _pictures(client, answer, draw) if draw else []
     print(json.dumps(asdict(answer)) if asked.json else _page(answer, pictures))

@@ -3,18 +3,20 @@
 import unicodedata
 from collections.abc import Sequence
 
-from stbir_client.answer import Answer, Info
+from stbir_client.answer import Answer, Gallery, Hit, Info
 from stbir_client.line import one_line
 
-HEAD = ("rank", "score", "category", "photo")
+HEAD = ("rank", "score", "category", "photo", "text")
 GAP = "  "
+LONGEST = 60  # characters of a photo's text: the rest would break the line
 
 
 def hit_lines(answer: Answer) -> list[str]:
-    """A heading and a line a hit."""
+    """A heading and a line a hit; the texts of the photos are a column where there are any."""
     hits = enumerate(answer.hits, start=1)
-    rows = [(str(rank), f"{hit.score:.3f}", hit.category, hit.photo_id) for rank, hit in hits]
-    return aligned([HEAD, *rows], right=(0, 1))
+    rows = [(str(rank), f"{hit.score:.3f}", hit.category, hit.photo_id, _short(hit)) for rank, hit in hits]
+    columns = len(HEAD) if any(hit.text for hit in answer.hits) else len(HEAD) - 1
+    return aligned([row[:columns] for row in (HEAD, *rows)], right=(0, 1))
 
 
 def info_lines(info: Info) -> list[str]:
@@ -23,11 +25,21 @@ def info_lines(info: Info) -> list[str]:
     facts = {
         **{f"model {name}": value for name, value in info.model.items()},
         "gallery version": gallery.version if gallery else "none is published",
-        **({"photos": gallery.count, "categories": ", ".join(gallery.categories)} if gallery else {}),
+        **(_gallery_facts(gallery) if gallery else {}),
         "search by": ", ".join(info.queries),
         **{f"limit {name}": value for name, value in info.limits.items()},
     }
     return aligned([(name, str(value)) for name, value in facts.items()])
+
+
+def _gallery_facts(gallery: Gallery) -> dict[str, object]:
+    columns = {f"column {name}": kind for name, kind in gallery.columns.items()}
+    return {"photos": gallery.count, "categories": ", ".join(gallery.categories), **columns}
+
+
+def _short(hit: Hit) -> str:
+    text = one_line(hit.text or "")
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1].rstrip()}…"
 
 
 def aligned(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[str]:

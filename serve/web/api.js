@@ -30,12 +30,13 @@ export async function photo(uri) {
   return URL.createObjectURL(await (await ask(uri, { headers: authorization() })).blob());
 }
 
-function parts({ drawing, words, weight, category, k, width }) {
+function parts({ drawing, words, weight, category, k, width, where }) {
   const { strokes, picture } = drawing;
   const drawn = strokes.length > 0 || picture !== null;
   const fields = { k };
   if (words) fields.text = words;
   if (category) fields.category = category;
+  if (where.length) fields.where = where;
   if (words && drawn) fields.sketch_weight = weight;
   if (strokes.length) Object.assign(fields, { sketch: strokes, stroke_width: width });
   if (picture?.photoId) fields.photo_id = picture.photoId;
@@ -48,7 +49,8 @@ function json(fields) {
 
 function form(picture, fields) {
   const body = new FormData();
-  for (const [name, value] of Object.entries(fields)) body.append(name, value);
+  const text = (value) => (typeof value === "object" ? JSON.stringify(value) : value); // conditions are a list
+  for (const [name, value] of Object.entries(fields)) body.append(name, text(value));
   body.append("sketch", picture, "sketch");
   return { headers: {}, body };
 }
@@ -67,7 +69,8 @@ async function ask(path, options) {
 
 async function refusal(response) {
   const { status, headers } = response;
-  const { detail = `the server answered ${status}` } = await response.json().catch(() => ({}));
+  const { detail: said = `the server answered ${status}` } = await response.json().catch(() => ({}));
+  const detail = said.replace(/^where\.(\d+)\.\w+/, (_, place) => `condition ${Number(place) + 1}`);
   if (status === 500) return new Refusal(`${sentence(detail)} Request ${headers.get("X-Request-Id")}.`, status);
   if (!PASSING.includes(status)) return new Refusal(sentence(detail), status);
   // What stands behind the semicolon is advice to try again, which the page follows by itself.

@@ -1,4 +1,6 @@
-// What is asked beside the drawing: words, balance, category, how many hits, the pen's width.
+// What is asked beside the drawing: words, balance, category, how many hits, the pen's width, conditions.
+
+import { Conditions } from "./conditions.js";
 
 const NAMES = ["words", "balance", "category", "k", "width"];
 
@@ -6,6 +8,7 @@ export class Fields {
   // `changed()` is called when a person changes one of them.
   constructor(form, changed) {
     this.form = form;
+    this.conditions = new Conditions(form.querySelector("#conditions"), changed);
     for (const name of NAMES) this.#field(name).addEventListener("input", changed);
   }
 
@@ -16,18 +19,20 @@ export class Fields {
       category: this.#field("category").value,
       k: this.#field("k").valueAsNumber || 12,
       width: this.#field("width").valueAsNumber,
+      where: this.conditions.read(),
     };
   }
 
-  write({ words, weight, category, k, width }) {
+  write({ words, weight, category, k, width, where }) {
     if (words !== undefined) this.#field("words").value = words;
     if (weight !== undefined) this.#field("balance").value = Math.round(weight * 100);
     if (category !== undefined) this.#choose(category);
     if (k !== undefined) this.#field("k").value = k;
     if (width !== undefined) this.#field("width").value = width;
+    if (where !== undefined) this.conditions.write(where);
   }
 
-  // Takes limits and categories from what /v1/info tells.
+  // Takes limits, categories and columns from what /v1/info tells.
   limit({ limits, gallery }) {
     this.#field("words").maxLength = limits.characters;
     this.#field("k").max = limits.k;
@@ -35,6 +40,7 @@ export class Fields {
     const names = gallery?.categories ?? [];
     this.#field("category").replaceChildren(new Option("any", ""), ...names.map((name) => new Option(name, name)));
     this.#choose(chosen);
+    this.conditions.offer(gallery?.columns ?? {});
   }
 
   // The balance means something only where there are two things to weigh.

@@ -37,7 +37,7 @@ const view = {
   found({ hits, gallery_version: version, timing_ms: time }) {
     results.show(hits);
     if (hits.length) status.say(`${hits.length} ${hits.length === 1 ? "photo" : "photos"} in ${Math.round(time.total)} ms`);
-    else status.say("No photo fits. Try other words, or any category.", "none");
+    else status.say("No photo fits. Try other words, any category, or fewer conditions.", "none");
     if (known?.gallery?.version !== version) connect(); // another version is published
   },
   failed(error) {

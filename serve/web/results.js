@@ -6,7 +6,7 @@ import { element } from "./element.js";
 const GLIDE = { duration: 180, easing: "ease-out" };
 
 export class Results {
-  #cells = new Map(); // photo_id → { item, button, image, rank, score }
+  #cells = new Map(); // photo_id → { item, button, image, rank, score, words }
   hits = [];
 
   // `opened(place)` is called for the hit that was chosen.
@@ -42,9 +42,10 @@ export class Results {
     this.#buttons()[place]?.focus(options);
   }
 
-  #fill({ button, rank, score }, hit, place) {
+  #fill({ button, rank, score, words }, hit, place) {
     rank.textContent = place + 1;
     score.textContent = scoreOf(hit);
+    words.textContent = hit.text ?? hit.photo_id; // another version of the gallery may say something else
     button.onclick = () => this.opened(place);
   }
 
@@ -102,11 +103,11 @@ function cell(hit) {
   const rank = element("span", { className: "rank" });
   const score = element("span", { className: "score" });
   const line = element("span", { className: "line" }, element("span", { textContent: hit.category }), " ", score);
-  const words = element("span", { className: "words", textContent: hit.text ?? hit.photo_id });
+  const words = element("span", { className: "words" });
   const button = element("button", { type: "button", className: "hit" });
   button.append(frame, rank, " ", element("span", { className: "caption" }, line, " ", words)); // also its name
   showPhoto(image, hit.uri, () => frame.replaceChildren("no picture"));
-  return { item: element("li", {}, button), button, image, rank, score };
+  return { item: element("li", {}, button), button, image, rank, score, words };
 }
 
 // Puts a photo into an <img>; `missing()` is called where there is none to show.

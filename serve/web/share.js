@@ -2,18 +2,21 @@
 //
 // JSON, deflated, in base64url. Strokes are whole numbers, each but the first counted from the one before.
 
+import { OPS } from "./condition.js";
 import { simplified } from "./strokes.js";
 
 const MARK = "#q1.";
 const GRID = 500; // two units a pixel of what the server draws: more than its pen can show
 const LONGEST = 8000; // characters: what mail and chat programs still carry whole
+const MOST_CONDITIONS = 50;
 const INFLATED = 400_000; // bytes: no link of that length needs more
 
 // Throws an Error with a sentence where the query does not fit into a link.
-export async function toFragment({ drawing, words, weight, category, k, width }) {
+export async function toFragment({ drawing, words, weight, category, k, width, where = [] }) {
   const { strokes, picture } = drawing;
   if (picture?.blob) throw new Error("A picture cannot travel in a link: send the file along.");
   const short = { s: strokes.map(packed), l: picture?.photoId, t: words, w: weight, c: category, k, p: width };
+  if (where.length) short.f = where.map(({ column, op, value }) => [column, op, value]);
   const bytes = new TextEncoder().encode(JSON.stringify(short));
   const fragment = MARK + base64url(await through(new CompressionStream("deflate-raw"), bytes));
   if (fragment.length > LONGEST) throw new Error("This drawing is too long for a link: erase some of it first.");
@@ -33,7 +36,7 @@ export async function fromFragment(fragment) {
 }
 
 // A link may come from anybody: every value is brought into its bounds.
-function checked({ s, l, t, w, c, k, p }) {
+function checked({ s, l, t, w, c, k, p, f = [] }) {
   return {
     strokes: s.map(unpacked),
     like: String(l ?? ""),
@@ -42,7 +45,19 @@ function checked({ s, l, t, w, c, k, p }) {
     weight: within(w, 0, 1),
     k: Math.round(within(k, 1, 1000)),
     width: Math.round(within(p, 1, 32)),
+    where: few(f).map(condition),
   };
+}
+
+function few(list) {
+  if (list.length > MOST_CONDITIONS) throw new RangeError("more conditions than anybody writes");
+  return list;
+}
+
+function condition([column, op, value]) {
+  const plain = [value].flat().every((each) => ["string", "number", "boolean"].includes(typeof each));
+  if (typeof column !== "string" || !OPS.includes(op) || !plain) throw new TypeError("not a condition");
+  return { column, op, value };
 }
 
 function within(value, least, most) {

@@ -20,13 +20,14 @@ from stbir.retrieval.index import IndexPlan, Kind
 from stbir.retrieval.local import Cache, Local
 from stbir.retrieval.rows import VECTOR, Rows, VectorsInTable, vectors_held
 from stbir.retrieval.search import ExactSearch, Hit, IndexSearch, Searcher, Tables
+from stbir.retrieval.texts import NoTexts, TextsAt, TextsInTable, TooManyError, has_texts, texts_held
 
 __all__ = ["Facts", "Gallery", "Hit", "open_gallery", "open_table", "schema", "table_uri"]
 
 TABLE = "photos.lance"
 PUBLISHED = "published"
 _FACTS = "stbir.gallery"
-_HELD_BYTES = 2**28  # vectors of this size are held in memory, cache or not
+_HELD_BYTES = 2**28  # vectors of this size are held in memory, cache or not; and texts
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ class Facts:
 
 def schema(dim: int, fields: pa.Schema | None = None) -> pa.Schema:
     """The columns of the table: `thumbnail` is a small JPEG, `content` the SHA-256 of the photo's bytes in
-    hexadecimal, `fields` the metadata of the catalogue."""
+    hexadecimal, `fields` the metadata of the catalogue; one of these that is called `text` and holds text
+    is told with each hit."""
     return pa.schema(
         [
             pa.field("photo_id", pa.string(), nullable=False),
@@ -80,9 +82,10 @@ class Gallery:
         self.facts = facts or read_facts(dataset)
         self.version: int = dataset.version
         self.dim: int = dataset.schema.field(VECTOR).type.list_size
-        self._rows = Rows(dataset)
+        local = None if cache is None else Local(dataset, cache)
+        self._rows = Rows(dataset, _texts(dataset, local))
         self._sizes = self._rows.sizes()
-        self._searcher = _searcher(dataset, folder, self.facts.plan, self._rows, cache)
+        self._searcher = _searcher(dataset, folder, self.facts.plan, self._rows, local)
 
     @property
     def count(self) -> int:
@@ -196,12 +199,11 @@ def write_facts(dataset: lance.LanceDataset, facts: Facts) -> None:
 
 
 def _searcher(
-    dataset: lance.LanceDataset, folder: Folder, plan: IndexPlan | None, rows: Rows, cache: Cache | None
+    dataset: lance.LanceDataset, folder: Folder, plan: IndexPlan | None, rows: Rows, local: Local | None
 ) -> Searcher:
     if plan is None:
         return ExactSearch(dataset, rows, vectors_held(dataset))
     dim = dataset.schema.field(VECTOR).type.list_size
-    local = None if cache is None else Local(dataset, cache)
     at_hand = dataset if local is None else local.index(folder.child(TABLE))
     indexed = frozenset(name for index in dataset.describe_indices() for name in index.field_names)
     tables = Tables(dataset, at_hand, indexed)
@@ -209,3 +211,12 @@ def _searcher(
         return IndexSearch(tables, rows, vectors_held(dataset), plan)
     photo_ND = VectorsInTable(dataset) if local is None else local.vectors_at(rows, dim)
     return IndexSearch(tables, rows, photo_ND, plan)
+
+
+def _texts(dataset: lance.LanceDataset, local: Local | None) -> TextsAt:
+    if not has_texts(dataset):
+        return NoTexts()
+    try:
+        return texts_held(dataset, _HELD_BYTES)
+    except TooManyError:
+        return TextsInTable(dataset) if local is None else local.texts()

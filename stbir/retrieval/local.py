@@ -1,4 +1,5 @@
-"""What searching a version reads again and again, on this machine's disk: full vectors, remote indexes."""
+"""What searching a version reads again and again, on this machine's disk: full vectors, texts, remote
+indexes."""
 
 import hashlib
 import logging
@@ -14,9 +15,10 @@ import numpy as np
 from stbir.data.storage import Folder
 from stbir.retrieval.embed import Features
 from stbir.retrieval.rows import VECTOR, Rows, VectorsAt, VectorsInTable, vectors
+from stbir.retrieval.texts import TextsAt, TextsInTable, TooManyError, texts_mapped, write_texts
 
 log = logging.getLogger(__name__)
-_VECTORS = "vectors.f32"
+_VECTORS, _TEXTS = "vectors.f32", "texts"
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,21 @@ class Local:
             self._write(file)
         mapped: Features = np.memmap(file, np.float32, "r", shape=(len(rows), dim))
         return mapped
+
+    def texts(self) -> TextsAt:
+        """The photos' texts, mapped from files written once; from the table where they would be too large."""
+        whole = self._path / _TEXTS
+        if not whole.exists():
+            part = self._path / f"{uuid.uuid4().hex}.part"
+            part.mkdir(parents=True)
+            try:
+                write_texts(self._dataset, part, self._most_bytes)
+            except TooManyError:
+                log.warning("%s: the texts are too many for the cache", self._path)
+                shutil.rmtree(part)
+                return TextsInTable(self._dataset)
+            _settle(part, whole)
+        return texts_mapped(whole)
 
     def index(self, folder: Folder) -> lance.LanceDataset:
         """The version as it searches: of a remote gallery a copy of its manifest, its indexes, and the photos

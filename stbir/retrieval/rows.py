@@ -1,4 +1,4 @@
-"""The rows of one version of a gallery, by their place in the table: names, filters, and their vectors."""
+"""The rows of one version of a gallery, by their place in the table: names, texts, filters, and vectors."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from stbir.retrieval.embed import Features
 from stbir.retrieval.queries import Index
+from stbir.retrieval.texts import NoTexts, TextsAt
 
 VECTOR = "embedding"
 ROW_ID = "_rowid"
@@ -39,9 +40,11 @@ class Matching:
 
 
 class Rows:
-    """Who lies where in the table. Holds per photo its id, a code of its category, and 8 bytes."""
+    """Who lies where in the table. Holds per photo its id, a code of its category, and 8 bytes; what is said
+    of it lies in `texts`."""
 
-    def __init__(self, dataset: lance.LanceDataset) -> None:
+    def __init__(self, dataset: lance.LanceDataset, texts: TextsAt | None = None) -> None:
+        self.texts = texts or NoTexts()
         table = dataset.to_table(columns=["photo_id", "category"], with_row_id=True)
         self.photo_ids = table["photo_id"].cast(pa.large_string()).combine_chunks()
         self.categories = table["category"].combine_chunks().dictionary_encode()

@@ -33,11 +33,12 @@ class Tables:
 
 @dataclass(frozen=True)
 class Hit:
-    """A photo found; `score` is its cosine with the query."""
+    """A photo found; `score` is its cosine with the query, `text` what the catalogue says of it, if any."""
 
     photo_id: str
     score: float
     category: str
+    text: str | None = None
 
 
 class Searcher(Protocol):
@@ -119,7 +120,8 @@ def _hits(rows: Rows, places: Index | None, scores_N: Features, k: int) -> list[
     best = top(scores_N, k)
     where = best if places is None else places[best]
     photo_ids, categories = rows.photo_ids.take(where).to_pylist(), rows.categories.take(where).to_pylist()
-    return [Hit(*hit) for hit in zip(photo_ids, scores_N[best].tolist(), categories, strict=True)]
+    hits = zip(photo_ids, scores_N[best].tolist(), categories, rows.texts.at(where), strict=True)
+    return [Hit(*hit) for hit in hits]
 
 
 def top(scores_N: Features, k: int) -> Index:

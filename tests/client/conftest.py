@@ -25,8 +25,20 @@ from tests.conftest import free_port, wait_until
 CHECKPOINT = "sha256:feed"
 FOUND: dict[str, Any] = {
     "hits": [
-        {"photo_id": "shoe/7", "score": 0.91, "category": "shoe", "uri": "/v1/photos/shoe%2F7"},
-        {"photo_id": "chair/12", "score": 0.4, "category": "chair", "uri": "/v1/photos/chair%2F12"},
+        {
+            "photo_id": "shoe/7",
+            "score": 0.91,
+            "category": "shoe",
+            "text": "a red strap",
+            "uri": "/v1/photos/shoe%2F7",
+        },
+        {
+            "photo_id": "chair/12",
+            "score": 0.4,
+            "category": "chair",
+            "text": None,
+            "uri": "/v1/photos/chair%2F12",
+        },
     ],
     "gallery_version": 3,
     "checkpoint": CHECKPOINT,

@@ -25,16 +25,26 @@ trees = st.recursive(
 
 
 def test_every_field_is_read() -> None:
-    first = Hit("shoe/7", 0.91, "shoe", "/v1/photos/shoe%2F7")
+    first = Hit("shoe/7", 0.91, "shoe", "/v1/photos/shoe%2F7", "a red strap")
     answer = read_answer(FOUND, "id")
     assert answer.hits[0] == first
+    assert answer.hits[1].text is None
     assert answer == Answer(answer.hits, 3, CHECKPOINT, {"search": 1.5, "total": 4.25}, "id")
+
+
+def test_an_older_service_tells_no_texts() -> None:
+    hits = [{name: value for name, value in hit.items() if name != "text"} for hit in FOUND["hits"]]
+    assert [hit.text for hit in read_answer({**FOUND, "hits": hits}, "id").hits] == [None, None]
+    with pytest.raises(AnswerError, match="5 is no text"):
+        read_answer({**FOUND, "hits": [{**FOUND["hits"][0], "text": 5}]}, "id")
 
 
 def test_info_of_older_and_newer_services() -> None:
     gallery = Gallery(3, 24, ("box", "disc"))
     assert read_info(INFO) == Info(INFO["model"], gallery, {"k": 100}, ("sketch", "text"))
-    newer = {**INFO, "queries": ["sketch", "text", "photo_id"], "gallery": {**GALLERY, "since": "now"}}
+    newest = {**GALLERY, "since": "now", "columns": {"price": "double"}}
+    newer = {**INFO, "queries": ["sketch", "text", "photo_id"], "gallery": newest}
+    gallery = Gallery(3, 24, ("box", "disc"), {"price": "double"})
     assert read_info(newer) == Info(INFO["model"], gallery, {"k": 100}, ("sketch", "text", "photo_id"))
     assert read_info({**INFO, "gallery": None}).gallery is None
 

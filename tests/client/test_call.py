@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stbir_client.call import search_call, thumbnail_call
+from stbir_client.condition import Condition
 from stbir_client.errors import InputError
 
 PICTURE = b"\x89PNG picture"
@@ -49,6 +50,18 @@ def test_a_photo_stands_in_place_of_a_sketch() -> None:
     assert body == {"k": 10, "sketch_weight": 0.5, "text": "red", "photo_id": "chair/7"}
     with pytest.raises(InputError, match="photo_id: stands in place of a sketch"):
         search_call(PICTURE, None, 10, 0.5, None, "chair/7")
+
+
+def test_conditions_stand_beside_words_and_strokes_and_in_forms_as_text() -> None:
+    where = [Condition("price", "lt", 30), Condition("shop", "in", ("a", "b"))]
+    told = [
+        {"column": "price", "op": "lt", "value": 30},
+        {"column": "shop", "op": "in", "value": ["a", "b"]},
+    ]
+    for sketch in (None, [[(0.5, 0.5)]]):
+        assert search_call(sketch, "red", 10, 0.5, None, None, where).body["json"]["where"] == told
+    assert json.loads(search_call(PICTURE, None, 10, 0.5, None, None, where).body["data"]["where"]) == told
+    assert "where" not in search(PICTURE).body["data"] | search(text="red").body["json"]
 
 
 def test_strokes_and_counts_of_numpy() -> None:

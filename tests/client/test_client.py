@@ -1,23 +1,35 @@
 """Both clients against a service on a real socket: what they ask, and what they make of its answers."""
 
 import asyncio
+import json
 import logging
 import threading
 from typing import Any
 
 import pytest
 
-from stbir_client import AnswerError, AsyncClient, Client, InputError, ProblemError, UnreachableError
+from stbir_client import (
+    AnswerError,
+    AsyncClient,
+    Client,
+    Condition,
+    InputError,
+    ProblemError,
+    UnreachableError,
+)
 from stbir_client.answer import read_answer
 from tests.client.conftest import FOUND, Ask, Service, answer, problem
 from tests.conftest import free_port
 
 
 def test_a_search_arrives_as_it_was_asked(service: Service, ask: Ask) -> None:
-    found = ask(service.url, "search", b"picture", "red strap", k=3, sketch_weight=0.75, category="shoe")
+    fine = {"k": 3, "sketch_weight": 0.75, "category": "shoe", "where": [Condition("price", "lt", 30)]}
+    found = ask(service.url, "search", b"picture", "red strap", **fine)
     (seen,) = service.seen
     assert (seen.method, seen.path) == ("POST", "/v1/search")
     fields = {"text": "red strap", "k": "3", "sketch_weight": "0.75", "category": "shoe"}
+    where = [{"column": "price", "op": "lt", "value": 30}]
+    assert json.loads(seen.form.pop("where")) == where
     assert seen.form == {"sketch": b"picture", **fields}
     assert found == read_answer(FOUND, found.request_id)
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,8 +18,8 @@ from tests.conftest import ROOT, free_port, wait_until
 
 STBIR = [sys.executable, "-m", "stbir_client"]
 TABLE = """\
-rank  score  category  photo
-   1  0.910  shoe      shoe/7
+rank  score  category  photo     text
+   1  0.910  shoe      shoe/7    a red strap
    2  0.400  chair     chair/12
 """
 PNG = b"\x89PNG thumbnail"
@@ -62,12 +63,16 @@ def test_a_table(service: Service, tmp_path: Path) -> None:
     sketch = tmp_path / "me.png"
     sketch.write_bytes(PNG)
     search = ("search", "--url", service.url, "--sketch", str(sketch), "--text", "red strap", "-k", "2")
-    fine = ("--category", "shoe", "--sketch-weight", "0.25")
+    fine = ("--category", "shoe", "--sketch-weight", "0.25", "--where", "price<30", "--where", "shop in a,b")
     # A terminal that could show thumbnails, but the output goes elsewhere.
     done = stbir(*search, *fine, STBIR_API_KEY="s3cret\n", TERM="xterm-kitty")
     assert (done.returncode, done.stdout, done.stderr) == (0, TABLE, "")
     (seen,) = service.seen
     fields = {"text": "red strap", "k": "2", "sketch_weight": "0.25", "category": "shoe"}
+    assert json.loads(seen.form.pop("where")) == [
+        {"column": "price", "op": "lt", "value": 30},
+        {"column": "shop", "op": "in", "value": ["a", "b"]},
+    ]
     assert seen.form == {"sketch": PNG, **fields}
     assert seen.headers["authorization"] == "Bearer s3cret"
     assert seen.headers["user-agent"].startswith("stbir-client/")
@@ -79,6 +84,24 @@ def test_json_is_the_whole_answer(service: Service, capsys: pytest.CaptureFixtur
     assert tree == {**FOUND, "request_id": service.seen[0].headers["x-request-id"]}
 
 
+def test_texts_are_a_column_where_there_are_any_and_long_ones_are_cut(
+    service: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = FOUND["hits"]
+    service.replies += [answer({**FOUND, "hits": [second]}), answer({**FOUND, "hits": [long_of(first)]})]
+    for _ in range(2):
+        assert main(["search", "--url", service.url, "--text", "red"]) == 0
+    bare, one, head, cut = capsys.readouterr().out.splitlines()
+    assert (bare.split()[-1], one.split()[-1]) == ("photo", "chair/12")
+    assert head.split()[-1] == "text"
+    shown = cut.partition("shoe/7  ")[2]
+    assert (len(shown), shown[:59], shown[-1]) == (60, ("a red strap and " * 9)[:59], "…")
+
+
+def long_of(hit: dict[str, Any]) -> dict[str, Any]:
+    return {**hit, "text": "a red strap and " * 9}
+
+
 def test_no_hit(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
     service.replies.append(answer({**FOUND, "hits": []}))
     assert main(["search", "--url", service.url, "--text", "red"]) == 0
@@ -88,20 +111,23 @@ def test_no_hit(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
 def test_what_a_service_says_cannot_move_the_cursor(
     service: Service, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    hit = {"photo_id": "\x1b[2Ja\nb", "score": 1, "category": "\x9b31m", "uri": ""}
+    hit = {"photo_id": "\x1b[2Ja\nb", "score": 1, "category": "\x9b31m", "uri": "", "text": "\x1b]0;x\x07\n"}
     service.replies.append(answer({**FOUND, "hits": [hit]}))
     assert main(["search", "--url", service.url, "--text", "red"]) == 0
-    assert capsys.readouterr().out == "rank  score  category  photo\n   1  1.000  31m       [2Ja b\n"
+    head, line = capsys.readouterr().out.splitlines()
+    assert head == "rank  score  category  photo   text"
+    assert line == "   1  1.000  31m       [2Ja b  ]0;x"
 
 
 def test_info(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
-    gallery = {"version": 3, "count": 24, "categories": ["box", "disc"]}
+    columns = {"price": "double"}
+    gallery = {"version": 3, "count": 24, "categories": ["box", "disc"], "columns": columns}
     service.usual["/v1/info"] = answer({"model": {"dim": 8}, "gallery": gallery, "limits": {"k": 100}})
     assert main(["info", "--url", service.url]) == 0
     facts = dict(line.split("  ", 1) for line in capsys.readouterr().out.splitlines())
     assert {name: value.strip() for name, value in facts.items()} == {
         **{"model dim": "8", "gallery version": "3", "photos": "24", "categories": "box, disc"},
-        **{"search by": "sketch, text", "limit k": "100"},
+        **{"column price": "double", "search by": "sketch, text", "limit k": "100"},
     }
     assert main(["info", "--url", service.url, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["gallery"] == gallery
@@ -117,6 +143,8 @@ def test_info(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
         ("search --text red --sketch-weight 2", "sketch_weight: 2.0 is not between 0 and 1"),
         ("search --text red --url 127.0.0.1:8000", "url: '127.0.0.1:8000'"),
         ("search --text red --deadline 0", "deadline: 0"),
+        ("search --text red --where price", "where: 'price' is no condition; write COLUMN=VALUE"),
+        ("search --text red --where price<", "where: 'price<' lacks a value"),
         ("search --text red --thumbnails always", "this terminal shows no pictures"),
         ("search --text red --colour", "unrecognized arguments: --colour"),
         ("find", "invalid choice: 'find'"),

@@ -160,14 +160,18 @@ def test_a_webdataset(tmp_path: Path) -> None:
 
 
 def test_shards_by_split(tmp_path: Path) -> None:
-    rows = [{**row(i % 8, i // 8), "split": "test" if i % 3 else "train"} for i in range(20)]
+    rows = [{**row(i % 8, i // 8, text=i % 2 > 0), "split": "test" if i % 3 else "train"} for i in range(20)]
     folder = Folder(str(tmp_path))
     publish(folder, [write_rows(folder, n, rows[n::2]) for n in range(2)], {"in": 20}, {})  # type: ignore[arg-type]
     shards = open_shards(folder.uri)
     for split in ("test", None):
         given = everything(ShardsCatalogue(shards, split))
-        assert [each.photo_id for each in given] == [each["photo_id"] for each in shards.rows(split)]
-        assert all(isinstance(each, Photo) and split in (None, each.facts[1]) for each in given)
+        catalogue = ShardsCatalogue(shards, split)
+        told = [(each.photo_id, dict(zip(catalogue.fields.names, each.facts, strict=True))) for each in given]  # type: ignore[union-attr]
+        names = ("class", "split", "text")
+        laid = list(shards.rows(split))
+        assert told == [(each["photo_id"], {name: each[name] for name in names}) for each in laid]  # type: ignore[literal-required]
+        assert {each["text"] is None for each in laid} == {True, False}
 
 
 class Moody(BaseHTTPRequestHandler):

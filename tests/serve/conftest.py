@@ -23,6 +23,7 @@ from stbir.retrieval.gallery import schema, table_uri
 from stbir.retrieval.publish import prepare, publish
 
 CATEGORIES = ("box", "disc")
+FIELDS = pa.schema([pa.field("text", pa.string())])
 COUNT = 24
 
 
@@ -34,6 +35,7 @@ class Photos:
     categories: list[str]
     pictures: list[bytes]
     vectors: Features
+    texts: list[str | None]
 
 
 def encoded(picture: Image.Image, form: str = "PNG") -> bytes:
@@ -69,6 +71,7 @@ def photos(checkpoint_uri) -> Photos:
         [CATEGORIES[place % 2] for place in range(COUNT)],
         pictures,
         embed_photos(checkpoint.load(checkpoint_uri, part="photo"), pictures),
+        [f"words of {place:02d}" if place % 5 else None for place in range(COUNT)],
     )
 
 
@@ -82,7 +85,8 @@ def write_gallery(photos) -> Callable[[Path, str], str]:
         vectors = pa.FixedSizeListArray.from_arrays(pa.array(photos.vectors.ravel()), dim)
         columns = [pa.array(photos.ids), pa.array(photos.categories), vectors, pa.array(photos.pictures)]
         columns += [pa.array([hashlib.sha256(picture).hexdigest() for picture in photos.pictures])]
-        table = pa.Table.from_arrays(columns, schema=schema(dim))
+        columns += [pa.array(photos.texts)]
+        table = pa.Table.from_arrays(columns, schema=schema(dim, FIELDS))
         version = lance.write_dataset(table, table_uri(folder)).version
         publish(folder, prepare(folder, version, digest, None), {"ok": len(table)})
         return folder.uri

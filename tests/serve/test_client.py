@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from stbir_client import ProblemError
+from stbir_client import Condition, ProblemError
 from stbir_client.command import main
 from tests.client.conftest import Ask, ask, one_authority
 from tests.serve.conftest import Photos
@@ -79,6 +79,25 @@ def test_the_shell_command(
         main(["search", "--url", url(endpoint), "--text", "a red disc", "-k", "3", "--category", "disc"]) == 0
     )
     head, *lines = capsys.readouterr().out.splitlines()
-    assert head.split() == ["rank", "score", "category", "photo"]
+    assert head.split() == ["rank", "score", "category", "photo", "text"]
     assert [line.split()[2] for line in lines] == ["disc"] * 3
-    assert all(line.split()[3] in photos.ids for line in lines)
+    told = dict(zip(photos.ids, photos.texts, strict=True))
+    assert all((told[line.split()[3]] or "") == " ".join(line.split()[4:]) for line in lines)
+
+
+def test_conditions_are_met(
+    endpoint: httpx.Client, ask: Ask, photos: Photos, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ask(url(endpoint), "info").gallery.columns["text"] == "string"
+    where = [Condition("photo_id", "lt", "shape/10"), Condition("category", "in", ["disc"])]
+    answer = ask(url(endpoint), "search", text="a red disc", k=24, where=where)
+    assert {hit.photo_id for hit in answer.hits} == set(photos.ids[1:10:2])
+    texts = dict(zip(photos.ids, photos.texts, strict=True))
+    assert {hit.photo_id: hit.text for hit in answer.hits} == {
+        name: texts[name] for name in photos.ids[1:10:2]
+    }
+    shell = ["search", "--url", url(endpoint), "--text", "a red disc", "-k", "24"]
+    assert main([*shell, "--where", "photo_id < shape/10", "--where", "category in disc"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1 + len(answer.hits)
+    assert main([*shell, "--where", "price<3"]) == 1
+    assert "where.0.column: there is no 'price'; there is photo_id" in capsys.readouterr().err

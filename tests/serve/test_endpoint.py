@@ -142,6 +142,11 @@ def test_more_like_this_one_is_what_lies_nearest_to_it(endpoint, photos):
     assert [hit["photo_id"] for hit in with_words["hits"]][:7] != nearest
 
 
+def test_every_hit_tells_what_the_catalogue_says_of_it(endpoint, photos):
+    hits = sought(endpoint, text=WORDS, k=len(photos.ids))["hits"]
+    assert {hit["photo_id"]: hit["text"] for hit in hits} == dict(zip(photos.ids, photos.texts, strict=True))
+
+
 def test_uri_of_a_hit_gives_its_thumbnail(endpoint, photos):
     for hit in sought(endpoint, text=WORDS, k=2)["hits"]:
         answer = endpoint.get(hit["uri"])

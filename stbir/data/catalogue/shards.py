@@ -11,7 +11,7 @@ from stbir.data.catalogue.photo import PART, Part, Photo
 from stbir.data.patience import patiently
 from stbir.data.shards import Shards
 
-_FIELDS = ("class", "split")
+_FIELDS = ("class", "split", "text")
 _COLUMNS = ["photo_id", "category", *_FIELDS, "photo"]
 
 

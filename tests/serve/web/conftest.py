@@ -1,10 +1,12 @@
 """The pad in Chromium, before an endpoint in this process: real towers and HTTP, no Ray."""
 
 import asyncio
+import operator
 import shutil
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, exp
 
 from serve.api import create_app
 from serve.messages import Found, Query
+from serve.problem import Problem
 from serve.settings import read_settings
 from stbir.model import checkpoint
 from stbir.retrieval.embed import Features, embed_photos, embed_sketches, embed_texts
@@ -30,12 +33,32 @@ ARGUMENTS = [
     "--disable-sync",
     "--no-first-run",
 ]
+COMPARE: dict[str, Callable[[Any, Any], bool]] = {
+    **{name: getattr(operator, name) for name in ("eq", "ne", "lt", "le", "gt", "ge")},
+    "in": lambda value, wanted: value in wanted,
+}
+COLUMNS = {
+    "photo_id": "string",
+    "category": "string",
+    "content": "string",
+    "text": "string",
+    "price": "double",
+    "stock": "int64",
+    "used": "bool",
+    "since": "timestamp[us]",
+}
 DESK = ViewportSize(width=1200, height=820)
 PHONE = ViewportSize(width=390, height=844)
 
 
 async def _at_once(query: Query) -> None:
     """Nothing happens before a search."""
+
+
+def fact(place: int) -> dict[str, Any]:
+    """What the catalogue tells of the photo at this place."""
+    since = f"2026-01-{place + 1:02d}"
+    return {"price": place / 2, "stock": place, "used": place % 4 == 0, "since": since}
 
 
 class LocalSearcher:
@@ -48,6 +71,8 @@ class LocalSearcher:
         self.text = checkpoint.load(uri, part="text")
         self.ids, self.categories = list(photos.ids), list(photos.categories)
         self.pictures, self.vectors_ND = list(photos.pictures), photos.vectors
+        self.texts = list(photos.texts)
+        self.facts = [fact(place) for place in range(len(self.ids))]
         self.version = 1
         self.before: Callable[[Query], Awaitable[None]] = _at_once
 
@@ -56,6 +81,8 @@ class LocalSearcher:
         self.ids += pictures
         self.categories += [category] * len(pictures)
         self.pictures += pictures.values()
+        self.texts += [None] * len(pictures)
+        self.facts += [{}] * len(pictures)
         self.vectors_ND = np.concatenate([self.vectors_ND, embed_photos(self.photo, list(pictures.values()))])
         self.version += 1
 
@@ -63,13 +90,24 @@ class LocalSearcher:
         await self.before(query)
         total_D = np.sum(list(self._vectors(query)), axis=0)
         scores_N = self.vectors_ND @ (total_D / np.linalg.norm(total_D))
-        best = [(self.ids[row], float(scores_N[row]), self.categories[row]) for row in np.argsort(-scores_N)]
-        hits = [
-            {"photo_id": photo_id, "score": score, "category": category}
-            for photo_id, score, category in best
-            if query.category in (None, category) and photo_id != query.photo_id
-        ]
+        hits = [self._hit(row, scores_N) for row in np.argsort(-scores_N) if self._wanted(row, query)]
         return Found(hits[: query.k], self.digest, self.version)
+
+    def _hit(self, row: int, scores_N: Features) -> dict[str, Any]:
+        told = {"category": self.categories[row], "text": self.texts[row]}
+        return {"photo_id": self.ids[row], "score": float(scores_N[row]), **told}
+
+    def _wanted(self, row: int, query: Query) -> bool:
+        """As a gallery has it: a photo without a value meets no condition."""
+        facts = {"photo_id": self.ids[row], "category": self.categories[row], **self.facts[row]}
+        for place, each in enumerate(query.where):
+            if each.column not in COLUMNS:
+                there = f"there is no {each.column!r}; there is {', '.join(COLUMNS)}"
+                raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"where.{place}.column: {there}")
+        met = all(
+            each.column in facts and COMPARE[each.op](facts[each.column], each.value) for each in query.where
+        )
+        return met and query.category in (None, facts["category"]) and facts["photo_id"] != query.photo_id
 
     def _vectors(self, query: Query) -> Iterator[Features]:
         """What there is of a query, each (D,) times its weight."""
@@ -86,7 +124,7 @@ class LocalSearcher:
     def info(self) -> dict[str, Any]:
         categories = sorted(set(self.categories))
         gallery = {"version": self.version, "count": len(self.ids), "categories": categories}
-        return {"model": {"checkpoint": self.digest}, "gallery": gallery}
+        return {"model": {"checkpoint": self.digest}, "gallery": {**gallery, "columns": COLUMNS}}
 
     async def ready(self) -> dict[str, Any]:
         return {}

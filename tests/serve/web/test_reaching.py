@@ -16,6 +16,7 @@ from tests.serve.web.hand import ARC, asked, sketched
 # Where `npm pack axe-core` was unpacked: https://github.com/dequelabs/axe-core
 AXE = os.environ.get("STBIR_AXE", "")
 LIMIT = 250
+CONDITION = ("#conditions summary", "#add-condition")
 
 
 def focused(page: Page) -> int:
@@ -52,11 +53,11 @@ def test_arrows_lead_through_the_hits_and_the_large_one(pad: Page) -> None:
 def test_a_hit_keeps_the_focus_when_the_hits_change(pad: Page) -> None:
     pad.fill("#words", "a disc")
     pad.locator(".hit").nth(3).focus()
-    name = pad.evaluate("document.activeElement.textContent.split(' ').at(-1)")
+    name = pad.evaluate("document.activeElement.querySelector('.words').textContent")
     with pad.expect_response("**/v1/search"):
         pad.evaluate("(k) => { k.value = 20; k.dispatchEvent(new Event('input')) }", pad.query_selector("#k"))
     expect(pad.locator(".hit")).to_have_count(20)
-    assert pad.evaluate("document.activeElement.textContent.split(' ').at(-1)") == name
+    assert pad.evaluate("document.activeElement.querySelector('.words').textContent") == name
 
 
 def test_tab_reaches_every_control_and_one_hit(pad: Page) -> None:
@@ -123,7 +124,7 @@ def test_axe_finds_nothing(view: BrowserContext, served: tuple[object, str]) -> 
         pytest.skip("no axe: set STBIR_AXE to its axe.min.js (npm pack axe-core)")
     page = opened(view, served[1])
     page.evaluate(Path(AXE).read_text())
-    for pressed in ("#gallery", ".example >> nth=0", ".hit >> nth=0", "#large-close", "#help"):
+    for pressed in ("#gallery", *CONDITION, ".example >> nth=0", ".hit >> nth=0", "#large-close", "#help"):
         page.locator(pressed).click()
         page.wait_for_timeout(500)  # what fades in has no contrast yet
         found = page.evaluate("axe.run()")["violations"]
@@ -136,7 +137,7 @@ def test_nothing_is_wider_than_the_screen(view: BrowserContext, served: tuple[ob
     right = (
         "Math.max(...[...document.querySelectorAll('main *')].map((e) => e.getBoundingClientRect().right))"
     )
-    for pressed in ("#gallery", ".example >> nth=0", "#share", "#help"):
+    for pressed in ("#gallery", *CONDITION, ".example >> nth=0", "#share", "#help"):
         page.locator(pressed).click()
         page.wait_for_timeout(400)
         assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]

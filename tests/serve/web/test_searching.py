@@ -66,20 +66,52 @@ def test_a_score_shows_where_the_mouse_is(pad: Page) -> None:
     assert abs(float(caption.locator(".score").inner_text())) <= 1
 
 
-def test_words_of_a_photo_show_where_the_server_tells_them(pad: Page) -> None:
-    def with_text(route: Route) -> None:
-        answer = route.fetch().json()
-        for hit in answer["hits"]:
-            hit["text"] = f"words of {hit['photo_id']}"
-        route.fulfill(json=answer)
+def place_with(searcher: LocalSearcher, pad: Page, told: bool) -> tuple[int, str, str | None]:
+    """The first hit of which the catalogue does or does not tell a text: its place, id and text."""
+    with pad.expect_response("**/v1/search") as answer:
+        pad.fill("#words", "a disc")
+    hits = answer.value.json()["hits"]
+    place = next(place for place, hit in enumerate(hits) if (hit["text"] is not None) == told)
+    photo_id = hits[place]["photo_id"]
+    assert searcher.texts[searcher.ids.index(photo_id)] == hits[place]["text"]
+    return place, photo_id, hits[place]["text"]
 
-    pad.route("**/v1/search", with_text)
-    pad.fill("#words", "a disc")
-    pad.locator(".hit").first.focus()
-    expect(pad.locator(".hit .words").first).to_contain_text("words of shape/")
+
+def test_the_text_of_a_photo_shows_on_hover_in_focus_and_large(pad: Page, searcher: LocalSearcher) -> None:
+    place, photo_id, text = place_with(searcher, pad, told=True)
+    hit = pad.locator(".hit").nth(place)
+    expect(hit.locator(".caption")).to_have_css("opacity", "0")
+    hit.hover()
+    expect(hit.locator(".caption")).to_have_css("opacity", "1")
+    expect(hit.locator(".words")).to_have_text(text or "")
+    pad.mouse.move(0, 0)
+    hit.focus()
+    expect(hit.locator(".caption")).to_have_css("opacity", "1")
+    score = hit.locator(".score").inner_text()
+    expect(hit).to_have_accessible_name(re.compile(rf"^{place + 1} (box|disc) {score} {text}$"))
     pad.keyboard.press("Enter")
-    expect(pad.locator("#large-title")).to_contain_text("words of shape/")
-    expect(pad.locator("#large-facts")).to_contain_text("shape/")
+    expect(pad.locator("#large-title")).to_have_text(text or "")
+    expect(pad.locator("#large img")).to_have_attribute("alt", text or "")
+    expect(pad.locator("#large-facts")).to_contain_text(photo_id)
+
+
+def test_a_photo_without_a_text_shows_its_id(pad: Page, searcher: LocalSearcher) -> None:
+    place, photo_id, _ = place_with(searcher, pad, told=False)
+    expect(pad.locator(".hit .words").nth(place)).to_have_text(photo_id)
+    pad.locator(".hit").nth(place).click()
+    expect(pad.locator("#large-title")).to_have_text(photo_id)
+    expect(pad.locator("#large img")).to_have_attribute("alt", f"Photo {photo_id}")
+
+
+def test_a_text_that_changed_is_shown_as_it_is_now(pad: Page, searcher: LocalSearcher) -> None:
+    place, photo_id, text = place_with(searcher, pad, told=True)
+    expect(pad.locator(".hit .words").nth(place)).to_have_text(text or "")
+    at = searcher.ids.index(photo_id)
+    searcher.texts[at] = "other words"
+    with pad.expect_response("**/v1/search"):
+        pad.fill("#k", "20")
+    expect(pad.locator(".hit .words").nth(place)).to_have_text("other words")
+    searcher.texts[at] = text
 
 
 def test_photos_that_stay_keep_their_element(pad: Page) -> None:
