@@ -26,7 +26,7 @@ export class Condition {
   constructor(changed, removed) {
     this.column = element("select", { ariaLabel: "Column" });
     this.op = element("select", { ariaLabel: "Comparison" });
-    this.text = element("input", { type: "search", autocomplete: "off", enterKeyHint: "search", ariaLabel: "Value" });
+    this.text = element("input", { type: "text", autocomplete: "off", enterKeyHint: "search", ariaLabel: "Value" });
     this.truth = element("select", { ariaLabel: "Value" }, new Option("true"), new Option("false"));
     this.remove = element("button", { type: "button", className: "quiet", textContent: "×" });
     this.problem = element("p", { className: "problem", id: `condition-problem-${(made += 1)}` });

@@ -25,7 +25,7 @@ def added(pad: Page) -> Locator:
 def written(row: Locator, column: str, op: str, value: str) -> None:
     row.get_by_label("Column").select_option(column)
     row.get_by_label("Comparison").select_option(label=op)
-    row.get_by_role("searchbox", name="Value").fill(value)
+    row.get_by_role("textbox", name="Value").fill(value)
 
 
 def has(*where: dict[str, Any]) -> Any:
@@ -89,7 +89,7 @@ def test_what_cannot_be_meant_is_said_and_not_sent(
     row = added(pad)
     written(row, column, op, typed)
     expect(row.locator(".problem")).to_have_text(says)
-    value = row.get_by_role("searchbox", name="Value")
+    value = row.get_by_role("textbox", name="Value")
     expect(value).to_have_attribute("aria-invalid", "true")
     expect(value).to_have_accessible_description(says)
     assert "where" not in asked(pad, lambda: pad.fill("#k", "5"), lambda body: body["k"] == 5)
@@ -113,7 +113,7 @@ def test_comparisons_are_called_as_the_type_has_it(pad: Page) -> None:
     assert labels["price"] == ["is", "is not", "less than", "at most", "more than", "at least", "one of"]
     assert labels["since"] == ["is", "is not", "before", "up to", "after", "from", "one of"]
     assert labels["used"] == ["is", "is not"]
-    expect(row.get_by_role("searchbox", name="Value")).to_be_hidden()
+    expect(row.get_by_role("textbox", name="Value")).to_be_hidden()
 
 
 def test_conditions_go_with_a_picture(pad: Page, searcher: LocalSearcher) -> None:
@@ -140,11 +140,11 @@ def test_a_link_carries_them(context: BrowserContext, pad: Page) -> None:
     body = asked(page, lambda: page.goto(pad.url), lambda body: True)
     assert body["where"] == where  # in the first search, too, when the columns are not yet known
     expect(page.locator("#conditions")).to_have_attribute("open", "")
-    expect(page.get_by_role("searchbox", name="Value")).to_have_value("7, words of 07")
+    expect(page.get_by_role("textbox", name="Value")).to_have_value("7, words of 07")
     expect(page.get_by_label("Comparison").nth(1)).to_have_value("ne")
     expect(page.get_by_role("combobox", name="Value")).to_have_value("true")
     less = [{**where[0], "value": ["8"]}, where[1]]
-    asked(page, lambda: page.get_by_role("searchbox", name="Value").fill("8"), has(*less))
+    asked(page, lambda: page.get_by_role("textbox", name="Value").fill("8"), has(*less))
 
 
 TO_FRAGMENT = "(json) => import('/web/share.js').then((share) => share.toFragment(JSON.parse(json)))"
@@ -219,7 +219,7 @@ def test_by_keyboard_alone(pad: Page) -> None:
 
 def test_letters_typed_there_are_no_shortcuts(pad: Page) -> None:
     row = added(pad)
-    row.get_by_role("searchbox", name="Value").press_sequentially("beer")
+    row.get_by_role("textbox", name="Value").press_sequentially("beer")
     expect(pad.locator("#pen")).to_have_attribute("aria-pressed", "true")
 
 
