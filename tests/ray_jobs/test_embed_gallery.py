@@ -88,6 +88,7 @@ def check_against_the_library(gallery, model: str) -> None:
         hits = gallery.search(vector[None], 38)[0]
         scores = {hit.photo_id: hit.score for hit in hits}
         assert scores[each["photo_id"]] == pytest.approx(1, abs=1e-5)
+        assert {hit.photo_id: hit.text for hit in hits} == {row["photo_id"]: row["text"] for row in good}
         for other, score in zip(good, vectors @ vector, strict=True):
             assert scores[other["photo_id"]] == pytest.approx(score, abs=1e-5)
     small = Image.open(io.BytesIO(gallery.thumbnail("3/2") or b""))
