@@ -71,11 +71,17 @@ def serving(side: str, folder: str, *arguments: str) -> Iterator[tuple[str, int]
 
 def load(url: str, *arguments: Any) -> Row:
     """What the load of a process of its own saw."""
-    command = [sys.executable, "-m", "benchmarks.endpoint.load", "--url", url, *map(str, arguments)]
-    command += [f"--key={key()}"]  # it may begin with a dash
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(
+        load_command(url, *arguments), cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
+    )
     row: Row = json.loads(done.stdout.splitlines()[-1])
     return row
+
+
+def load_command(url: str, *arguments: Any) -> list[str]:
+    """What `load` runs, for who has something else to do meanwhile."""
+    words = [sys.executable, "-m", "benchmarks.endpoint.load", "--url", url, *map(str, arguments)]
+    return [*words, f"--key={key()}"]  # it may begin with a dash
 
 
 @functools.cache

@@ -3,14 +3,13 @@
 import json
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 
 import psutil
 import pytest
 
-from benchmarks.endpoint.sides import ROOT, Row, serving, world
+from benchmarks.endpoint.sides import ROOT, Row, load_command, serving, world
 
 CLIENTS, EVERY_S, WHOLE_WITHIN_S = 8, 15, 30
 KINDS = ("Ingress", "SketchReplica", "TextReplica", "FusionReplica")
@@ -70,8 +69,7 @@ def look(process: int, killed: dict[str, tuple[float, int]], back: dict[str, flo
 def test_killed_replicas_take_their_requests_along_and_no_others(two_of_each: tuple[str, int]) -> None:
     url, process = two_of_each
     seconds = len(KINDS) * EVERY_S + WHOLE_WITHIN_S
-    command = [sys.executable, "-m", "benchmarks.endpoint.load", "--url", url, "--clients", str(CLIENTS)]
-    command += ["--seconds", str(seconds), "--warm-up", "3"]
+    command = load_command(url, "--clients", CLIENTS, "--seconds", seconds, "--warm-up", 3)
     clients = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     time.sleep(8)
     back = kill_one_of_each(process)
