@@ -26,8 +26,7 @@ from serve.meters import BatchMeter, RecentMeter
 from serve.outcomes import outcomes
 from serve.recent import Recent
 from serve.release import Ahead, resolve
-from serve.searching import Opened
-from serve.searching import ms_since as _ms
+from serve.searching import Opened, ms_since
 from serve.settings import Batching
 from stbir.data.transforms import Pixels, encode_png, render_strokes, sketch_pixels
 from stbir.errors import InputError
@@ -74,7 +73,7 @@ class SketchReplica:
     async def _encode(self, tower: Tower, sketch: Decoded, deadline: float) -> Encoded:
         started = time.perf_counter()
         vector = await self.encoder(tower, sketch.pixels_1HW, deadline)
-        return Encoded(vector, {"decode": sketch.took_ms, "encode_sketch": _ms(started)})
+        return Encoded(vector, {"decode": sketch.took_ms, "encode_sketch": ms_since(started)})
 
     async def canary(self, checkpoint_uri: str) -> Encoded:
         """A sketch as any other."""
@@ -115,7 +114,7 @@ class TextReplica:
         if vector is None:
             vector = await self.encoder(await _there(self.towers, checkpoint_uri), text, deadline)
             self.recent.put((checkpoint_uri, text), vector)
-        return Encoded(vector, {"encode_text": _ms(started)})
+        return Encoded(vector, {"encode_text": ms_since(started)})
 
     async def canary(self, checkpoint_uri: str) -> Encoded:
         """A text as any other."""
@@ -201,7 +200,7 @@ async def _decoded(sketch: bytes, deadline: float, size: int) -> Decoded:
     budget.check(deadline)
     started = time.perf_counter()
     pixels_1HW = await asyncio.to_thread(sketch_pixels, sketch, size)
-    return Decoded(pixels_1HW, _ms(started))
+    return Decoded(pixels_1HW, ms_since(started))
 
 
 async def canary(encode: Callable[..., Awaitable[list[Outcome | None]]], item: Any, uri: str) -> Encoded:
