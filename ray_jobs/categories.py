@@ -62,7 +62,7 @@ def _found(photos: Photos, recipe: Recipe, count: int) -> Ints:
 def _features(photos: Photos, chosen: Ints, recipe: Recipe) -> Features:
     """What the photo tower sees before it learns, (n, D - details): not colours, where these lie apart."""
     tower = build(recipe.model, recipe.seed).photo
-    features = np.empty((len(chosen), recipe.model.dim), np.float32)
+    features = np.empty((len(chosen), recipe.model.width), np.float32)
     for place in np.unique(photos.place[chosen]):
         here = np.flatnonzero(photos.place[chosen] == place)
         [group] = read_places(photos, [int(place)], ("photo",)).values()

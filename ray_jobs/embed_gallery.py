@@ -71,7 +71,7 @@ def _embed(
     catalogue: Catalogue, folder: Folder, digest: str, lock: Lock, args: argparse.Namespace
 ) -> dict[str, Any]:
     model = checkpoint.read_recipe(args.checkpoint).model
-    columns = schema(model.dim, catalogue.fields)
+    columns = schema(model.width, catalogue.fields)
     published, growth = published_version(folder), grow(folder, columns, digest)
     meters, faults = EmbedMeters(folder.uri), list[Fault]()
     progress = Progress(catalogue.count, meters.show)

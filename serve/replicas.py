@@ -237,7 +237,7 @@ def _described(checkpoint_uri: str) -> dict[str, Any]:
     sketch = model.sketch or model.photo
     towers = {"photo": model.photo.model, "sketch": sketch.model, "text": model.text.model}
     sizes = {"photo": model.photo.preprocess.size, "sketch": sketch.preprocess.size}
-    return {"recipe": recipe.name, "dim": model.dim, "towers": towers, "pixels": sizes}
+    return {"recipe": recipe.name, "dim": model.width, "towers": towers, "pixels": sizes}
 
 
 def _stack(pixels: Any) -> torch.Tensor:

@@ -33,6 +33,12 @@ def with_clusters(parent: Recipe) -> Recipe:
     return replace(parent, name=f"{parent.name}_with_clusters", clusters=CLUSTERS)
 
 
+def without_hubness(parent: Recipe) -> Recipe:
+    """Scores as they are: photos that lie near to whatever is asked keep what they owe to that."""
+    stages = tuple(replace(stage, hubness=False) for stage in parent.stages)
+    return replace(parent, name=f"{parent.name}_without_hubness", stages=stages)
+
+
 def all_at_once(parent: Recipe) -> Recipe:
     """Module 1 off: after what prepares them, all towers learn at once, from all the pairs of the stages.
 
@@ -68,7 +74,7 @@ def in_order(parent: Recipe, order: tuple[str, ...]) -> Recipe:
 
 def ablations() -> dict[str, Callable[[Recipe], Recipe]]:
     """Each by the name that its recipes end with."""
-    modules = (without_curriculum, without_category, with_clusters, all_at_once)
+    modules = (without_curriculum, without_category, without_hubness, with_clusters, all_at_once)
     found: dict[str, Callable[[Recipe], Recipe]] = {each.__name__: each for each in modules}
     [_, *orders] = itertools.permutations(("sketch", "image", "text"))
     return found | {"_".join(order): partial(in_order, order=order) for order in orders}

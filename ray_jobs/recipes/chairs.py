@@ -10,6 +10,7 @@ from ray_jobs.recipes.stages import (
     broad,
     clip,
     joint,
+    knowing_hubs,
     paced,
     poorer,
     refine,
@@ -17,7 +18,17 @@ from ray_jobs.recipes.stages import (
     tied,
     weigh,
 )
-from stbir.config import Augment, ModelConfig, Optimiser, PictureTower, Preprocess, Recipe, Stage, TextTower
+from stbir.config import (
+    HUBNESS_DIMS,
+    Augment,
+    ModelConfig,
+    Optimiser,
+    PictureTower,
+    Preprocess,
+    Recipe,
+    Stage,
+    TextTower,
+)
 
 CLIP_RATE = 5e-4  # at the reference's 5e-5, towers that are not aligned yet would stay so for four epochs
 
@@ -58,14 +69,17 @@ def stbir_c_small() -> Recipe:
 
 
 def ours_small() -> Recipe:
-    """`stbir_c_small` with cells of an earlier map, poor drawings in its last stage, and a gate that learns
-    how much a query's sketch and its text are worth."""
+    """`stbir_c_small` with cells of an earlier map, poor drawings in its last stage, no favour for hubs (in
+    three of as many dimensions), and a gate that learns what a query's sketch and its text are worth."""
     parent = stbir_c_small()
     tower = replace(parent.model.photo, finer=((16, 8),), batch_norm="folded")
-    model = replace(parent.model, photo=tower, sketch=tower, gate=32)
+    dim = parent.model.dim - HUBNESS_DIMS
+    model = replace(parent.model, dim=dim, photo=tower, sketch=tower, gate=32, hubness=1024)
     *before, last = parent.stages
     last = poorer(replace(last, epochs=24))
-    return replace(parent, name="ours_small", model=model, stages=(*before, last, weigh(8, 3e-3)))
+    return replace(
+        parent, name="ours_small", model=model, stages=(*before, last, knowing_hubs(weigh(8, 3e-3)))
+    )
 
 
 def paper_small() -> Recipe:

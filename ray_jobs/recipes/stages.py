@@ -90,6 +90,11 @@ def weigh(epochs: int, lr: float) -> Stage:
     return Stage("weigh", ("gate",), (TO_PHOTO,), epochs, NCE_ONLY, POOR_QUERIES, sketches="all", lr=lr)
 
 
+def knowing_hubs(stage: Stage) -> Stage:
+    """The same, and before it photos learn how near they are to whatever is asked."""
+    return replace(stage, hubness=True)
+
+
 def also_by_text(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
     """The same, and where photos or words learn, photos are sought by words alone too.
 

@@ -9,6 +9,7 @@ from stbir.config.values import STRICT, Count, Positive
 
 Triple = tuple[float, float, float]
 Cells = Annotated[int, Field(ge=1, le=32)]
+HUBNESS_DIMS = 3  # beside `dim`, see `model.hubness`
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -88,6 +89,7 @@ class ModelConfig:
     `details`: how many of them, the last, are for what words tell and a sketch cannot show. Texts lie in
     these, sketches in the others, and photos in both: in these with what early layers and colours say.
     `gate`: the width of what weighs sketch against text in a query; 0 is their mean.
+    `hubness`: how many queries of each kind tell which photos are hubs; 0 leaves these as they are.
     """
 
     dim: Count
@@ -96,6 +98,12 @@ class ModelConfig:
     sketch: PictureTower | None = None
     details: Annotated[int, Field(ge=0)] = 0
     gate: Annotated[int, Field(ge=0)] = 0
+    hubness: Annotated[int, Field(ge=0)] = 0
+
+    @property
+    def width(self) -> int:
+        """D, of the vectors that the towers give."""
+        return self.dim + (HUBNESS_DIMS if self.hubness else 0)
 
     @property
     def sketch_size(self) -> int:

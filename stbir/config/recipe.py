@@ -68,6 +68,7 @@ class Stage:
     for this purpose, take part too. `tied`: one tower for sketch and photo, the photo's (siamese, as in
     Yu et al., CVPR 2016); a later stage without it goes on from two equal ones. `still`: parameter prefixes
     of the picture towers that do not learn in this stage, beside those that the towers never let learn.
+    `hubness`: before its first step `model.hubness` is measured; no tower learns then or later.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
@@ -83,6 +84,7 @@ class Stage:
     extra: bool = False
     tied: bool = False
     still: tuple[str, ...] = ()
+    hubness: bool = False
     lr: Positive | None = None
 
     @model_validator(mode="after")
@@ -186,6 +188,8 @@ class Recipe:
         for number, stage in enumerate(self.stages):
             if "gate" in stage.learns and not self.model.gate:
                 raise ValueError(f"stages.{stage.name}.learns: there is no gate; set model.gate to its width")
+            if stage.hubness and (why := self._not_to_be_measured(self.stages[number:])):
+                raise ValueError(f"stages.{stage.name}.hubness: {why}")
             if stage.tied and (why := self._not_to_be_tied(self.stages[:number])):
                 raise ValueError(f"stages.{stage.name}.tied: {why}")
         return self
@@ -204,6 +208,15 @@ class Recipe:
             return "both kinds of picture would share batch statistics; model.photo.batch_norm must be fixed"
         lost = next((stage.name for stage in before if "sketch" in stage.learns and not stage.tied), None)
         return lost and f"stage {lost} taught the sketch tower alone; tie it too, or leave this out"
+
+    def _not_to_be_measured(self, rest: tuple[Stage, ...]) -> str | None:
+        if not self.model.hubness:
+            return "set model.hubness to how many queries it keeps"
+        if any(set(stage.learns) & set(MODALITIES) for stage in rest):
+            return "a tower learns in it or after it; measure when all stand still"
+        if any(stage.hubness for stage in rest[1:]):
+            return "it is measured again later; once is enough"
+        return None if set(rest[0].modalities) == set(MODALITIES) else "it needs sketches, photos and texts"
 
     def constant(self, stage: Stage) -> tuple[Modality, ...]:
         """Modalities whose towers stand still in the stage and see the same inputs in each epoch, so that

@@ -83,9 +83,9 @@ def encoder(config: ModelConfig, modality: Modality, pretrained: bool = True) ->
     if modality == "text":
         return text_encoder(config, pretrained)
     tower = config.photo if modality == "photo" else config.sketch or config.photo
-    return picture_encoder(tower, config, pretrained, detailed=modality == "photo" and config.details > 0)
+    return picture_encoder(tower, config, pretrained, modality)
 
 
 def gate(config: ModelConfig) -> Gate | None:
     """What weighs sketch against text, where the configuration has one; it begins as the plain mean."""
-    return Gate(config.dim, config.gate) if config.gate else None
+    return Gate(config.width, config.gate) if config.gate else None

@@ -1,5 +1,7 @@
 """Picture towers: a trunk, what is read from its maps, and the projections of these."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
@@ -7,15 +9,17 @@ from stbir.config import ModelConfig, PictureTower
 from stbir.errors import InputError
 from stbir.model.cells import CellMeans, FinerCells
 from stbir.model.details import Details
+from stbir.model.hubness import hubness
 from stbir.model.projection import projection
 from stbir.model.towers import PictureEncoder
 from stbir.model.trunks import clip_vision_trunk, making, timm_trunk
 
 
 def picture_encoder(
-    tower: PictureTower, config: ModelConfig, pretrained: bool, detailed: bool
+    tower: PictureTower, config: ModelConfig, pretrained: bool, modality: Literal["sketch", "photo"]
 ) -> PictureEncoder:
-    """The tower of `config`; `detailed`: with a part for what words tell."""
+    """The tower of `config`; that of photos with a part for what words tell, where there is one."""
+    detailed = modality == "photo" and config.details > 0
     make = timm_trunk if tower.library == "timm" else clip_vision_trunk
     trunk, width = make(tower, pretrained)
     dim = config.dim - config.details
@@ -31,6 +35,7 @@ def picture_encoder(
         tower.batch_norm == "fixed",
         _finer(trunk, tower, maps, dim) if tower.finer else (),
         Details([map_BCHW.shape[1] for map_BCHW in maps], config.details) if detailed else None,
+        hubness(config, modality),
     )
     # Convolutions run about twice as fast in this layout on CPUs and on tensor cores.
     return picture.to(memory_format=torch.channels_last)

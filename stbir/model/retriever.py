@@ -1,11 +1,14 @@
 """The model: three towers that meet in one space (STBIR, arXiv 2604.15735, section on encoders)."""
 
 import copy
+from collections.abc import Mapping
 
 from torch import Tensor, nn
 
 from stbir.config import Modality
+from stbir.errors import InputError
 from stbir.model.fusion import Gate, fuse
+from stbir.model.hubness import ASKING, SHARE, Hubness
 from stbir.model.towers import Encoder, PictureEncoder, TextEncoder
 
 SHARED = ("trunk", "project", "finer")  # of sketches and photos, where they are tied
@@ -39,6 +42,22 @@ class Retriever(nn.Module):
             for name in SHARED:
                 part = getattr(self.photo, name)
                 setattr(self.sketch, name, part if tied else copy.deepcopy(part))
+
+    def measure_hubness(self, features: Mapping[Modality, Tensor]) -> None:
+        """Tell the photo tower what is asked in training, (N, D) a modality of each of the three.
+
+        From then on the scores of hubs are corrected. Raises InputError where the model has no place for it,
+        or was told before.
+        """
+        marks, hubs = [self.sketch.hubness, self.text.hubness], self.photo.hubness
+        if not isinstance(hubs, Hubness):
+            raise InputError("model.hubness: there is none; set how many queries it keeps")
+        if hubs.measured:
+            raise InputError("model.hubness: it is measured already, and features hold it")
+        width = hubs.queries.shape[2]
+        hubs.measure([features[kind][:, :width] for kind in ASKING], features["photo"][:, :width])
+        for mark in marks:
+            mark.share.fill_(SHARE)  # type: ignore[union-attr, operator]
 
     def encode_sketch(self, pixels: Tensor) -> Tensor:
         """uint8 (B, 1 or 3, H, W) → (B, D)."""

@@ -6,6 +6,7 @@ from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 from torch import nn
 
 from stbir.config import ModelConfig, TextTower
+from stbir.model.hubness import hubness
 from stbir.model.projection import projection
 from stbir.model.towers import TextEncoder, Tokenize
 from stbir.model.trunks import clip_text_trunk, making
@@ -17,9 +18,11 @@ def text_encoder(config: ModelConfig, pretrained: bool) -> TextEncoder:
     """The tower of `config`, into its last `details` dimensions where it has these."""
     tower, dim = config.text, config.details or config.dim
     if tower.library == "words":
-        return TextEncoder(_word_bag(tower, dim), nn.Identity(), _tokenizer(tower.options), config.dim)
-    trunk, width = clip_text_trunk(tower, pretrained)
-    return TextEncoder(trunk, projection(width, dim, keep=True), _tokenizer(tower.options), config.dim)
+        trunk, project = _word_bag(tower, dim), projection(dim, dim, keep=True)
+    else:
+        trunk, width = clip_text_trunk(tower, pretrained)
+        project = projection(width, dim, keep=True)
+    return TextEncoder(trunk, project, _tokenizer(tower.options), config.dim, hubness(config, "text"))
 
 
 def _word_bag(tower: TextTower, dim: int) -> nn.Module:

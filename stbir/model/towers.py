@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stbir.config import Preprocess
+from stbir.config import HUBNESS_DIMS, Preprocess
 from stbir.errors import InputError
+from stbir.model.hubness import Hubness, Mark
 
 Tokenize = Callable[[Sequence[str]], Tensor]
 FULL_SCALE = 255.0
@@ -18,7 +19,7 @@ class PictureEncoder(nn.Module):
 
     `finer`: what is projected beside it, each from the trunk's maps. With `details` (of `model.details`) a
     photo has a second part, which counts as much as the first: what words can tell of it. A sketch has none,
-    and zeros there. See docs/decisions/0007.
+    and zeros there. See docs/decisions/0007. `hubness` (of `model.hubness`) adds dimensions to the whole.
 
     `frozen` names parameter prefixes that never learn. With `fix_batch_norm` every batch norm keeps its
     statistics in training too: those of a folded or frozen trunk would be lost at the first step.
@@ -37,11 +38,12 @@ class PictureEncoder(nn.Module):
         fix_batch_norm: bool = True,
         finer: Sequence[nn.Module] = (),
         details: nn.Module | None = None,
+        hubness: Mark | Hubness | None = None,
     ) -> None:
         super().__init__()
-        self.trunk, self.project, self.details = trunk, project, details
+        self.trunk, self.project, self.details, self.hubness = trunk, project, details, hubness
         self.finer = nn.ModuleList(finer)
-        self.preprocess, self.dim = preprocess, dim
+        self.preprocess, self._dim = preprocess, dim
         self.frozen, self.fix_batch_norm = frozen, fix_batch_norm
         self._still: tuple[str, ...] = ()
         for name in ("mean", "std"):
@@ -49,14 +51,23 @@ class PictureEncoder(nn.Module):
             self.register_buffer(name, values, persistent=False)
         self.learn(True)
 
+    @property
+    def dim(self) -> int:
+        """D, the width of the common space."""
+        return self._dim + (0 if self.hubness is None else HUBNESS_DIMS)
+
     def forward(self, pixels: Tensor) -> Tensor:
         """uint8 (B, C, H, W), C = 3 or 1 (grey, replicated) → unit vectors (B, D), float32."""
+        unit = self._unit(pixels)
+        return unit if self.hubness is None else self.hubness(unit)
+
+    def _unit(self, pixels: Tensor) -> Tensor:
         pixels = pixels.expand(-1, 3, -1, -1)
         out, maps = self._trunk(self._floats(pixels))
         first_part = self.project(out) + sum(finer(maps) for finer in self.finer)
         unit = F.normalize(first_part.float(), dim=-1)
         if self.details is None:
-            return F.pad(unit, (0, self.dim - unit.shape[1]))
+            return F.pad(unit, (0, self._dim - unit.shape[1]))
         second = F.normalize(self.details(maps, pixels).float(), dim=-1)
         return F.normalize(torch.cat([unit, second], dim=-1), dim=-1)
 
@@ -98,10 +109,22 @@ class PictureEncoder(nn.Module):
 class TextEncoder(nn.Module):
     """A text trunk with its tokenizer, and a projection into `dim` dimensions, or into the last of them."""
 
-    def __init__(self, trunk: nn.Module, project: nn.Module, tokenize: Tokenize, dim: int) -> None:
+    def __init__(
+        self,
+        trunk: nn.Module,
+        project: nn.Module,
+        tokenize: Tokenize,
+        dim: int,
+        hubness: Mark | Hubness | None = None,
+    ) -> None:
         super().__init__()
-        self.trunk, self.project, self.dim = trunk, project, dim
+        self.trunk, self.project, self.hubness, self._dim = trunk, project, hubness, dim
         self._tokenize = tokenize
+
+    @property
+    def dim(self) -> int:
+        """D, the width of the common space."""
+        return self._dim + (0 if self.hubness is None else HUBNESS_DIMS)
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """Captions → token ids (B, L), int64; longer captions are cut at the context length."""
@@ -109,8 +132,9 @@ class TextEncoder(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Token ids (B, L) → unit vectors (B, D), float32."""
-        unit = F.normalize(self.project(self.trunk(tokens)).float(), dim=-1)
-        return F.pad(unit, (self.dim - unit.shape[1], 0))
+        part = F.normalize(self.project(self.trunk(tokens)).float(), dim=-1)
+        unit = F.pad(part, (self._dim - part.shape[1], 0))
+        return unit if self.hubness is None else self.hubness(unit)
 
     def learn(self, learns: bool, still: tuple[str, ...] = ()) -> None:
         """Let all parameters learn, or none; `still` is of picture towers."""

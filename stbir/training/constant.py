@@ -1,19 +1,20 @@
 """Features of towers that stand still and see the same inputs in every epoch: computed once a stage."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.distributed as dist
 
-from stbir.config import Modality, Recipe, Stage
+from stbir.config import MODALITIES, Modality, Recipe, Stage
 from stbir.data.batch import Batch, decoded, encoded, read_places
 from stbir.data.photos import UNKNOWN, Ints, Photos
 from stbir.data.plan import Order, Step, eligible, every
 from stbir.model.retriever import Retriever
 from stbir.training.backward import Rows, autocast
 from stbir.training.gather import alone, rank
-from stbir.training.stages import inputs_of
+from stbir.training.stages import StageRun, inputs_of
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,6 @@ class Constant:
         return {m: rows[_rows(self.first[m], m, batch)] for m, rows in self.features.items()}
 
 
-@torch.no_grad()
 def constant_features(
     retriever: Retriever, recipe: Recipe, stage: Stage, photos: Photos, device: torch.device
 ) -> Constant:
@@ -36,10 +36,23 @@ def constant_features(
 
     Which rows are encoded together hangs on the photos alone: a run that goes on gets the same bits.
     """
+    return features_of(recipe.constant(stage), retriever, recipe, stage, photos, device)
+
+
+@torch.no_grad()
+def features_of(
+    modalities: Iterable[Modality],
+    retriever: Retriever,
+    recipe: Recipe,
+    stage: Stage,
+    photos: Photos,
+    device: torch.device,
+) -> Constant:
+    """The same of the given modalities, by towers as they stand, of pictures and words as they are."""
     chosen = eligible(photos, stage)
     places = np.unique(photos.place[chosen])[rank() :: 1 if alone() else dist.get_world_size()]
     constant = Constant({}, {})
-    for modality in recipe.constant(stage):
+    for modality in modalities:
         count = photos.sketches[chosen] if modality == "sketch" else np.ones_like(chosen)
         first = np.full(len(photos), UNKNOWN)
         first[chosen] = np.cumsum(count) - count
@@ -54,6 +67,14 @@ def constant_features(
             dist.all_reduce(features)  # zeros but for each worker's own
         constant.first[modality], constant.features[modality] = first, features
     return constant
+
+
+def measure_hubness(run: StageRun, recipe: Recipe, photos: Photos, device: torch.device) -> None:
+    """Where the stage begins so: let the photo tower know what training asks (`model.hubness`)."""
+    if run.stage.hubness and run.step == 0:
+        retriever = run.learner.retriever
+        found = features_of(MODALITIES, retriever, recipe, run.stage, photos, device)
+        retriever.measure_hubness(found.features)
 
 
 def _rows(first: Ints, modality: Modality, batch: Batch) -> torch.Tensor:

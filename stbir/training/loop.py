@@ -13,7 +13,7 @@ from stbir.config import Recipe
 from stbir.data.batch import Batch
 from stbir.data.photos import Photos
 from stbir.training.backward import Objective, Rows, Terms
-from stbir.training.constant import constant_features
+from stbir.training.constant import constant_features, measure_hubness
 from stbir.training.gather import gather_features, gather_keys, rank
 from stbir.training.negatives import Keys
 from stbir.training.objective import stage_loss
@@ -46,6 +46,7 @@ def train(
     run: StageRun, recipe: Recipe, photos: Photos, batches: Iterable[Batch], device: torch.device
 ) -> Iterator[Metrics]:
     """Train one stage on its batches, from `run.step` on, yielding metrics after each step."""
+    measure_hubness(run, recipe, photos, device)
     constant = constant_features(run.learner.retriever, recipe, run.stage, photos, device)
     start = time.perf_counter()
     for batch in batches:

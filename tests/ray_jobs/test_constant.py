@@ -2,20 +2,23 @@
 
 import itertools
 from dataclasses import replace
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from ray_jobs import feed
 from ray_jobs.recipes import recipe
-from ray_jobs.recipes.stages import POOR_QUERIES, joint, weigh
+from ray_jobs.recipes.stages import POOR_QUERIES, joint, knowing_hubs, weigh
 from stbir.config import Augment, Optimiser, Recipe, Stage
 from stbir.data.photos import Photos, classes_of, index_photos
 from stbir.data.shards import open_shards
 from stbir.model.builder import build
-from stbir.training.constant import constant_features
+from stbir.model.hubness import Hubness
+from stbir.training.constant import constant_features, features_of, measure_hubness
 from stbir.training.loop import train
 from stbir.training.stages import Learner, start_stage
 
@@ -99,6 +102,55 @@ def test_workers_share_the_work_and_all_have_the_whole(photos: Photos) -> None:
         parts = [each.features[modality] for each in own]
         assert torch.equal(parts[0] + parts[1], rows)
         assert all((part == 0).all(1).any() for part in parts)
+
+
+def knowing(lr: float = 1e-3) -> Recipe:
+    smoke = recipe("smoke")
+    return replace(
+        smoke, model=replace(smoke.model, gate=4, hubness=64), stages=(knowing_hubs(weigh(1, lr)),)
+    )
+
+
+def test_hubs_are_measured_against_the_queries_of_training_before_the_first_step(photos: Photos) -> None:
+    r = knowing()
+    learner = Learner(build(r.model, 0), CLASSES)
+    retriever = learner.retriever
+    found = features_of(("photo", "sketch"), retriever, r, r.stages[0], photos, CPU)
+    photo_PD, sketch_SD = found.features["photo"], found.features["sketch"]
+    run = start_stage(r.stages[0], r, learner, steps=8)
+    list(train(run, r, photos, itertools.islice(feed.local(photos, r), 2), CPU))
+    hubs = retriever.photo.hubness
+    assert isinstance(hubs, Hubness)
+    width = hubs.queries.shape[2]
+    kept = torch.linspace(0, len(sketch_SD) - 1, 64).round().long() if len(sketch_SD) > 64 else slice(None)
+    assert torch.equal(hubs.queries[0, : min(64, len(sketch_SD))], sketch_SD[kept][:, :width])
+    assert torch.allclose(hubs.usual, hubs.nearness(photo_PD[:, :width]).mean(0))
+
+
+def test_a_run_that_goes_on_within_the_stage_does_not_measure_again(photos: Photos) -> None:
+    r = knowing()
+    run = start_stage(r.stages[0], r, Learner(build(r.model, 0), CLASSES), steps=8)
+    run.step = 3
+    measure_hubness(run, r, photos, CPU)
+    hubs = run.learner.retriever.photo.hubness
+    assert isinstance(hubs, Hubness)
+    assert not hubs.measured
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"model": recipe("smoke").model}, "set model.hubness"),
+        ({"stages": (knowing_hubs(weigh(1, 1e-3)), joint(1))}, "a tower learns in it or after it"),
+        ({"stages": (knowing_hubs(joint(1)),)}, "a tower learns in it or after it"),
+        ({"stages": tuple(knowing_hubs(replace(weigh(1, 1e-3), name=n)) for n in "ab")}, "once is enough"),
+    ],
+)
+def test_a_recipe_that_would_measure_in_vain_is_refused(changes: dict[str, Any], says: str) -> None:
+    if "model" in changes:
+        changes = {"model": replace(changes["model"], gate=4)}
+    with pytest.raises(ValidationError, match=says):
+        replace(knowing(), **changes)
 
 
 @pytest.mark.parametrize(
