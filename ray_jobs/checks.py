@@ -13,6 +13,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ray_jobs.findings import Check, DoubtError
+from ray_jobs.train_job import STEPS_IN_FLIGHT, step_bytes
 from stbir.config import Recipe
 from stbir.data.probe import probe
 from stbir.data.storage import Folder
@@ -22,7 +23,6 @@ Checks = Iterator[tuple[str, Check]]
 GIB = 2**30
 LEAST_DISK = 10 * GIB  # Ray spills what its object store cannot hold; at 95 % it gives up
 MOST_SKEW_S = 60.0  # S3 refuses signatures from 15 minutes on; logs and deadlines are wrong long before
-STEPS_IN_FLIGHT = 8  # decoded steps that lie in the object store at once: prefetched, and on their way
 PACKAGES = ("ray", "torch", "torchvision", "open_clip_torch", "timm", "pylance", "pyarrow", "numpy")
 
 
@@ -177,12 +177,6 @@ def _object_store(recipe: Recipe) -> str:
             " start nodes with more --object-store-memory, or --set batch=N"
         )
     return f"{there / GIB:.1f} GiB, room for {there // step_bytes(recipe)} decoded steps"
-
-
-def step_bytes(recipe: Recipe) -> int:
-    """Bytes of one decoded step: a photo (3, H, W) and a sketch (1, H, W) a row, with drawn negatives."""
-    a_row = 3 * recipe.model.photo.preprocess.size**2 + recipe.model.sketch_size**2
-    return max(recipe.batch * (1 + stage.hard) * a_row for stage in recipe.stages)
 
 
 def _weights(weights: str) -> str:

@@ -7,6 +7,7 @@ workers depends on the seed alone.
 
 import itertools
 import math
+import os
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ import ray
 import ray.data
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 
+from ray_jobs.train_job import STEPS_IN_FLIGHT, step_bytes
 from stbir.config import Recipe
 from stbir.data.batch import Batch, Encoded, decoded, encoded, places_of, read_places
 from stbir.data.photos import Photos
@@ -26,7 +28,7 @@ from stbir.data.plan import samples_an_epoch, steps, steps_of
 from stbir.training.curriculum import level
 
 DECODERS = 2  # decode tasks at a time, for each worker on CPUs
-ROUND_S = 0.01
+ROUND_S = 0.05  # at 0.01 they took a seventh of a core from training
 AHEAD = 4  # steps that `local` decodes before they are asked for
 PICTURES = ("sketches", "photos")
 ROWS = ("photo", "sketch", "position")  # arrays of a worker's share
@@ -47,6 +49,13 @@ def keep_order() -> None:
     ray.data.DataContext.get_current().execution_options.preserve_order = True
 
 
+def room(recipe: Recipe) -> ray.data.ExecutionResources:
+    """What Ray Data may keep in the object store. Beside training on CPUs some steps, however long the run:
+    to decode hours ahead would only take its cores. Beside GPUs what Ray Data gives itself."""
+    limits = ray.data.ExecutionResources.for_limits
+    return limits() if _gpus() else limits(object_store_memory=STEPS_IN_FLIGHT * step_bytes(recipe))
+
+
 def stream(photos: Photos, recipe: Recipe, done: int, workers: int) -> ray.data.Dataset:
     """What a run still has to see after `done` steps: one row a worker and step, in order."""
     keep_order()
@@ -57,17 +66,22 @@ def stream(photos: Photos, recipe: Recipe, done: int, workers: int) -> ray.data.
         context.custom_execution_callback_classes.append(Pause)
     index = ray.put(photos)
     plan = ray.data.from_items(_ranges(photos, recipe, done), override_num_blocks=1)
+    spare = not _gpus()  # in the time that training spares
     rows = plan.map_batches(
         _read,
         batch_size=1,
         batch_format="pyarrow",
-        fn_kwargs={"photos": index, "recipe": recipe, "workers": workers},
+        fn_kwargs={"photos": index, "recipe": recipe, "workers": workers, "spare": spare},
     )
     return rows.map_batches(
         _decode,
         batch_size=1,
         batch_format="pyarrow",
-        fn_kwargs={"recipe": recipe, "an_epoch": [samples_an_epoch(photos, s) for s in recipe.stages]},
+        fn_kwargs={
+            "recipe": recipe,
+            "an_epoch": [samples_an_epoch(photos, stage) for stage in recipe.stages],
+            "spare": spare,
+        },
         compute=ray.data.TaskPoolStrategy(_decoders(workers)),
     )
 
@@ -75,10 +89,13 @@ def stream(photos: Photos, recipe: Recipe, done: int, workers: int) -> ray.data.
 def _decoders(workers: int) -> int | None:
     """Decode tasks at a time: beside GPUs as many as there are CPUs for (None), however many come; beside
     training on CPUs few, or they would take the cores it computes on."""
-    there = ray.cluster_resources()
-    if there.get("GPU"):
+    if _gpus():
         return None
-    return max(DECODERS, min(DECODERS * workers, int(there.get("CPU", 0)) - workers - 1))
+    return max(DECODERS, min(DECODERS * workers, int(ray.cluster_resources().get("CPU", 0)) - workers - 1))
+
+
+def _gpus() -> bool:
+    return bool(ray.cluster_resources().get("GPU"))
 
 
 def batches(shard: ray.data.DataIterator) -> Iterator[Batch]:
@@ -121,7 +138,11 @@ def local(photos: Photos, recipe: Recipe, done: int = 0) -> Iterator[Batch]:
         yield from (each.result() for each in waiting)
 
 
-def _read(plan: pa.Table, photos: ray.ObjectRef[Photos], recipe: Recipe, workers: int) -> Iterator[pa.Table]:
+def _read(
+    plan: pa.Table, photos: ray.ObjectRef[Photos], recipe: Recipe, workers: int, spare: bool
+) -> Iterator[pa.Table]:
+    if spare:
+        _in_idle_time()
     [row] = plan.to_pylist()
     for rows in _shares(ray.get(photos), recipe, workers, **row):
         yield pa.table({name: [value] for name, value in vars(rows).items()})
@@ -139,7 +160,9 @@ def _shares(photos: Photos, recipe: Recipe, workers: int, start: int, count: int
             yield encoded(photos, step, recipe.streamed(recipe.stages[step.stage]), places, part)
 
 
-def _decode(table: pa.Table, recipe: Recipe, an_epoch: list[int]) -> dict[str, Any]:
+def _decode(table: pa.Table, recipe: Recipe, an_epoch: list[int], spare: bool) -> dict[str, Any]:
+    if spare:
+        _in_idle_time()
     [row] = table.to_pylist()
     rows = Encoded(**row | {name: np.array(row[name]) for name in ROWS})
     batch = _decoded(rows, recipe, an_epoch)
@@ -148,6 +171,13 @@ def _decode(table: pa.Table, recipe: Recipe, an_epoch: list[int]) -> dict[str, A
     numbers = {name: np.array([getattr(batch, name)]) for name in NUMBERS}
     texts = {"texts": [batch.texts]} if batch.texts else {}
     return {**numbers, "photo": batch.photo[None], "sketch": batch.sketch[None], **present, **texts}
+
+
+def _in_idle_time() -> None:
+    """Let this process have what training on CPUs leaves of them. Its threads wait for one another, so that a
+    moment taken from one is taken from all; and while they wait for data, there is time enough."""
+    if hasattr(os, "SCHED_IDLE"):  # Linux
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 def _decoded(rows: Encoded, recipe: Recipe, an_epoch: list[int]) -> Batch:

@@ -15,7 +15,11 @@ class Dealt(DataConfig):  # type: ignore[misc]  # Ray has no types here
     so that they go on from the last good checkpoint. Ray Train's own way to learn their number."""
 
     def __init__(self, job: Job) -> None:
-        options = ExecutionOptions(preserve_order=True, label_selector=placement.selector("data"))
+        options = ExecutionOptions(
+            preserve_order=True,
+            resource_limits=feed.room(job.recipe),
+            label_selector=placement.selector("data"),
+        )
         super().__init__(execution_options=options, enable_shard_locality=False)
         self._job = job
 

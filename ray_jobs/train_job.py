@@ -12,13 +12,16 @@ from stbir.data.storage import Folder
 
 # On a CPU, training shares its cores with decoding: OpenMP threads that spin while they wait for one another
 # would starve it, and with it themselves. And glibc would give every step's large tensors back to the
-# kernel and ask for them again: a tenth of the time. Sizes in bytes.
+# kernel and ask for them again: a quarter of the time. Ray Train's worker trains in a thread, and the arena
+# that a second thread gets keeps no large tensor whatever the thresholds say: one arena. Sizes in bytes.
 ENVIRONMENT = {
+    "MALLOC_ARENA_MAX": "1",
     "OMP_WAIT_POLICY": "PASSIVE",
     "MALLOC_MMAP_THRESHOLD_": "4000000000",
     "MALLOC_TRIM_THRESHOLD_": "8000000000",
     "MALLOC_TOP_PAD_": "268435456",
 }
+STEPS_IN_FLIGHT = 16  # steps that lie in the object store at once, decoded or on their way to it
 
 
 @dataclass(frozen=True)
@@ -45,3 +48,9 @@ class Job:
 def steps_done(out: str) -> int:
     """The cursor: steps over all stages that the published checkpoint has behind it."""
     return read_manifest(Folder(out), "checkpoint").counts["steps"]
+
+
+def step_bytes(recipe: Recipe) -> int:
+    """Bytes of one decoded step: a photo (3, H, W) and a sketch (1, H, W) a row, with drawn negatives."""
+    a_row = 3 * recipe.model.photo.preprocess.size**2 + recipe.model.sketch_size**2
+    return max(recipe.batch * (1 + stage.hard) * a_row for stage in recipe.stages)

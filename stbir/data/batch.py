@@ -18,7 +18,7 @@ from stbir.data.shards import open_shards
 from stbir.data.squares import Squares
 from stbir.data.transforms import Geometry, Pixels, photo_square, sketch_square, viewed
 
-KEPT_BYTES = 2**27  # of decoded pictures of each kind, in each decoding process
+KEPT_BYTES = 2**28  # of decoded pictures of each kind, in each decoding process
 Levels = NDArray[np.float64]
 Groups = dict[int, pa.Table]
 

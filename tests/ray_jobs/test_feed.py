@@ -1,14 +1,18 @@
 """What Ray Data hands to the workers is the plan, whatever the number of workers and the cursor."""
 
+import os
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
+import ray
 
 from ray_jobs import feed
 from ray_jobs.recipes import recipe
 from ray_jobs.recipes.stages import SKETCH_NOISE, joint, weigh
+from ray_jobs.train_job import STEPS_IN_FLIGHT
 from stbir.config import Augment, Recipe, Stage
 from stbir.data.batch import Batch, Encoded
 from stbir.data.photos import Photos, index_photos
@@ -102,3 +106,22 @@ def test_the_gate_learns_from_poor_queries_of_towers_that_stand_still() -> None:
 
 def test_without_a_curriculum_nothing_is_corrupted() -> None:
     assert noise_of(joint(1)) == {}
+
+
+def test_the_object_store_holds_some_steps_however_long_the_run(ray_cluster: str, small: Recipe) -> None:
+    few, many = (replace(small, stages=(replace(small.stages[0], epochs=n),)) for n in (1, 1000))
+    assert feed.room(few) == feed.room(many)
+    assert feed.room(few).object_store_memory == STEPS_IN_FLIGHT * 8 * (3 + 1) * 32 * 32
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="only Linux has it")
+def test_decoding_takes_what_training_leaves(photos: Photos, small: Recipe) -> None:
+    @ray.remote
+    def policy() -> int:
+        [step, *_] = feed._read(
+            pa.Table.from_pylist(feed._ranges(photos, small, 0)[:1]), ray.put(photos), small, 1, True
+        )
+        feed._decode(step, small, [8, 8], spare=True)
+        return os.sched_getscheduler(0)
+
+    assert ray.get(policy.options(runtime_env={"env_vars": {"OF": "its own"}}).remote()) == os.SCHED_IDLE

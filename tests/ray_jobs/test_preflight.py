@@ -14,6 +14,7 @@ from ray_jobs.command import run
 from ray_jobs.findings import DoubtError, demand, look, table
 from ray_jobs.override import override
 from ray_jobs.recipes import recipe
+from ray_jobs.train_job import step_bytes
 from stbir.errors import InputError
 from stbir.model import checkpoint
 from stbir.model.builder import build
@@ -100,9 +101,9 @@ def test_a_cluster_without_a_token_is_refused(monkeypatch: pytest.MonkeyPatch, t
 def test_the_bytes_of_a_step_are_those_of_its_decoded_rows() -> None:
     smoke = recipe("smoke")
     a_row = (3 + 1) * 32 * 32  # a photo in colour and a sketch in grey, a byte a value
-    assert checks.step_bytes(smoke) == 16 * a_row
+    assert step_bytes(smoke) == 16 * a_row
     stored = override(recipe("paper"), [])
-    assert checks.step_bytes(stored) == 16 * (1 + 6) * (3 + 1) * 224 * 224
+    assert step_bytes(stored) == 16 * (1 + 6) * (3 + 1) * 224 * 224
 
 
 def test_weights_are_looked_for_before_training(tmp_path: Path) -> None:
