@@ -3,20 +3,16 @@
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable
 from dataclasses import replace
-from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
 from ray import serve
-from ray.exceptions import ObjectLostError, RayActorError, RayTaskError, WorkerCrashedError
-from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 
 from serve import access_log, door
 from serve.access_log import AccessLog
 from serve.api import create_app
-from serve.budget import LateError
+from serve.causes import full, problem_of, translated, unavailable
 from serve.changeover import Changeover
 from serve.door import TurnedAway
 from serve.guard import guard
@@ -25,17 +21,8 @@ from serve.meters import RequestMeter
 from serve.problem import Problem
 from serve.settings import Gathering, Limits, Settings
 from serve.together import Answers, Together
-from stbir.errors import InputError
 
 log = logging.getLogger(__name__)
-_STATUS_OF = {
-    "sketch": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,  # its header was a picture's, the rest is not
-    "photo_id": HTTPStatus.NOT_FOUND,
-    "category": HTTPStatus.UNPROCESSABLE_ENTITY,
-    "where": HTTPStatus.UNPROCESSABLE_ENTITY,
-    "k": HTTPStatus.UNPROCESSABLE_ENTITY,
-    "sketch_weight": HTTPStatus.UNPROCESSABLE_ENTITY,
-}
 
 
 class Searcher:
@@ -115,11 +102,11 @@ class Searcher:
         return full(self.limits.retry_after_s)
 
     def _no_gallery(self) -> Problem:
-        return _unavailable("no gallery is published; publish one and try again", self.limits.retry_after_s)
+        return unavailable("no gallery is published; publish one and try again", self.limits.retry_after_s)
 
     async def _answer(self, response: Any, *upstream: Any) -> Any:
         try:
-            return await _translated(response, self.limits.retry_after_s)
+            return await translated(response, self.limits.retry_after_s)
         except asyncio.CancelledError:  # the deadline, or a client that has gone: nobody waits for these
             for started in (response, *upstream):
                 _cancel(started)
@@ -132,57 +119,6 @@ def _cancel(response: Any) -> None:
             response.cancel()
     except Exception as error:  # Serve raises what it had failed with already: nothing is left to cancel
         log.debug("not cancelled: %s", error)
-
-
-async def _translated(response: Awaitable[Any], retry_after_s: int) -> Any:
-    """The response, its errors as Problems."""
-    try:
-        return await response
-    except Exception as error:
-        if (problem := problem_of(error, retry_after_s)) is error:
-            raise
-        raise problem from error
-
-
-def problem_of(error: Exception, retry_after_s: int) -> Exception:
-    """What the client should hear of an error; one that is a fault of ours stays as it is."""
-    match error:
-        case BackPressureError():
-            return full(retry_after_s)
-        case RayActorError() | ObjectLostError() | WorkerCrashedError():
-            problem = _unavailable("a part of the service was lost; try again", retry_after_s)
-            problem.lost = True
-            return problem
-        case DeploymentUnavailableError() | RayServeException():
-            return _unavailable("a part of the service is starting; try again", retry_after_s)
-        case LateError():
-            return Problem(HTTPStatus.GATEWAY_TIMEOUT, "no answer in time; try again")
-        case InputError():
-            return _input_problem(error, retry_after_s)
-    return error
-
-
-def full(retry_after_s: int) -> Problem:
-    """All places to wait in are taken."""
-    detail = f"all places are taken; try again in {retry_after_s} s"
-    return Problem(HTTPStatus.TOO_MANY_REQUESTS, detail, _later(retry_after_s))
-
-
-def _input_problem(error: InputError, retry_after_s: int) -> Problem:
-    """InputError names first what it is about: a field of the request, or what the service started with."""
-    cause = str(error.cause if isinstance(error, RayTaskError) else error)
-    status = _STATUS_OF.get(cause.partition(":")[0].partition(".")[0])
-    if status is None:
-        return _unavailable("the gallery cannot be opened; the server's log says why", retry_after_s)
-    return Problem(status, cause)
-
-
-def _unavailable(detail: str, retry_after_s: int) -> Problem:
-    return Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, _later(retry_after_s))
-
-
-def _later(retry_after_s: int) -> dict[str, str]:
-    return {"Retry-After": str(retry_after_s)}
 
 
 @serve.ingress()

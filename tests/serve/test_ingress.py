@@ -17,9 +17,10 @@ from ray.serve.exceptions import BackPressureError
 
 from serve.api import create_app
 from serve.budget import LateError
+from serve.causes import full
 from serve.changeover import Current
 from serve.door import Door, TurnedAway, keep
-from serve.ingress import Searcher, full
+from serve.ingress import Searcher
 from serve.messages import Found, Query, Release
 from serve.settings import read_settings
 from stbir.errors import InputError
