@@ -7,9 +7,9 @@ timer), one thread a tower so that torch never runs beside itself, decoding and 
 import argparse
 import asyncio
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,46 +18,21 @@ import uvicorn
 from torch import nn
 
 from serve.api import create_app
+from serve.batching import BatchedEncoder, Collate, Tower
 from serve.messages import Found, Query, Vector
-from serve.settings import read_settings
+from serve.settings import Batching, read_settings
 from stbir.data.transforms import sketch_pixels
 from stbir.model import checkpoint
 from stbir.model.fusion import fuse
-from stbir.retrieval.embed import encode
 from stbir.retrieval.gallery import open_gallery
 
-MOST = 32  # of a batch
+# No timer: what waits while a tower computes is its next batch.
+BATCHING = Batching(max_batch_size=32, batch_wait_timeout_s=0, max_concurrent_batches=1)
+Encode = Callable[[Any], Awaitable[Vector]]
 
 
-class Tower:
-    """One encoder; what comes while it computes is its next batch."""
-
-    def __init__(self, encoder: nn.Module, collate: Callable[[Sequence[Any]], torch.Tensor]) -> None:
-        self.encoder, self.collate = encoder, collate
-        self.waiting: list[tuple[Any, asyncio.Future[Vector]]] = []
-        self.thread, self.working = ThreadPoolExecutor(1), False
-
-    async def __call__(self, item: Any) -> Vector:
-        """The vector (D,) of one item."""
-        future: asyncio.Future[Vector] = asyncio.get_running_loop().create_future()
-        self.waiting.append((item, future))
-        if not self.working:
-            self.working = True
-            self.task = asyncio.create_task(self._work())
-        return await future
-
-    async def _work(self) -> None:
-        loop = asyncio.get_running_loop()
-        while self.waiting:
-            batch, self.waiting = self.waiting[:MOST], self.waiting[MOST:]
-            vectors = await loop.run_in_executor(self.thread, self._encode, [item for item, _ in batch])
-            for (_, future), vector in zip(batch, vectors, strict=True):
-                if not future.done():
-                    future.set_result(vector)
-        self.working = False
-
-    def _encode(self, items: list[Any]) -> list[Vector]:
-        return list(encode(self.encoder, self.collate(items)))
+def _encoded_by(encoder: nn.Module, collate: Collate) -> Encode:
+    return partial(BatchedEncoder(BATCHING), Tower(encoder, collate))
 
 
 class Searcher:
@@ -66,8 +41,8 @@ class Searcher:
     def __init__(self, checkpoint_uri: str, gallery_uri: str) -> None:
         whole = checkpoint.load(checkpoint_uri)
         self.gate, self.size = whole.gate, whole.sketch.preprocess.size
-        self.sketch = Tower(whole.sketch, lambda pixels: torch.from_numpy(np.stack(pixels)))
-        self.text = Tower(whole.text, whole.text.tokenize)
+        self.sketch = _encoded_by(whole.sketch, lambda pixels: torch.from_numpy(np.stack(pixels)))
+        self.text = _encoded_by(whole.text, whole.text.tokenize)
         self.opened = open_gallery(gallery_uri, checkpoint.read_digest(checkpoint_uri))
 
     async def search(self, query: Query) -> Found:

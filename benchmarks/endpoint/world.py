@@ -41,7 +41,7 @@ def make_checkpoint(uri: str, recipe_name: str) -> str:
 def make_gallery(uri: str, checkpoint_uri: str, photos: int) -> str:
     """So many unit vectors of any direction, each with a thumbnail."""
     Path(uri).mkdir(parents=True)
-    dim = checkpoint.read_recipe(checkpoint_uri).model.dim
+    dim = checkpoint.read_recipe(checkpoint_uri).model.width
     folder, digest = Folder(uri), checkpoint.read_digest(checkpoint_uri)
     table = pa.Table.from_arrays(_columns(photos, dim), schema=schema(dim))
     version = lance.write_dataset(table, table_uri(folder)).version
