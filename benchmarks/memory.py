@@ -84,7 +84,7 @@ def _kind(command: list[str]) -> str | None:
     if Path(words.split(" ")[0]).name == STORE:
         return STORE
     busy = words.startswith("ray::") and not words.startswith("ray::IDLE")
-    return words.split("(")[0].split(".")[0].removeprefix("ray::") if busy else None
+    return words.split("(")[0].split(".")[0].removeprefix("ray::").strip() if busy else None
 
 
 def parser() -> argparse.ArgumentParser:
