@@ -22,7 +22,7 @@ from typing import Any
 import ray
 import torch
 
-from ray_jobs import feed, train
+from ray_jobs import decoding, train
 from ray_jobs.categories import indexed
 from ray_jobs.command import connect, run
 from ray_jobs.override import override
@@ -87,7 +87,7 @@ def _train_resident(recipe: Recipe, photos: Photos, classes: int, steps: int) ->
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_num_threads(os.cpu_count() or 1)
     learner = Learner(build(recipe.model, recipe.seed), classes).to(device)
-    by_number = itertools.groupby(feed.local(photos, recipe), key=lambda batch: batch.stage)
+    by_number = itertools.groupby(decoding.local(photos, recipe), key=lambda batch: batch.stage)
     done = []
     for number, batches in by_number:
         here = list(batches)[:steps]  # all are decoded before the first step

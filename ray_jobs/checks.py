@@ -1,6 +1,7 @@
 """What each kind of work needs to be there: artifacts, storage, room, versions, accelerators, a token."""
 
 import functools
+import logging
 import os
 import shutil
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import TaskUnschedulableError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ray_jobs.findings import Check, DoubtError
@@ -19,6 +21,7 @@ from stbir.data.probe import probe
 from stbir.data.storage import Folder
 from stbir.errors import InputError
 
+log = logging.getLogger(__name__)
 Checks = Iterator[tuple[str, Check]]
 GIB = 2**30
 LEAST_DISK = 10 * GIB  # Ray spills what its object store cannot hold; at 95 % it gives up
@@ -36,7 +39,7 @@ def cluster() -> Checks:
     if "RAY_ADDRESS" not in os.environ:
         yield "disk", lambda: _disk([facts()])
         return
-    nodes: list[dict[str, Any]] = ray.get([_on(node) for node in _alive()])
+    nodes = _of_each_node()
     yield "token", _token
     yield "versions", lambda: _versions(facts(), nodes)
     yield "clock", lambda: _clocks(nodes)
@@ -73,6 +76,20 @@ def _version(name: str) -> str:
 
 def _alive() -> list[str]:
     return [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+
+
+def _of_each_node() -> list[dict[str, Any]]:
+    answers = [(node, _on(node)) for node in _alive()]
+    return [told for node, answer in answers if (told := _told(node, answer))]
+
+
+def _told(node: str, answer: ray.ObjectRef[dict[str, Any]]) -> dict[str, Any] | None:
+    try:
+        told: dict[str, Any] = ray.get(answer)
+        return told
+    except TaskUnschedulableError:  # spot machines come and go: what is left decides
+        log.warning("node %s has gone while it was looked at", node)
+        return None
 
 
 def _on(node: str) -> ray.ObjectRef[dict[str, Any]]:

@@ -5,13 +5,9 @@ are handed to the workers in turn, so that a step's shares lie side by side and 
 workers depends on the seed alone.
 """
 
-import itertools
-import math
 import os
 import time
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -20,16 +16,15 @@ import ray
 import ray.data
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 
+from ray_jobs.decoding import decode, ranges, shares
 from ray_jobs.train_job import STEPS_IN_FLIGHT, step_bytes
 from stbir.config import Recipe
-from stbir.data.batch import Batch, Encoded, decoded, encoded, places_of, read_places
+from stbir.data.batch import Batch, Encoded
 from stbir.data.photos import Photos
-from stbir.data.plan import samples_an_epoch, steps, steps_of
-from stbir.training.curriculum import level
+from stbir.data.plan import samples_an_epoch
 
 DECODERS = 2  # decode tasks at a time, for each worker on CPUs
 ROUND_S = 0.05  # at 0.01 they took a seventh of a core from training
-AHEAD = 4  # steps that `local` decodes before they are asked for
 PICTURES = ("sketches", "photos")
 ROWS = ("photo", "sketch", "position")  # arrays of a worker's share
 NUMBERS = ("stage", "number", "rows_a_sample")
@@ -65,7 +60,7 @@ def stream(photos: Photos, recipe: Recipe, done: int, workers: int) -> ray.data.
     if Pause not in context.custom_execution_callback_classes:
         context.custom_execution_callback_classes.append(Pause)
     index = ray.put(photos)
-    plan = ray.data.from_items(_ranges(photos, recipe, done), override_num_blocks=1)
+    plan = ray.data.from_items(ranges(photos, recipe, done), override_num_blocks=1)
     spare = not _gpus()  # in the time that training spares
     rows = plan.map_batches(
         _read,
@@ -116,48 +111,14 @@ def batches(shard: ray.data.DataIterator) -> Iterator[Batch]:
             )
 
 
-def _ranges(photos: Photos, recipe: Recipe, done: int) -> list[dict[str, int]]:
-    """Ranges of steps that are read together: about as many samples as are shuffled together."""
-    total = sum(steps_of(photos, stage, recipe.batch) for stage in recipe.stages)
-    size = max(1, min(math.ceil(recipe.shuffle / recipe.batch), math.ceil(len(photos) / recipe.batch)))
-    return [{"start": at, "count": min(size, total - at)} for at in range(done, total, size)]
-
-
-def local(photos: Photos, recipe: Recipe, done: int = 0) -> Iterator[Batch]:
-    """What `stream` gives to a single worker, made in this process: one thread decodes ahead."""
-    an_epoch = [samples_an_epoch(photos, stage) for stage in recipe.stages]
-    shares = (
-        rows for plan in _ranges(photos, recipe, done) for rows in _shares(photos, recipe, workers=1, **plan)
-    )
-    waiting: deque[Future[Batch]] = deque()
-    with ThreadPoolExecutor(1) as decoder:
-        for rows in shares:
-            waiting.append(decoder.submit(_decoded, rows, recipe, an_epoch))
-            if len(waiting) > AHEAD:
-                yield waiting.popleft().result()
-        yield from (each.result() for each in waiting)
-
-
 def _read(
     plan: pa.Table, photos: ray.ObjectRef[Photos], recipe: Recipe, workers: int, spare: bool
 ) -> Iterator[pa.Table]:
     if spare:
         _in_idle_time()
     [row] = plan.to_pylist()
-    for rows in _shares(ray.get(photos), recipe, workers, **row):
+    for rows in shares(ray.get(photos), recipe, workers, **row):
         yield pa.table({name: [value] for name, value in vars(rows).items()})
-
-
-def _shares(photos: Photos, recipe: Recipe, workers: int, start: int, count: int) -> Iterator[Encoded]:
-    """Each worker's share of each of `count` steps; what they draw from is read once."""
-    here = list(itertools.islice(steps(photos, recipe, start), count))
-    needed = {modality for step in here for modality in recipe.streamed(recipe.stages[step.stage])}
-    places = read_places(photos, places_of(photos, here), needed)
-    share = recipe.batch // workers
-    for step in here:
-        for worker in range(workers):
-            part = slice(worker * share, (worker + 1) * share)
-            yield encoded(photos, step, recipe.streamed(recipe.stages[step.stage]), places, part)
 
 
 def _decode(table: pa.Table, recipe: Recipe, an_epoch: list[int], spare: bool) -> dict[str, Any]:
@@ -165,7 +126,7 @@ def _decode(table: pa.Table, recipe: Recipe, an_epoch: list[int], spare: bool) -
         _in_idle_time()
     [row] = table.to_pylist()
     rows = Encoded(**row | {name: np.array(row[name]) for name in ROWS})
-    batch = _decoded(rows, recipe, an_epoch)
+    batch = decode(rows, recipe, an_epoch)
     pictures = {name: getattr(batch, name) for name in PICTURES}
     present = {name: pixels[None] for name, pixels in pictures.items() if pixels is not None}
     numbers = {name: np.array([getattr(batch, name)]) for name in NUMBERS}
@@ -178,23 +139,3 @@ def _in_idle_time() -> None:
     moment taken from one is taken from all; and while they wait for data, there is time enough."""
     if hasattr(os, "SCHED_IDLE"):  # Linux
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-
-
-def _decoded(rows: Encoded, recipe: Recipe, an_epoch: list[int]) -> Batch:
-    return decoded(
-        rows,
-        sketch_size=recipe.model.sketch_size,
-        photo_size=recipe.model.photo.preprocess.size,
-        seed=recipe.seed,
-        augment=recipe.augment,
-        **_noise(rows, recipe, an_epoch),
-    )
-
-
-def _noise(rows: Encoded, recipe: Recipe, an_epoch: list[int]) -> dict[str, Any]:
-    stage = recipe.stages[rows.stage]
-    if stage.noise is None:
-        return {}
-    levels = level(stage.noise, rows.position / an_epoch[rows.stage])
-    noises: dict[str, Any] = {f"{modality}_noise": levels for modality in stage.corrupted}
-    return noises | {"poor": stage.noise.kind != "pixels"}

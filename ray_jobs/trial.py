@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ray_jobs.categories import indexed
-from ray_jobs.feed import local
+from ray_jobs.decoding import local
 from stbir.config import Recipe
 from stbir.data.photos import Photos
 from stbir.data.plan import steps_of

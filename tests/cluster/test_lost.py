@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import lance
-import pyarrow as pa
 import pytest
 import yaml
 
@@ -18,9 +16,7 @@ from stbir.data.shards import open_shards
 from stbir.data.storage import Folder
 from stbir.model import checkpoint
 from stbir.model.builder import build
-from stbir.retrieval.embed import embed_photos
-from stbir.retrieval.gallery import open_table, schema, table_uri
-from stbir.retrieval.publish import prepare, publish
+from stbir.retrieval.gallery import open_table
 from tests.cluster.conftest import Nodes, finished, wait_beside
 from tests.conftest import free_port
 
@@ -39,10 +35,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     return uri
 
 
-def busy(nodes: Nodes, node: Any) -> bool:
-    """Whether a task or an actor is on a node."""
-    titles = [" ".join(process.cmdline()) for process in nodes.workers(node, "ray::")]
-    return any("IDLE" not in title for title in titles)
+def encodes(nodes: Nodes, node: Any) -> bool:
+    """Whether the photo tower of an embedding job is on a node."""
+    return bool(nodes.workers(node, "ray::PhotoTower"))
 
 
 def test_an_embedding_job_loses_a_node_and_no_row(
@@ -52,9 +47,9 @@ def test_an_embedding_job_loses_a_node_and_no_row(
     gallery = str(tmp_path / "gallery")
     wanted = ["--checkpoint", model, "--shards", drawn, "--gallery", gallery, "--batch", "4"]
     job = nodes.start("ray_jobs/embed_gallery.py", *wanted)
-    wait_beside(job, lambda: any(busy(nodes, node) for node in pair), "work on a node", 240)
+    wait_beside(job, lambda: any(encodes(nodes, node) for node in pair), "an encoder on a node", 240)
     time.sleep(2)
-    nodes.lose(next(node for node in pair if busy(nodes, node)))
+    nodes.lose(next(node for node in pair if encodes(nodes, node)))
     done = finished(job, 300)
     expected = open_shards(drawn).index["photo_id"].to_pylist()
     assert done["in"] == done["ok"] == len(expected) == 200
@@ -85,9 +80,10 @@ def ask(url: str, over: threading.Event, said: list[tuple[float, int]]) -> None:
 def test_an_endpoint_loses_a_node_under_load_and_answers(
     nodes: Nodes, drawn: str, model: str, tmp_path: Path
 ) -> None:
-    gallery = str(tmp_path / "gallery")
-    write_gallery(model, drawn, gallery)
     pair = [nodes.add("data", cpus=2), nodes.add("data", cpus=2)]
+    gallery = str(tmp_path / "gallery")
+    wanted = ["--checkpoint", model, "--shards", drawn, "--split", "test", "--gallery", gallery]
+    finished(nodes.start("ray_jobs/embed_gallery.py", *wanted), 240)
     port = free_port()
     settings = twice(tmp_path / "config.yaml")
     server = nodes.start("-m", "tests.cluster.serving", str(port), model, gallery, settings)
@@ -112,19 +108,6 @@ def test_an_endpoint_loses_a_node_under_load_and_answers(
     assert set(before) == {200}
     assert last_bad - lost < 20
     assert sum(status == 200 for at, status in said if at > last_bad) > 20
-
-
-def write_gallery(model: str, shards: str, uri: str) -> None:
-    """The test photos, embedded in this process."""
-    rows = list(open_shards(shards).rows("test"))
-    encoder, folder = checkpoint.load(model, part="photo"), Folder(uri)
-    vectors = embed_photos(encoder, [row["photo"] for row in rows])
-    embedding = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), encoder.dim)
-    columns = [pa.array([row[name] for row in rows]) for name in ("photo_id", "category")]
-    photos = pa.array([row["photo"] for row in rows], pa.binary())
-    table = pa.Table.from_arrays([*columns, embedding, photos], schema=schema(encoder.dim))
-    version = lance.write_dataset(table, table_uri(folder)).version
-    publish(folder, prepare(folder, version, checkpoint.read_digest(model), None), {"ok": len(rows)})
 
 
 def answers(url: str) -> bool:

@@ -12,7 +12,7 @@ from unittest.mock import patch
 import torch
 from ray.util.queue import Queue
 
-from ray_jobs import feed, train
+from ray_jobs import decoding, feed, train
 from ray_jobs.override import override
 from ray_jobs.recipes import recipe
 from ray_jobs.train_job import Job, steps_done
@@ -48,7 +48,7 @@ def work_alone(job: Job, notice: Callable[[], object] = lambda: None) -> str | N
         patch("ray.train.get_dataset_shard", lambda name: None),
         patch("ray.train.report", lambda line: None),
         patch("ray.train.get_preemption_info", notice),
-        patch.object(feed, "batches", lambda shard: feed.local(job.photos, job.recipe, done)),
+        patch.object(feed, "batches", lambda shard: decoding.local(job.photos, job.recipe, done)),
     ):
         return work(job)
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 import ray
 
-from ray_jobs import feed
+from ray_jobs import decoding, feed
 from ray_jobs.recipes import recipe
 from ray_jobs.recipes.stages import SKETCH_NOISE, joint, weigh
 from ray_jobs.train_job import STEPS_IN_FLIGHT
@@ -47,7 +47,9 @@ def test_the_stream_is_the_plan(photos: Photos, small: Recipe) -> None:
 
 def test_made_in_this_process_it_is_the_same(photos: Photos, small: Recipe) -> None:
     small = replace(small, augment=Augment(words=0.5))
-    for here, there in zip(feed.local(photos, small), rows(photos, small, done=0, workers=1), strict=True):
+    for here, there in zip(
+        decoding.local(photos, small), rows(photos, small, done=0, workers=1), strict=True
+    ):
         assert (here.stage, here.number, here.texts) == (there.stage, there.number, there.texts)
         assert here.photo.tolist() == there.photo.tolist()
         for name in feed.PICTURES:
@@ -73,7 +75,7 @@ def test_two_workers_and_a_cursor_see_the_same_pictures_in_the_same_order(
 
 def noise_of(stage: Stage) -> dict[str, Any]:
     rows = Encoded(0, 0, 1, np.arange(2), np.zeros(2, np.int64), np.arange(2), [], [], [])
-    return feed._noise(
+    return decoding._noise(
         rows, replace(recipe("smoke"), model=replace(recipe("smoke").model, gate=4), stages=(stage,)), [10]
     )
 
@@ -119,7 +121,7 @@ def test_decoding_takes_what_training_leaves(photos: Photos, small: Recipe) -> N
     @ray.remote
     def policy() -> int:
         [step, *_] = feed._read(
-            pa.Table.from_pylist(feed._ranges(photos, small, 0)[:1]), ray.put(photos), small, 1, True
+            pa.Table.from_pylist(decoding.ranges(photos, small, 0)[:1]), ray.put(photos), small, 1, True
         )
         feed._decode(step, small, [8, 8], spare=True)
         return os.sched_getscheduler(0)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray import NodeID
 
 from ray_jobs import checks, preflight
 from ray_jobs.command import run
@@ -147,6 +148,14 @@ def test_one_table_and_one_exit_code(
     assert "1 of 9 are missing; do what stands beneath each" in said.err
     assert _run(monkeypatch, "--for", "train", "--recipe", "smoke") == 2
     assert "--shards: missing; --for train needs recipe, shards, out" in capsys.readouterr().err
+
+
+def test_a_node_that_goes_meanwhile_stops_nothing(ray_cluster: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    [here], gone = checks._alive(), NodeID.from_random().hex()
+    monkeypatch.setenv("RAY_ADDRESS", ray_cluster)
+    monkeypatch.setattr(checks, "_alive", lambda: [gone, here])
+    found = {finding.check: finding for finding in look([*checks.cluster()])}
+    assert found["clock"].says.startswith("1 nodes")
 
 
 def test_what_is_served_must_belong_together(
