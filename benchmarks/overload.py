@@ -34,7 +34,7 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
         extra = ["--config", args.config] if args.config else []
         with serving(args.side, folder, *extra) as (url, process):
             measured = _measured(url, process, args)
-    _print(measured)
+            _print(measured)
     return _judged(measured)
 
 

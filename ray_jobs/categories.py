@@ -60,7 +60,7 @@ def _found(photos: Photos, recipe: Recipe, count: int) -> Ints:
 
 
 def _features(photos: Photos, chosen: Ints, recipe: Recipe) -> Features:
-    """What the photo tower sees before it learns, (n, D - details): not colours, where these lie apart."""
+    """What the photo tower sees before it learns, (n, dim - details): not colours, where these lie apart."""
     tower = build(recipe.model, recipe.seed).photo
     features = np.empty((len(chosen), recipe.model.width), np.float32)
     for place in np.unique(photos.place[chosen]):

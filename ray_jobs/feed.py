@@ -5,6 +5,8 @@ are handed to the workers in turn, so that a step's shares lie side by side and 
 workers depends on the seed alone.
 """
 
+import itertools
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -23,16 +25,17 @@ from stbir.data.batch import Batch, Encoded
 from stbir.data.photos import Photos
 from stbir.data.plan import samples_an_epoch
 
+log = logging.getLogger(__name__)
 DECODERS = 2  # decode tasks at a time, for each worker on CPUs
-ROUND_S = 0.05  # at 0.01 they took a seventh of a core from training
+ROUND_S = 0.05
 PICTURES = ("sketches", "photos")
 ROWS = ("photo", "sketch", "position")  # arrays of a worker's share
 NUMBERS = ("stage", "number", "rows_a_sample")
 
 
 class Pause(ExecutionCallback):  # type: ignore[misc]  # Ray has no types here
-    """A pause in each round of Ray Data's scheduling. Without one it spins while all that is decoded waits
-    for training to take it (Ray 2.60), and takes a core from the training it waits for."""
+    """A pause in each round of Ray Data's scheduling, beside training on CPUs. Without one it spins while
+    what is decoded waits for training to take it (Ray 2.60), and takes a core from the very training."""
 
     def on_execution_step(self, executor: Any) -> None:
         """Called by Ray Data in every round."""
@@ -44,29 +47,34 @@ def keep_order() -> None:
     ray.data.DataContext.get_current().execution_options.preserve_order = True
 
 
-def room(recipe: Recipe) -> ray.data.ExecutionResources:
+def room(photos: Photos, recipe: Recipe, gpu: bool) -> ray.data.ExecutionResources:
     """What Ray Data may keep in the object store. Beside training on CPUs some steps, however long the run:
     to decode hours ahead would only take its cores. Beside GPUs what Ray Data gives itself."""
     limits = ray.data.ExecutionResources.for_limits
-    return limits() if _gpus() else limits(object_store_memory=STEPS_IN_FLIGHT * step_bytes(recipe))
+    if gpu:
+        return limits()
+    [first] = itertools.islice(shares(photos, recipe, workers=1, start=0, count=1), 1)
+    read = sum(map(len, (*first.photos, *first.sketches)))  # camera pictures: far more than decoded
+    return limits(object_store_memory=STEPS_IN_FLIGHT * max(read, step_bytes(recipe)))
 
 
-def stream(photos: Photos, recipe: Recipe, done: int, workers: int) -> ray.data.Dataset:
-    """What a run still has to see after `done` steps: one row a worker and step, in order."""
+def stream(photos: Photos, recipe: Recipe, done: int, workers: int, gpu: bool) -> ray.data.Dataset:
+    """What a run still has to see after `done` steps: one row a worker and step, in order.
+
+    `gpu`: whether the workers have GPUs, and leave the CPUs to decoding."""
     keep_order()
     context = ray.data.DataContext.get_current()
     context.target_max_block_size = 1  # one row a block: a row is a worker's whole step
     context.enable_progress_bars = False
-    if Pause not in context.custom_execution_callback_classes:
+    if not gpu and Pause not in context.custom_execution_callback_classes:
         context.custom_execution_callback_classes.append(Pause)
     index = ray.put(photos)
     plan = ray.data.from_items(ranges(photos, recipe, done), override_num_blocks=1)
-    spare = not _gpus()  # in the time that training spares
     rows = plan.map_batches(
         _read,
         batch_size=1,
         batch_format="pyarrow",
-        fn_kwargs={"photos": index, "recipe": recipe, "workers": workers, "spare": spare},
+        fn_kwargs={"photos": index, "recipe": recipe, "workers": workers, "spare": not gpu},
     )
     return rows.map_batches(
         _decode,
@@ -75,22 +83,16 @@ def stream(photos: Photos, recipe: Recipe, done: int, workers: int) -> ray.data.
         fn_kwargs={
             "recipe": recipe,
             "an_epoch": [samples_an_epoch(photos, stage) for stage in recipe.stages],
-            "spare": spare,
+            "spare": not gpu,
         },
-        compute=ray.data.TaskPoolStrategy(_decoders(workers)),
+        compute=ray.data.TaskPoolStrategy(None if gpu else _decoders(workers)),
     )
 
 
-def _decoders(workers: int) -> int | None:
-    """Decode tasks at a time: beside GPUs as many as there are CPUs for (None), however many come; beside
-    training on CPUs few, or they would take the cores it computes on."""
-    if _gpus():
-        return None
+def _decoders(workers: int) -> int:
+    """Decode tasks at a time beside training on CPUs: few, or they would take the cores it computes on.
+    Beside GPUs as many as there are CPUs for, however many come."""
     return max(DECODERS, min(DECODERS * workers, int(ray.cluster_resources().get("CPU", 0)) - workers - 1))
-
-
-def _gpus() -> bool:
-    return bool(ray.cluster_resources().get("GPU"))
 
 
 def batches(shard: ray.data.DataIterator) -> Iterator[Batch]:
@@ -135,7 +137,12 @@ def _decode(table: pa.Table, recipe: Recipe, an_epoch: list[int], spare: bool) -
 
 
 def _in_idle_time() -> None:
-    """Let this process have what training on CPUs leaves of them. Its threads wait for one another, so that a
-    moment taken from one is taken from all; and while they wait for data, there is time enough."""
-    if hasattr(os, "SCHED_IDLE"):  # Linux
+    """Let this thread, and those it starts, have what training on CPUs leaves of them. Training's threads
+    wait for one another, so that a moment taken from one is taken from all; and while they wait for data,
+    there is time enough."""
+    if not hasattr(os, "SCHED_IDLE"):  # Linux alone has it
+        return
+    try:
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    except OSError as error:  # some sandboxes know one class alone: decoding is done all the same
+        log.debug("decoding is not put behind training: %s", error)

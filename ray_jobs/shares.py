@@ -17,7 +17,7 @@ class Dealt(DataConfig):  # type: ignore[misc]  # Ray has no types here
     def __init__(self, job: Job) -> None:
         options = ExecutionOptions(
             preserve_order=True,
-            resource_limits=feed.room(job.recipe),
+            resource_limits=feed.room(job.photos, job.recipe, job.gpu),
             label_selector=placement.selector("data"),
         )
         super().__init__(execution_options=options, enable_shard_locality=False)
@@ -27,7 +27,8 @@ class Dealt(DataConfig):  # type: ignore[misc]  # Ray has no types here
         self, datasets: dict[str, Dataset], world_size: int, *given: Any, **options: Any
     ) -> list[dict[str, DataIterator]]:
         """An iterator a worker over its shares, by the names of `datasets`."""
-        rest = feed.stream(self._job.photos, self._job.recipe, self.done(), world_size)
+        job = self._job
+        rest = feed.stream(job.photos, job.recipe, self.done(), world_size, job.gpu)
         shares: list[dict[str, DataIterator]] = super().configure(
             dict.fromkeys(datasets, rest), world_size, *given, **options
         )

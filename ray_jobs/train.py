@@ -62,6 +62,7 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
         _queue(),
         args.save_every,
         args.profile,
+        gpu,
     )
     _begin(job)
     done = steps_done(job.out)
@@ -69,7 +70,7 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
     start = time.perf_counter()
     if done < sum(job.steps):
         with printing(job.progress):
-            fit(job, workers, gpu, args.max_failures)
+            fit(job, workers, args.max_failures)
         Folder(job.out).remove(RAY)
     return _summary(job) | {"seconds": round(time.perf_counter() - start)}
 

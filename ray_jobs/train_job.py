@@ -21,7 +21,9 @@ ENVIRONMENT = {
     "MALLOC_TRIM_THRESHOLD_": "8000000000",
     "MALLOC_TOP_PAD_": "268435456",
 }
-STEPS_IN_FLIGHT = 16  # steps that lie in the object store at once, decoded or on their way to it
+STEPS_IN_FLIGHT = (
+    16  # of a run's largest steps: what lies in the object store at once, beside training on CPUs
+)
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Job:
     progress: Queue
     save_every: int | None = None  # steps; beside the end of each epoch
     profile: str | None = None  # a kind of `profiling`
+    gpu: bool = False  # whether its workers have GPUs
 
     @property
     def steps(self) -> list[int]:

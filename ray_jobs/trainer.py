@@ -16,13 +16,13 @@ EACH = {"CPU": 1}  # of a worker, beside its GPU
 RESIZE_S = 30.0  # how often an elastic run looks whether more workers could join
 
 
-def fit(job: Job, workers: tuple[int, int], gpu: bool, max_failures: int) -> None:
+def fit(job: Job, workers: tuple[int, int], max_failures: int) -> None:
     """Train until all steps are done. Raises Failed where the run stops before.
 
     A run that leaves a node which is about to be taken away begins anew on the others.
     """
     while steps_done(job.out) < sum(job.steps):
-        _finish(_trainer(job, workers, gpu, max_failures))
+        _finish(_trainer(job, workers, max_failures))
 
 
 def _finish(trainer: TorchTrainer) -> None:
@@ -35,7 +35,7 @@ def _finish(trainer: TorchTrainer) -> None:
         raise Failed(str(result.return_value), {})
 
 
-def _trainer(job: Job, workers: tuple[int, int], gpu: bool, max_failures: int) -> TorchTrainer:
+def _trainer(job: Job, workers: tuple[int, int], max_failures: int) -> TorchTrainer:
     def on_worker() -> str | None:
         """Ray Train's controller, which only hands this on, is spared the import: seconds a run."""
         from ray_jobs.train_worker import work
@@ -45,14 +45,14 @@ def _trainer(job: Job, workers: tuple[int, int], gpu: bool, max_failures: int) -
     feed.keep_order()
     least, most = workers
     # Ray 2.60 counts how many workers of an elastic run fit, and looks at no label: GPUs tell it, CPUs not.
-    with_accelerator = gpu or (least == most and placement.has("accelerator"))
+    with_accelerator = job.gpu or (least == most and placement.has("accelerator"))
     return TorchTrainer(
         on_worker,
         datasets={"train": None},  # its name; `Dealt` says what it is
         dataset_config=Dealt(job),
         scaling_config=ScalingConfig(
             num_workers=most if least == most else workers,
-            use_gpu=gpu,
+            use_gpu=job.gpu,
             resources_per_worker=EACH,
             label_selector=placement.selector("accelerator") if with_accelerator else None,
             elastic_resize_monitor_interval_s=RESIZE_S,

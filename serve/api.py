@@ -49,12 +49,12 @@ def create_app(
     guard: Guard | None = None,
     origins: Sequence[str] = (),
     meter: Meter | None = None,
-    closed: Closed = lambda: None,
+    closed: Closed = lambda inside: None,
 ) -> FastAPI:
     """The application: `/v1`, which `guard` keeps (None: for this machine), health, and the pad at `/`.
 
-    `origins`: whose pages may ask, beside the pad. `closed`: what answers searches while there is no place
-    for them (`serve.door`).
+    `origins`: whose pages may ask, beside the pad. `closed`: what turns searches away while too many are
+    inside (`serve.door`).
     """
     # Without /docs and /redoc: they load their scripts from another host.
     app = FastAPI(title="stbir", docs_url=None, redoc_url=None)

@@ -60,10 +60,13 @@ def _deployments(settings: Settings, release: Release) -> Application:
     def deployment(kind: type, options: dict[str, Any]) -> Any:
         return serve.deployment(kind, user_config=wanted, **options)
 
+    def behind(kind: type, options: dict[str, Any]) -> Any:
+        return deployment(kind, environment.behind_ingress(options))
+
     return deployment(Ingress, settings.ingress.options).bind(
-        deployment(SketchReplica, settings.sketch.options).bind(settings.sketch.batching),
-        deployment(TextReplica, settings.text.options).bind(settings.text.batching, settings.text.recent),
-        deployment(FusionReplica, settings.fusion.options).bind(settings.fusion.cache),
+        behind(SketchReplica, settings.sketch.options).bind(settings.sketch.batching),
+        behind(TextReplica, settings.text.options).bind(settings.text.batching, settings.text.recent),
+        behind(FusionReplica, settings.fusion.options).bind(settings.fusion.cache),
         settings,
     )
 

@@ -1,4 +1,4 @@
-"""Turns searches away at the door while no place is left: what is not read costs next to nothing."""
+"""Turns searches away at the door while as many are inside as may be: what is not read costs little."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from serve.problem import Problem, answer
 
 SEARCH = "/v1/search"
-Closed = Callable[[], ASGIApp | None]  # what answers in place of the application; None: it is open
+# From how many searches are inside, being read or waiting or answered, to what turns the next one away; None:
+# it may come in.
+Closed = Callable[[int], ASGIApp | None]
 
 # The door of the ingress that lives in this process, if one does. Where callers reach it without Ray's proxy
 # (HAProxy), a search is turned away before Serve's own work for it: that costs more than all of ours.
@@ -20,9 +22,9 @@ def keep(closed: Closed) -> None:
     _of_this_process[:] = [closed]
 
 
-def this_process() -> ASGIApp | None:
-    """What answers searches that reach this process now, in place of what serves it."""
-    return next((answers for closed in _of_this_process if (answers := closed()) is not None), None)
+def this_process(inside: int) -> ASGIApp | None:
+    """What turns searches away that reach this process now."""
+    return next((away for closed in _of_this_process if (away := closed(inside)) is not None), None)
 
 
 class TurnedAway:
@@ -37,13 +39,26 @@ class TurnedAway:
 
 
 class Door:
-    """Wraps an application: while `closed` gives another, searches are that one's."""
+    """Wraps an application, and lets searches in while `closed` says nothing against it."""
 
     def __init__(self, app: ASGIApp, closed: Closed = this_process) -> None:
-        self.app, self.closed = app, closed
+        self.app, self.closed, self.inside = app, closed, 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
         asks = scope["type"] == "http" and scope["path"] == SEARCH and scope["method"] == "POST"
-        instead = self.closed() if asks else None
-        await (instead or self.app)(scope, receive, send)
+        if not asks:
+            await self.app(scope, receive, send)
+        elif away := self.closed(self.inside):
+            await away(scope, receive, send)
+        else:
+            await self._let_in(scope, receive, send)
+
+    async def _let_in(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # From here on and not from where it waits for a group: searches that all arrive in one moment would
+        # all be read before the first of them waits.
+        self.inside += 1
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            self.inside -= 1

@@ -3,6 +3,9 @@
 import os
 from collections.abc import MutableMapping
 from pathlib import Path
+from typing import Any
+
+from ray._private.ray_constants import WORKER_PROCESS_SETUP_HOOK_ENV_VAR
 
 BEHIND_INGRESS = 10  # the niceness of towers and of fusion
 
@@ -36,8 +39,20 @@ def set_defaults(environment: MutableMapping[str, str]) -> None:
         environment.setdefault(name, value)
 
 
+def behind_ingress(options: dict[str, Any]) -> dict[str, Any]:
+    """The options of a deployment whose processes let the ingress go first, from before they import anything:
+    to start another replica takes ten seconds of a core, and searches would wait for that."""
+    actor = options.get("ray_actor_options", {})
+    given = actor.get("runtime_env", {})
+    # What Ray makes of `worker_process_setup_hook` of a job; of an actor's it makes nothing (2.60).
+    hook = {WORKER_PROCESS_SETUP_HOOK_ENV_VAR: f"{__name__}.{yield_to_ingress.__name__}"}
+    runtime_env = {**given, "env_vars": {**given.get("env_vars", {}), **hook}}
+    return {**options, "ray_actor_options": {**actor, "runtime_env": runtime_env}}
+
+
 def yield_to_ingress() -> None:
     """Let the process that takes requests in go before this one, where a machine has more to do than it can:
     one that is slow to turn searches away keeps them all waiting."""
     for thread in Path("/proc/self/task").glob("*"):  # there (Linux) each thread has a niceness of its own
-        os.setpriority(os.PRIO_PROCESS, int(thread.name), BEHIND_INGRESS)
+        niceness = os.getpriority(os.PRIO_PROCESS, int(thread.name))  # only root could lessen it
+        os.setpriority(os.PRIO_PROCESS, int(thread.name), max(niceness, BEHIND_INGRESS))

@@ -93,11 +93,6 @@ class Searcher:
             raise self._no_gallery()
         return current.release
 
-    @property
-    def is_full(self) -> bool:
-        """Whether a search would hear at once that all places are taken."""
-        return self._together.full
-
     def _full(self) -> Problem:
         return full(self.limits.retry_after_s)
 
@@ -127,7 +122,7 @@ class Ingress:
 
     def __init__(self, sketch: Any, text: Any, fusion: Any, settings: Settings) -> None:
         self.searcher = Searcher(sketch, text, fusion, settings.limits, settings.ingress.together)
-        self.origins = settings.cors.origins
+        self.gathering, self.origins = settings.ingress.together, settings.cors.origins
         self.guard, self.meter = guard(os.environ), RequestMeter()
         access_log.to_stderr()
 
@@ -136,15 +131,15 @@ class Ingress:
         await self.searcher.changeover.to(user_config)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        searcher = self.searcher
+        searcher, most = self.searcher, self.gathering.searches
         away = TurnedAway(full(searcher.limits.retry_after_s))
         noted = AccessLog(away, self.meter)
-        door.keep(lambda: noted if searcher.is_full else None)
+        door.keep(lambda inside: noted if inside >= most else None)
         return create_app(
             searcher,
             searcher.limits,
             self.guard,
             self.origins,
             self.meter,
-            closed=lambda: away if searcher.is_full else None,
+            closed=lambda inside: away if inside >= most else None,
         )

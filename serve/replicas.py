@@ -19,7 +19,6 @@ import torch
 
 from serve import budget, searching
 from serve.batching import BatchedEncoder, Tower, tower
-from serve.environment import yield_to_ingress
 from serve.generations import Generations
 from serve.messages import Encoded, Found, Outcome, Query, Release
 from serve.meters import BatchMeter, RecentMeter
@@ -50,7 +49,6 @@ class SketchReplica:
     """Sketches → vectors. Holds the sketch tower only."""
 
     def __init__(self, batching: Batching) -> None:
-        yield_to_ingress()
         self.towers = Generations(_sketch_tower)
         self.encoder = BatchedEncoder(batching, BatchMeter("sketch"))
         self.ahead = Ahead(lambda release: self.towers.get(release.checkpoint))
@@ -89,7 +87,6 @@ class TextReplica:
 
     def __init__(self, batching: Batching, recent: int = 0) -> None:
         """`recent`: of how many texts, those asked for last, the vectors are kept."""
-        yield_to_ingress()
         self.towers = Generations(_text_tower)
         self.recent, self.found = Recent(recent), RecentMeter()
         self.encoder = BatchedEncoder(batching, BatchMeter("text"))
@@ -130,7 +127,6 @@ class FusionReplica:
 
     def __init__(self, cache: str | None = None) -> None:
         """`cache`: a folder of this machine for what an indexed search reads."""
-        yield_to_ingress()
         self.gates = Generations(partial(checkpoint.load, part="gate"))
         self.galleries = Generations(partial(_opened, Cache(Path(cache)) if cache else None))
         self.ahead = Ahead(self._load)

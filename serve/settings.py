@@ -51,6 +51,11 @@ class Gathering:
     lanes: Count
     places: Count
 
+    @property
+    def searches(self) -> int:
+        """How many may be inside one ingress: whoever comes then is turned away at its door."""
+        return self.lanes * self.most + self.places
+
 
 @dataclass(frozen=True, config=_STRICT)
 class IngressService:

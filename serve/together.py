@@ -30,14 +30,9 @@ class Together:
         self._waiting: list[Waiting] = []
         self._under_way = set[asyncio.Task[None]]()
 
-    @property
-    def full(self) -> bool:
-        """Whether all places to wait are taken."""
-        return len(self._waiting) >= self._gathering.places
-
     async def __call__(self, query: Query) -> Found:
         """Its hits."""
-        if self.full:
+        if len(self._waiting) >= self._gathering.places:
             raise self._full()
         place: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
         self._waiting.append((query, place))

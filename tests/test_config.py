@@ -124,6 +124,7 @@ def test_each_module_can_be_switched_off() -> None:
     ):
         assert {s.noise for s in recipe(f"{name}_without_curriculum").stages if s.name != "weigh"} == {None}
         assert not recipe(f"{name}_without_category").uses_classes
+        assert not any(s.hubness for s in recipe(f"{name}_without_hubness").stages)
         assert recipe(f"{name}_with_clusters").clusters == 24
         once = [s for s in recipe(f"{name}_all_at_once").stages if not s.extra]
         assert [s.learns for s in once if s.name != "weigh"] == [("sketch", "photo", "text")]

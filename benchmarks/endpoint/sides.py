@@ -65,8 +65,16 @@ def serving(side: str, folder: str, *arguments: str) -> Iterator[tuple[str, int]
         _wait(f"http://127.0.0.1:{port}", process)
         yield f"http://127.0.0.1:{port}", process.pid
     finally:
-        process.send_signal(signal.SIGINT)
+        _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGINT)
+    try:
         process.wait(timeout=60)
+    except subprocess.TimeoutExpired:  # Serve lets replicas finish what nobody waits for any more
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def load(url: str, *arguments: Any) -> Row:

@@ -1,5 +1,6 @@
 """From planned samples to arrays: read the encoded pictures, decode, move, corrupt; uint8 to the end."""
 
+import os
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -18,7 +19,8 @@ from stbir.data.shards import open_shards
 from stbir.data.squares import Squares
 from stbir.data.transforms import Geometry, Pixels, photo_square, sketch_square, viewed
 
-KEPT_BYTES = 2**28  # of decoded pictures of each kind, in each decoding process
+# Of decoded pictures of each kind, in each decoding process; of which there may be one a CPU: 4 GiB in all.
+KEPT_BYTES = min(2**28, 2**31 // (os.cpu_count() or 1))
 Levels = NDArray[np.float64]
 Groups = dict[int, pa.Table]
 

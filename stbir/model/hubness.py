@@ -14,6 +14,7 @@ ASKING: tuple[Modality, ...] = ("sketch", "text")  # a dimension each; one more 
 NEAREST = 10  # queries; these two are the source's
 SHARE = 0.5
 MOST = 0.2  # nearness above or below the usual that counts: more would cost the other dimensions their weight
+_AT_ONCE = 4096  # photos whose cosines to all kept queries lie in memory
 
 
 class Mark(nn.Module):
@@ -68,7 +69,8 @@ class Hubness(nn.Module):
         for kept_RC, asked_NC in zip(self.queries, queries, strict=True):
             chosen = torch.linspace(0, len(asked_NC) - 1, min(rows, len(asked_NC))).round().long()
             kept_RC[: len(chosen)] = asked_NC[chosen.to(asked_NC.device)]
-        self.usual.copy_(self.nearness(photos_PC).mean(0))
+        near_P2 = torch.cat([self.nearness(part) for part in torch.split(photos_PC, _AT_ONCE)])
+        self.usual.copy_(near_P2.mean(0))
         self.measured.fill_(1)
 
 

@@ -1,6 +1,7 @@
 """Scores that lose what a photo owes to being near to whatever is asked."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from ray_jobs.recipes import recipe
 from stbir.config import HUBNESS_DIMS, ModelConfig
 from stbir.errors import InputError
-from stbir.model import hubness
+from stbir.model import checkpoint, hubness
 from stbir.model.builder import build
 from stbir.model.fusion import fuse
 from stbir.model.hubness import Hubness, Mark
@@ -49,6 +50,36 @@ def test_the_order_is_that_of_csls_by_an_explicit_loop(kind: int, monkeypatch: p
         assert row.argsort().tolist() == torch.tensor(slow).argsort().tolist()
         differences = (row - row[0]) / (torch.tensor(slow) - slow[0])
         assert torch.allclose(differences[1:], differences[1:2].expand(PHOTOS - 1), rtol=1e-3)
+
+
+def test_what_is_beyond_the_most_counts_as_the_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Photos must all be equally long before they become unit vectors, or their order would not be kept."""
+    monkeypatch.setattr(hubness, "MOST", 0.02)
+    hubs, for_sketch, _, photos, queries = measured()
+    near = torch.tensor([[slow_nearness(p, asked) for asked in queries] for p in photos])
+    off = (near - near.mean(0)).clamp(-0.02, 0.02)
+    assert (off.abs() == 0.02).any()
+    assert (off.abs() < 0.02).any()
+    asked = units(5, 3)
+    scores = for_sketch(asked) @ hubs(photos).T
+    for query, row in zip(asked, scores, strict=True):
+        slow = [float(query @ p) - hubness.SHARE * float(o) for p, o in zip(photos, off[:, 0], strict=True)]
+        assert torch.allclose(row * (1.25 * (1 + 2 * 0.02**2)) ** 0.5, torch.tensor(slow), atol=1e-5)
+
+
+def test_what_was_measured_travels_in_the_checkpoint(tmp_path: Path) -> None:
+    model = replace(SMOKE, hubness=8)
+    retriever = build(model)
+    retriever.measure_hubness(features(model))  # type: ignore[arg-type]
+    config = replace(recipe("smoke"), model=model)
+    checkpoint.save(str(tmp_path), "step-1", retriever, config, made_from="", counts={"steps": 1})
+    picture = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    words = retriever.text.tokenize(["green mug, thin handle"])
+    for part, asked in (("photo", picture), ("sketch", picture), ("text", words)):
+        alone = checkpoint.load(str(tmp_path), part=part)  # type: ignore[call-overload]
+        found, whole = alone(asked), getattr(retriever, part)(asked)
+        assert torch.equal(found, whole)
+        assert found[:, -HUBNESS_DIMS:].any()
 
 
 def test_of_both_each_kind_is_corrected_by_its_weight(monkeypatch: pytest.MonkeyPatch) -> None:

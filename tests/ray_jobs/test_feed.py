@@ -2,7 +2,8 @@
 
 import os
 from dataclasses import replace
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,8 @@ import ray
 from ray_jobs import decoding, feed
 from ray_jobs.recipes import recipe
 from ray_jobs.recipes.stages import SKETCH_NOISE, joint, weigh
-from ray_jobs.train_job import STEPS_IN_FLIGHT
+from ray_jobs.shares import Dealt
+from ray_jobs.train_job import STEPS_IN_FLIGHT, Job
 from stbir.config import Augment, Recipe, Stage
 from stbir.data.batch import Batch, Encoded
 from stbir.data.photos import Photos, index_photos
@@ -32,7 +34,7 @@ def photos(ray_cluster: str, shards: str) -> Photos:
 
 
 def rows(photos: Photos, r: Recipe, done: int, workers: int) -> list[Batch]:
-    return list(feed.batches(feed.stream(photos, r, done, workers).iterator()))
+    return list(feed.batches(feed.stream(photos, r, done, workers, gpu=False).iterator()))
 
 
 def test_the_stream_is_the_plan(photos: Photos, small: Recipe) -> None:
@@ -110,20 +112,46 @@ def test_without_a_curriculum_nothing_is_corrupted() -> None:
     assert noise_of(joint(1)) == {}
 
 
-def test_the_object_store_holds_some_steps_however_long_the_run(ray_cluster: str, small: Recipe) -> None:
-    few, many = (replace(small, stages=(replace(small.stages[0], epochs=n),)) for n in (1, 1000))
-    assert feed.room(few) == feed.room(many)
-    assert feed.room(few).object_store_memory == STEPS_IN_FLIGHT * 8 * (3 + 1) * 32 * 32
+def test_ray_train_is_told_how_far_ahead_decoding_may_go(photos: Photos, small: Recipe) -> None:
+    def told(gpu: bool, epochs: int = 1) -> float | None:
+        r = replace(small, stages=(replace(small.stages[0], epochs=epochs),))
+        job = SimpleNamespace(photos=photos, recipe=r, gpu=gpu)
+        limits = Dealt(cast(Job, job))._resolve_execution_options("train").resource_limits
+        return cast(float | None, limits.object_store_memory)
+
+    [first, *_] = decoding.shares(photos, small, workers=1, start=0, count=1)
+    stored, decoded = sum(len(photo) for photo in first.photos), 8 * (3 + 1) * 32 * 32
+    assert not first.sketches  # not of the stage `clip`
+    assert told(gpu=False) == told(gpu=False, epochs=1000) == STEPS_IN_FLIGHT * max(stored, decoded)
+    assert told(gpu=True) == float("inf")
 
 
 @pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="only Linux has it")
 def test_decoding_takes_what_training_leaves(photos: Photos, small: Recipe) -> None:
+    """Each kind of task in a process of its own; beside GPUs as any other."""
+    plan = pa.Table.from_pylist(decoding.ranges(photos, small, 0)[:1])
+    index = ray.put(photos)
+    [step, *_] = feed._read(plan, index, small, 1, spare=False)
+
     @ray.remote
-    def policy() -> int:
-        [step, *_] = feed._read(
-            pa.Table.from_pylist(decoding.ranges(photos, small, 0)[:1]), ray.put(photos), small, 1, True
-        )
-        feed._decode(step, small, [8, 8], spare=True)
+    def policy(of: str, spare: bool) -> int:
+        if of == "read":
+            next(feed._read(plan, ray.put(photos), small, 1, spare))
+        else:
+            feed._decode(step, small, [8, 8], spare)
         return os.sched_getscheduler(0)
 
-    assert ray.get(policy.options(runtime_env={"env_vars": {"OF": "its own"}}).remote()) == os.SCHED_IDLE
+    def seen(of: str, spare: bool) -> int:
+        alone = {"env_vars": {"OF": f"{of} {spare}"}}
+        return int(ray.get(policy.options(runtime_env=alone).remote(of, spare)))
+
+    assert [seen("read", True), seen("decode", True)] == [os.SCHED_IDLE] * 2
+    assert seen("decode", False) == os.SCHED_OTHER
+
+
+def test_a_machine_that_knows_one_class_alone_decodes_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*given: object) -> None:
+        raise PermissionError("not here")
+
+    monkeypatch.setattr(os, "sched_setscheduler", refuse)
+    feed._in_idle_time()

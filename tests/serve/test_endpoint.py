@@ -3,13 +3,17 @@
 import base64
 import io
 import json
+import os
 import struct
+import sys
 import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import numpy as np
+import psutil
 import pytest
 import torch
 import yaml
@@ -17,6 +21,7 @@ from PIL import Image
 
 from serve.app import wire
 from serve.changeover import MISSING_RETRY_S
+from serve.environment import BEHIND_INGRESS
 from serve.settings import DEFAULT
 from stbir.data.transforms import encode_png, render_strokes, sketch_pixels
 from stbir.model import checkpoint
@@ -307,3 +312,18 @@ def test_without_a_gallery_503_until_one_is_published_then_429_when_full(narrow,
     for answer in full:
         assert problem(answer, 429).startswith("all places are taken")
         assert int(answer.headers["retry-after"]) >= 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="niceness is a thread's own on Linux alone")
+def test_towers_and_fusion_stand_behind_the_ingress(endpoint):
+    """Every thread of theirs: those that were there before any code of ours, too."""
+    assert set(niceness("Ingress")) == {0}
+    for kind in ("SketchReplica", "TextReplica", "FusionReplica"):
+        assert set(niceness(kind)) == {BEHIND_INGRESS}
+
+
+def niceness(kind: str) -> list[int]:
+    """Of every thread of the replicas of a kind."""
+    replicas = [p for p in psutil.process_iter() if p.name().startswith("ray::") and f":{kind}" in p.name()]
+    threads = (thread for replica in replicas for thread in Path(f"/proc/{replica.pid}/task").glob("*"))
+    return [os.getpriority(os.PRIO_PROCESS, int(thread.name)) for thread in threads]

@@ -252,7 +252,7 @@ def test_while_all_places_are_taken_a_search_is_turned_away_unread():
         read = True
         yield b"{}"
 
-    app = create_app(asked, asked.limits, closed=lambda: TurnedAway(full(3)))
+    app = create_app(asked, asked.limits, closed=lambda inside: TurnedAway(full(3)))
 
     async def send() -> tuple[httpx.Response, httpx.Response]:
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
@@ -265,22 +265,28 @@ def test_while_all_places_are_taken_a_search_is_turned_away_unread():
     assert health.status_code == 200
 
 
-def test_the_door_is_closed_while_nobody_can_wait():
-    asked = searcher(asyncio.Event())
+def test_of_searches_that_arrive_in_one_moment_no_more_come_in_than_may():
+    """None of them waits in a group yet when the last of them arrives: they are counted at the door."""
+    read, over = 0, asyncio.Event()
 
-    async def story() -> None:
-        places = read_settings().ingress.together
-        query = Query(None, "chair", 5, 0.5, None)
-        tasks = [asyncio.ensure_future(asked.search(query)) for _ in range(places.lanes)]
-        await asyncio.sleep(0)
-        assert not asked.is_full
-        asked._together._waiting.extend([(query, asyncio.Future())] * places.places)
-        assert asked.is_full
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    async def inside(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal read
+        read += 1
+        await over.wait()
+        await JSONResponse({})(scope, receive, send)
 
-    asyncio.run(story())
+    door = Door(inside, lambda count: TurnedAway(full(1)) if count >= 3 else None)
+
+    async def story() -> list[int]:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(door), base_url="http://t") as http:
+            asked = [asyncio.ensure_future(http.post("/v1/search")) for _ in range(5)]
+            await asyncio.wait(asked, timeout=1, return_when=asyncio.FIRST_COMPLETED)
+            over.set()
+            first = [answer.status_code for answer in await asyncio.gather(*asked)]
+            return [*first, (await http.post("/v1/search")).status_code]
+
+    assert sorted(asyncio.run(story())) == [200, 200, 200, 200, 429, 429]
+    assert (read, door.inside) == (4, 0)
 
 
 def test_what_wraps_the_process_asks_the_ingress_that_lives_in_it():
@@ -297,8 +303,8 @@ def test_what_wraps_the_process_asks_the_ingress_that_lives_in_it():
             return (await http.post(path)).status_code
 
     assert asyncio.run(ask("/v1/search")) == 200
-    keep(lambda: TurnedAway(full(1)) if is_full else None)
+    keep(lambda inside: TurnedAway(full(1)) if is_full else None)
     assert asyncio.run(ask("/v1/search")) == 200
     is_full = True
     assert [asyncio.run(ask(path)) for path in ("/v1/search", "/healthz")] == [429, 200]
-    keep(lambda: None)
+    keep(lambda inside: None)
