@@ -30,6 +30,9 @@ UNDER_LOAD = WANTED | {
     # slower still, and it would not come back while the load lasts.
     "RAY_SERVE_HAPROXY_HEALTH_CHECK_FALL": "6",
     "RAY_SERVE_HAPROXY_OBSERVE_MARK_DOWN_ENABLED": "0",
+    # HAProxy with thousands of connections resets the idle ones among them, and uvicorn (0.54) keeps what it
+    # knows of each until this has passed: at Ray's 90 s half a gigabyte.
+    "RAY_SERVE_HTTP_KEEP_ALIVE_TIMEOUT_S": "10",
 }
 
 

@@ -32,7 +32,6 @@ def _serve(args: argparse.Namespace) -> None:
     ray.init(
         "local",
         _node_ip_address="127.0.0.1",  # where its replicas listen for HAProxy, too
-        num_cpus=8,  # slots: a small machine, too, has room for two replicas of each kind
         object_store_memory=256 * 2**20,
         include_dashboard=False,
         log_to_driver=False,
