@@ -39,11 +39,11 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _measured(url: str, process: int, args: argparse.Namespace) -> dict[str, Any]:
-    before = load(url, "--clients", 64, "--seconds", 10, "--warm-up", 5)
+    before = load(url, "--clients", 64, "--seconds", 20, "--warm-up", 5)
     rate = round(args.times * before["rps"], 1)
     with _Memory(process, args.seconds) as memory:
         during = load(url, "--rate", rate, "--seconds", args.seconds, "--warm-up", 0, "--seed", 1)
-    after = load(url, "--clients", 64, "--seconds", 10, "--warm-up", SETTLE_S, "--seed", 2)
+    after = load(url, "--clients", 64, "--seconds", 20, "--warm-up", SETTLE_S, "--seed", 2)
     return {"rate": rate, "before": before, "during": during, "after": after, "mib": memory.mib}
 
 

@@ -1,5 +1,6 @@
 """What Ray Serve reads from the environment of its own processes. It must be there before Ray starts."""
 
+import contextlib
 import os
 from collections.abc import MutableMapping
 from pathlib import Path
@@ -57,5 +58,6 @@ def yield_to_ingress() -> None:
     """Let the process that takes requests in go before this one, where a machine has more to do than it can:
     one that is slow to turn searches away keeps them all waiting."""
     for thread in Path("/proc/self/task").glob("*"):  # there (Linux) each thread has a niceness of its own
-        niceness = os.getpriority(os.PRIO_PROCESS, int(thread.name))  # only root could lessen it
-        os.setpriority(os.PRIO_PROCESS, int(thread.name), max(niceness, BEHIND_INGRESS))
+        with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+            niceness = os.getpriority(os.PRIO_PROCESS, int(thread.name))  # only root could lessen it
+            os.setpriority(os.PRIO_PROCESS, int(thread.name), max(niceness, BEHIND_INGRESS))

@@ -56,8 +56,8 @@ def test_versions_follow_one_another_and_bad_pictures_are_counted(ray_cluster, m
     uri, digest = str(tmp_path / "gallery"), checkpoint.read_digest(model)
     options = {"checkpoint": model, "split": "test", "gallery": uri, "max_bad": 0.05}
     data = shards(str(tmp_path / "shards"), [*rows, *OTHER_SPLIT])
-    alike = {"shards": data, "batch": 7, "workers": 2}  # or the last bits of the vectors may differ
-    ran = embed(**options, **alike)
+    alike = {"shards": data, "batch": 7}  # or the last bits of the vectors may differ
+    ran = embed(**options, **alike, workers=2)
     assert (ran["in"], ran["ok"], ran["quarantined"], ran["recall"]) == (40, 38, 2, 1)
     quarantine = pq.read_table(f"{uri}/quarantine.parquet").to_pylist()
     assert {each["photo_id"] for each in quarantine} == {rows[i]["photo_id"] for i in BAD}
