@@ -21,9 +21,8 @@ ENVIRONMENT = {
     "MALLOC_TRIM_THRESHOLD_": "8000000000",
     "MALLOC_TOP_PAD_": "268435456",
 }
-STEPS_IN_FLIGHT = (
-    16  # of a run's largest steps: what lies in the object store at once, beside training on CPUs
-)
+# Of a run's largest steps: as much lies in the object store at once, beside training on CPUs.
+STEPS_IN_FLIGHT = 16
 
 
 @dataclass(frozen=True)
