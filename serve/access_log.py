@@ -37,7 +37,10 @@ class Meter(Protocol):
         """A request has its answer."""
 
     def stepped(self, timing_ms: dict[str, float]) -> None:
-        """A search has its hits: how long each step took."""
+        """A search has its hits, or a photo was fetched: how long each step took."""
+
+    def inside(self, count: int) -> None:
+        """So many searches are inside now."""
 
 
 class AccessLog:

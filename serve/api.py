@@ -63,7 +63,7 @@ def create_app(
     app.include_router(_health(searcher, limits))
     add_page(app)
     describe(app, limits)
-    app.add_middleware(Door, closed=closed)
+    app.add_middleware(Door, closed=closed, told=meter.inside if meter else None)
     allow(app, origins)
     app.add_middleware(AccessLog, meter=meter)
     return app
@@ -91,9 +91,11 @@ def _v1(searcher: Searches, limits: Limits) -> APIRouter:
         return JSONResponse(_answer(found, started))
 
     @routes.get("/photos/{photo_id:path}")
-    async def photo(photo_id: str) -> Response:
+    async def photo(request: Request, photo_id: str) -> Response:
+        started = time.perf_counter()
         async with _deadline(limits.deadline_s):
             data = await searcher.thumbnail(photo_id)
+        request.state.timing_ms = {"fetch": _ms_since(started)}
         if not data:
             raise Problem(HTTPStatus.NOT_FOUND, f"photo_id: no thumbnail of {photo_id!r} in the gallery")
         kind = "image/png" if data.startswith(_PNG) else "image/jpeg"
@@ -131,10 +133,13 @@ async def _deadline(seconds: float) -> AsyncIterator[None]:
 
 
 def _answer(found: Found, started: float) -> dict[str, Any]:
-    total = round((time.perf_counter() - started) * 1000, 2)
     return {
         "hits": [{**hit, "uri": f"/v1/photos/{quote(hit['photo_id'], safe='')}"} for hit in found.hits],
         "gallery_version": found.gallery_version,
         "checkpoint": found.checkpoint,
-        "timing_ms": {**found.timing_ms, "total": total},
+        "timing_ms": {**found.timing_ms, "total": _ms_since(started)},
     }
+
+
+def _ms_since(started: float) -> float:
+    return round((time.perf_counter() - started) * 1000, 2)

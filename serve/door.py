@@ -39,10 +39,13 @@ class TurnedAway:
 
 
 class Door:
-    """Wraps an application, and lets searches in while `closed` says nothing against it."""
+    """Wraps an application, and lets searches in while `closed` says nothing against it; `told` hears how
+    many are inside."""
 
-    def __init__(self, app: ASGIApp, closed: Closed = this_process) -> None:
-        self.app, self.closed, self.inside = app, closed, 0
+    def __init__(
+        self, app: ASGIApp, closed: Closed = this_process, told: Callable[[int], None] | None = None
+    ) -> None:
+        self.app, self.closed, self.told, self.inside = app, closed, told, 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -57,8 +60,13 @@ class Door:
     async def _let_in(self, scope: Scope, receive: Receive, send: Send) -> None:
         # From here on and not from where it waits for a group: searches that all arrive in one moment would
         # all be read before the first of them waits.
-        self.inside += 1
+        self._count(1)
         try:
             await self.app(scope, receive, send)
         finally:
-            self.inside -= 1
+            self._count(-1)
+
+    def _count(self, more: int) -> None:
+        self.inside += more
+        if self.told:
+            self.told(self.inside)

@@ -1,6 +1,6 @@
 """What Prometheus sees of the service, beside what Ray Serve tells of itself (queues, replicas)."""
 
-from ray.util.metrics import Counter, Histogram
+from ray.util.metrics import Counter, Gauge, Histogram
 
 MILLISECONDS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000]
 SIZES = [1, 2, 4, 8, 16, 32, 64, 128]
@@ -15,6 +15,7 @@ class RequestMeter:
         )
         self._took = Histogram("stbir_request_ms", "From first byte to answer.", MILLISECONDS, ("kind",))
         self._steps = Histogram("stbir_step_ms", "Time of one step of a search.", MILLISECONDS, ("step",))
+        self._inside = Gauge("stbir_searches_inside", "Searches inside an ingress, waiting or answered.")
 
     def answered(self, kind: str, status: int, took_ms: float) -> None:
         """A request has its answer."""
@@ -22,9 +23,13 @@ class RequestMeter:
         self._took.observe(max(took_ms, 1e-3), {"kind": kind})
 
     def stepped(self, timing_ms: dict[str, float]) -> None:
-        """A search has its hits: how long each step took."""
+        """A search has its hits, or a photo was fetched: how long each step took."""
         for step, took_ms in timing_ms.items():
             self._steps.observe(max(took_ms, 1e-3), {"step": step})
+
+    def inside(self, count: int) -> None:
+        """So many searches are inside now."""
+        self._inside.set(count)
 
 
 class BatchMeter:

@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import ROOT, wait_until
 
 DASHBOARD = ROOT / "deploy" / "grafana" / "serve.json"
-STEPS = {"decode", "encode_sketch", "encode_text", "fuse", "search"}
+STEPS = {"decode", "encode_sketch", "encode_text", "fuse", "search", "fetch"}
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,9 @@ def scraped(endpoint: httpx.Client, sketch: bytes) -> str:
     url = f"http://127.0.0.1:{node['MetricsExportPort']}/metrics"
     form = {"text": "a disc that nobody asked for yet"}
     for _ in range(2):
-        assert endpoint.post("/v1/search", data=form, files={"sketch": ("s.png", sketch)}).status_code == 200
+        answer = endpoint.post("/v1/search", data=form, files={"sketch": ("s.png", sketch)})
+        assert answer.status_code == 200
+        assert endpoint.get(answer.json()["hits"][0]["uri"]).status_code == 200
     assert endpoint.post("/v1/search", json={"k": 0}).status_code == 422
     text = ""
 
@@ -54,6 +56,11 @@ def test_every_step_has_its_time_and_every_tower_its_batches(scraped: str) -> No
     assert value(scraped, "stbir_batch_size_count", tower="sketch") >= 2
     assert value(scraped, "stbir_recent_texts_total", found="true") >= 1
     assert value(scraped, "stbir_recent_texts_total", found="false") >= 1
+
+
+def test_how_many_are_inside_is_told(scraped: str) -> None:
+    assert "ray_stbir_searches_inside{" in scraped
+    assert value(scraped, "stbir_searches_inside") == 0  # nobody asks now
 
 
 def test_the_dashboard_asks_for_what_there_is(scraped: str) -> None:
