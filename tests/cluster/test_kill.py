@@ -19,7 +19,10 @@ KINDS = ("Ingress", "SketchReplica", "TextReplica", "FusionReplica")
 def two_of_each(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
     """Where it listens, and the process below which its replicas are."""
     folder = tmp_path_factory.mktemp("kill")
-    both = {"options": {"autoscaling_config": {"min_replicas": 2, "max_replicas": 2}}}
+    small = {"num_cpus": 0.2}  # shares of which two of each kind fit two cores
+    both = {
+        "options": {"autoscaling_config": {"min_replicas": 2, "max_replicas": 2}, "ray_actor_options": small}
+    }
     settings = {part: both for part in ("ingress", "sketch", "text", "fusion")}
     config = folder / "config.yaml"
     config.write_text(json.dumps(settings))
