@@ -90,7 +90,7 @@ def test_a_job_has_a_name_a_status_and_logs_and_is_not_waited_for(head: Head) ->
     def status() -> str:
         return _ray(head.variables, "job", "status", address, name).stdout
 
-    wait_until(lambda: "FAILED" in status() or "SUCCEEDED" in status(), "the end of the job", 120)
+    wait_until(lambda: "FAILED" in status() or "SUCCEEDED" in status(), "the end of the job", 240)
     assert "FAILED" in status()
     logs = _ray(head.variables, "job", "logs", address, name).stdout
     assert "missing  checkpoint" in logs
