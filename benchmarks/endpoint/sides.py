@@ -77,6 +77,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         with contextlib.suppress(psutil.Error):
             if left.environ().get(KEYS) == _keys()[KEYS] and left.pid != os.getpid():
                 left.kill()
+    process.wait()
 
 
 def load(url: str, *arguments: Any) -> Row:
