@@ -40,6 +40,10 @@ class Holder:
         return self.free or (self.host == f"{socket.gethostname()} {_boot()}" and not _runs(self.process))
 
 
+# Who has created its file and written nothing to it yet.
+_COMING = Holder(owner="", host="?", process=0, beat=-1)
+
+
 class Lock:
     """The right to write to a folder, held until it is lost or given back."""
 
@@ -97,10 +101,9 @@ def _beat_until(lock: Lock, over: threading.Event) -> None:
 
 def _take(folder: Folder, number: int) -> Lock:
     holder = Holder()
-    path, data = folder.at(_name(number)), json.dumps(asdict(holder)).encode()
+    data = json.dumps(asdict(holder)).encode()
     try:
-        folder.fs.makedirs(folder.at(_FOLDER), exist_ok=True)
-        patiently(lambda: folder.fs.pipe_file(path, data, mode="create"))
+        patiently(lambda: folder.create(_name(number), data))
     except UNREACHABLE as error:
         # That it is there already may be our own doing, where the answer to a request got lost.
         there = _read(folder, number)
@@ -126,7 +129,7 @@ def _wait_for_end(folder: Folder, number: int) -> None:
 
 
 def _taken(folder: Folder, holder: Holder) -> str:
-    who = f"process {holder.process} on {holder.host.split()[0]}"
+    who = "another writer" if holder == _COMING else f"process {holder.process} on {holder.host.split()[0]}"
     return f"{folder.uri}: {who} writes to it now; wait until it is done, or stop it"
 
 
@@ -148,7 +151,8 @@ def _clear(folder: Folder, number: int) -> None:
 
 def _read(folder: Folder, number: int) -> Holder | None:
     try:
-        return Holder(**json.loads(patiently(lambda: folder.read(_name(number)))))
+        data = patiently(lambda: folder.read(_name(number)))
+        return Holder(**json.loads(data)) if data else _COMING
     except InputError as error:
         if isinstance(error.__cause__, FileNotFoundError):
             return None

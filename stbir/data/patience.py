@@ -12,7 +12,13 @@ from stbir.data.storage import UNREACHABLE
 
 TRIES = 5
 FIRST_WAIT = 0.25  # seconds, doubled each time
-_PERMANENT = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+_PERMANENT = (
+    FileNotFoundError,
+    FileExistsError,
+    PermissionError,
+    IsADirectoryError,
+    NotADirectoryError,
+)
 # What storage answers to a request that it will never grant, as s3fs translates it.
 _REFUSED = (errno.EINVAL, errno.EPERM, errno.ENAMETOOLONG, errno.ENOSYS)
 _TOO_MANY_REQUESTS, _SERVER_ERROR = 429, 500

@@ -71,6 +71,19 @@ class Folder:
             else:
                 self.fs.pipe_file(self.at(name), data)
 
+    def create(self, name: str, data: bytes) -> None:
+        """Write a file that is not there yet; of several at once one succeeds.
+
+        Raises FileExistsError where it is there, and the file system's other errors as they are. On a disk a
+        reader may find it empty for a moment.
+        """
+        if self.local:
+            os.makedirs(os.path.dirname(self.at(name)), exist_ok=True)
+            with open(self.at(name), "xb") as file:  # fsspec looks first and then writes: two would succeed
+                file.write(data)
+        else:
+            self.fs.pipe_file(self.at(name), data, mode="create")
+
     def modified(self, name: str) -> float:
         """When a file was written by the clock of the place, in seconds since 1970."""
         with self._reaching():

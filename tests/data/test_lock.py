@@ -101,6 +101,21 @@ def test_a_beat_of_another_machine_is_respected(folder: Folder) -> None:
     beating.join()
 
 
+def test_a_file_still_empty_is_a_writer_that_comes(folder: Folder) -> None:
+    folder.write("writer/00000007.json", b"")
+    coming = threading.Timer(0.3, left_behind, (folder,), {"host": "another"})
+    coming.start()
+    with pytest.raises(InputError, match="on another writes to it now"), only_writer(folder):
+        pass
+    coming.join()
+
+
+def test_a_writer_that_died_before_its_first_word_keeps_nothing(folder: Folder) -> None:
+    folder.write("writer/00000007.json", b"")
+    with only_writer(folder) as mine:
+        mine.check()
+
+
 def test_an_error_inside_gives_it_back(folder: Folder) -> None:
     with pytest.raises(KeyError), only_writer(folder):
         raise KeyError

@@ -1,5 +1,7 @@
 import os
 import stat
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -80,3 +82,21 @@ def test_relative_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert (tmp_path / "out/x").read_bytes() == b"1"
     assert Folder("").at("out/x") == Folder(".").at("out/x") == str(tmp_path / "out/x")
     assert (read_uri("out/x"), Folder(".").read("out/x")) == (b"1", b"1")
+
+
+def test_of_many_who_create_a_file_at_once_one_succeeds(folder: Folder) -> None:
+    def create(place: int) -> bool:
+        start.wait()
+        try:
+            folder.create("sub/x", str(place).encode())
+        except FileExistsError:
+            return False
+        return True
+
+    start = threading.Barrier(8)
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(5):
+            created = list(pool.map(create, range(8)))
+            assert created.count(True) == 1
+            assert folder.read("sub/x") == str(created.index(True)).encode()
+            folder.remove("sub/x")
