@@ -1,6 +1,5 @@
 """From planned samples to arrays: read the encoded pictures, decode, move, corrupt; uint8 to the end."""
 
-import os
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -19,8 +18,8 @@ from stbir.data.shards import open_shards
 from stbir.data.squares import Squares
 from stbir.data.transforms import Geometry, Pixels, photo_square, sketch_square, viewed
 
-# Of decoded pictures of each kind, in each decoding process; of which there may be one a CPU: 4 GiB in all.
-KEPT_BYTES = min(2**28, 2**31 // (os.cpu_count() or 1))
+# Of decoded pictures of each kind: in a decoding process, and in those of a machine together.
+KEPT_BYTES, KEPT_BYTES_IN_ALL = 2**28, 2**31
 Levels = NDArray[np.float64]
 Groups = dict[int, pa.Table]
 
@@ -166,8 +165,8 @@ def _poor_text(text: str, most: float, rng: np.random.Generator) -> str:
     return distort_text(text, most * rng.random(), rng)
 
 
-_kept_photo = Squares(photo_square, KEPT_BYTES)
-_kept_sketch = Squares(sketch_square, KEPT_BYTES)
+_kept_photo = Squares(photo_square, KEPT_BYTES, KEPT_BYTES_IN_ALL)
+_kept_sketch = Squares(sketch_square, KEPT_BYTES, KEPT_BYTES_IN_ALL)
 Open = Callable[[bytes, int], Image.Image]
 Corrupt = Callable[[Pixels, float, np.random.Generator], Pixels]
 SKETCH: tuple[Open, Corrupt] = (_kept_sketch, corrupt_sketch)

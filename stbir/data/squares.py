@@ -1,6 +1,7 @@
 """The decoded pictures that a process made last: what is seen for many epochs is decoded once."""
 
 import hashlib
+import os
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -10,11 +11,15 @@ from PIL import Image
 class Squares:
     """`make(data, size)`, remembered for the pictures asked for last, up to `budget` bytes of pixels.
 
-    What the encoded pictures weigh does not count: they are known by their digest.
+    `in_all`: what the processes of the machine, one a CPU, may keep together. What the encoded pictures
+    weigh does not count: they are known by their digest.
     """
 
-    def __init__(self, make: Callable[[bytes, int], Image.Image], budget: int) -> None:
-        self._make, self._budget = make, budget
+    def __init__(
+        self, make: Callable[[bytes, int], Image.Image], budget: int, in_all: int | None = None
+    ) -> None:
+        share = budget if in_all is None else in_all // (os.cpu_count() or 1)
+        self._make, self._budget = make, min(budget, share)
         self._kept: OrderedDict[tuple[bytes, int], Image.Image] = OrderedDict()
         self.held = 0  # bytes
 

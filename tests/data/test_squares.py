@@ -1,3 +1,5 @@
+import os
+
 import pytest
 from PIL import Image
 
@@ -29,6 +31,14 @@ def test_what_is_larger_than_all_that_is_kept_is_made_and_not_kept() -> None:
     squares = counting(calls)
     assert squares(b"a", 16).size == squares(b"a", 16).size == (16, 16)
     assert (calls, squares.held) == ([b"a", b"a"], 0)
+
+
+def test_the_processes_of_a_machine_share_what_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    squares = Squares(lambda data, size: Image.new("L", (size, size)), budget=250, in_all=600)
+    squares(b"a", 10)
+    squares(b"b", 10)
+    assert squares.held == 100
 
 
 def test_a_bad_picture_is_bad_each_time() -> None:
