@@ -56,7 +56,10 @@ def test_an_interrupt_of_the_caller_ends_the_call() -> None:
 
     def interrupt() -> None:
         begun.wait(10)
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+        main = threading.main_thread().ident or 0
+        while sys._current_frames()[main].f_code.co_filename != threading.__file__:  # until it waits
+            time.sleep(0.01)
+        signal.pthread_kill(main, signal.SIGUSR1)
 
     before = signal.signal(signal.SIGUSR1, signal.default_int_handler)
     thread = threading.Thread(target=interrupt)

@@ -31,7 +31,9 @@ def scraped(endpoint: httpx.Client, sketch: bytes) -> str:
     def there() -> bool:
         nonlocal text
         text = httpx.get(url, trust_env=False).text
-        return value(text, "stbir_requests_total", kind="sketch+text", status="200") >= 2
+        counted = value(text, "stbir_requests_total", kind="sketch+text", status="200") >= 2
+        # A gauge that came late is left out, and with it, the next time, back.
+        return counted and "ray_stbir_searches_inside{" in text
 
     wait_until(there, "the figures at the node", 60)
     return text
@@ -59,7 +61,6 @@ def test_every_step_has_its_time_and_every_tower_its_batches(scraped: str) -> No
 
 
 def test_how_many_are_inside_is_told(scraped: str) -> None:
-    assert "ray_stbir_searches_inside{" in scraped
     assert value(scraped, "stbir_searches_inside") == 0  # nobody asks now
 
 
