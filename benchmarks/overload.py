@@ -99,7 +99,7 @@ def _judged(measured: dict[str, Any]) -> dict[str, Any]:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--side", choices=("ours", "serve_run"), default="serve_run", help="as of serve.py")
+    parser.add_argument("--side", choices=("ours", "serve_run"), default="ours", help="as of serve.py")
     parser.add_argument("--world", help="a folder with `checkpoint` and `gallery`, in place of random ones")
     parser.add_argument("--recipe", default="stbir_c_small", help="whose towers are made")
     parser.add_argument("--photos", type=int, default=10_000, help="in the gallery that is made")

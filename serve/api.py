@@ -13,7 +13,7 @@ from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
 from serve.access_log import AccessLog, Meter
-from serve.cors import allow
+from serve.cors import allowing
 from serve.door import Closed, Door
 from serve.guard import Guard, ThisMachineOnly
 from serve.messages import Found, Query
@@ -64,7 +64,7 @@ def create_app(
     add_page(app)
     describe(app, limits)
     app.add_middleware(Door, closed=closed, told=meter.inside if meter else None)
-    allow(app, origins)
+    app.add_middleware(allowing, origins=origins)
     app.add_middleware(AccessLog, meter=meter)
     return app
 

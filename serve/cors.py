@@ -2,20 +2,21 @@
 
 from collections.abc import Sequence
 
-from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
 
 from serve.access_log import HEADER
 
 PREFLIGHT_S = 600
 
 
-def allow(app: FastAPI, origins: Sequence[str]) -> None:
-    """Answer pages of exactly these origins; a key goes in a header, so no cookies are let through."""
+def allowing(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
+    """Wrap an application to answer pages of exactly these origins; a key goes in a header, so no cookies are
+    let through."""
     if not origins:
-        return
-    app.add_middleware(
-        CORSMiddleware,
+        return app
+    return CORSMiddleware(
+        app,
         allow_origins=list(origins),
         allow_methods=["GET", "POST"],
         allow_headers=["Authorization", "Content-Type", HEADER],

@@ -22,7 +22,10 @@ class Generations:
         """What was made of `key`, at once; None where it has to be waited for."""
         with self._lock:
             made = self._made.get(key)
-            return made.result() if made and made.done() and not made.exception() else None
+            if made is None or not made.done() or made.exception():
+                return None
+            self._made.move_to_end(key)  # what requests ask for is not what has to go
+            return made.result()
 
     def get(self, key: Hashable) -> Any:
         """What is made of `key`. Raises what `make` raises; the next who asks tries again."""

@@ -43,7 +43,9 @@ class ThisMachineOnly:
     def admit(self, request: Request) -> str:
         """Raises Problem 403 for anybody else, and for what came through a proxy."""
         host = request.client.host if request.client else ""
-        if not _is_loopback(host) or any(name in request.headers for name in FORWARDED):
+        forwarded = any(name in request.headers for name in FORWARDED)
+        # A page of another site, whose name was pointed at this machine, comes with that name.
+        if not (_is_loopback(host) and _is_local(request.url.hostname or "")) or forwarded:
             detail = f"without keys only this machine is answered; set {VARIABLE} where the service runs"
             raise Problem(HTTPStatus.FORBIDDEN, detail)
         return "local"
@@ -64,6 +66,10 @@ def guard(environment: Mapping[str, str]) -> Guard:
         )
     log.warning("no %s: only requests from this machine are answered", VARIABLE)
     return ThisMachineOnly()
+
+
+def _is_local(name: str) -> bool:
+    return name == "localhost" or _is_loopback(name)
 
 
 def _is_loopback(host: str) -> bool:

@@ -3,7 +3,9 @@
 import asyncio
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import replace
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
@@ -14,12 +16,13 @@ from serve.access_log import AccessLog
 from serve.api import create_app
 from serve.causes import full, problem_of, translated, unavailable
 from serve.changeover import Changeover
+from serve.cors import allowing
 from serve.door import TurnedAway
 from serve.guard import guard
 from serve.messages import Found, Query, Release
 from serve.meters import RequestMeter
 from serve.problem import Problem
-from serve.settings import Gathering, Limits, Settings
+from serve.settings import Gathering, Limits, Settings, always_there
 from serve.together import Answers, Together
 
 log = logging.getLogger(__name__)
@@ -31,9 +34,19 @@ class Searcher:
     Raises Problem for everything a client should hear of.
     """
 
-    def __init__(self, sketch: Any, text: Any, fusion: Any, limits: Limits, gathering: Gathering) -> None:
+    def __init__(
+        self,
+        sketch: Any,
+        text: Any,
+        fusion: Any,
+        limits: Limits,
+        gathering: Gathering,
+        kept: Sequence[Any] | None = None,
+    ) -> None:
+        """`kept`: those of the three handles behind which there is a replica at any time; None: all."""
         self.sketch, self.text, self.fusion = sketch, text, fusion
         self.limits = limits
+        self._kept = (sketch, text, fusion) if kept is None else kept
         self.changeover = Changeover(sketch, text, fusion)
         self._together = Together(self._search, gathering, self._full)
 
@@ -81,10 +94,16 @@ class Searcher:
         Raises Problem where no search would be answered.
         """
         release = self._release()
-        deployments = (self.sketch, self.text, self.fusion)
-        await asyncio.gather(*(self._answer(each.ready.remote()) for each in deployments))
+        await asyncio.gather(*(self._there(deployment) for deployment in self._kept))
         told = {"checkpoint": release.digest, "gallery_version": release.version}
         return {**told, "refused": self.changeover.refused}
+
+    async def _there(self, deployment: Any) -> None:
+        try:
+            await self._answer(deployment.ready.remote())
+        except Problem as problem:
+            if problem.status != HTTPStatus.TOO_MANY_REQUESTS:
+                raise  # one that is full is there
 
     def _release(self) -> Release:
         """The one that answers whatever comes now. Raises Problem while there is no gallery."""
@@ -121,7 +140,9 @@ class Ingress:
     """The deployment that listens; Serve asks it for its FastAPI application once it is constructed."""
 
     def __init__(self, sketch: Any, text: Any, fusion: Any, settings: Settings) -> None:
-        self.searcher = Searcher(sketch, text, fusion, settings.limits, settings.ingress.together)
+        parts = ((sketch, settings.sketch), (text, settings.text), (fusion, settings.fusion))
+        kept = [handle for handle, part in parts if always_there(part.options)]
+        self.searcher = Searcher(sketch, text, fusion, settings.limits, settings.ingress.together, kept)
         self.gathering, self.origins = settings.ingress.together, settings.cors.origins
         self.guard, self.meter = guard(os.environ), RequestMeter()
         access_log.to_stderr()
@@ -133,7 +154,7 @@ class Ingress:
     def __serve_build_asgi_app__(self) -> FastAPI:
         searcher, most = self.searcher, self.gathering.searches
         away = TurnedAway(full(searcher.limits.retry_after_s))
-        noted = AccessLog(away, self.meter)
+        noted = AccessLog(allowing(away, self.origins), self.meter)
         door.keep(lambda inside: noted if inside >= most else None)
         return create_app(
             searcher,

@@ -130,10 +130,15 @@ class FusionReplica:
         self.gates = Generations(partial(checkpoint.load, part="gate"))
         self.galleries = Generations(partial(_opened, Cache(Path(cache)) if cache else None))
         self.ahead = Ahead(self._load)
+        self._answering: Release | None = None
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Told by Serve what to serve (`serve.release.Wanted`): at the start, and with every change."""
         await self.ahead(user_config)
+
+    def answering(self) -> Release | None:
+        """By what it answered last, a canary query too; for an ingress that has not seen that."""
+        return self._answering
 
     def search(
         self,
@@ -149,7 +154,9 @@ class FusionReplica:
         """
         nothing = [None] * len(queries)
         opened = Opened(release, self.galleries.get(release), self.gates.get(release.checkpoint))
-        return searching.search(opened, sketches or nothing, texts or nothing, queries)
+        answers = searching.search(opened, sketches or nothing, texts or nothing, queries)
+        self._answering = release
+        return answers
 
     def thumbnail(self, release: Release, photo_id: str) -> bytes:
         """The encoded thumbnail of a photo, empty where it has none."""

@@ -62,30 +62,35 @@ async def read_query(request: Request, limits: Limits) -> Query:
     body = await _body(request, limits.body_bytes)
     fields, upload = await _form(request, body) if kind == _FORM else (_checked(body), None)
     _bounded(fields, limits)
+    where = _where(fields.where, limits.conditions)
     if not (upload or fields.sketch or fields.strokes):
-        return _query(fields, None)
+        return _query(fields, where, None)
     # Decoding base64, drawing and parsing headers take milliseconds: not on the event loop.
-    return _query(fields, await asyncio.to_thread(_picture, upload, fields, limits))
+    return _query(fields, where, await asyncio.to_thread(_picture, upload, fields, limits))
 
 
-def _query(fields: Fields, sketch: bytes | None) -> Query:
+def _query(fields: Fields, where: tuple[Condition, ...], sketch: bytes | None) -> Query:
     text = (fields.text or "").strip() or None
     photo_id = fields.photo_id or None
     if sketch is None and text is None and photo_id is None:
         raise Problem(HTTPStatus.BAD_REQUEST, "nothing to search by: send sketch, text, both, or photo_id")
     if sketch is not None and photo_id is not None:
         raise _bad_field("photo_id", "stands in place of a sketch; send either")
-    category, where = fields.category or None, _where(fields.where)
+    category = fields.category or None
     return Query(sketch, text, fields.k, fields.sketch_weight, category, photo_id, where)
 
 
-def _where(raw: Any) -> tuple[Condition, ...]:
+def _where(raw: Any, most: int) -> tuple[Condition, ...]:
     try:
         if isinstance(raw, str):
-            return _WHERE.validate_json(raw) if raw else ()
-        return _WHERE.validate_python(raw)
+            where = _WHERE.validate_json(raw) if raw else ()
+        else:
+            where = _WHERE.validate_python(raw)
     except ValidationError as error:
         raise _invalid(error, "where") from error
+    if len(where) > most:
+        raise _bad_field("where", f"{len(where)} conditions are more than {most}; ask by fewer")
+    return where
 
 
 async def _body(request: Request, most: int) -> bytes:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from serve import budget
 from serve.messages import Encoded, Found, Outcome, Query, Release, Vector
 from stbir.errors import InputError
 from stbir.model.fusion import Gate, fuse
@@ -63,6 +64,8 @@ def _fused(opened: Opened, sketch: Outcome | None, text: Outcome | None, query: 
         return sketch
     if isinstance(text, Exception):
         return text
+    if error := budget.late(query.deadline):
+        return error
     started, drawn, gate = time.perf_counter(), _row(sketch), opened.gate
     if query.photo_id is not None:
         # The gate knows sketches only.

@@ -29,6 +29,7 @@ class Limits:
     words: Count
     characters: Count
     k: Count
+    conditions: Count
     deadline_s: Seconds
     retry_after_s: Count
 
@@ -121,6 +122,11 @@ def read_settings(uri: str | None = None) -> Settings:
     for field in ("sketch", "text"):
         _batches_fill(name, field, getattr(settings, field), settings.ingress.together.most)
     return settings
+
+
+def always_there(options: dict[str, Any]) -> bool:
+    """Whether a deployment with these options keeps a replica, and is not scaled to zero."""
+    return bool(options.get("autoscaling_config", {}).get("min_replicas", 1))
 
 
 def _merged(shipped: Any, chosen: Any) -> Any:

@@ -24,9 +24,10 @@ export async function search(query, signal) {
   return (await ask("/v1/search", { method: "POST", headers: { ...headers, ...authorization() }, body, signal })).json();
 }
 
-// What an <img> can show of a photo. It sends no key of its own: with one, the bytes are fetched here.
-export async function photo(uri) {
-  if (!readKey()) return uri;
+// What an <img> can show of a photo. It sends no key of its own: with one, and where one wants to know what
+// went wrong, the bytes are fetched here.
+export async function photo(uri, fetched = false) {
+  if (!readKey() && !fetched) return uri;
   return URL.createObjectURL(await (await ask(uri, { headers: authorization() })).blob());
 }
 

@@ -3,6 +3,7 @@
 import { photo } from "./api.js";
 import { element } from "./element.js";
 
+const TRIES = 4; // of a photo
 const GLIDE = { duration: 180, easing: "ease-out" };
 
 export class Results {
@@ -110,9 +111,22 @@ function cell(hit) {
   return { item: element("li", {}, button), button, image, rank, score, words };
 }
 
-// Puts a photo into an <img>; `missing()` is called where there is none to show.
-export function showPhoto(image, uri, missing) {
-  image.addEventListener("load", () => image.classList.add("there"), { once: true });
-  image.addEventListener("error", missing, { once: true });
-  photo(uri).then((source) => (image.src = source), missing);
+// Puts a photo into an <img>; `missing()` is called where there is none to show. A full server is asked again.
+export async function showPhoto(image, uri, missing) {
+  for (let tries = 0; tries < TRIES; tries++) {
+    try {
+      image.src = await photo(uri, tries > 0); // an <img> does not say why it has no picture
+      await image.decode();
+      image.classList.add("there");
+      return;
+    } catch (error) {
+      if (tries > 0 && !error.retryAfter) break;
+      await pause(error.retryAfter ?? 0);
+    }
+  }
+  missing();
+}
+
+function pause(seconds) {
+  return new Promise((resume) => setTimeout(resume, 1000 * seconds));
 }

@@ -1,6 +1,7 @@
 """`ray job submit` against a real `ray start --head`, token and all, as docs/operations.md tells it."""
 
 import os
+import re
 import secrets
 import subprocess
 import sys
@@ -136,6 +137,15 @@ def test_a_stranger_submits_nothing_and_joins_nothing(head: Head, tmp_path: Path
     bare = httpx.post(f"{head.url}/api/jobs/", json={"entrypoint": f"touch {proof}"}, trust_env=False)
     assert bare.status_code == 401
     assert not proof.exists()
+    found = re.search(r"--address='([^']+)'", head.log)
+    assert found
+    code = f"import ray; ray.init({found[1]!r}); print('in')"
+    for variables, comes_in in ((stranger, False), (head.variables, True)):
+        command = [sys.executable, "-c", code]
+        joined = subprocess.run(
+            command, env=variables, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert (joined.returncode == 0, "in" in joined.stdout.split()) == (comes_in, comes_in), joined.stderr
 
 
 def test_the_probe_of_a_node_carries_the_token(head: Head) -> None:

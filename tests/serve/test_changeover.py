@@ -22,9 +22,13 @@ class Deployments:
     def __init__(self) -> None:
         self.versions: dict[str, int | None] = {"old": 1, "new": 2}
         self.checked: Callable[[Release], Awaitable[dict[str, Any]]] = self.told
+        self.answered: Release | None = None
 
     async def told(self, release: Release) -> dict[str, Any]:
         return {"model": {"checkpoint": release.digest}, "gallery": None}
+
+    async def _answering(self) -> Release | None:
+        return self.answered
 
     async def _resolve(self, wanted: dict[str, Any]) -> Release:
         name = wanted["checkpoint"]
@@ -35,6 +39,7 @@ class Deployments:
     def __getattr__(self, name: str) -> Any:
         answers = {
             "resolve": self._resolve,
+            "answering": self._answering,
             "check": lambda release, sketch, text: self.checked(release),
             "canary": lambda uri: uri,
         }
@@ -97,6 +102,38 @@ def test_what_fails_leaves_the_old_one_and_says_why() -> None:
         await change.to(of("new"))
         await until(lambda: digest(change) == "sha256:new")
         assert change.refused is None
+
+    asyncio.run(story())
+
+
+def test_what_failed_is_tried_again_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(changeover, "REFUSED_RETRY_S", 0.01)
+
+    async def story() -> None:
+        deployments = Deployments()
+        change = await begun(deployments)
+        await change.to(of("late"))
+        await until(lambda: change.refused is not None)
+        deployments.versions["late"] = 3
+        await until(lambda: digest(change) == "sha256:late")
+        assert change.refused is None
+
+    asyncio.run(story())
+
+
+def test_an_ingress_that_comes_after_a_refusal_goes_on_by_what_was_answered_by(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(changeover, "REFUSED_RETRY_S", 0.01)
+
+    async def story() -> None:
+        deployments = Deployments()
+        deployments.answered = Release("old/step-1", "sha256:old", "photos", 1)
+        change = await begun(deployments, "nowhere")
+        assert digest(change) == "sha256:old"
+        assert "nowhere: no checkpoint here" in str(change.refused)
+        deployments.versions["nowhere"] = 4
+        await until(lambda: digest(change) == "sha256:nowhere")
 
     asyncio.run(story())
 

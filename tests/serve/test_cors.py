@@ -7,6 +7,9 @@ import httpx
 import pytest
 
 from serve.api import create_app
+from serve.causes import full
+from serve.cors import allowing
+from serve.door import TurnedAway
 from serve.settings import DEFAULT, read_settings
 from stbir.errors import InputError
 from tests.serve.test_guard import Searcher
@@ -20,7 +23,7 @@ def ask(origins: Sequence[str], method: str, origin: str, **headers: str) -> htt
     async def one() -> httpx.Response:
         app = create_app(Searcher(), read_settings().limits, origins=origins)
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://stbir") as http:
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
             body = {"json": {"text": "red"}} if method == "POST" else {}
             return await http.request(method, "/v1/search", headers={"Origin": origin, **headers}, **body)
 
@@ -57,3 +60,15 @@ def test_an_origin_that_is_not_exact_is_refused(origin: str, tmp_path) -> None:
     file.write_text(DEFAULT.read_text().replace("origins: []", f"origins: ['{origin}']"))
     with pytest.raises(InputError, match=r"cors\.origins\.0"):
         read_settings(str(file))
+
+
+def test_who_is_turned_away_at_the_door_may_be_told_so() -> None:
+    away = allowing(TurnedAway(full(1)), [PAD])
+
+    async def one() -> httpx.Response:
+        transport = httpx.ASGITransport(away)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
+            return await http.post("/v1/search", headers={"Origin": PAD})
+
+    answer = asyncio.run(one())
+    assert (answer.status_code, answer.headers[ALLOWED], answer.headers["retry-after"]) == (429, PAD, "1")

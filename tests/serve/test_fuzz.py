@@ -35,7 +35,7 @@ def answers(app: FastAPI, requests: Iterator[tuple[str, bytes]]) -> list[httpx.R
 
     async def send() -> list[httpx.Response]:
         transport = httpx.ASGITransport(app, raise_app_exceptions=True)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
             return [
                 await client.post("/v1/search", content=body, headers={"content-type": kind})
                 for kind, body in requests

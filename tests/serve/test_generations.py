@@ -45,6 +45,15 @@ def test_the_one_before_stays_and_the_one_before_that_goes() -> None:
     assert maker.made == ["a", "b", "c"]
 
 
+def test_what_requests_ask_for_does_not_go() -> None:
+    two = Generations(Maker())
+    for key in ("a", "b"):
+        two.get(key)
+    assert two.there("a") == "aa"
+    two.get("c")
+    assert [two.there(key) for key in "abc"] == ["aa", None, "cc"]
+
+
 def test_what_failed_is_tried_again_and_costs_nothing_that_works() -> None:
     maker = Maker()
     two = Generations(maker)

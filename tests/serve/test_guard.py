@@ -41,7 +41,7 @@ def ask(kept_by: Guard, method: str, path: str, client: str = "127.0.0.1", **kwa
     async def one() -> httpx.Response:
         app = create_app(Searcher(), read_settings().limits, kept_by)
         transport = httpx.ASGITransport(app, raise_app_exceptions=False, client=(client, 1234))
-        async with httpx.AsyncClient(transport=transport, base_url="http://stbir") as http:
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as http:
             return await http.request(method, path, **kwargs)
 
     return asyncio.run(one())
@@ -57,6 +57,9 @@ def ask(kept_by: Guard, method: str, path: str, client: str = "127.0.0.1", **kwa
         ("", {}, 403),
         ("127.0.0.1", {"X-Forwarded-For": "127.0.0.1"}, 403),
         ("127.0.0.1", {"Forwarded": "for=192.0.2.7"}, 403),
+        ("127.0.0.1", {"Host": "localhost:8000"}, 200),
+        ("::1", {"Host": "[::1]:8000"}, 200),
+        ("127.0.0.1", {"Host": "rebound.example.org"}, 403),  # a page that had its name pointed here
     ],
 )
 def test_without_keys_only_this_machine_is_answered(

@@ -22,6 +22,7 @@ from serve.changeover import Current
 from serve.door import Door, TurnedAway, keep
 from serve.ingress import Searcher
 from serve.messages import Found, Query, Release
+from serve.problem import Problem
 from serve.settings import read_settings
 from stbir.errors import InputError
 from stbir.retrieval.condition import Condition
@@ -76,7 +77,7 @@ def searched(searcher: Searcher, deadline_s: float = 5, **request: Any) -> httpx
 
     async def send() -> httpx.Response:
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
             return await client.post("/v1/search", **request)
 
     return asyncio.run(send())
@@ -129,6 +130,7 @@ def test_conditions_reach_the_gallery(request_):
         ([{**PRICE, "column": 5}], "where.0.column: "),
         ("price < 3", "where: "),
         ({}, "where: "),
+        ([PRICE] * 33, "where: 33 conditions are more than 32"),
     ],
 )
 def test_what_is_no_condition_is_a_bad_field(where, says):
@@ -196,6 +198,23 @@ def test_a_replica_that_died_behind_another_is_as_well_lost():
     assert searched(searcher(wrapped)).status_code == 503
 
 
+def test_ready_while_full_and_where_a_tower_is_scaled_to_zero():
+    told = {"checkpoint": RELEASE.digest, "gallery_version": RELEASE.version, "refused": None}
+    asked = searcher(FOUND)
+    asked.text.result = BackPressureError(1, 1)
+    assert asyncio.run(asked.ready()) == told
+    asked.text.result = ActorDiedError()
+    with pytest.raises(Problem, match="was lost"):
+        asyncio.run(asked.ready())
+    settings = read_settings()
+    zero = Searcher(
+        *(asked.sketch, asked.text, asked.fusion, settings.limits, settings.ingress.together),
+        kept=[asked.sketch, asked.fusion],
+    )
+    zero.changeover.current = asked.changeover.current
+    assert asyncio.run(zero.ready()) == told
+
+
 def test_without_a_gallery_nobody_is_asked():
     asked = searcher(FOUND)
     asked.changeover.current = Current(replace(RELEASE, version=None), {"model": {}, "gallery": None})
@@ -256,7 +275,7 @@ def test_while_all_places_are_taken_a_search_is_turned_away_unread():
 
     async def send() -> tuple[httpx.Response, httpx.Response]:
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
             return await client.post("/v1/search", content=body()), await client.get("/healthz")
 
     answer, health = asyncio.run(send())

@@ -26,7 +26,7 @@ def document(app: FastAPI) -> dict[str, Any]:
 def ask(app: FastAPI, method: str, path: str, **request: Any) -> httpx.Response:
     async def one() -> httpx.Response:
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
             return await client.request(method, path, **request)
 
     return asyncio.run(one())

@@ -1,8 +1,11 @@
 """A group of queries over one gallery against the same ones asked one by one."""
 
+import time
+
 import numpy as np
 import pytest
 
+from serve.budget import LateError
 from serve.messages import Encoded, Found, Query, Release
 from serve.searching import Opened, search
 from stbir.errors import InputError
@@ -42,6 +45,13 @@ QUERIES = [
 def hits(found: Found | Exception) -> list[tuple[str, float]]:
     assert isinstance(found, Found)
     return [(hit["photo_id"], round(hit["score"], 5)) for hit in found.hits]
+
+
+def test_what_is_late_is_not_searched_for(opened: Opened) -> None:
+    queries = [Query(None, None, 3, 0.5, None, deadline=time.time() + far) for far in (-1, 60)]
+    late, found = search(opened, [encoded(opened, 0)] * 2, [None, None], queries)
+    assert isinstance(late, LateError)
+    assert len(hits(found)) == 3
 
 
 def test_each_finds_what_it_finds_alone(opened: Opened) -> None:

@@ -1,7 +1,7 @@
 import pytest
 import yaml
 
-from serve.settings import DEFAULT, read_settings
+from serve.settings import DEFAULT, always_there, read_settings
 from stbir.errors import InputError
 
 
@@ -96,3 +96,10 @@ def test_what_is_no_settings_file_is_refused(tmp_path, text):
     (tmp_path / "x.yaml").write_text(text)
     with pytest.raises(InputError, match=r"x\.yaml"):
         read_settings(str(tmp_path / "x.yaml"))
+
+
+def test_scaled_to_zero_only_where_that_is_asked_for(changed):
+    assert always_there(read_settings().sketch.options)
+    asked = read_settings(changed("sketch.options.autoscaling_config.min_replicas", 0))
+    assert not always_there(asked.sketch.options)
+    assert always_there(asked.text.options)

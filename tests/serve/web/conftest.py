@@ -86,6 +86,12 @@ class LocalSearcher:
         self.vectors_ND = np.concatenate([self.vectors_ND, embed_photos(self.photo, list(pictures.values()))])
         self.version += 1
 
+    def describe(self, photo_id: str, words: str) -> None:
+        """Let a photo be as near to these words as to its own drawing, as training would."""
+        place = self.ids.index(photo_id)
+        vector_D = self.vectors_ND[place] + embed_texts(self.text, [words])[0]
+        self.vectors_ND[place] = vector_D / np.linalg.norm(vector_D)
+
     async def search(self, query: Query) -> Found:
         await self.before(query)
         total_D = np.sum(list(self._vectors(query)), axis=0)

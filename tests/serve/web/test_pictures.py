@@ -4,6 +4,7 @@ import base64
 import io
 import mimetypes
 import re
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
@@ -140,6 +141,22 @@ def test_an_empty_place_for_a_missing_thumbnail(pad: Page) -> None:
     pad.route("**/v1/photos/**", lambda route: route.fulfill(status=404))
     pad.fill("#words", "a disc")
     expect(pad.locator(".hit .frame").first).to_have_text("no picture")
+
+
+def test_a_thumbnail_that_a_full_server_kept_back_comes_later(pad: Page) -> None:
+    tries = Counter[str]()
+
+    def full_at_first(route: Route) -> None:
+        tries[route.request.url] += 1
+        if tries[route.request.url] <= 2:
+            route.fulfill(status=429, headers={"Retry-After": "1"})
+        else:
+            route.continue_()
+
+    pad.route("**/v1/photos/**", full_at_first)
+    pad.fill("#words", "a disc")
+    expect(pad.locator(".hit img.there")).to_have_count(12)
+    assert set(tries.values()) == {3}
 
 
 def test_more_like_this(pad: Page, searcher: LocalSearcher) -> None:

@@ -31,6 +31,11 @@ def test_the_photo_that_was_drawn_comes_first(pad: Page, searcher: LocalSearcher
     for stroke in examples[1]["strokes"]:
         draw(pad, [(x, y) for x, y in stroke])
     expect(pad.locator(".hit").first).to_contain_text(examples[1]["name"])
+    name, words = examples[1]["name"], examples[1]["words"]
+    searcher.describe(name, words)
+    assert asked(pad, lambda: pad.fill("#words", words))["text"] == words
+    expect(pad.locator(".hit").first).to_contain_text(name)
+    expect(pad.locator(".hit .score").first).to_have_text("1.000")
     expect(pad.locator("#gallery")).to_contain_text(f"version {searcher.version}")
     expect(pad.locator("#category")).to_contain_text("drawing")
 
