@@ -1,5 +1,6 @@
 """The application on a real cluster, deployed as serve/deploy.yaml tells it, and what is served by it."""
 
+import contextlib
 import io
 import subprocess
 import threading
@@ -13,6 +14,7 @@ from typing import Any
 import httpx
 import lance
 import numpy as np
+import psutil
 import pyarrow as pa
 import yaml
 from PIL import Image, ImageDraw
@@ -113,6 +115,15 @@ class Deployed:
         told = yaml.safe_load(self._serve("status"))
         states = told["applications"]["stbir"]["deployments"][deployment]["replica_states"]
         return int(states.get("RUNNING", 0))
+
+    def lose(self, deployment: str) -> None:
+        """Kill the processes of its replicas."""
+        token = self.head.variables["RAY_AUTH_TOKEN_PATH"]  # this cluster's alone
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                words = " ".join(process.cmdline())
+                if f":{deployment}" in words and process.environ().get("RAY_AUTH_TOKEN_PATH") == token:
+                    process.kill()
 
     def _serve(self, command: str, *arguments: str) -> str:
         words, variables = ["serve", command, "--address", self.head.url, *arguments], self.head.variables

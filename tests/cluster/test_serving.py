@@ -71,6 +71,10 @@ def test_a_release_that_cannot_be_is_refused_and_the_old_one_goes_on(
     assert "made with checkpoint" in after["refused"]
     assert deployed.http.post("/v1/search", json={"text": "a red disc"}).status_code == 200
 
+    deployed.lose("Ingress")  # the next one never saw the release before
+    wait_until(lambda: deployed.ready() == after, "another ingress", 60)
+    assert deployed.http.post("/v1/search", json={"text": "a red disc"}).status_code == 200
+
 
 def test_under_sketches_the_sketch_tower_grows_and_shrinks_again_alone(
     deployed: Deployed, releases: list[Release]
