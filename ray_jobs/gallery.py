@@ -9,19 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from ray_jobs.command import Failed, connect, run
 from ray_jobs.index_build import build_on_cluster
-from stbir.data.lock import only_writer
-from stbir.data.manifest import read_manifest, refuse_other
+from stbir.data.lock import Lock, only_writer
+from stbir.data.manifest import NAME, read_manifest, refuse_other
 from stbir.data.storage import Folder
 from stbir.errors import InputError
 from stbir.model import checkpoint
 from stbir.retrieval import transfer, versions
+from stbir.retrieval.condition import filterable
 from stbir.retrieval.embed import Features
-from stbir.retrieval.gallery import PUBLISHED, open_table
+from stbir.retrieval.gallery import PUBLISHED, open_table, read_facts
 from stbir.retrieval.index import INDEX_ABOVE, KINDS
 from stbir.retrieval.publish import MIN_RECALL, RECALL_AT, plan_index, prepare, publish
+from stbir.retrieval.rows import VECTOR
 
 log = logging.getLogger(__name__)
 
@@ -38,29 +41,33 @@ def show(args: argparse.Namespace) -> dict[str, Any]:
     return {"gallery": args.gallery, "versions": versions.as_rows(found)}
 
 
-def name(args: argparse.Namespace) -> dict[str, Any]:
+def name(args: argparse.Namespace, lock: Lock) -> dict[str, Any]:
     """Give a version a name."""
+    lock.check()
     return {"name": args.name, "version": versions.name(Folder(args.gallery), args.name, args.version)}
 
 
-def rollback(args: argparse.Namespace) -> dict[str, Any]:
+def rollback(args: argparse.Namespace, lock: Lock) -> dict[str, Any]:
     """Let readers see an earlier version again."""
+    lock.check()
     manifest = versions.rollback(Folder(args.gallery), args.to)
     return {"gallery": args.gallery, "digest": manifest.digest, **manifest.counts, **manifest.details}
 
 
-def optimize(args: argparse.Namespace) -> dict[str, Any]:
+def optimize(args: argparse.Namespace, lock: Lock) -> dict[str, Any]:
     """Fold in what was added since the index was built, measure, publish."""
     folder = Folder(args.gallery)
-    manifest = read_manifest(folder, "gallery")
+    manifest = versions.in_force(folder)
+    _checked(args, open_table(folder, PUBLISHED).schema)
     dataset = versions.fold(folder, args.rebuild or args.index is not None)
-    return _published(folder, dataset.version, manifest.made_from, manifest.counts, args)
+    return _published(folder, dataset.version, manifest.made_from, manifest.counts, args, lock)
 
 
-def clean(args: argparse.Namespace) -> dict[str, Any]:
+def clean(args: argparse.Namespace, lock: Lock) -> dict[str, Any]:
     """Remove old versions and the files that only they have."""
     if args.keep < 1 or args.older_than < 0:
         raise InputError(f"--keep {args.keep} --older-than {args.older_than}: at least 1, at least 0 days")
+    lock.check()
     removed: dict[str, Any] = {
         **versions.clean(Folder(args.gallery), args.keep, timedelta(days=args.older_than))
     }
@@ -70,13 +77,15 @@ def clean(args: argparse.Namespace) -> dict[str, Any]:
 def export(args: argparse.Namespace) -> dict[str, Any]:
     """Write what is published as plain files."""
     folder, out = Folder(args.gallery), Folder(args.out)
-    made_from = read_manifest(folder, "gallery").made_from
+    dataset = open_table(folder, args.version or PUBLISHED)
+    made_from = read_facts(dataset).checkpoint
     refuse_other(out, "vectors")
-    manifest = transfer.export(open_table(folder, args.version or PUBLISHED), made_from, out, args.form)
+    out.remove(NAME)  # it would speak of files that are being written over
+    manifest = transfer.export(dataset, made_from, out, args.form)
     return {"out": args.out, "checkpoint": made_from, **manifest.counts, **manifest.details}
 
 
-def load(args: argparse.Namespace) -> dict[str, Any]:
+def load(args: argparse.Namespace, lock: Lock) -> dict[str, Any]:
     """Publish vectors that lie in plain files."""
     source, folder = Folder(args.source), Folder(args.gallery)
     refuse_other(folder, "gallery")
@@ -85,43 +94,60 @@ def load(args: argparse.Namespace) -> dict[str, Any]:
         if args.checkpoint
         else read_manifest(source, "vectors", "say with --checkpoint what made these vectors").made_from
     )
+    lock.check()
     version = transfer.load(source, folder)
     rows = open_table(folder, version).count_rows()
-    return _published(folder, version, digest, {"in": rows, "ok": rows, "quarantined": 0}, args)
+    return _published(folder, version, digest, {"in": rows, "ok": rows, "quarantined": 0}, args, lock)
 
 
 def _published(
-    folder: Folder, version: int, digest: str, counts: dict[str, int], args: argparse.Namespace
+    folder: Folder, version: int, digest: str, counts: dict[str, int], args: argparse.Namespace, lock: Lock
 ) -> dict[str, Any]:
+    dataset = open_table(folder, version)
+    queries = _checked(args, dataset.schema)
+    plan = plan_index(dataset.count_rows(), args.index_above, args.index)
     connect()
-    rows = open_table(folder, version).count_rows()
-    plan = plan_index(rows, args.index_above, args.index)
-    queries = None if args.queries is None else _queries(args.queries)
+    lock.check()
     candidate = prepare(
         folder, version, digest, plan, build=build_on_cluster, columns=tuple(args.columns), queries=queries
     )
     if candidate.recall < MIN_RECALL:
         what = f"recall@{RECALL_AT} {candidate.recall:.4f} is below {MIN_RECALL}"
         raise Failed(f"{what}; not published", {"recalls": candidate.recalls})
+    lock.check()
     manifest = publish(folder, candidate, counts)
     log.info("published version %d with %s", candidate.version, candidate.plan or "exact search")
     return {"gallery": folder.uri, "checkpoint": digest, **counts, **manifest.details}
 
 
-def _queries(path: str) -> Features:
+def _checked(args: argparse.Namespace, schema: pa.Schema) -> Features | None:
+    """The queries (Q, D), None where none are given. Raises InputError, before hours of work, for those that
+    do not fit the table, and for --columns that cannot be filtered by."""
+    columns = filterable(schema)
+    for column in args.columns:
+        if column not in columns:
+            raise InputError(f"--columns: there is no {column!r}; there is {', '.join(columns)}")
+    return None if args.queries is None else read_queries(args.queries, schema.field(VECTOR).type.list_size)
+
+
+def read_queries(path: str, dim: int) -> Features:
+    """Query vectors (Q, D) of a .npy file. Raises InputError, naming --queries, where D is not `dim`."""
     try:
-        return np.asarray(np.load(Path(path), allow_pickle=False), np.float32)
+        query_QD = np.asarray(np.load(Path(path), allow_pickle=False), np.float32)
     except (OSError, ValueError) as error:
         raise InputError(f"--queries: {path}: {error}; give a .npy of float32 (Q, D)") from error
+    if query_QD.ndim != 2 or query_QD.shape[1] != dim or not len(query_QD):
+        raise InputError(f"--queries: {path}: shape {query_QD.shape}; give a .npy of float32 (Q, {dim})")
+    return query_QD
 
 
-def alone(work: Callable[[argparse.Namespace], dict[str, Any]]) -> Callable[..., dict[str, Any]]:
-    """The same, with nobody else writing to the gallery meanwhile."""
+def alone(work: Callable[[argparse.Namespace, Lock], dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """The same, with nobody else writing to the gallery meanwhile; `work` checks that before it writes."""
 
     @functools.wraps(work)
     def locked(args: argparse.Namespace) -> dict[str, Any]:
-        with only_writer(Folder(args.gallery)):
-            return work(args)
+        with only_writer(Folder(args.gallery)) as lock:
+            return work(args, lock)
 
     return locked
 

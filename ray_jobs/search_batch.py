@@ -13,7 +13,7 @@ import ray.data
 from pydantic import TypeAdapter, ValidationError
 
 from ray_jobs.command import Failed, connect, run
-from stbir.data.manifest import Manifest, content_digest, refuse_other, write_manifest
+from stbir.data.manifest import NAME, Manifest, content_digest, refuse_other, write_manifest
 from stbir.data.storage import Folder
 from stbir.errors import InputError
 from stbir.model import checkpoint
@@ -105,12 +105,14 @@ def _inspected(queries: Folder, names: list[str]) -> tuple[int, list[str]]:
 
 
 def _write(out: Folder, found: ray.data.Dataset) -> dict[str, int]:
-    """Hits and refusals as they come, in two files; how many queries each is of."""
+    """Hits and refusals as they come, in two files; how many queries each is of. The manifest of an earlier
+    run goes first: it would speak of files that are being written over."""
     hits, refused = (
         HITS.remove(HITS.get_field_index("refused")),
         pa.schema([HITS.field(0), HITS.field("refused")]),
     )
     counts = {"answered": 0, "refused": 0, "hits": 0}
+    out.remove(NAME)
     with (
         out.writing(_HITS) as hits_file,
         out.writing(_REFUSED) as refused_file,

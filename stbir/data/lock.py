@@ -79,6 +79,8 @@ def only_writer(folder: Folder) -> Iterator[Lock]:
     if number:
         _wait_for_end(folder, number)
     lock = _take(folder, number + 1)
+    # While this one waited, others may have come and gone, and cleared away the number that it then created.
+    lock.check()
     _clear(folder, number)
     over = threading.Event()
     beating = threading.Thread(target=_beat_until, args=(lock, over), daemon=True)

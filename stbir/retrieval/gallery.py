@@ -120,9 +120,9 @@ class Gallery:
         return self._searcher.nearest(query_QD, min(k, self.count), filter)
 
     def thumbnail(self, photo_id: str) -> bytes | None:
-        """The small JPEG of a photo; None where there is no such photo."""
+        """The small JPEG of a photo; None where there is no such photo, or the gallery came without them."""
         place = self._rows.place(photo_id)
-        if place is None:
+        if place is None or "thumbnail" not in self._dataset.schema.names:
             return None
         data: bytes | None = self._dataset.take([place], columns=["thumbnail"])["thumbnail"][0].as_py()
         return data

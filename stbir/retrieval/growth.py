@@ -14,6 +14,7 @@ from stbir.errors import InputError
 from stbir.retrieval.gallery import PUBLISHED, Facts, open_table, read_facts, table_uri, write_facts
 
 _REMOVED_AT_ONCE = 20_000
+_WRITE_ROWS = (lance.LanceOperation.Append, lance.LanceOperation.Overwrite)
 
 
 class Growth:
@@ -71,10 +72,11 @@ def published_version(folder: Folder) -> lance.LanceDataset | None:
 
 def without(folder: Folder, photo_ids: Sequence[str]) -> lance.LanceDataset:
     """A new version: the published one without these photos. Raises InputError for ids that are not there,
-    and where nothing is published."""
+    where nothing is published, and as `refuse_unfinished`."""
     published = published_version(folder)
     if published is None:
         raise InputError(f"{folder.uri}: no gallery is published there")
+    refuse_unfinished(folder)
     there = published.to_table(columns=["photo_id"], with_row_id=True)
     addresses = dict(zip(there["photo_id"].to_pylist(), there["_rowid"].to_pylist(), strict=True))
     unknown = [photo_id for photo_id in photo_ids if photo_id not in addresses]
@@ -84,6 +86,28 @@ def without(folder: Folder, photo_ids: Sequence[str]) -> lance.LanceDataset:
     growth = Growth(folder, open_table(folder))
     growth.remove(sorted({addresses[photo_id] for photo_id in photo_ids}))
     return open_table(folder)
+
+
+def refuse_unfinished(folder: Folder) -> None:
+    """Raises InputError where a job has written rows that no published version has: to start from what is
+    published would throw them away. Indexes, compaction and deletions that were left so are no loss."""
+    newest = open_table(folder)
+    since = range(newest_tagged(folder) + 1, newest.version + 1)
+    there = {each["version"] for each in newest.version_refs()}
+    # Of a step that was cleaned away nobody knows what it did.
+    if any(version not in there or _wrote_rows(newest, version) for version in since):
+        raise InputError(
+            f"{folder.uri}: version {newest.version} was written and not published; let that job finish"
+            " first: run ray_jobs/embed_gallery.py, or the import, again"
+        )
+
+
+def _wrote_rows(dataset: lance.LanceDataset, version: int) -> bool:
+    try:
+        step = dataset.read_transaction(version)
+    except TypeError:  # Lance 14 cannot show a compaction that took an index along
+        return False
+    return step is None or isinstance(step.operation, _WRITE_ROWS)
 
 
 def forget_unread(folder: Folder, since: int, until: int) -> None:

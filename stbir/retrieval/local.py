@@ -68,7 +68,7 @@ class Local:
 
     def index(self, folder: Folder) -> lance.LanceDataset:
         """The version as it searches: of a remote gallery a copy of its manifest, its indexes, and the photos
-        that are in no index yet. What else the table holds stays where it is."""
+        that one of them does not know yet. What else the table holds stays where it is."""
         if folder.local:
             return self._dataset
         copy = self._path / f"version-{self._dataset.version}.lance"
@@ -89,12 +89,12 @@ class Local:
 
 
 def _searched(dataset: lance.LanceDataset, table: Folder) -> list[str]:
-    """The names of the files of a table that a search through its index reads."""
+    """The names of the files of a table that a search through its indexes reads."""
     indexes = dataset.describe_indices()
     parts = {str(segment.uuid) for index in indexes for segment in index.segments}
-    of_vectors = (index.segments for index in indexes if VECTOR in index.field_names)
-    covered = set().union(*(segment.fragment_ids for segments in of_vectors for segment in segments))
-    fresh = [each for each in dataset.get_fragments() if each.fragment_id not in covered]
+    # Each index may know others: that of a filter can be older than that of the vectors.
+    covers = [set().union(*(segment.fragment_ids for segment in index.segments)) for index in indexes]
+    fresh = [each for each in dataset.get_fragments() if any(each.fragment_id not in ids for ids in covers)]
     data = {f"data/{file.path}" for fragment in fresh for file in fragment.data_files()}
     # Lance counts its manifests downward, so that the newest is listed first.
     manifest = {f"_versions/{name}.manifest" for name in (dataset.version, 2**64 - 1 - dataset.version)}

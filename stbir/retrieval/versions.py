@@ -13,6 +13,7 @@ from stbir.data.manifest import Manifest, read_manifest, write_manifest
 from stbir.data.storage import Folder
 from stbir.errors import InputError
 from stbir.retrieval.gallery import PUBLISHED, open_table, read_facts
+from stbir.retrieval.growth import refuse_unfinished
 from stbir.retrieval.index import plan_index, vector_index
 from stbir.retrieval.publish import RELEASE, manifest_name, point
 
@@ -49,6 +50,12 @@ def name(folder: Folder, name: str, version: str | None = None) -> int:
     return int(dataset.version)
 
 
+def in_force(folder: Folder) -> Manifest:
+    """The manifest of the version that readers see, also where publishing was cut short after its tag moved.
+    Raises InputError where nothing is published."""
+    return _manifest(folder, _resolved(folder, PUBLISHED))
+
+
 def rollback(folder: Folder, to: str) -> Manifest:
     """Let readers see again what a name or number stands for: its manifest and tag come back in force.
 
@@ -66,17 +73,12 @@ def fold(folder: Folder, rebuild: bool = False) -> lance.LanceDataset:
     the indexes do not know yet put into them. The vector index goes where `rebuild` says so or the gallery
     has outgrown it; `publish.prepare` builds another.
 
-    Raises InputError while the table holds rows that no published version has: a job writes them.
+    Raises InputError while the table holds rows that no published version has: a job writes them. What an
+    earlier fold left unpublished counts for nothing.
     """
-    dataset = open_table(folder)
-    tags = _tags(folder)
-    if dataset.version not in tags.values():
-        raise InputError(
-            f"{folder.uri}: version {dataset.version} was written and not published; let"
-            " ray_jobs/embed_gallery.py finish first"
-        )
-    if dataset.version != tags[PUBLISHED]:
-        dataset = open_table(folder, PUBLISHED)
+    refuse_unfinished(folder)
+    dataset = open_table(folder, PUBLISHED)
+    if dataset.version != dataset.latest_version:
         dataset.restore()
     dataset.optimize.compact_files(materialize_deletions_threshold=0.0)
     index = vector_index(dataset)

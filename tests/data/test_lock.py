@@ -121,3 +121,19 @@ def test_an_error_inside_gives_it_back(folder: Folder) -> None:
         raise KeyError
     with only_writer(folder):
         assert len(folder.names("writer/*")) == 1
+
+
+def test_who_was_slow_does_not_take_a_number_that_is_over(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(folder: Folder, number: int) -> None:
+        """Two others come and go; the second clears away the number that comes next here."""
+        monkeypatch.undo()
+        for _ in range(2):
+            with only_writer(folder):
+                pass
+
+    left_behind(folder, free=True)
+    monkeypatch.setattr(lock, "_wait_for_end", slow)
+    with pytest.raises(InputError, match="another writer has taken over, number 9"), only_writer(folder):
+        pass

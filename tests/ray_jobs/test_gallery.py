@@ -2,15 +2,19 @@
 
 import lance
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from ray_jobs.command import Failed
 from ray_jobs.gallery import main, parser
 from ray_jobs.index_build import in_parallel
+from stbir.data.manifest import read_manifest, write_manifest
 from stbir.data.storage import Folder
-from stbir.retrieval.gallery import Facts, Gallery, open_gallery, open_table, table_uri
+from stbir.errors import InputError
+from stbir.retrieval import versions
+from stbir.retrieval.gallery import PUBLISHED, Facts, Gallery, open_gallery, open_table, table_uri
 from stbir.retrieval.index import IndexPlan
-from tests.retrieval.test_gallery import OURS, made, rows_of, slow_search, unit
+from tests.retrieval.test_gallery import OTHERS, OURS, made, rows_of, slow_search, unit
 
 
 def gallery(*words: object) -> dict[str, object]:
@@ -39,13 +43,69 @@ def test_a_life(ray_cluster, tmp_path):
     ]
 
 
-def test_what_finds_too_little_is_not_published(ray_cluster, tmp_path, monkeypatch):
+def test_what_finds_too_little_is_not_published_and_can_be_tried_again(ray_cluster, tmp_path, monkeypatch):
     made(Folder(str(tmp_path)), unit(300))
     before = open_gallery(str(tmp_path), OURS).version
-    monkeypatch.setattr("ray_jobs.gallery.MIN_RECALL", 1.1)
-    with pytest.raises(Failed, match=r"is below 1\.1; not published"):
-        gallery("optimize", tmp_path)
+    with monkeypatch.context() as stricter:
+        stricter.setattr("ray_jobs.gallery.MIN_RECALL", 1.1)
+        with pytest.raises(Failed, match=r"is below 1\.1; not published"):
+            gallery("optimize", tmp_path)
     assert open_gallery(str(tmp_path), OURS).version == before
+    assert gallery("optimize", tmp_path, "--index", "IVF_SQ", "--index-above", 100)["version"] > before
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (["--columns", "price"], "--columns: there is no 'price'; there is photo_id, category"),
+        (["--queries", "nowhere.npy"], r"--queries: nowhere\.npy"),
+        (["--queries", "narrow.npy"], r"narrow\.npy: shape \(20, 3\); give .* \(Q, 16\)"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_before_anything_is_written(tmp_path, monkeypatch, more, says):
+    monkeypatch.chdir(tmp_path)
+    np.save("narrow.npy", np.ones((20, 3), np.float32))
+    before = made(Folder("gallery"), unit(30)).version
+    with pytest.raises(InputError, match=says):
+        gallery("optimize", "gallery", *more)
+    assert open_table(Folder("gallery")).version == before
+
+
+def test_each_version_is_of_its_own_checkpoint(ray_cluster, tmp_path):
+    uri, folder = str(tmp_path / "gallery"), Folder(str(tmp_path / "gallery"))
+    made(folder, unit(30))
+    gallery("name", uri, "first")
+    first = read_manifest(folder, "gallery")
+    made(folder, unit(20), digest=OTHERS)
+    assert gallery("export", uri, tmp_path / "out", "--version", "first")["checkpoint"] == OURS
+    assert read_manifest(Folder(str(tmp_path / "out")), "vectors").made_from == OURS
+    write_manifest(folder, first)  # as where publishing was cut short between tag and manifest
+    optimized = gallery("optimize", uri)
+    assert (optimized["checkpoint"], optimized["ok"]) == (OTHERS, 20)
+
+
+def test_an_export_cut_short_leaves_no_manifest_of_the_one_before(tmp_path):
+    uri, out = tmp_path / "gallery", Folder(str(tmp_path / "out"))
+    made(Folder(str(uri)), unit(30))
+    gallery("export", uri, out.uri)
+    Folder(str(uri)).child("photos.lance/data").remove()
+    with pytest.raises(pa.ArrowInvalid, match=r"photos\.lance"):
+        gallery("export", uri, out.uri)
+    assert not out.exists("manifest.json")
+
+
+def test_who_has_lost_the_lock_publishes_nothing(ray_cluster, tmp_path, monkeypatch):
+    folder = Folder(str(tmp_path))
+    before, fold = made(folder, unit(30)).version, versions.fold
+
+    def slow(*given):
+        folder.write("writer/00000099.json", b"{}")
+        return fold(*given)
+
+    monkeypatch.setattr(versions, "fold", slow)
+    with pytest.raises(InputError, match="another writer has taken over, number 99"):
+        gallery("optimize", tmp_path)
+    assert open_table(folder, PUBLISHED).version == before
 
 
 @pytest.mark.slow(reason="two worker processes start")

@@ -8,12 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import ray.data
 import torch
 
 from ray_jobs.command import Failed
 from ray_jobs.recipes import recipe
-from ray_jobs.search_batch import check, parser, search_batch
-from stbir.data.manifest import read_manifest
+from ray_jobs.search_batch import _write, check, parser, search_batch
+from stbir.data.manifest import Manifest, read_manifest, write_manifest
 from stbir.data.storage import Folder
 from stbir.errors import InputError
 from stbir.model import builder, checkpoint
@@ -104,6 +105,14 @@ def test_what_is_lost_or_refused_too_often_is_not_published(tmp_path, answered, 
     check(counts | {"answered": 100 - refused}, 0.05, Folder(str(tmp_path)))
     with pytest.raises(Failed, match=says):
         check(counts, 0.04, Folder(str(tmp_path)))
+
+
+def test_a_run_cut_short_leaves_no_manifest_of_the_one_before(ray_cluster, tmp_path):
+    out = Folder(str(tmp_path))
+    write_manifest(out, Manifest("hits", "sha256:before", {"in": 1}))
+    with pytest.raises(pa.ArrowInvalid, match="rank"):
+        _write(out, ray.data.from_arrow(pa.table({"query_id": ["a"]})))
+    assert not out.exists("manifest.json")
 
 
 def alone(model: str, vector: list[float]) -> dict[str, np.ndarray]:

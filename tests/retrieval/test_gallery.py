@@ -113,6 +113,13 @@ def test_thumbnails_by_id(tmp_path):
     assert gallery.thumbnail("photo-17' OR '1'='1") is None
 
 
+def test_a_gallery_without_thumbnails_has_none(tmp_path):
+    folder = Folder(str(tmp_path))
+    table = rows_of(unit(8)).select(["photo_id", "category", "embedding"])
+    dataset = lance.write_dataset(table, table_uri(folder))
+    assert Gallery(dataset, folder, facts=Facts(OURS)).thumbnail("photo-3") is None
+
+
 @pytest.mark.parametrize(
     ("vectors", "k", "category", "says"),
     [

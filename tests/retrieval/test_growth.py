@@ -108,11 +108,17 @@ def test_deletion_starts_from_what_is_published(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no gallery is published"):
         without(folder, ["1"])
     publish(folder, prepare(folder, run(folder, FIRST).dataset.version, "ours", None), {"in": 12})
-    run(folder, SECOND, killed_after=4)
-    smaller = without(folder, ["1", "7", "1"])
-    assert smaller.to_table(columns=["photo_id"])["photo_id"].to_pylist() == [
-        n for n in FIRST if n not in "17"
-    ]
+    run(folder, SECOND, killed_after=6)
+    before = open_table(folder).version
+    with pytest.raises(InputError, match="written and not published; let that job finish first"):
+        without(folder, ["1"])
+    assert open_table(folder).version == before
+    publish(folder, prepare(folder, run(folder, SECOND).dataset.version, "ours", None), {"in": 11})
+    for _ in range(2):  # a deletion that was not published is no obstacle to the next
+        smaller = without(folder, ["1", "7", "1"])
+        assert smaller.to_table(columns=["photo_id"])["photo_id"].to_pylist() == [
+            *("0", "2", "4", "9", "10", "11", "5", "6", "new")
+        ]
 
 
 def test_a_photo_out_of_reach_keeps_its_newest_row(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from stbir.data.storage import Folder
 from stbir.errors import InputError
 from stbir.retrieval import transfer, versions
 from stbir.retrieval.condition import Condition
-from stbir.retrieval.gallery import Gallery, open_gallery, open_table, table_uri
-from stbir.retrieval.index import IndexPlan, refuse_too_large, vector_index
+from stbir.retrieval.gallery import Facts, Gallery, open_gallery, open_table, table_uri, write_facts
+from stbir.retrieval.index import IndexPlan, build, build_scalar, refuse_too_large, vector_index
 from stbir.retrieval.local import Cache
 from stbir.retrieval.publish import prepare, publish
 from stbir.retrieval.rows import Rows, VectorsInTable, vectors_held
@@ -58,11 +58,36 @@ def test_folding_drops_what_was_deleted_and_rebuilds_what_was_outgrown(tmp_path)
     folder, photos = Folder(str(tmp_path)), unit(3000)
     made(folder, photos, IndexPlan(2, 2))
     open_table(folder).delete("photo_id = 'photo-7'")
-    with pytest.raises(InputError, match="written and not published"):
-        versions.fold(folder)
     gallery = published(folder, PLAN)
     assert "photo-7" not in names(gallery, photos[7:8], 50)
     assert vector_index(versions.fold(folder)) is None  # 3000 photos ask for 46 parts, there were 2
+
+
+def test_rows_of_a_job_that_has_not_ended_are_not_folded_away(tmp_path):
+    folder = Folder(str(tmp_path))
+    made(folder, unit(300), PLAN)
+    versions.fold(folder, rebuild=True)
+    lance.write_dataset(rows_of(unit(20, seed=2), start=300), table_uri(folder), mode="append")
+    open_table(folder).delete("photo_id = 'photo-7'")
+    with pytest.raises(InputError, match="written and not published"):
+        versions.fold(folder)
+    assert open_table(folder).count_rows() == 319
+
+
+def test_a_fold_that_was_not_published_is_no_obstacle_to_the_next(tmp_path):
+    folder, photos, more = Folder(str(tmp_path)), unit(400), unit(100, seed=2)
+    made(folder, photos, PLAN)
+    lance.write_dataset(rows_of(more, start=400), table_uri(folder), mode="append")
+    open_table(folder).delete("photo_id = 'photo-7'")
+    before = published(folder, PLAN)
+    for _ in range(2):
+        folded = versions.fold(folder, rebuild=True)
+        assert (vector_index(folded), folded.count_rows()) == (None, 499)
+        build(folded, plan := IndexPlan(2, 2))
+        write_facts(folded, Facts.of(OURS, plan))
+    folded = versions.fold(folder)
+    assert folded.stats.index_stats("embedding_idx")["num_unindexed_rows"] == 0
+    assert names(published(folder, PLAN), more[:1]) == names(before, more[:1])
 
 
 def test_rollback_by_name_takes_the_manifest_along(tmp_path):
@@ -170,6 +195,20 @@ def test_a_remote_gallery_is_searched_from_this_machines_disk(s3, tmp_path, monk
     kept = {os.path.relpath(os.path.join(at, f), cache.path) for at, _, fs in os.walk(cache.path) for f in fs}
     assert not [file for file in kept if "/data/" in file]
     assert sum(file.endswith("vectors.f32") for file in kept) == 1
+
+
+def test_a_filter_whose_index_is_the_older_one_finds_its_files_here(s3, tmp_path, monkeypatch):
+    monkeypatch.setattr("stbir.retrieval.gallery._HELD_BYTES", 0)
+    folder, photos, more, query = Folder(f"{s3}/older-filter"), unit(300), unit(100, seed=2), unit(1, seed=1)
+    write(folder, photos)
+    build(open_table(folder), PLAN)
+    build_scalar(open_table(folder))
+    lance.write_dataset(rows_of(more, start=300), table_uri(folder), mode="append")
+    open_table(folder).optimize.optimize_indices(index_names=["embedding_idx"])
+    gallery = Gallery(open_table(folder), folder, Cache(tmp_path), Facts.of(OURS, PLAN))
+    chairs = slow_search(np.concatenate([photos, more]), query[0], 100, "chair")
+    assert len(chairs) == 100
+    assert [hit.photo_id for hit in gallery.search(query, 100, "chair")[0]] == [name for name, _ in chairs]
 
 
 def test_a_cache_has_its_bounds(tmp_path, monkeypatch):
