@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import logging
+import os
 import time
 from collections import Counter
 from collections.abc import Generator
@@ -11,6 +12,7 @@ from typing import Any
 
 import ray
 
+from ray_jobs import placement
 from ray_jobs.captioning import tasks, vllm
 from ray_jobs.captioning.chat import Endpoint, refuse_unreachable
 from ray_jobs.captioning.ledger import Ledger, Outcome, Wanted
@@ -31,6 +33,7 @@ log = logging.getLogger("caption")
 
 _CHUNK = 64  # pictures in a task that asks
 _PROGRESS_SECONDS = 3.0
+_GROW_S = 900.0  # for a cluster at zero to start a node
 Answered = Generator[tuple[dict[str, Outcome], Usage]]
 
 
@@ -92,7 +95,9 @@ def _surveyed(job: Job) -> tuple[Ledger, Usage]:
 
 
 def _everywhere() -> int:
-    """Tasks that keep the whole cluster busy."""
+    """Tasks that keep the whole cluster busy; one that is at zero gets its first node before."""
+    if "RAY_ADDRESS" in os.environ:
+        placement.await_room(1, 0, _GROW_S)
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import math
 import os
 import shutil
 import time
@@ -14,6 +15,7 @@ import ray
 from ray.exceptions import TaskUnschedulableError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from ray_jobs import placement
 from ray_jobs.findings import Check, DoubtError
 from ray_jobs.train_job import STEPS_IN_FLIGHT, step_bytes
 from stbir.config import Recipe
@@ -26,6 +28,7 @@ Checks = Iterator[tuple[str, Check]]
 GIB = 2**30
 LEAST_DISK = 10 * GIB  # Ray spills what its object store cannot hold; at 95 % it gives up
 MOST_SKEW_S = 60.0  # S3 refuses signatures from 15 minutes on; logs and deadlines are wrong long before
+KEYS = "STBIR_API_KEYS_FILE"  # as the endpoint reads it
 PACKAGES = ("ray", "torch", "torchvision", "open_clip_torch", "timm", "pylance", "pyarrow", "numpy")
 
 
@@ -55,6 +58,17 @@ def training(recipe: Recipe, workers: int, decoders: int, gpu: str) -> Checks:
         tower = getattr(recipe.model, modality)
         if tower is not None and tower.weights is not None:
             yield f"{modality} weights", functools.partial(_weights, tower.weights)
+
+
+def embedding(towers: int, gpu: str) -> Checks:
+    """What so many encoders need of CPUs, beside one that decodes, and of GPUs."""
+    yield "CPUs", lambda: _cpus(math.ceil(towers * placement.TOWER_CPUS), 1)
+    yield "GPUs", lambda: _gpus(towers, gpu)
+
+
+def serving() -> Checks:
+    """Whom an endpoint answers that starts with this environment."""
+    yield "keys", _keys
 
 
 def facts() -> dict[str, Any]:
@@ -153,23 +167,30 @@ def _cpus(workers: int, decoders: int) -> str:
             f"--workers: {workers} and the decoding need {needed} CPUs, the cluster has {cpus};"
             " start more nodes, or give fewer workers"
         )
-    return f"{cpus}, {cpus - workers} of them left for decoding"
+    there = placement.amount("CPU", "data")
+    if there < decoders:
+        label = f"{placement.ROLE}=data"
+        raise InputError(
+            f"decoding needs {decoders} CPUs on nodes with the label {label}, there are {there};"
+            f" start more such nodes, or larger ones (ray start --labels={label})"
+        )
+    return f"{cpus}, {min(there, cpus - workers)} of them left for decoding"
 
 
 def uses_gpus(workers: int, gpu: str) -> bool:
-    """Whether so many workers train on GPUs: `yes`, `no`, or `auto`, where there are enough of them now."""
-    return gpu == "yes" or (gpu == "auto" and ray.cluster_resources().get("GPU", 0) >= workers)
+    """Whether so many workers have GPUs: `yes`, `no`, or `auto`, where there are enough of them now."""
+    return gpu == "yes" or (gpu == "auto" and placement.amount("GPU", "accelerator") >= workers)
 
 
 def _gpus(workers: int, gpu: str) -> str:
-    gpus = int(ray.cluster_resources().get("GPU", 0))
+    gpus = placement.amount("GPU", "accelerator")
     if gpu == "yes" and gpus < workers:
         raise InputError(
             f"--gpu: {workers} workers need {workers} GPUs, the cluster has {gpus};"
             " start nodes with GPUs, or give fewer workers"
         )
     if not uses_gpus(workers, gpu):
-        return "none: training on CPU workers"
+        return "none: CPUs do the work"
     task = ray.remote(num_gpus=1, num_cpus=0)(_seen_by_torch)
     return ", ".join(sorted(set(ray.get([task.remote() for _ in range(workers)]))))
 
@@ -183,6 +204,19 @@ def _seen_by_torch() -> str:
             f"Ray gives a GPU that {built} cannot use; update the driver, or use the lock's torch"
         )
     return f"{torch.cuda.get_device_name()} under CUDA {torch.version.cuda}"
+
+
+def _keys() -> str:
+    path = os.environ.get(KEYS)
+    if not path:
+        raise DoubtError(
+            f"without {KEYS} the endpoint answers this machine only;"
+            " name a file of keys for others (python -m serve.keys NAME)"
+        )
+    try:
+        return f"{len(Path(path).read_bytes().splitlines())} lines in {path}"
+    except OSError as error:
+        raise InputError(f"{KEYS}: {error}; make it with python -m serve.keys NAME") from error
 
 
 def _object_store(recipe: Recipe) -> str:

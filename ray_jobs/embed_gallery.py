@@ -12,8 +12,9 @@ import lance
 
 from ray_jobs.command import Failed, connect, run
 from ray_jobs.embed_progress import Progress
-from ray_jobs.embed_stream import Towers, embedded, rows
+from ray_jobs.embed_stream import Towers, embedded, find_room, rows
 from ray_jobs.embed_writer import Writer
+from ray_jobs.gallery import read_queries
 from ray_jobs.index_build import build_on_cluster
 from ray_jobs.meters import EmbedMeters
 from stbir.data.catalogue.photo import Catalogue
@@ -27,6 +28,7 @@ from stbir.data.storage import Folder
 from stbir.data.writer import QUARANTINE, write_quarantine
 from stbir.errors import InputError
 from stbir.model import checkpoint
+from stbir.retrieval.embed import Features
 from stbir.retrieval.gallery import open_table, read_facts, schema
 from stbir.retrieval.growth import (
     Growth,
@@ -71,11 +73,13 @@ def _embed(
     catalogue: Catalogue, folder: Folder, digest: str, lock: Lock, args: argparse.Namespace
 ) -> dict[str, Any]:
     model = checkpoint.read_recipe(args.checkpoint).model
+    queries = read_queries(args.queries, model.width) if args.queries else None
+    workers, gpu = find_room(args.workers, args.gpu, args.wait)
+    towers = Towers(args.checkpoint, model.photo.preprocess.size, workers, gpu, args.batch)
     columns = schema(model.width, catalogue.fields)
     published, growth = published_version(folder), grow(folder, columns, digest)
     meters, faults = EmbedMeters(folder.uri), list[Fault]()
     progress = Progress(catalogue.count, meters.show)
-    towers = Towers(args.checkpoint, model.photo.preprocess.size, args.workers, args.batch)
     there = known(growth.dataset, catalogue.fields.names)
     with Writer(growth, lock) as writer:
         for part in embedded(catalogue, there, towers):
@@ -92,18 +96,24 @@ def _embed(
     growth.remove(there.to_go())
     _check_rows(growth, counts["embedded"] + there.kept, counts)
     counts |= _changes(published, growth, digest, catalogue)
-    summary = _publish(folder, growth.dataset.version, digest, counts, args.index_above, lock)
+    summary = _publish(folder, growth.dataset.version, digest, counts, args.index_above, lock, queries)
     rates = {"photos_per_s": round(progress.rate, 1), "waited": round(progress.waited, 3)}
     return {**summary, **rates, "batch": progress.batch}
 
 
 def _publish(
-    folder: Folder, version: int, digest: str, counts: dict[str, int], index_above: int, lock: Lock
+    folder: Folder,
+    version: int,
+    digest: str,
+    counts: dict[str, int],
+    index_above: int,
+    lock: Lock,
+    queries: Features | None = None,
 ) -> dict[str, Any]:
     """What is written becomes what is read. The versions on the way to it, which nobody read, go."""
     before = newest_tagged(folder)
     plan = plan_index(open_table(folder).count_rows(), index_above)
-    candidate = prepare(folder, version, digest, plan, build=build_on_cluster)
+    candidate = prepare(folder, version, digest, plan, build=build_on_cluster, queries=queries)
     _check_recall(candidate, counts)
     lock.check()
     manifest = publish(folder, candidate, counts)
@@ -116,6 +126,7 @@ def _delete(folder: Folder, args: argparse.Namespace) -> dict[str, Any]:
     """Publish what is published without some photos."""
     before = read_manifest(folder, "gallery").counts
     with only_writer(folder) as lock:
+        connect()
         smaller = without(folder, args.delete)
         removed = len(set(args.delete))
         counts = {**before, "ok": smaller.count_rows(), "new": 0, "changed": 0, "removed": removed}
@@ -167,9 +178,16 @@ def _check_writable(folder: Folder) -> None:
 
 
 def _check_listing(catalogue: Catalogue, listed: int | None, counts: dict[str, int]) -> None:
-    """What was counted beside the work is what was worked on; or else the catalogue has changed meanwhile."""
+    """What was counted beside the work is what was worked on; or else the catalogue has changed meanwhile.
+    Shards cannot: of them some were lost."""
+    if listed is None:
+        return
+    counts["listed"] = listed
     if listed != counts["in"]:
-        log.warning("%d photos were read, %d are listed now: run again", counts["in"], catalogue.count())
+        differ = f"{counts['in']} photos were read, {listed} were listed"
+        if isinstance(catalogue, ShardsCatalogue):
+            raise Failed(f"{differ}; not published", counts)
+        log.warning("%s: the photos have changed meanwhile; run again", differ)
 
 
 def _check_faults(folder: Folder, faults: list[Fault], counts: dict[str, int], max_bad: float) -> None:
@@ -212,21 +230,12 @@ def parser() -> argparse.ArgumentParser:
     add("--delete", nargs="+", metavar="ID", help="remove these from what is published, and publish the rest")
     add("--gallery", required=True, metavar="URI", help="where to; again = a new version")
     add("--workers", type=int, help="actors with the photo tower (default: one a GPU, else 1)")
+    add("--gpu", choices=["auto", "yes", "no"], default="auto", help="a GPU an actor; auto: if there now")
+    add("--wait", type=float, default=900, metavar="SECONDS", help="for a cluster to grow (%(default)g)")
     add("--batch", type=int, help="photos encoded at once (default: the size that turns out fastest)")
-    add(
-        "--index-above",
-        type=int,
-        default=INDEX_ABOVE,
-        metavar="PHOTOS",
-        help="search exactly up to so many photos, through an index above (%(default)s)",
-    )
-    add(
-        "--max-bad",
-        type=float,
-        default=0.01,
-        metavar="SHARE",
-        help="publish only if at most this share of photos cannot be embedded (%(default)s)",
-    )
+    add("--index-above", type=int, default=INDEX_ABOVE, metavar="PHOTOS", help="below: exact (%(default)s)")
+    add("--max-bad", type=float, default=0.01, metavar="SHARE", help="bad photos allowed (%(default)s)")
+    add("--queries", metavar="NPY", help="vectors of real queries to measure recall with, too")
     return parser
 
 

@@ -1,5 +1,6 @@
 """What a person sees of an embedding job while it runs, on standard error, and what is counted on the way."""
 
+import logging
 import sys
 import threading
 import time
@@ -9,6 +10,7 @@ from dataclasses import asdict, dataclass
 from ray_jobs.embed_stream import Embedded
 from stbir.errors import InputError
 
+log = logging.getLogger(__name__)
 _EVERY_SECONDS = 5.0
 _WIDTH = 24
 
@@ -116,8 +118,8 @@ class Progress:
     def _ask(self, count: Callable[[], int]) -> None:
         try:
             self._total = count()
-        except InputError:  # the walk that embeds meets the same and reports it
-            return
+        except InputError as error:  # the walk that embeds may meet the same, or not any more
+            log.warning("the photos cannot be counted: %s", error)
 
 
 def _span(seconds: float) -> str:

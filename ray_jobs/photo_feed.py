@@ -64,7 +64,8 @@ def decode_part(
 def _first_of_each(photos: Iterator[Photo | Fault], repeated: frozenset[int]) -> Iterator[Photo | Fault]:
     for number, photo in enumerate(photos):
         if number in repeated:
-            yield Fault(photo.photo_id, "duplicate id", detail="the first one stays")
+            content = content_of(photo.data) if isinstance(photo, Photo) else photo.content
+            yield Fault(photo.photo_id, "duplicate id", detail="the first one stays", content=content)
         else:
             yield photo
 

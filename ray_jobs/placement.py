@@ -3,43 +3,71 @@
 Nodes say their role by a label, as those of cluster.yaml do.
 """
 
+import math
+import os
 import sys
 import time
+from typing import Any
 
 import ray
 from ray.autoscaler.sdk import request_resources
 
 ROLE = "stbir-role"  # its values: head, data, accelerator
+# Of an encoder. Less than a whole one: on a small machine the tasks that decode keep theirs.
+TOWER_CPUS = 0.5
 _LOOK_S = 2.0
 
 
 def selector(role: str) -> dict[str, str] | None:
-    """The label selector of work for nodes of that role; None where no node of the cluster has a role."""
-    return {ROLE: role} if _roles() else None
+    """The label selector of work for nodes of that role; None, which is any node, where none has it now: what
+    nobody can take would wait for ever."""
+    return {ROLE: role} if has(role) else None
 
 
 def has(role: str) -> bool:
     """Whether a node of that role is there now."""
-    return role in _roles()
+    return any(node["Labels"].get(ROLE) == role for node in _nodes())
 
 
-def _roles() -> set[str]:
-    labels = [node["Labels"] for node in ray.nodes() if node["Alive"]]
-    return {found[ROLE] for found in labels if ROLE in found}
+def amount(resource: str, role: str) -> int:
+    """How much of a resource there is now where work for that role goes, as `selector` has it."""
+    nodes = _nodes()
+    of_role = [node for node in nodes if node["Labels"].get(ROLE) == role]
+    return _sum(resource, of_role or nodes)
+
+
+def _nodes() -> list[dict[str, Any]]:
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def _sum(resource: str, nodes: list[dict[str, Any]]) -> int:
+    return int(sum(node["Resources"].get(resource, 0) for node in nodes))
+
+
+def towers(wanted: int | None, gpu: str, wait: float) -> int:
+    """How many encoders an embedding job has: as many as are wanted, or one a GPU, or one. `gpu` is yes, no
+    or auto. A cluster has so many seconds to grow before."""
+    least = wanted or 1
+    if "RAY_ADDRESS" in os.environ:
+        await_room(math.ceil(least * TOWER_CPUS) + 1, least if gpu == "yes" else 0, wait)
+    return wanted or (1 if gpu == "no" else max(1, amount("GPU", "accelerator")))
 
 
 def await_room(cpus: int, gpus: int, seconds: float) -> None:
-    """Have the cluster grow to so many CPUs and GPUs; return when it has, or after so many seconds."""
+    """Have the cluster grow to so many CPUs, one of them for data, and GPUs; return when it has, or after so
+    many seconds."""
     if _room(cpus, gpus):
         return
     print(f"waiting up to {seconds:g} s for {cpus} CPUs and {gpus} GPUs in the cluster", file=sys.stderr)
-    request_resources(num_cpus=cpus, bundles=[{"GPU": 1}] * gpus)
+    data = {ROLE: "data"} if any(ROLE in node["Labels"] for node in _nodes()) else {}
+    bundles = [{"CPU": 1}, *[{"GPU": 1}] * gpus]
+    request_resources(num_cpus=cpus - 1, bundles=bundles, bundle_label_selectors=[data, *[{}] * gpus])
     deadline = time.monotonic() + seconds
-    while not _room(cpus, gpus) and time.monotonic() < deadline:
+    while not (_room(cpus, gpus) and (has("data") or not data)) and time.monotonic() < deadline:
         time.sleep(min(_LOOK_S, seconds))
     request_resources(num_cpus=0)  # what is used from here on keeps its nodes
 
 
 def _room(cpus: int, gpus: int) -> bool:
-    there = ray.cluster_resources()
-    return bool(there.get("CPU", 0) >= cpus and there.get("GPU", 0) >= gpus)
+    nodes = _nodes()
+    return _sum("CPU", nodes) >= cpus and _sum("GPU", nodes) >= gpus

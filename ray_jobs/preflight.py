@@ -2,17 +2,19 @@
 
 import argparse
 import functools
+import os
 from collections.abc import Callable
 from typing import Any
 
 import ray
 
-from ray_jobs import checks, feed
+from ray_jobs import checks, feed, placement
 from ray_jobs.command import join, run
 from ray_jobs.findings import as_dicts, look, table
 from ray_jobs.override import override
 from ray_jobs.recipes import recipe
 from ray_jobs.train import least_and_most
+from stbir.data.catalogue.registry import KINDS, open_catalogue
 from stbir.data.shards import open_shards
 from stbir.data.storage import Folder
 from stbir.errors import InputError
@@ -21,16 +23,18 @@ from stbir.retrieval.gallery import open_gallery
 
 NEEDS = {
     "train": ("recipe", "shards", "out"),
-    "embed": ("checkpoint", "shards", "gallery"),
+    "embed": ("checkpoint", "shards or photos", "gallery"),
     "serve": ("checkpoint", "gallery"),
 }
 
 
 def main(args: argparse.Namespace) -> dict[str, Any]:
     """Look at everything, print the table. Raises InputError where something is missing."""
-    for option in NEEDS[args.work]:
-        if getattr(args, option) is None:
-            raise InputError(f"--{option}: missing; --for {args.work} needs {', '.join(NEEDS[args.work])}")
+    for options in NEEDS[args.work]:
+        given = [option for option in options.split(" or ") if getattr(args, option) is not None]
+        if len(given) != 1:
+            wrong = "give one of them" if given else "missing"
+            raise InputError(f"--{options}: {wrong}; --for {args.work} needs {', '.join(NEEDS[args.work])}")
     parts = PARTS[args.work](args)
     if not ray.is_initialized():
         join()
@@ -44,21 +48,29 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
 
 def _train(args: argparse.Namespace) -> checks.Checks:
     chosen = override(recipe(args.recipe), args.set)
-    least, _ = least_and_most(args.workers, chosen.batch)
+    least, _ = least_and_most(args.workers or "1", chosen.batch)
     yield "shards", lambda: _shards(args.shards, args.split or "train")
+    if "RAY_ADDRESS" in os.environ:  # as the job does: of a cluster at zero there is nothing to look at
+        placement.await_room(least + feed.DECODERS, least if args.gpu == "yes" else 0, args.wait)
     yield from checks.training(chosen, least, feed.DECODERS, args.gpu)
     yield from checks.place(Folder(args.out))
 
 
 def _embed(args: argparse.Namespace) -> checks.Checks:
     yield "checkpoint", lambda: _checkpoint(args.checkpoint)
-    yield "shards", lambda: _shards(args.shards, args.split)
+    if args.photos:
+        yield "photos", lambda: _photos(args.photos)
+    else:
+        yield "shards", lambda: _shards(args.shards, args.split)
+    towers = placement.towers(_count(args.workers), args.gpu, args.wait)
+    yield from checks.embedding(towers, args.gpu)
     yield from checks.place(Folder(args.gallery))
 
 
 def _serve(args: argparse.Namespace) -> checks.Checks:
     yield "checkpoint", lambda: _checkpoint(args.checkpoint)
     yield "gallery", lambda: _gallery(args.gallery, args.checkpoint)
+    yield from checks.serving()
 
 
 PARTS: dict[str, Callable[[argparse.Namespace], checks.Checks]] = {
@@ -72,6 +84,17 @@ def _shards(uri: str, splits: str | None) -> str:
     shards = open_shards(uri)
     photos = [shards.split(split).num_rows for split in (splits.split(",") if splits else [None])]
     return f"{sum(photos)} photos, {shards.manifest.digest[:19]}"
+
+
+def _photos(text: str) -> str:
+    fields = open_catalogue(text).fields.names
+    return f"there are some, with {', '.join(fields) or 'no metadata'}"
+
+
+def _count(workers: str | None) -> int | None:
+    if workers is not None and not (workers.isdigit() and int(workers)):
+        raise InputError(f"--workers: {workers!r} is not a number of actors; give 1 or more")
+    return None if workers is None else int(workers)
 
 
 def _checkpoint(uri: str) -> str:
@@ -92,8 +115,10 @@ def parser() -> argparse.ArgumentParser:
     add("--for", dest="work", required=True, choices=list(NEEDS), help="the job that is to run")
     for option in ("recipe", "shards", "checkpoint", "gallery", "out", "split"):
         add(f"--{option}", help="as in that job")
-    add("--workers", default="1", help="as in train.py")
-    add("--gpu", choices=["auto", "yes", "no"], default="auto", help="as in train.py")
+    add("--photos", metavar="KIND:URI", help=f"as in embed_gallery.py: {', '.join(KINDS)}")
+    add("--workers", help="as in that job")
+    add("--gpu", choices=["auto", "yes", "no"], default="auto", help="as in that job")
+    add("--wait", type=float, default=900, metavar="SECONDS", help="as in that job (%(default)g)")
     several = functools.partial(add, nargs="*", action="extend", default=[])
     several("--set", metavar="FIELD=VALUE", help="as in train.py")
     return parser

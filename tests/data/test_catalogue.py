@@ -154,9 +154,31 @@ def test_a_webdataset(tmp_path: Path) -> None:
     first, second, odd, none, last = everything(open_catalogue(f"webdataset:{tmp_path}"))
     assert first == Photo("00/1", "cup", (1.5,), png(1))
     assert second == Photo("00/2", "7", (None,), png(2))
-    assert (odd.photo_id, odd.reason[:45]) == ("01/1", "metadata does not fit: colour is in no sample")  # type: ignore[union-attr]
+    assert (odd.photo_id, odd.reason) == ("01/1", "metadata does not fit")  # type: ignore[union-attr]
+    assert odd.detail == "colour is in no sample of the first tar file"  # type: ignore[union-attr]
     assert (none.photo_id, none.reason) == ("01/2", "no picture in the sample")  # type: ignore[union-attr]
     assert last == Photo("01/a/3", "unknown", (None,), png(4))
+
+
+def test_a_bad_sample_is_bad_alone(tmp_path: Path) -> None:
+    files = {"1.png": png(1), "1.json": b"{broken", "2.png": png(2), "2.cls": b"\xff\xfe", "3.png": png(3)}
+    files |= {"3.json": b"[1]", "4.png": png(4), "4.json": b"[" * 100_000, "5.png": png(5)}
+    files |= {"5.json": about(price=10**30), "6.png": png(6), "6.json": about(category="\ud800")}
+    tar(tmp_path / "00.tar", {"0.png": png(0), "0.json": about(category="cup", price=1)})
+    tar(tmp_path / "01.tar", {**files, "7.png": png(7), "7.json": about(category="cup", price=2)})
+    good, *bad, last = everything(open_catalogue(f"webdataset:{tmp_path}"))
+    assert good == Photo("00/0", "cup", (1,), png(0))
+    assert last == Photo("01/7", "cup", (2,), png(7))
+    json_, fit = ".json cannot be read", "metadata does not fit"
+    assert all(isinstance(each, Fault) and each.detail for each in bad)
+    assert [each.reason for each in bad] == [json_, ".cls cannot be read", json_, json_, fit, fit]  # type: ignore[union-attr]
+
+
+def test_a_bad_sample_in_the_first_tar_gives_no_columns(tmp_path: Path) -> None:
+    tar(tmp_path / "0.tar", {"1.png": png(1), "1.json": b"{", "2.png": png(2), "2.json": about(price=1.5)})
+    bad, good = everything(open_catalogue(f"webdataset:{tmp_path}/0.tar"))
+    assert isinstance(bad, Fault)
+    assert good == Photo("0/2", "unknown", (1.5,), png(2))
 
 
 def test_shards_by_split(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The gallery job on a real local cluster, with the smoke model untrained: any weights make a gallery."""
 
 import io
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,14 @@ import pytest
 from PIL import Image
 
 from ray_jobs.command import Failed
-from ray_jobs.embed_gallery import embed_gallery, parser
+from ray_jobs.embed_gallery import _check_listing, embed_gallery, parser
+from ray_jobs.embed_progress import Progress
 from ray_jobs.recipes import recipe
+from stbir.data.catalogue.folder import FolderCatalogue
+from stbir.data.catalogue.shards import ShardsCatalogue
 from stbir.data.manifest import read_manifest
 from stbir.data.schema import Row
+from stbir.data.shards import open_shards
 from stbir.data.storage import Folder
 from stbir.data.writer import publish, write_rows
 from stbir.errors import InputError
@@ -63,9 +68,12 @@ def test_versions_follow_one_another_and_bad_pictures_are_counted(ray_cluster, m
     assert {each["photo_id"] for each in quarantine} == {rows[i]["photo_id"] for i in BAD}
     gallery, first = open_gallery(uri, digest), read_manifest(Folder(uri), "gallery")
     assert first.made_from == digest
+    assert first.counts["listed"] == 40
     check_against_the_library(gallery, model)
 
-    again = embed(**options, **alike, index_above=37)
+    np.save(tmp_path / "asked.npy", np.eye(3, gallery.dim, dtype=np.float32))
+    again = embed(**options, **alike, index_above=37, queries=tmp_path / "asked.npy")
+    assert set(again["recalls"]) == {"photo", "between", "drawn", "given"}  # type: ignore[call-overload]
     assert again["index"] == {"kind": "IVF_SQ", "partitions": 1, "nprobes": 1}
     check_against_the_library(open_gallery(uri, digest), model)
     second = read_manifest(Folder(uri), "gallery")
@@ -121,3 +129,37 @@ def test_bad_input_is_refused_before_any_work(aws, model, tmp_path: Path, option
         options = {"gallery": tmp_path / "shards"}
     with pytest.raises(InputError, match=says):
         embed(**{**given, **options})
+
+
+def test_gpus_that_are_not_there_and_queries_that_do_not_fit_are_refused(
+    ray_cluster: str, model: str, tmp_path: Path
+) -> None:
+    given = {"checkpoint": model, "shards": shards(str(tmp_path / "shards"), ROWS), "gallery": tmp_path / "g"}
+    with pytest.raises(InputError, match="--gpu: 1 workers need 1 GPUs, the cluster has 0; start nodes"):
+        embed(**given, gpu="yes")
+    np.save(tmp_path / "narrow.npy", np.ones((1, 3), np.float32))
+    with pytest.raises(InputError, match=r"--queries: .*shape \(1, 3\)"):
+        embed(**given, queries=tmp_path / "narrow.npy")
+
+
+def test_what_was_listed_is_told_and_shards_must_have_been_read_whole(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fixed = ShardsCatalogue(open_shards(shards(str(tmp_path / "shards"), ROWS)))
+    counts = {"in": 40}
+    _check_listing(fixed, 40, counts)
+    assert counts == {"in": 40, "listed": 40}
+    with pytest.raises(Failed, match="39 photos were read, 40 were listed; not published"):
+        _check_listing(fixed, 40, {"in": 39})
+    _check_listing(FolderCatalogue(str(tmp_path)), 41, counts)
+    assert "40 photos were read, 41 were listed: the photos have changed meanwhile" in caplog.text
+    assert counts["listed"] == 41
+
+
+def test_photos_that_cannot_be_counted_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    def count() -> int:
+        raise InputError("the bucket has gone")
+
+    with caplog.at_level(logging.WARNING):
+        assert Progress(count).end() is None
+    assert "the photos cannot be counted: the bucket has gone" in caplog.text

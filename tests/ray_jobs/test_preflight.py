@@ -16,9 +16,11 @@ from ray_jobs.findings import DoubtError, demand, look, table
 from ray_jobs.override import override
 from ray_jobs.recipes import recipe
 from ray_jobs.train_job import step_bytes
+from serve.guard import VARIABLE
 from stbir.errors import InputError
 from stbir.model import checkpoint
 from stbir.model.builder import build
+from tests.data.pictures import png, tree
 
 
 def _missing() -> str:
@@ -141,11 +143,12 @@ def test_one_table_and_one_exit_code(
     assert "written, read, listed, deleted" in out
     assert not (tmp_path / "out").exists()
 
-    assert _run(monkeypatch, *wanted, "--workers", "16", "--set", "batch=32") == 2
+    assert _run(monkeypatch, *wanted, "--workers", "16", "--set", "batch=32", "--wait", "0") == 2
     said = capsys.readouterr()
     assert "missing  CPUs" in said.out
     assert "→ start more nodes, or give fewer workers" in said.out
     assert "1 of 9 are missing; do what stands beneath each" in said.err
+    assert "waiting up to 0 s for 18 CPUs and 0 GPUs" in said.err  # as the job itself does
     assert _run(monkeypatch, "--for", "train", "--recipe", "smoke") == 2
     assert "--shards: missing; --for train needs recipe, shards, out" in capsys.readouterr().err
 
@@ -167,3 +170,30 @@ def test_what_is_served_must_belong_together(
     said = capsys.readouterr().out
     assert "ok       checkpoint  whole, sha256:" in said
     assert "missing  gallery" in said
+    assert "doubt    keys" in said
+
+    photos, gallery = tree(tmp_path / "photos", {"a/1.png": png()}), ["--gallery", tmp_path / "new"]
+    wanted = ["--for", "embed", "--checkpoint", uri, *gallery]
+    assert _run(monkeypatch, *wanted, "--photos", f"folder:{photos}") == 0
+    said = capsys.readouterr().out
+    assert "ok       photos" in said
+    assert "ok       CPUs" in said
+    assert "ok       GPUs" in said
+    assert _run(monkeypatch, *wanted, "--photos", f"folder:{photos}", "--gpu", "yes") == 2
+    assert "missing  GPUs" in capsys.readouterr().out
+    assert _run(monkeypatch, *wanted) == 2
+    assert "--shards or photos: missing; --for embed needs checkpoint" in capsys.readouterr().err
+    assert _run(monkeypatch, *wanted, "--photos", "folder:x", "--shards", "x") == 2
+    assert "--shards or photos: give one of them" in capsys.readouterr().err
+
+
+def test_whom_an_endpoint_will_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert checks.KEYS == VARIABLE
+    monkeypatch.delenv(VARIABLE, raising=False)
+    with pytest.raises(DoubtError, match="answers this machine only; name a file of keys"):
+        checks._keys()
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "keys"))
+    with pytest.raises(InputError, match=r"No such file.*keys.*; make it with python -m serve\.keys"):
+        checks._keys()
+    (tmp_path / "keys").write_text("me 0\n")
+    assert checks._keys() == f"1 lines in {tmp_path}/keys"

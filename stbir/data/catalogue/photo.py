@@ -28,7 +28,7 @@ class Photo:
 @dataclass(frozen=True)
 class Listed:
     """One photo before its bytes are read. `uri`: None where it has none; `size` and `offset` in bytes, where
-    known: a photo inside a larger file."""
+    known: a photo inside a larger file. `problem`: why it cannot be read, `REASON` or `REASON: DETAIL`."""
 
     photo_id: str
     category: str

@@ -35,7 +35,8 @@ def _ahead(pool: ThreadPoolExecutor, work: Callable[[S], T], items: Iterable[S])
 
 def _read(listed: Listed) -> Photo | Fault:
     if listed.uri is None or listed.problem is not None:
-        return Fault(listed.photo_id, listed.problem or "photo missing", listed.uri)
+        reason, _, detail = (listed.problem or "photo missing").partition(": ")
+        return Fault(listed.photo_id, reason, listed.uri, detail or None)
     try:
         data = patiently(lambda: _bytes(listed))
     except Exception as error:  # whatever a file system raises: it is this photo's, and has a reason

@@ -7,7 +7,7 @@ keys are metadata. Which columns there are, the first tar file says.
 import json
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
 from typing import IO, Any
@@ -29,12 +29,14 @@ _CATEGORY = "category"
 
 @dataclass(frozen=True)
 class Sample:
-    """One sample of a tar file: where its picture lies there, and what is said of it."""
+    """One sample of a tar file: where its picture lies there, and what is said of it, or why that cannot be
+    read."""
 
     key: str
     picture: tuple[int, int] | None
-    category: str
-    facts: dict[str, Any]
+    category: str = NO_CATEGORY
+    facts: dict[str, Any] = field(default_factory=dict)
+    problem: str | None = None
 
 
 @dataclass(frozen=True)
@@ -82,10 +84,13 @@ class WebDatasetCatalogue:
     def _entry(self, sample: Sample, photo_id: str, uri: str) -> Listed:
         if sample.picture is None:
             return Listed(photo_id, sample.category, None, problem="no picture in the sample")
+        if sample.problem is not None:
+            return Listed(photo_id, sample.category, uri, problem=sample.problem)
         offset, size = sample.picture
         try:
+            sample.category.encode()  # JSON can say what is no Unicode
             facts = _facts(sample.facts, self.fields)
-        except (pa.ArrowException, TypeError, ValueError) as error:
+        except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
             return Listed(photo_id, sample.category, uri, problem=f"metadata does not fit: {error}")
         return Listed(photo_id, sample.category, uri, facts, size, offset)
 
@@ -101,7 +106,7 @@ def _field(key: str, values: list[Any], where: str) -> pa.Field:
     check_name(key, f"{where}: key {key}")
     try:
         kind = pa.array(values).type
-    except pa.ArrowException as error:
+    except (pa.ArrowException, ValueError, OverflowError) as error:
         raise InputError(f"{where}: key {key}: {error}; give it one type") from error
     return pa.field(key, simple_type(kind, f"{where}: key {key}"))
 
@@ -112,7 +117,7 @@ def _samples(folder: Folder, name: str) -> Iterator[Sample]:
             with tarfile.open(fileobj=file, mode="r:") as tar:
                 members = (member for member in tar if member.isfile())
                 for key, of_key in groupby(members, key=lambda member: _split(member.name)[0]):
-                    yield _sample(key, tar, list(of_key), f"{folder.uri}/{name}")
+                    yield _sample(key, tar, list(of_key))
         except tarfile.TarError as error:
             raise InputError(f"{folder.uri}/{name}: not a whole tar file ({error})") from error
 
@@ -124,13 +129,17 @@ def _split(name: str) -> tuple[str, str]:
     return f"{head}{slash}{stem}", extension.lower()
 
 
-def _sample(key: str, tar: tarfile.TarFile, members: list[tarfile.TarInfo], where: str) -> Sample:
+def _sample(key: str, tar: tarfile.TarFile, members: list[tarfile.TarInfo]) -> Sample:
     by_extension = {_split(member.name)[1]: member for member in members}
-    facts = _json(_content(tar, by_extension.get("json")), f"{where}: {key}.json")
-    category = facts.pop(_CATEGORY, None) or _content(tar, by_extension.get("cls")).decode().strip()
     pictures = [m for extension, m in by_extension.items() if f".{extension}".endswith(SUFFIXES)]
     picture = (pictures[0].offset_data, pictures[0].size) if pictures else None
-    return Sample(key, picture, str(category or NO_CATEGORY), facts)
+    said = [_content(tar, by_extension.get(extension)) for extension in ("json", "cls")]
+    try:
+        facts = _json(said[0])
+        category = str(facts.pop(_CATEGORY, None) or _text(said[1]) or NO_CATEGORY)
+    except InputError as error:  # this sample's alone: the others are as good as before
+        return Sample(key, picture, problem=str(error))
+    return Sample(key, picture, category, facts)
 
 
 def _content(tar: tarfile.TarFile, member: tarfile.TarInfo | None) -> bytes:
@@ -138,11 +147,18 @@ def _content(tar: tarfile.TarFile, member: tarfile.TarInfo | None) -> bytes:
     return b"" if file is None else file.read()
 
 
-def _json(data: bytes, where: str) -> dict[str, Any]:
+def _json(data: bytes) -> dict[str, Any]:
     try:
         facts = json.loads(data or b"{}")
-    except ValueError as error:
-        raise InputError(f"{where}: not JSON ({error})") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f".json cannot be read: {error}") from error
     if not isinstance(facts, dict):
-        raise InputError(f"{where}: not a JSON object")
+        raise InputError(".json cannot be read: it is no object")
     return facts
+
+
+def _text(data: bytes) -> str:
+    try:
+        return data.decode().strip()
+    except UnicodeDecodeError as error:
+        raise InputError(f".cls cannot be read: {error}") from error
