@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from datetime import UTC, datetime
+from http.client import HTTPException
 
 METADATA = "http://169.254.169.254/latest"
 EVERY_S, TIMEOUT_S = 5.0, 2.0
@@ -41,6 +42,20 @@ def _read(request: urllib.request.Request) -> str:
         return str(answer.read().decode())
 
 
+def await_notice(metadata: str = METADATA, every_s: float = EVERY_S) -> float:
+    """Seconds left, once there is a notice. A question that fails is asked again; the log says so once."""
+    told = ""
+    while True:
+        try:
+            if (left := seconds_left(metadata)) is not None:
+                return left
+        except (OSError, HTTPException) as error:
+            if str(error) != told:
+                print(f"{metadata}: {error}; asking on", flush=True)
+            told = str(error)
+        time.sleep(every_s)
+
+
 def drain(address: str, seconds: float) -> None:
     """Have this node drained: `ray drain-node`, as Ray's own autoscaler does it."""
     import ray
@@ -54,8 +69,7 @@ def drain(address: str, seconds: float) -> None:
 
 def main(address: str) -> None:
     """Wait for the notice, pass it on, end."""
-    while (left := seconds_left()) is None:
-        time.sleep(EVERY_S)
+    left = await_notice()
     print(f"this machine goes in {left:.0f} s", flush=True)
     drain(address, left)
 

@@ -1,8 +1,11 @@
 """cluster.yaml, held against Ray's own schema and loader and against a server that speaks AWS."""
 
 import json
+import os
 import re
+import subprocess
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +101,10 @@ def test_aws_knows_its_machines_and_key(aws: None, tmp_path: Path) -> None:
     assert types["cpu"]["resources"]["CPU"] == 16  # looked up by the name of the instance
     assert types["gpu"]["resources"]["GPU"] == 1
     assert all(kind["node_config"]["SecurityGroupIds"] for kind in types.values())
+    # As the file says and not Ray's default, whose glibc and driver are older than what the lock holds.
+    assert {kind["node_config"]["ImageId"] for kind in types.values()} == {
+        kind["node_config"]["ImageId"] for kind in _kinds(filled_in())
+    }
 
 
 def test_the_profiles_it_names_exist_with_rights_on_one_bucket_alone(aws: None) -> None:
@@ -119,10 +126,34 @@ def test_the_profiles_it_names_exist_with_rights_on_one_bucket_alone(aws: None) 
     assert {s["Resource"].removesuffix("/*") for s in statements} == {"arn:aws:s3:::the-bucket"}
     assert "*" not in json.dumps([s["Action"] for s in statements])
     assert not iam.list_role_policies(RoleName="stbir-worker")["PolicyNames"]
+    head = iam.get_role_policy(RoleName="stbir-head", PolicyName="stbir-workers")["PolicyDocument"]
+    statements = yaml.safe_load(str(head))["Statement"]  # moto gives it as Python writes it, which is YAML
+    [readable] = [s["Resource"] for s in statements if "ssm:GetParameters" in s["Action"]]
+    for kind in _kinds(filled_in()):
+        parameter = kind["node_config"]["ImageId"].removeprefix("resolve:ssm:")
+        assert fnmatch(f"arn:aws:ssm:us-east-1::parameter{parameter}", readable)
 
 
 def _kinds(config: Config) -> list[Config]:
     return list(config["available_node_types"].values())
+
+
+# An image with NVIDIA's driver has the program on machines without a GPU too.
+@pytest.mark.parametrize(
+    ("says", "role"),
+    [("echo GPU 0: NVIDIA L4", "accelerator"), ("echo NVIDIA-SMI has failed; exit 9", "data")],
+)
+@pytest.mark.parametrize("name", ["cluster.yaml", "deploy/cluster.local.yaml"])
+def test_a_machine_is_an_accelerator_where_it_has_a_gpu(
+    tmp_path: Path, name: str, says: str, role: str
+) -> None:
+    program = tmp_path / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\n{says}\n")
+    program.chmod(0o700)
+    [line] = re.findall(r"role=\$\(.*?\);", (ROOT / name).read_text())
+    path = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    told = subprocess.run(["bash", "-c", f"{line} echo $role"], env=path, capture_output=True, check=True)
+    assert told.stdout.decode().strip() == role
 
 
 def test_nothing_listens_without_a_token_nor_the_dashboard_outside() -> None:

@@ -16,7 +16,7 @@ from ray.serve.scripts import cli as serve_cli
 
 from tests.conftest import ROOT
 
-DOCUMENTS = ("README.md", "docs/operations.md", "docs/data.md", "CONTRIBUTING.md")
+DOCUMENTS = ("README.md", "docs/operations.md", "docs/data.md", "docs/captions.md", "CONTRIBUTING.md")
 # What belongs to others, and is no part of this repository's environment.
 THEIRS = {"aws", "kubectl", "docker", "curl", "openssl", "cd", "export", ".", "tensorboard", "git"}
 

@@ -4,11 +4,14 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
 import yaml
 
+from serve.meters import MILLISECONDS
+from serve.settings import read_settings
 from tests.conftest import ROOT
 
 FOLDER = ROOT / "deploy" / "grafana"
@@ -23,11 +26,12 @@ def expressions(file: Path) -> list[str]:
     return [target["expr"] for panel in panels for target in panel["targets"]]
 
 
-def own_figures() -> Iterator[str]:
-    source = (ROOT / "ray_jobs" / "meters.py").read_text()
+def own_figures(room: str) -> Iterator[str]:
+    source = (ROOT / room / "meters.py").read_text()
     yield from (f"ray_stbir_train_{name}" for name in re.findall(r'_gauge\("(\w+)"', source))
     yield from (f"ray_{name}_total" for name in re.findall(r'Counter\(\s*"(\w+)"', source))
     yield from (f"ray_{name}" for name in re.findall(r'Gauge\(\s*"(\w+)"', source))
+    yield from (f"ray_{name}_bucket" for name in re.findall(r'Histogram\(\s*"(\w+)"', source))
 
 
 def rays_figures() -> str:
@@ -44,18 +48,34 @@ OURS = sorted(file for file in FOLDER.iterdir() if file.name != "serve.json")
 def test_every_figure_asked_for_exists(file: Path) -> None:
     asked = {name for expression in expressions(file) for name in NAME.findall(expression)}
     assert asked
-    others = asked - set(own_figures())
+    others = asked - {*own_figures("ray_jobs"), *own_figures("serve")}
     theirs = rays_figures()
     assert {name for name in others if name not in theirs} == set()
 
 
 def test_every_figure_of_training_is_drawn() -> None:
     drawn = " ".join(each for name in ("train", "data") for each in expressions(FOLDER / f"{name}.json"))
-    assert {name for name in own_figures() if name not in drawn} == set()
+    assert {name for name in own_figures("ray_jobs") if name not in drawn} == set()
+
+
+def alerts() -> dict[str, dict[str, Any]]:
+    groups = yaml.safe_load((FOLDER / "alerts.yaml").read_text())["groups"]
+    return {rule["alert"]: rule for group in groups for rule in group["rules"]}
+
+
+def test_a_search_is_slow_at_half_of_its_deadline() -> None:
+    expression = alerts()["SearchesAreSlow"]["expr"]
+    bound = float(expression.split(">")[1])
+    assert bound == read_settings().limits.deadline_s * 1000 / 2
+    assert bound in MILLISECONDS  # between two of these a quantile is a guess
+
+
+def test_no_alert_waits_for_a_loss_that_no_run_reports() -> None:
+    """A loss that is no number ends the run before its figure is set."""
+    assert not [name for name, rule in alerts().items() if "train_loss" in rule["expr"]]
 
 
 def test_every_alert_says_what_to_do() -> None:
-    groups = yaml.safe_load((FOLDER / "alerts.yaml").read_text())["groups"]
-    for rule in (rule for group in groups for rule in group["rules"]):
+    for rule in alerts().values():
         assert {"summary", "do"} <= set(rule["annotations"])
         assert rule["labels"]["severity"] in ("page", "ticket")

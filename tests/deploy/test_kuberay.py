@@ -11,9 +11,12 @@ from ray_jobs import embed_gallery, train
 from ray_jobs.placement import ROLE
 from ray_jobs.recipes import recipe
 from serve.app import ARGUMENTS
+from serve.environment import WANTED
+from serve.settings import read_settings
 from tests.conftest import ROOT
 
 FOLDER = ROOT / "deploy" / "kuberay"
+PROFILE = "serve/profiles/cluster.yaml"
 FILES = sorted(FOLDER.glob("*.yaml"))
 Object = dict[str, Any]
 
@@ -71,9 +74,10 @@ def test_the_probes_run_a_file_that_is_there(file: Path) -> None:
     ray_containers = [each for each in containers(file) if each["name"].startswith("ray-")]
     for container in ray_containers:
         for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-            python, script, _where = container[probe]["exec"]["command"]
+            python, script, *places = container[probe]["exec"]["command"]
             assert python == "python"
             assert (ROOT / script).is_file()
+            assert places
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -111,10 +115,39 @@ def test_the_endpoint_outlives_its_head_and_asks_for_keys() -> None:
     [application] = settings["applications"]
     assert application["import_path"] == "serve.app:build"
     assert set(application["args"]) <= set(ARGUMENTS)
+    assert application["args"]["config"] == f"/app/{PROFILE}"
+    assert "WORKDIR /app" in (ROOT / "Dockerfile").read_text().splitlines()
     keys = application["runtime_env"]["env_vars"]["STBIR_API_KEYS_FILE"]
     mounts = [mount["mountPath"] for mount in containers(file)[0]["volumeMounts"]]
     assert str(Path(keys).parent) in mounts
-    assert cluster(file)["workerGroupSpecs"][0]["minReplicas"] >= 2
+
+
+def test_a_pod_has_room_for_one_replica_of_each_kind_and_may_be_lost() -> None:
+    file, profile = FOLDER / "serve.yaml", read_settings(str(ROOT / PROFILE))
+    options = [part.options for part in (profile.ingress, profile.sketch, profile.text, profile.fusion)]
+    [group] = cluster(file)["workerGroupSpecs"]
+    [container] = group["template"]["spec"]["containers"]
+    limits, wanted = container["resources"]["limits"], [each["ray_actor_options"] for each in options]
+    assert sum(actor["num_cpus"] for actor in wanted) <= int(limits["cpu"])
+    assert sum(actor.get("num_gpus", 0) for actor in wanted) <= int(limits["nvidia.com/gpu"])
+    least = {each["autoscaling_config"]["min_replicas"] for each in options}
+    assert least == {group["minReplicas"]} == {2}
+    [application] = yaml.safe_load(ray_object(file)["spec"]["serveConfigV2"])["applications"]
+    assert [each["max_replicas_per_node"] for each in application["deployments"]] == [1] * len(options)
+
+
+def test_a_pod_gets_requests_while_its_proxy_is_well_and_lives_without() -> None:
+    [group] = cluster(FOLDER / "serve.yaml")["workerGroupSpecs"]
+    [container] = group["template"]["spec"]["containers"]
+    probed = {probe: container[probe]["exec"]["command"][2:] for probe in ("readinessProbe", "livenessProbe")}
+    assert probed["readinessProbe"] == [*probed["livenessProbe"], "8000/-/healthz"]
+
+
+def test_ray_serve_finds_in_every_pod_what_it_reads_from_its_environment() -> None:
+    for container in containers(FOLDER / "serve.yaml"):
+        if container["name"].startswith("ray-"):
+            there = {each["name"]: each.get("value") for each in container["env"]}
+            assert {name: value for name, value in there.items() if name.startswith("RAY_")} == WANTED
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)

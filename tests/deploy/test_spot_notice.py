@@ -28,6 +28,7 @@ class Metadata(BaseHTTPRequestHandler):
     """As the service of a machine whose template says `HttpTokens: required`."""
 
     notice: bytes | None = None
+    failing = 0  # how many questions it answers 503 from now on
 
     def log_message(self, *_: object) -> None: ...
 
@@ -42,6 +43,9 @@ class Metadata(BaseHTTPRequestHandler):
         self._answer(200, b"session") if lives and self.path == "/latest/api/token" else self._answer(400)
 
     def do_GET(self) -> None:
+        if Metadata.failing:
+            Metadata.failing -= 1
+            return self._answer(503)
         if self.headers.get("X-aws-ec2-metadata-token") != "session":
             return self._answer(401)
         there = self.path == "/latest/meta-data/spot/instance-action" and self.notice
@@ -50,7 +54,7 @@ class Metadata(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def metadata() -> Iterator[str]:
-    Metadata.notice = None
+    Metadata.notice, Metadata.failing = None, 0
     server = ThreadingHTTPServer(("127.0.0.1", 0), Metadata)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -60,16 +64,26 @@ def metadata() -> Iterator[str]:
     thread.join()
 
 
+def notice(seconds: float) -> bytes:
+    gone = datetime.now(UTC) + timedelta(seconds=seconds)
+    return json.dumps({"action": "terminate", "time": gone.strftime("%Y-%m-%dT%H:%M:%SZ")}).encode()
+
+
 def test_a_machine_without_a_notice_goes_on(watcher: ModuleType, metadata: str) -> None:
     assert watcher.seconds_left(metadata) is None
 
 
 def test_a_notice_says_how_long_is_left(watcher: ModuleType, metadata: str) -> None:
-    gone = datetime.now(UTC) + timedelta(seconds=120)
-    Metadata.notice = json.dumps(
-        {"action": "terminate", "time": gone.strftime("%Y-%m-%dT%H:%M:%SZ")}
-    ).encode()
+    Metadata.notice = notice(120)
     assert watcher.seconds_left(metadata) == pytest.approx(120, abs=5)
+
+
+def test_a_service_that_fails_is_told_of_once_and_asked_on(
+    watcher: ModuleType, metadata: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Metadata.notice, Metadata.failing = notice(60), 2
+    assert watcher.await_notice(metadata, every_s=0.01) == pytest.approx(60, abs=5)
+    assert capsys.readouterr().out.count("503") == 1
 
 
 def test_a_service_that_refuses_is_no_machine_without_a_notice(watcher: ModuleType, metadata: str) -> None:
