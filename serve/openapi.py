@@ -185,6 +185,8 @@ def _fields(limits: Limits) -> Schema:
     properties["strokes"] = {"anyOf": [strokes, {"type": "null"}]}
     properties["sketch"] = {"anyOf": [base64, strokes, {"type": "null"}]}
     properties["k"]["maximum"] = limits.k
+    # At least one; that it may not be blank, nor base64 of no picture, a schema cannot say.
+    schema["anyOf"] = [{"required": [name]} for name in ("sketch", "strokes", "text", "photo_id")]
     for name in ("text", "category", "photo_id"):
         properties[name] = {"anyOf": [{**_TEXT, "maxLength": limits.characters}, {"type": "null"}]}
     return schema
