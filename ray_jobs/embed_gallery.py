@@ -6,6 +6,8 @@ Again with the same gallery: only what is new or changed is embedded, and what i
 import argparse
 import logging
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import lance
@@ -17,6 +19,7 @@ from ray_jobs.embed_writer import Writer
 from ray_jobs.gallery import read_queries
 from ray_jobs.index_build import build_on_cluster
 from ray_jobs.meters import EmbedMeters
+from ray_jobs.real_queries import real_queries
 from stbir.data.catalogue.photo import Catalogue
 from stbir.data.catalogue.registry import KINDS, open_catalogue
 from stbir.data.catalogue.shards import ShardsCatalogue
@@ -73,7 +76,8 @@ def _embed(
     catalogue: Catalogue, folder: Folder, digest: str, lock: Lock, args: argparse.Namespace
 ) -> dict[str, Any]:
     model = checkpoint.read_recipe(args.checkpoint).model
-    queries = read_queries(args.queries, model.width) if args.queries else None
+    given = read_queries(args.queries, model.width)
+    queries = partial(real_queries, catalogue, args.checkpoint, given)
     workers, gpu = find_room(args.workers, args.gpu, args.wait)
     towers = Towers(args.checkpoint, model.photo.preprocess.size, workers, gpu, args.batch)
     columns = schema(model.width, catalogue.fields)
@@ -108,12 +112,14 @@ def _publish(
     counts: dict[str, int],
     index_above: int,
     lock: Lock,
-    queries: Features | None = None,
+    queries: Callable[[], dict[str, Features]] = dict,
 ) -> dict[str, Any]:
-    """What is written becomes what is read. The versions on the way to it, which nobody read, go."""
+    """What is written becomes what is read; an index is measured by `queries`. The versions on the way to it,
+    which nobody read, go."""
     before = newest_tagged(folder)
     plan = plan_index(open_table(folder).count_rows(), index_above)
-    candidate = prepare(folder, version, digest, plan, build=build_on_cluster, queries=queries)
+    asked = queries() if plan else {}  # exact search finds everything, whatever is asked
+    candidate = prepare(folder, version, digest, plan, build=build_on_cluster, queries=asked)
     _check_recall(candidate, counts)
     lock.check()
     manifest = publish(folder, candidate, counts)

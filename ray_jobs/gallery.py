@@ -120,25 +120,30 @@ def _published(
     return {"gallery": folder.uri, "checkpoint": digest, **counts, **manifest.details}
 
 
-def _checked(args: argparse.Namespace, schema: pa.Schema) -> Features | None:
-    """The queries (Q, D), None where none are given. Raises InputError, before hours of work, for those that
-    do not fit the table, and for --columns that cannot be filtered by."""
+def _checked(args: argparse.Namespace, schema: pa.Schema) -> dict[str, Features]:
+    """The queries (Q, D) that are given, if any are, by kind. Raises InputError, before hours of work, for
+    those that do not fit the table, and for --columns that cannot be filtered by."""
     columns = filterable(schema)
     for column in args.columns:
         if column not in columns:
             raise InputError(f"--columns: there is no {column!r}; there is {', '.join(columns)}")
-    return None if args.queries is None else read_queries(args.queries, schema.field(VECTOR).type.list_size)
+    return read_queries(args.queries, schema.field(VECTOR).type.list_size)
 
 
-def read_queries(path: str, dim: int) -> Features:
-    """Query vectors (Q, D) of a .npy file. Raises InputError, naming --queries, where D is not `dim`."""
+def read_queries(path: str | None, dim: int) -> dict[str, Features]:
+    """Query vectors (Q, D) of a .npy file, as of the kind "given"; without a file, none.
+
+    Raises InputError, naming --queries, where D is not `dim`.
+    """
+    if path is None:
+        return {}
     try:
         query_QD = np.asarray(np.load(Path(path), allow_pickle=False), np.float32)
     except (OSError, ValueError) as error:
         raise InputError(f"--queries: {path}: {error}; give a .npy of float32 (Q, D)") from error
     if query_QD.ndim != 2 or query_QD.shape[1] != dim or not len(query_QD):
         raise InputError(f"--queries: {path}: shape {query_QD.shape}; give a .npy of float32 (Q, {dim})")
-    return query_QD
+    return {"given": query_QD}
 
 
 def alone(work: Callable[[argparse.Namespace, Lock], dict[str, Any]]) -> Callable[..., dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
 import lance
@@ -53,15 +54,15 @@ def prepare(
     *,
     build: Build = build,
     columns: tuple[str, ...] = (),
-    queries: Features | None = None,
+    queries: Mapping[str, Features] | None = None,
     cache: Cache | None = None,
 ) -> Candidate:
     """Index a written version as planned, note what made it, and measure its recall.
 
     An index that the version has already stays; rows it does not know are searched beside it. Where recall
     is too low, more parts of the index are looked into until it is not, or all are. `build` makes the vector
-    index, `columns` are metadata to index for filters, `queries` (Q, D) real ones to measure with,
-    `cache` as of `open_gallery`. Raises InputError where building takes more memory than there is.
+    index, `columns` are metadata to index for filters, `queries` real ones to measure with, (Q, D) by
+    kind, `cache` as of `open_gallery`. Raises InputError where building takes more memory than there is.
     """
     dataset = open_table(folder, version)
     if plan is not None:
@@ -122,7 +123,11 @@ def _built(dataset: lance.LanceDataset, plan: IndexPlan, build: Build) -> IndexP
 
 
 def _measured(
-    dataset: lance.LanceDataset, folder: Folder, facts: Facts, queries: Features | None, cache: Cache | None
+    dataset: lance.LanceDataset,
+    folder: Folder,
+    facts: Facts,
+    queries: Mapping[str, Features] | None,
+    cache: Cache | None,
 ) -> tuple[Facts, Recalls]:
     """The recalls, and the facts with as many parts looked into as the gate needs."""
     measure = Measure(dataset, sample_queries(dataset, queries))

@@ -1,7 +1,7 @@
 """What is asked of a gallery: sketches, captions and both together, embedded (docs/method.md)."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Literal, get_args
 
@@ -61,18 +61,26 @@ def embed(retriever: Retriever, rows: Iterable[Row]) -> Embedded:
 
 
 def _embed_some(retriever: Retriever, rows: list[Row]) -> Embedded:
-    captioned = [i for i, row in enumerate(rows) if row["text"]]
-    sketch_SD, text_TD = embed_asked(retriever, rows)
-    return Embedded(
-        [row["photo_id"] for row in rows],
-        [row["category"] for row in rows],
-        embed_photos(retriever.photo, [row["photo"] for row in rows]),
-        sketch_SD,
-        _index([i for i, row in enumerate(rows) for _ in row["sketches"]]),
-        text_TD,
-        _index(captioned),
-        retriever.gate,
+    return replace(
+        _without_photos(retriever, rows),
+        photo_ids=[row["photo_id"] for row in rows],
+        categories=[row["category"] for row in rows],
+        photo_ND=embed_photos(retriever.photo, [row["photo"] for row in rows]),
     )
+
+
+def asked_with(retriever: Retriever, rows: Sequence[Row]) -> dict[str, Features]:
+    """The query vectors (Q, D) of `rows` by kind, one a photo that has what it takes; `photo` is not read."""
+    asked = queries(_without_photos(retriever, rows), "per-photo", 0.5)
+    return {kind: each.vectors_QD for kind, each in asked.items() if len(each.vectors_QD)}
+
+
+def _without_photos(retriever: Retriever, rows: Sequence[Row]) -> Embedded:
+    sketch_SD, text_TD = embed_asked(retriever, rows)
+    sketch_of = _index([i for i, row in enumerate(rows) for _ in row["sketches"]])
+    text_of = _index([i for i, row in enumerate(rows) if row["text"]])
+    nothing = np.empty((0, 0), np.float32)
+    return Embedded([], [], nothing, sketch_SD, sketch_of, text_TD, text_of, retriever.gate)
 
 
 def embed_asked(retriever: Retriever, rows: Sequence[Row]) -> tuple[Features, Features]:

@@ -19,7 +19,9 @@ _DRAWN_COSINE = 0.6
 Recalls = dict[str, dict[str, float]]
 
 
-def sample_queries(dataset: lance.LanceDataset, given: Features | None = None) -> dict[str, Features]:
+def sample_queries(
+    dataset: lance.LanceDataset, given: Mapping[str, Features] | None = None
+) -> dict[str, Features]:
     """Queries by kind, (Q, D) each: what stands in for people's, and what is `given` of theirs.
 
     photo: photos themselves, as "more like this" asks. between: half-way points of two photos.
@@ -35,7 +37,7 @@ def sample_queries(dataset: lance.LanceDataset, given: Features | None = None) -
         "between": _unit(photo_3QD[1] + photo_3QD[2]),
         "drawn": _unit(_DRAWN_COSINE * photo_3QD[0] + (1 - _DRAWN_COSINE**2) ** 0.5 * noise_QD),
     }
-    return kinds if given is None else {**kinds, "given": _unit(given)}
+    return kinds | {kind: _unit(asked) for kind, asked in (given or {}).items()}
 
 
 class Measure:

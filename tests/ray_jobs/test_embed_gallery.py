@@ -73,7 +73,8 @@ def test_versions_follow_one_another_and_bad_pictures_are_counted(ray_cluster, m
 
     np.save(tmp_path / "asked.npy", np.eye(3, gallery.dim, dtype=np.float32))
     again = embed(**options, **alike, index_above=37, queries=tmp_path / "asked.npy")
-    assert set(again["recalls"]) == {"photo", "between", "drawn", "given"}  # type: ignore[call-overload]
+    stand_ins, real = {"photo", "between", "drawn"}, {"sketch", "text", "sketch+text", "given"}
+    assert set(again["recalls"]) == stand_ins | real  # type: ignore[call-overload]
     assert again["index"] == {"kind": "IVF_SQ", "partitions": 1, "nprobes": 1}
     check_against_the_library(open_gallery(uri, digest), model)
     second = read_manifest(Folder(uri), "gallery")
