@@ -156,7 +156,7 @@ def _ivf_refined(rows: int) -> str:
     return f"{_ivf(rows)},RFlat"
 
 
-_IVF, _REFINED = "faiss_ivf_sq8", "faiss_ivf_sq8_refined"
+_IVF, _REFINED, _HNSW = "faiss_ivf_sq8", "faiss_ivf_sq8_refined", "faiss_hnsw_sq8"
 ENGINES = {
     "ours": Engine(_build_ours, _open_ours, filters=True),
     "lance": Engine(_nothing, _open_lance, filters=True),
@@ -170,9 +170,14 @@ ENGINES = {
         )
         for nprobe in (4, 8, 16, 32, 64)
     },
-    "faiss_hnsw_sq8": Engine(
-        _faiss_builder(lambda rows: "HNSW16_SQ8", "faiss_hnsw_sq8"),
-        _faiss_opener("faiss_hnsw_sq8", {"efSearch": 64}),
-    ),
+    # On clusters its graph is hard to leave by: looked into little, much, and very much.
+    **{
+        f"{_HNSW}_{depth}": Engine(
+            _faiss_builder(lambda rows: "HNSW32_SQ8", _HNSW),
+            _faiss_opener(_HNSW, {"efSearch": depth}),
+            of=_HNSW,
+        )
+        for depth in (64, 512, 2048)
+    },
     "faiss_flat": Engine(_nothing, _open_flat),
 }
