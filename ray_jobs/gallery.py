@@ -14,7 +14,7 @@ import pyarrow as pa
 from ray_jobs.command import Failed, connect, run
 from ray_jobs.index_build import build_on_cluster
 from stbir.data.lock import Lock, only_writer
-from stbir.data.manifest import NAME, read_manifest, refuse_other
+from stbir.data.manifest import read_manifest, refuse_other
 from stbir.data.storage import Folder
 from stbir.errors import InputError
 from stbir.model import checkpoint
@@ -80,7 +80,6 @@ def export(args: argparse.Namespace) -> dict[str, Any]:
     dataset = open_table(folder, args.version or PUBLISHED)
     made_from = read_facts(dataset).checkpoint
     refuse_other(out, "vectors")
-    out.remove(NAME)  # it would speak of files that are being written over
     manifest = transfer.export(dataset, made_from, out, args.form)
     return {"out": args.out, "checkpoint": made_from, **manifest.counts, **manifest.details}
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stbir.data.manifest import Manifest, write_manifest
+from stbir.data.manifest import NAME, Manifest, write_manifest
 from stbir.data.storage import Folder
 from stbir.errors import InputError
 from stbir.retrieval.gallery import table_uri
@@ -19,18 +19,21 @@ from stbir.retrieval.rows import VECTOR, vectors
 
 Form = Literal["parquet", "npy"]
 FORMS: tuple[Form, ...] = get_args(Form)
-_ARRAY, _ROWS = "vectors.npy", "rows.parquet"
+_ARRAY, _ROWS, _PART = "vectors.npy", "rows.parquet", "part-00000.parquet"
 _AT_ONCE = 16_384
 _NEEDED = ("photo_id", "category")
 
 
 def export(dataset: lance.LanceDataset, checkpoint: str, out: Folder, form: Form) -> Manifest:
-    """Write a version's rows, and last a manifest with the digest of the checkpoint that made them."""
+    """Write a version's rows, and last a manifest with the digest of the checkpoint that made them. An export
+    that lies there goes, whatever its form."""
+    for name in (NAME, _ARRAY, _ROWS, _PART):
+        out.remove(name)
     rows, dim = dataset.count_rows(), dataset.schema.field(VECTOR).type.list_size
     digest = hashlib.sha256()
     batches = _hashed(dataset.to_batches(batch_size=_AT_ONCE), digest)
     if form == "parquet":
-        _write_parquet(out, "part-00000.parquet", batches, dataset.schema)
+        _write_parquet(out, _PART, batches, dataset.schema)
     else:
         _write_array(out, batches, dataset.schema, (rows, dim))
     details = {"form": form, "dim": dim, "version": dataset.version}

@@ -242,6 +242,17 @@ def test_what_is_exported_comes_back_the_same(tmp_path, request, form, remote):
     assert open_gallery(again.uri, OURS).thumbnail("photo-17") == b"jpeg 17"
 
 
+def test_an_export_takes_the_place_of_another_of_any_form(tmp_path):
+    first, second, out = (Folder(str(tmp_path / name)) for name in ("first", "second", "out"))
+    made(first, unit(30))
+    made(second, unit(20))
+    for form in ("parquet", "npy", "parquet"):
+        transfer.export(open_table(first if form == "npy" else second), OURS, out, form)
+    again = Folder(str(tmp_path / "again"))
+    assert open_table(again, transfer.load(out, again)).count_rows() == 20
+    assert out.names() == ["manifest.json", "part-00000.parquet"]
+
+
 def test_an_exported_array_is_what_numpy_reads(tmp_path):
     folder, photos = Folder(str(tmp_path / "g")), unit(30)
     made(folder, photos)
