@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -95,11 +96,10 @@ def head(aws: None) -> Iterator[Head]:
         yield running
 
 
-@pytest.fixture
-def nodes(request: pytest.FixtureRequest) -> Iterator[Nodes]:
-    """A head with three CPUs for data, or as many as a test asks for by an indirect parameter."""
-    cpus = getattr(request, "param", 3)
-    head = {"num_cpus": cpus, "labels": {"stbir-role": "data"}, "include_dashboard": False}
+@contextmanager
+def headed(role: str, cpus: int) -> Iterator[Nodes]:
+    """A head of that role with so many CPUs, gone again with all that was started beside it."""
+    head = {"num_cpus": cpus, "labels": {"stbir-role": role}, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args={**head, "object_store_memory": MEMORY})
     found = Nodes(cluster)
     try:
@@ -109,6 +109,13 @@ def nodes(request: pytest.FixtureRequest) -> Iterator[Nodes]:
             process.kill()
             process.communicate()
         cluster.shutdown()
+
+
+@pytest.fixture
+def nodes(request: pytest.FixtureRequest) -> Iterator[Nodes]:
+    """A head with three CPUs for data, or as many as a test asks for by an indirect parameter."""
+    with headed("data", getattr(request, "param", 3)) as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

@@ -3,9 +3,8 @@
 from collections.abc import Iterator
 
 import pytest
-from ray.cluster_utils import Cluster
 
-from tests.cluster.conftest import MEMORY, Nodes, finished
+from tests.cluster.conftest import Nodes, finished, headed
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]  # training workers import the model libraries
 
@@ -13,17 +12,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]  # training workers im
 @pytest.fixture
 def alike() -> Iterator[Nodes]:
     """As cluster.local.yaml starts machines that all have GPUs."""
-    head = {"num_cpus": 0, "labels": {"stbir-role": "head"}, "include_dashboard": False}
-    cluster = Cluster(initialize_head=True, head_node_args={**head, "object_store_memory": MEMORY})
-    found = Nodes(cluster)
-    try:
+    with headed("head", 0) as found:
         found.add("accelerator", cpus=4)
         yield found
-    finally:
-        for process in found.started:
-            process.kill()
-            process.communicate()
-        cluster.shutdown()
 
 
 def test_training_does_not_wait_for_nodes_that_nobody_has(alike: Nodes, drawn: str, out: str) -> None:
