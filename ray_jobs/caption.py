@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import logging
-import os
 import time
 from collections import Counter
 from collections.abc import Generator
@@ -96,8 +95,7 @@ def _surveyed(job: Job) -> tuple[Ledger, Usage]:
 
 def _everywhere() -> int:
     """Tasks that keep the whole cluster busy; one that is at zero gets its first node before."""
-    if "RAY_ADDRESS" in os.environ:
-        placement.await_room(1, 0, _GROW_S)
+    placement.await_room(1, 0, _GROW_S)
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
 

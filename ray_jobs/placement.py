@@ -48,15 +48,14 @@ def towers(wanted: int | None, gpu: str, wait: float) -> int:
     """How many encoders an embedding job has: as many as are wanted, or one a GPU, or one. `gpu` is yes, no
     or auto. A cluster has so many seconds to grow before."""
     least = wanted or 1
-    if "RAY_ADDRESS" in os.environ:
-        await_room(math.ceil(least * TOWER_CPUS) + 1, least if gpu == "yes" else 0, wait)
+    await_room(math.ceil(least * TOWER_CPUS) + 1, least if gpu == "yes" else 0, wait)
     return wanted or (1 if gpu == "no" else max(1, amount("GPU", "accelerator")))
 
 
 def await_room(cpus: int, gpus: int, seconds: float) -> None:
     """Have the cluster grow to so many CPUs, one of them for data, and GPUs; return when it has, or after so
-    many seconds."""
-    if _room(cpus, gpus):
+    many seconds. A Ray of the command's own, which is no cluster that it joined, does not grow."""
+    if "RAY_ADDRESS" not in os.environ or _room(cpus, gpus):
         return
     print(f"waiting up to {seconds:g} s for {cpus} CPUs and {gpus} GPUs in the cluster", file=sys.stderr)
     data = {ROLE: "data"} if any(ROLE in node["Labels"] for node in _nodes()) else {}

@@ -2,7 +2,6 @@
 
 import argparse
 import functools
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -50,8 +49,8 @@ def _train(args: argparse.Namespace) -> checks.Checks:
     chosen = override(recipe(args.recipe), args.set)
     least, _ = least_and_most(args.workers or "1", chosen.batch)
     yield "shards", lambda: _shards(args.shards, args.split or "train")
-    if "RAY_ADDRESS" in os.environ:  # as the job does: of a cluster at zero there is nothing to look at
-        placement.await_room(least + feed.DECODERS, least if args.gpu == "yes" else 0, args.wait)
+    # As the job does: of a cluster at zero there is nothing to look at.
+    placement.await_room(least + feed.DECODERS, least if args.gpu == "yes" else 0, args.wait)
     yield from checks.training(chosen, least, feed.DECODERS, args.gpu)
     yield from checks.place(Folder(args.out))
 

@@ -6,7 +6,6 @@ The same command again goes on where the last good checkpoint stands. The librar
 
 import argparse
 import functools
-import os
 import sys
 import time
 from dataclasses import replace
@@ -98,8 +97,7 @@ def least_and_most(given: str, batch: int) -> tuple[int, int]:
 def _room(args: argparse.Namespace, recipe: Recipe, workers: tuple[int, int]) -> bool:
     """The preflight of this command; whether the workers get GPUs. Raises InputError for what is missing."""
     least, most = workers
-    if "RAY_ADDRESS" in os.environ:
-        placement.await_room(least + feed.DECODERS, least if args.gpu == "yes" else 0, args.wait)
+    placement.await_room(least + feed.DECODERS, least if args.gpu == "yes" else 0, args.wait)
     needed = checks.training(recipe, least, feed.DECODERS, args.gpu)
     demand([*needed, *checks.place(Folder(args.out))])
     gpu = checks.uses_gpus(least, args.gpu)

@@ -12,6 +12,8 @@ from typing import Protocol
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serve.budget import ms_since
+
 log = logging.getLogger("stbir.access")
 HEADER = "X-Request-Id"
 # Else whoever asks for names of his own making makes as many series of figures.
@@ -68,7 +70,7 @@ class AccessLog:
         try:
             await self.app(scope, receive, with_id)
         finally:
-            took_ms = round((time.perf_counter() - started) * 1000, 2)
+            took_ms = ms_since(started)
             log.info(_line(scope, status, took_ms))
             if self.meter is not None and scope["path"].startswith("/v1/"):
                 self.meter.answered(_kind(scope), status, took_ms)

@@ -13,6 +13,7 @@ from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
 from serve.access_log import AccessLog, Meter
+from serve.budget import ms_since
 from serve.cors import allowing
 from serve.door import Closed, Door
 from serve.guard import Guard, ThisMachineOnly
@@ -95,7 +96,7 @@ def _v1(searcher: Searches, limits: Limits) -> APIRouter:
         started = time.perf_counter()
         async with _deadline(limits.deadline_s):
             data = await searcher.thumbnail(photo_id)
-        request.state.timing_ms = {"fetch": _ms_since(started)}
+        request.state.timing_ms = {"fetch": ms_since(started)}
         if not data:
             raise Problem(HTTPStatus.NOT_FOUND, f"photo_id: no thumbnail of {photo_id!r} in the gallery")
         kind = "image/png" if data.startswith(_PNG) else "image/jpeg"
@@ -137,9 +138,5 @@ def _answer(found: Found, started: float) -> dict[str, Any]:
         "hits": [{**hit, "uri": f"/v1/photos/{quote(hit['photo_id'], safe='')}"} for hit in found.hits],
         "gallery_version": found.gallery_version,
         "checkpoint": found.checkpoint,
-        "timing_ms": {**found.timing_ms, "total": _ms_since(started)},
+        "timing_ms": {**found.timing_ms, "total": ms_since(started)},
     }
-
-
-def _ms_since(started: float) -> float:
-    return round((time.perf_counter() - started) * 1000, 2)

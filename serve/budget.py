@@ -1,4 +1,4 @@
-"""A request's time: work that nobody waits for any more is not done."""
+"""A request's time: how much of it went, and that work which nobody waits for any more is not done."""
 
 import time
 
@@ -18,3 +18,8 @@ def check(deadline: float) -> None:
     """Raises LateError past `deadline`."""
     if error := late(deadline):
         raise error
+
+
+def ms_since(start: float) -> float:
+    """Milliseconds from `start`, of `time.perf_counter`, to now."""
+    return round((time.perf_counter() - start) * 1000, 2)

@@ -19,13 +19,14 @@ import torch
 
 from serve import budget, searching
 from serve.batching import BatchedEncoder, Tower, tower
+from serve.budget import ms_since
 from serve.generations import Generations
 from serve.messages import Encoded, Found, Outcome, Query, Release
 from serve.meters import BatchMeter, RecentMeter
 from serve.outcomes import outcomes
 from serve.recent import Recent
 from serve.release import Ahead, resolve
-from serve.searching import Opened, ms_since
+from serve.searching import Opened
 from serve.settings import Batching
 from stbir.data.transforms import Pixels, encode_png, render_strokes, sketch_pixels
 from stbir.errors import InputError

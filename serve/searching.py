@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from serve import budget
+from serve.budget import ms_since
 from serve.messages import Encoded, Found, Outcome, Query, Release, Vector
 from stbir.errors import InputError
 from stbir.model.fusion import Gate, fuse
@@ -101,8 +102,3 @@ def _found(opened: Opened, alike: Sequence[Fused]) -> Iterable[Found | Exception
 
 def _row(encoded: Encoded | None) -> torch.Tensor | None:
     return None if encoded is None else torch.from_numpy(encoded.vector.copy())[None]  # (1, D)
-
-
-def ms_since(start: float) -> float:
-    """Milliseconds from `start`, of `time.perf_counter`, to now."""
-    return round((time.perf_counter() - start) * 1000, 2)

@@ -63,6 +63,7 @@ Asked = list[dict[str, Any]]
 def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
     """What was asked of the autoscaler, which here has no answer."""
     calls: Asked = []
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
     monkeypatch.setattr(placement, "request_resources", lambda **request: calls.append(request))
     monkeypatch.setattr(placement, "_LOOK_S", 0.001)
     return calls
@@ -92,10 +93,18 @@ def test_nobody_waits_where_there_is_room_already(cluster: Cluster, asked: Asked
     assert asked == []
 
 
-def test_an_embedding_job_takes_the_gpus_there_are_or_those_it_is_told_to_wait_for(
+def test_a_ray_of_ones_own_is_not_waited_for(
     cluster: Cluster, asked: Asked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    monkeypatch.delenv("RAY_ADDRESS")
+    cluster(HEAD)
+    placement.await_room(cpus=3, gpus=1, seconds=60)
+    assert asked == []
+
+
+def test_an_embedding_job_takes_the_gpus_there_are_or_those_it_is_told_to_wait_for(
+    cluster: Cluster, asked: Asked
+) -> None:
     cluster(HEAD, node("data", CPU=4), node("accelerator", CPU=4, GPU=2))
     assert [placement.towers(None, gpu, 0) for gpu in ("auto", "yes", "no")] == [2, 2, 1]
     assert asked == []
