@@ -28,6 +28,7 @@ pytestmark = [
     pytest.mark.parametrize("nodes", [0], indirect=True),  # the head keeps no work
 ]
 
+RED_CUP = {"text": (None, "a red cup")}  # a form of one part
 PHOTOS = 4000  # an encoder of tiny towers is busy with them for some seconds
 
 
@@ -78,7 +79,7 @@ def ask(url: str, over: threading.Event, said: list[tuple[float, int]]) -> None:
     with httpx.Client(trust_env=False, timeout=15) as client:
         while not over.is_set():
             try:
-                status = client.post(f"{url}/v1/search", data={"text": "a red cup"}).status_code
+                status = client.post(f"{url}/v1/search", files=RED_CUP).status_code
             except httpx.TransportError:
                 status = 0
             said.append((time.monotonic(), status))
@@ -119,6 +120,6 @@ def test_an_endpoint_loses_a_node_under_load_and_answers(
 
 def answers(url: str) -> bool:
     try:
-        return httpx.post(f"{url}/v1/search", data={"text": "cup"}, trust_env=False).status_code == 200
+        return httpx.post(f"{url}/v1/search", files=RED_CUP, trust_env=False).status_code == 200
     except httpx.TransportError:
         return False
