@@ -12,6 +12,8 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$python; break; }; done)
 # `make test TESTS=tests/model` runs one folder, `make test TESTS="-k gallery"` what a word matches.
 TESTS ?=
+# `make demo DEMO="FOLDER PHOTOS"` keeps what it makes elsewhere, or draws fewer photos.
+DEMO ?=
 # The CUDA build of torch is large and slow links are common.
 export UV_HTTP_TIMEOUT ?= 600
 
@@ -23,7 +25,7 @@ help: ## list the targets
 setup: $(READY) ## .venv from requirements.lock, with the project itself in it, and nothing else
 
 demo: setup ## synthetic pictures -> training -> gallery -> report -> an answered query (CPU, minutes)
-	PATH="$(CURDIR)/$(RUN):$$PATH" bash runs/demo.sh
+	PATH="$(CURDIR)/$(RUN):$$PATH" bash runs/demo.sh $(DEMO)
 
 test: format-check lint types ## everything a change must pass: format, lint, types, tests
 	$(RUN)/python -m pytest --ignore=tests/cluster $(TESTS)

@@ -9,8 +9,8 @@ from typing import Any
 
 import ray
 
-from ray_jobs import checks
-from ray_jobs.command import connect, run
+from ray_jobs import checks, placement
+from ray_jobs.command import add_wait, connect, run
 from ray_jobs.findings import demand
 from ray_jobs.override import override
 from ray_jobs.recipes import choice, recipe
@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 def ablate(args: argparse.Namespace) -> dict[str, Any]:
     """Run the trials that have no result yet, then compare all."""
+    if args.cpus < 1:
+        raise InputError(f"--cpus: {args.cpus} is less than 1")
     trials, out = planned(args), Folder(args.out)
     refuse_other(out, "ablation")
     demand(checks.place(out))
@@ -35,6 +37,8 @@ def ablate(args: argparse.Namespace) -> dict[str, Any]:
     left = [trial for trial in trials if results[trial.name] is None]
     log.info("%d trials, %d of them done", len(trials), len(trials) - len(left))
     connect()
+    if left:
+        placement.demand_room("--cpus: a trial", args.cpus, args.wait, together=args.cpus)
     for trial, result in _ran(left, args.cpus):
         out.write(_file(trial), json.dumps({**result, "key": trial.key}, indent=2).encode())
         results[trial.name] = result
@@ -114,6 +118,7 @@ def parser() -> argparse.ArgumentParser:
     several("--set", metavar="FIELD=VALUE", default=[], help="for all recipes, e.g. a smaller budget")
     add("--cpus", type=int, default=2, help="CPUs a trial (%(default)s)")
     add("--out", required=True, metavar="URI", help="where to; the same again goes on")
+    add_wait(parser)
     return parser
 
 

@@ -32,7 +32,6 @@ log = logging.getLogger("caption")
 
 _CHUNK = 64  # pictures in a task that asks
 _PROGRESS_SECONDS = 3.0
-_GROW_S = 900.0  # for a cluster at zero to start a node
 Answered = Generator[tuple[dict[str, Outcome], Usage]]
 
 
@@ -44,7 +43,7 @@ def caption(args: argparse.Namespace) -> dict[str, Any]:
     _check_writable(out)
     connect()
     job = _job(args, shards, out)
-    ledger, known = _surveyed(job)
+    ledger, known = _surveyed(job, args.wait)
     _confirm(args, _forecast(args, job, [each.size for each in ledger.pending()], known))
     _ask(ledger, _answers(args, job, backend, ledger.pending()), 1.0 if args.sample else args.max_bad)
     summary = _summary(args, job, ledger)
@@ -52,7 +51,7 @@ def caption(args: argparse.Namespace) -> dict[str, Any]:
         return {**summary, **_sheet(args, out, job, ledger, known)}
     write_quarantine(out, ledger.faults())
     _refuse_bad(out, ledger, args.max_bad, summary)
-    manifest = _publish(job, out, ledger, summary)
+    manifest = _publish(job, out, ledger, summary, args.wait)
     log.info("%s", arithmetic(ledger.counts()))
     return {**summary, "digest": manifest.digest, "files": len(manifest.detail("files"))}
 
@@ -83,19 +82,20 @@ def _job(args: argparse.Namespace, shards: Shards, out: Folder) -> Job:
     return job if args.sample is None else spread(job, shards, args.sample)
 
 
-def _surveyed(job: Job) -> tuple[Ledger, Usage]:
+def _surveyed(job: Job, wait: float) -> tuple[Ledger, Usage]:
     """Which photos want a caption; what is known of them, and what that has cost."""
     survey = ray.remote(tasks.survey)
-    handle = ray.put(job)
-    found = dict(tasks.stream(survey, ((handle, file) for file in job.shards.files), _everywhere()))
+    handle, at_once = ray.put(job), _everywhere(wait)
+    found = dict(tasks.stream(survey, ((handle, file) for file in job.shards.files), at_once))
     wanted = [each for file in job.shards.files for each in found[file].wanted]
     known = sum((each.known for each in found.values()), Usage())
     return Ledger(sum(each.photos for each in found.values()), wanted), known
 
 
-def _everywhere() -> int:
-    """Tasks that keep the whole cluster busy; one that is at zero gets its first node before."""
-    placement.await_room(1, 0, _GROW_S)
+def _everywhere(wait: float) -> int:
+    """Tasks that keep the whole cluster busy; one that is at zero has so many seconds before to get a node.
+    Raises InputError where it gets none."""
+    placement.demand_room("reading and writing shards", cpus=1, wait=wait)
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
 
@@ -121,6 +121,7 @@ def _answers(
     args: argparse.Namespace, job: Job, backend: Endpoint | vllm.Cluster, pending: list[Wanted]
 ) -> Answered:
     if isinstance(backend, vllm.Cluster) and pending:  # an engine takes minutes to start
+        placement.demand_room("--vllm: an engine", cpus=1, wait=args.wait, gpus=backend.gpus)
         return vllm.ask(job, vllm.engine(backend), pending)
     chunks = (pending[start : start + _CHUNK] for start in range(0, len(pending), _CHUNK))
     shared = ray.put(job), ray.put(backend)
@@ -185,11 +186,11 @@ def _refuse_bad(out: Folder, ledger: Ledger, max_bad: float, summary: dict[str, 
     )
 
 
-def _publish(job: Job, out: Folder, ledger: Ledger, summary: dict[str, Any]) -> Manifest:
+def _publish(job: Job, out: Folder, ledger: Ledger, summary: dict[str, Any], wait: float) -> Manifest:
     texts, handle = ledger.texts(), ray.put(job)
     files = enumerate(job.shards.files)
     calls = ((handle, out, number, file, texts.get(file, {})) for number, file in files)
-    parts = list(tasks.stream(ray.remote(tasks.write), calls, _everywhere()))
+    parts = list(tasks.stream(ray.remote(tasks.write), calls, _everywhere(wait)))
     given = job.shards.manifest
     photos = sum(part.photos.total() for part in parts)
     if photos != ledger.photos:

@@ -1,6 +1,7 @@
 """What every command shares: exit codes, the Ray connection, and the last line of standard output."""
 
 import argparse
+import contextlib
 import json
 import logging
 import os
@@ -8,6 +9,7 @@ import socket
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -18,10 +20,13 @@ from ray_jobs import checks
 from ray_jobs.findings import demand
 from stbir.errors import InputError
 
+log = logging.getLogger(__name__)
 # Ray Data needs CPUs beside those that workers and actors hold, or it waits for ever. A small machine
 # therefore says it has this many: they are slots for the scheduler, not cores.
 LEAST_CPUS = 4
-
+STARTS = 3  # of a Ray that is late
+_LATE = "timed out during startup"
+_MIB = 2**20
 
 # What Ray would otherwise say or send by itself; a user's own setting wins.
 QUIET = {
@@ -68,6 +73,12 @@ def _input_error(error: BaseException | None) -> InputError | None:
     return None
 
 
+def add_wait(parser: argparse.ArgumentParser) -> None:
+    """The option of every command that asks a cluster to grow."""
+    wait = "for a cluster to grow (%(default)g)"
+    parser.add_argument("--wait", type=float, default=900, metavar="SECONDS", help=wait)
+
+
 def connect() -> None:
     """Join the cluster that RAY_ADDRESS names (as in a submitted job), else start one for this command.
 
@@ -88,15 +99,46 @@ def join() -> None:
     options = {"log_to_driver": False, "logging_level": "error"}
     address = os.environ.get("RAY_ADDRESS")
     if address is None:
-        cpus = max(LEAST_CPUS, os.cpu_count() or 1)
-        ray.init(address="local", num_cpus=cpus, include_dashboard=False, **options)
+        _start(**options)
         return
     try:
         _refuse_silence(address)
         ray.init(address=address, **options)
+        _say_code()
     except ConnectionError as error:
         reason = " ".join(str(error).split())
         raise InputError(f"RAY_ADDRESS: {address}: {reason}; start that cluster or unset it") from error
+
+
+def _start(**options: Any) -> None:
+    """A Ray of this command's own, tried again where it was not there in time.
+
+    Ray gives its helpers fifteen seconds, whatever is set (ray-project/ray#65983): on a busy machine they
+    may take longer, and the next time they come out of the cache.
+    """
+    cpus = max(LEAST_CPUS, os.cpu_count() or 1)
+    for left in reversed(range(STARTS)):
+        try:
+            ray.init(address="local", num_cpus=cpus, include_dashboard=False, **options)
+            return
+        except Exception as error:
+            if _LATE not in str(error) or not left:
+                raise
+            log.warning("Ray did not start in time, as on a busy machine; it is started again")
+
+
+def _say_code() -> None:
+    """In a submitted job, whose package Ray has unpacked where the command runs: how much came with it."""
+    if "working_dir" not in ray.get_runtime_context().runtime_env:
+        return
+    with contextlib.suppress(FileNotFoundError):  # jobs of the same code may write here, and remove
+        print(f"code of this job: {_size(Path.cwd())}", file=sys.stderr)
+
+
+def _size(folder: Path) -> str:
+    """The files of a folder and their bytes, without what Python itself keeps beside them."""
+    files = [file for file in folder.rglob("*") if file.is_file() and "__pycache__" not in file.parts]
+    return f"{len(files)} files, {sum(file.stat().st_size for file in files) / _MIB:.1f} MiB"
 
 
 def _refuse_silence(address: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import lance
 
-from ray_jobs.command import Failed, connect, run
+from ray_jobs.command import Failed, add_wait, connect, run
 from ray_jobs.embed_progress import Progress
 from ray_jobs.embed_stream import Towers, embedded, find_room, rows
 from ray_jobs.embed_writer import Writer
@@ -237,7 +237,7 @@ def parser() -> argparse.ArgumentParser:
     add("--gallery", required=True, metavar="URI", help="where to; again = a new version")
     add("--workers", type=int, help="actors with the photo tower (default: one a GPU, else 1)")
     add("--gpu", choices=["auto", "yes", "no"], default="auto", help="a GPU an actor; auto: if there now")
-    add("--wait", type=float, default=900, metavar="SECONDS", help="for a cluster to grow (%(default)g)")
+    add_wait(parser)
     add("--batch", type=int, help="photos encoded at once (default: the size that turns out fastest)")
     add("--index-above", type=int, default=INDEX_ABOVE, metavar="PHOTOS", help="below: exact (%(default)s)")
     add("--max-bad", type=float, default=0.01, metavar="SHARE", help="bad photos allowed (%(default)s)")

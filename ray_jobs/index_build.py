@@ -5,8 +5,8 @@ import logging
 
 import lance
 import lance_ray
-import ray
 
+from ray_jobs import placement
 from stbir.retrieval.index import IndexPlan, build, options
 from stbir.retrieval.rows import VECTOR
 
@@ -19,13 +19,12 @@ _WORTH_IT = 200_000
 def build_on_cluster(dataset: lance.LanceDataset, plan: IndexPlan) -> None:
     """As `stbir.retrieval.index.build`, in parallel where that is worth it. The shares stay apart and are
     searched together; Ray must be connected."""
-    rows, files = dataset.count_rows(), len(dataset.get_fragments())
-    nodes = sum(node["Alive"] for node in ray.nodes())
-    if nodes < 2 or rows < _WORTH_IT or files < 2:  # one machine's cores are all at work already
+    rows, files, machines = dataset.count_rows(), len(dataset.get_fragments()), placement.machines()
+    if machines < 2 or rows < _WORTH_IT or files < 2:  # one machine's cores are all at work already
         build(dataset, plan)
         return
-    log.info("building %s on %d machines", plan.kind, nodes)
-    in_parallel(dataset, plan, workers=min(nodes, files))
+    log.info("building %s on %d machines", plan.kind, machines)
+    in_parallel(dataset, plan, workers=min(machines, files))
 
 
 def in_parallel(dataset: lance.LanceDataset, plan: IndexPlan, workers: int) -> None:

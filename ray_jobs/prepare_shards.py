@@ -14,8 +14,8 @@ from typing import Any
 import pyarrow as pa
 import ray.data
 
-from ray_jobs import checks
-from ray_jobs.command import Failed, connect, run
+from ray_jobs import checks, placement
+from ray_jobs.command import Failed, add_wait, connect, run
 from ray_jobs.findings import demand
 from stbir.data.inspection import Fault, Part, first_of_each, inspect
 from stbir.data.manifest import refuse_other
@@ -60,6 +60,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="PARTS",
         help=f"what a photo must have: {' | '.join(PARTS)} (default sketch,text; photo: nothing more)",
     )
+    add_wait(parser)
     splits = parser.add_mutually_exclusive_group()
     splits.add_argument("--split", metavar="NAME", help="put every photo into this split")
     splits.add_argument(
@@ -79,6 +80,7 @@ def prepare_shards(arguments: argparse.Namespace) -> dict[str, Any]:
         log.info("%s: %d %s, not used", arguments.source, count, what)
     entries, duplicates = first_of_each(source.entries)
     connect()
+    placement.demand_room("reading pictures", cpus=1, wait=arguments.wait)
     parts = _write(out, _assigned(entries, arguments.split, arguments.folds), source, arguments)
     faults = [*duplicates, *(fault for part in parts for fault in part.faults)]
     summary = _summary(arguments, source, parts, faults)

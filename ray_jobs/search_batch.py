@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import pyarrow.parquet as pq
 import ray.data
 from pydantic import TypeAdapter, ValidationError
 
-from ray_jobs.command import Failed, connect, run
+from ray_jobs import placement
+from ray_jobs.command import Failed, add_wait, connect, run
 from stbir.data.manifest import NAME, Manifest, content_digest, refuse_other, write_manifest
 from stbir.data.storage import Folder
 from stbir.errors import InputError
@@ -49,15 +51,17 @@ class Searcher:
 
 def search_batch(args: argparse.Namespace) -> dict[str, Any]:
     """Read, ask, write; the manifest comes last and has counted every query."""
-    queries, out = Folder(args.queries), Folder(args.out)
+    out = Folder(args.out)
     refuse_other(out, "hits")
-    names = queries.names("*.parquet")
+    queries, names = _files(args.queries)
     expected, by = _inspected(queries, names)
     model, digest = checkpoint.pinned(args.checkpoint)
     gallery = Folder(args.gallery).uri
     version = open_version(gallery, digest).version
     wish = Wish(args.k, args.sketch_weight, args.category, _where(args.where))
     connect()
+    # One for the tasks that read, beside what an actor holds: without it they would wait for ever.
+    placement.demand_room("searching", 1 + math.ceil(_CPUS), args.wait)
     files = [queries.at(name) if queries.local else f"{queries.uri}/{name}" for name in names]
     asked = ray.data.read_parquet(files).select_columns([QUERY_ID, *by])
     found = asked.map_batches(
@@ -83,6 +87,16 @@ def check(counts: dict[str, int], max_bad: float, out: Folder) -> None:
     if counts["refused"] > max_bad * counts["in"]:
         bad = f"{counts['refused']} of {counts['in']} queries cannot be asked"
         raise Failed(f"{bad}, see {out.uri}/{_REFUSED}; not published", counts)
+
+
+def _files(uri: str) -> tuple[Folder, list[str]]:
+    """One Parquet file in its folder, or every one of a folder."""
+    folder = Folder(uri)
+    parent, _, name = folder.uri.rpartition("/")
+    names = folder.names("*.parquet")
+    if names or not name.endswith(".parquet") or not folder.exists():
+        return folder, names
+    return Folder(parent or "/"), [name]
 
 
 def _inspected(queries: Folder, names: list[str]) -> tuple[int, list[str]]:
@@ -147,7 +161,12 @@ def parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--checkpoint", required=True, metavar="URI", help="made by train.py")
     add("--gallery", required=True, metavar="URI", help="made by embed_gallery.py")
-    add("--queries", required=True, metavar="URI", help="Parquet: query_id, and sketch, text or vector")
+    add(
+        "--queries",
+        required=True,
+        metavar="URI",
+        help="Parquet, a file or a folder of files: query_id, and sketch, text or vector",
+    )
     add("--out", required=True, metavar="URI", help="where hits.parquet and refused.parquet go")
     add("--k", type=int, default=10, help="hits a query (%(default)s)")
     add("--sketch-weight", type=float, default=0.5, help="what a sketch counts against a text (%(default)s)")
@@ -157,6 +176,7 @@ def parser() -> argparse.ArgumentParser:
     add("--batch", type=int, default=256, help="queries at once (%(default)s)")
     add("--cache", metavar="FOLDER", help="on each machine: what an indexed search reads")
     add("--max-bad", type=float, default=0.01, metavar="SHARE", help="refused queries allowed (%(default)s)")
+    add_wait(parser)
     return parser
 
 

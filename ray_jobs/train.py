@@ -17,9 +17,11 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ray_jobs import checks, feed, placement
 from ray_jobs.categories import indexed, keep
-from ray_jobs.command import connect, run
+from ray_jobs.command import add_wait, connect, run
 from ray_jobs.findings import demand
 from ray_jobs.override import override
+from ray_jobs.profiling import KINDS as PROFILES
+from ray_jobs.profiling import refuse_missing
 from ray_jobs.progress import printing, say_plan
 from ray_jobs.recipes import choice
 from ray_jobs.recipes import recipe as named_recipe
@@ -43,6 +45,7 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
     workers = least_and_most(args.workers, recipe.batch)
     if args.save_every is not None and args.save_every < 1:
         raise InputError(f"--save-every: {args.save_every} is not at least 1; leave it out for each epoch")
+    refuse_missing(args.profile)
     shards = open_shards(args.shards)
     splits = args.split.split(",")
     extra = [open_shards(uri) for uri in args.extra_shards]
@@ -178,8 +181,8 @@ def parser() -> argparse.ArgumentParser:
     several("--extra-shards", metavar="URI", help="other data sets, for the stages that take them")
     several("--set", metavar="FIELD=VALUE", help="e.g. stages.sketch.epochs=2 batch=32")
     add("--save-every", type=int, metavar="STEPS", help="save within epochs too; default: at their ends")
-    add("--profile", choices=["torch", "py-spy"], help="watch the first worker; see OUT/profile")
-    add("--wait", type=float, default=900, metavar="SECONDS", help="for a cluster to grow (%(default)g)")
+    add("--profile", choices=list(PROFILES), help="watch the first worker; see OUT/profile")
+    add_wait(parser)
     add("--max-failures", type=int, default=3, help="how many lost workers to survive")
     return parser
 

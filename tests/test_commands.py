@@ -1,7 +1,6 @@
 """Every command that the documents tell is one: its program, its options and its files are there.
 
-Those that can run here are run: the line of README.md in `tests/cluster/test_readme_line.py`, the cluster and
-its jobs in `tests/cluster/test_submit.py`.
+Those of README.md and docs/operations.md that can run here are run, by the tests that `tests/told.py` names.
 """
 
 import importlib
@@ -15,20 +14,11 @@ from ray.scripts.scripts import cli as ray_cli
 from ray.serve.scripts import cli as serve_cli
 
 from tests.conftest import ROOT
+from tests.told import NOT_HERE, commands, told_in, where_run
 
 DOCUMENTS = ("README.md", "docs/operations.md", "docs/data.md", "docs/captions.md", "CONTRIBUTING.md")
 # What belongs to others, and is no part of this repository's environment.
 THEIRS = {"aws", "kubectl", "docker", "curl", "openssl", "cd", "export", ".", "tensorboard", "git"}
-
-
-def commands(markdown: str) -> list[str]:
-    """Each command of the fenced sh blocks, without comments, brackets and variables before it."""
-    blocks = re.findall(r"^```sh\n(.*?)^```", markdown, re.MULTILINE | re.DOTALL)
-    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    found = [re.sub(r"(^|\s)#.*$", "", line).strip() for line in lines]
-    inner = [re.sub(r"^\(?(umask \d+ && )?(.*?)(>\S+)?\)?$", r"\2", line).strip() for line in found]
-    parts = [part.strip() for line in inner for part in re.split(r"&&|\|", line)]
-    return [re.sub(r"^([A-Z_]+=\S+ )+", "", part) for part in parts if part]
 
 
 def _words(command: str) -> list[str]:
@@ -101,12 +91,18 @@ def check_command(command: str, whole: bool) -> None:
 
 
 def told() -> list[tuple[str, str]]:
-    return [(name, each) for name in DOCUMENTS for each in commands((ROOT / name).read_text())]
+    return [(name, each) for name in DOCUMENTS for each in told_in(name)]
 
 
 @pytest.mark.parametrize(("document", "command"), told())
 def test_a_command_that_is_told_exists(document: str, command: str) -> None:
     check_command(command, whole="…" not in command)
+
+
+@pytest.mark.parametrize("command", [*told_in("README.md"), *told_in("docs/operations.md")])
+def test_a_command_that_is_told_is_run_by_a_test_or_cannot_run_here(command: str) -> None:
+    [place] = where_run(command)
+    assert place.startswith(NOT_HERE) or (ROOT / place).is_file()
 
 
 def test_files_that_are_told_of_are_there() -> None:

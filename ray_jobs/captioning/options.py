@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from ray_jobs.captioning.chat import FORMS, Endpoint
+from ray_jobs.command import add_wait
 from stbir.data.captioning.caption import MOST_WORDS
 from stbir.data.captioning.prompt import PIXELS
 from stbir.errors import InputError
@@ -84,6 +85,7 @@ def _add_pace(parser: argparse.ArgumentParser) -> None:
     add(
         "--key-variable", default=KEY_VARIABLE, metavar="NAME", help="the variable with the key (%(default)s)"
     )
+    add_wait(parser)
     add("--engine", nargs="+", default=[], metavar="NAME=JSON", help="with --vllm: max_model_len=8192 …")
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import json
+import math
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from itertools import groupby
@@ -23,16 +24,30 @@ from stbir.errors import InputError
 # A data set in, the same with the engine's columns out.
 Engine = Callable[[ray.data.Dataset], ray.data.Dataset]
 _ERROR = "__inference_error__"
+_SPLITS = ("tensor_parallel_size", "pipeline_parallel_size")  # of a model over GPUs
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """Where the model runs: as many engines, each with what `engine` says (vLLM's own names)."""
+    """Where the model runs: as many engines, each with what `engine` says (vLLM's own names).
+
+    Raises InputError where that splits the model over what is no number of GPUs.
+    """
 
     model: str
     engines: int
     batch: int
     engine: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        for name in _SPLITS:
+            if type(size := self.engine.get(name, 1)) is not int or size < 1:
+                raise InputError(f"--engine: {name}={size} is not a number of GPUs; give 1 or more")
+
+    @property
+    def gpus(self) -> int:
+        """Those of one engine."""
+        return math.prod(self.engine.get(name, 1) for name in _SPLITS)
 
 
 def refuse_missing() -> None:

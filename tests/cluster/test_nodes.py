@@ -96,6 +96,7 @@ train.run(train.main, train.parser())
 """
 
 
+@pytest.mark.timeout(900)  # three groups of workers, one after the other: 8 minutes on two free cores
 @pytest.mark.parametrize("nodes", [5], indirect=True)
 def test_an_elastic_run_grows_and_shrinks_under_one_global_batch(nodes: Nodes, drawn: str, out: str) -> None:
     held = [nodes.add()]

@@ -56,6 +56,9 @@ def test_training_is_a_job_and_its_package_is_code_alone(head: Head, shards: str
     size = sum((package / file).stat().st_size for file in files)
     print(f"package: {len(files)} files, {size} bytes")
     assert size < SMALL
+    code = [package / file for file in files if "__pycache__" not in file.parts]
+    counted = f"{len(code)} files, {sum(file.stat().st_size for file in code) / 2**20:.1f} MiB"
+    assert f"code of this job: {counted}" in done.stdout.splitlines()
     folders = {file.parts[0] for file in files if len(file.parts) > 1 and "__pycache__" not in file.parts}
     assert folders <= CODE
 

@@ -50,6 +50,13 @@ def test_trials_are_kept_compared_and_gone_on_with(folds: str, tmp_path: Path) -
         run(folds, tmp_path, "--set", "batch=8")
 
 
+def test_a_trial_that_fits_no_node_is_refused(folds: str, tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match="--cpus: a trial needs 64 CPUs of one node, the largest has 6; give"
+    ):
+        run(folds, tmp_path, "--cpus", "64")
+
+
 def test_each_seed_named_is_tried_once(folds: str) -> None:
     words = [
         "--shards",
@@ -76,6 +83,7 @@ def test_each_seed_named_is_tried_once(folds: str) -> None:
         (["--folds", "fold0"], "--folds: fold0; make some"),
         (["--folds", "fold0", "fold9"], "split 'fold9' is empty; there is fold0, fold1, test"),
         (["--set", "batch=0"], "batch"),
+        (["--cpus", "0"], "--cpus: 0 is less than 1"),
         (["--extra-shards", "nowhere"], "nowhere: no shards here"),
     ],
 )

@@ -87,6 +87,13 @@ def session_logs() -> str:
     return "".join(file.read_text(errors="replace") for file in logs.rglob("*") if file.is_file())
 
 
+def test_a_cluster_without_cpus_is_refused(tmp_path: Path, server: ChatServer, no_cpus: None) -> None:
+    shards = write(tmp_path / "in", [row(0)])
+    with pytest.raises(InputError, match="reading and writing shards needs 1 CPUs, the cluster has 0; start"):
+        captioned(server, shards, tmp_path / "out")
+    assert server.paid.total() == 0
+
+
 def test_photos_without_text_get_captions_and_nothing_else_changes(
     tmp_path: Path, server: ChatServer, command: Command, s3: str
 ) -> None:

@@ -57,6 +57,19 @@ def test_without_the_extra_it_says_so(tmp_path: Path) -> None:
         caption(parser().parse_args(["--shards", "x", "--out", str(tmp_path), "--vllm", "--model", "x"]))
 
 
+def test_a_cluster_without_gpus_is_refused(
+    tmp_path: Path, ray_cluster: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vllm, "refuse_missing", lambda: None)
+    shards, out = write(tmp_path / "in", [row(0)]), str(tmp_path / "out")
+    asking = ["--shards", shards, "--out", out, "--vllm", "--model", MODEL]
+    split = ["tensor_parallel_size=2", "pipeline_parallel_size=2"]
+    with pytest.raises(InputError, match="--vllm: an engine needs 4 GPUs, the cluster has 0; start nodes"):
+        caption(parser().parse_args([*asking, "--engine", *split]))
+    with pytest.raises(InputError, match="--engine: tensor_parallel_size=all is not a number of GPUs; give"):
+        caption(parser().parse_args([*asking, "--engine", "tensor_parallel_size=all"]))
+
+
 # Ray's own modules for it are declared in a way that pydantic means to drop (ray 2.60, ray/llm).
 @pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20")
 def test_rays_own_processor_takes_the_configuration() -> None:

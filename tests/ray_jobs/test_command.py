@@ -4,6 +4,8 @@ import argparse
 import json
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -94,6 +96,59 @@ def test_a_cluster_that_does_not_answer_is_2(monkeypatch: pytest.MonkeyPatch) ->
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(("late", "starts"), [(0, 1), (2, 3)])
+def test_a_ray_that_is_late_is_started_again(monkeypatch: pytest.MonkeyPatch, late: int, starts: int) -> None:
+    tried: list[str] = []
+
+    def start(address: str, **options: object) -> None:
+        tried.append(address)
+        if len(tried) <= late:
+            raise Exception("The current node timed out during startup. This could happen because …")
+
+    monkeypatch.setattr("ray.init", start)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    commands.join()
+    assert tried == ["local"] * starts
+
+
+@pytest.mark.parametrize(
+    ("said", "starts"),
+    [("The current node timed out during startup.", commands.STARTS), ("no room on /dev/shm", 1)],
+)
+def test_a_ray_that_does_not_start_is_not_hidden(
+    monkeypatch: pytest.MonkeyPatch, said: str, starts: int
+) -> None:
+    tried: list[str] = []
+
+    def start(address: str, **options: object) -> None:
+        tried.append(address)
+        raise Exception(said)
+
+    monkeypatch.setattr("ray.init", start)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(Exception, match=said):
+        commands.join()
+    assert len(tried) == starts
+
+
+def test_the_code_of_a_job_is_counted_without_what_python_adds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "package" / "__pycache__").mkdir(parents=True)
+    (tmp_path / "main.py").write_bytes(b"x" * 2**20)
+    (tmp_path / "package" / "module.py").write_bytes(b"x" * 2**19)
+    (tmp_path / "package" / "__pycache__" / "module.pyc").write_bytes(b"x" * 2**20)
+    monkeypatch.chdir(tmp_path)
+    environment: dict[str, str] = {}
+    context = SimpleNamespace(runtime_env=environment)
+    monkeypatch.setattr(commands.ray, "get_runtime_context", lambda: context)
+    commands._say_code()
+    assert capsys.readouterr().err == ""
+    environment["working_dir"] = "gcs://_ray_pkg_0.zip"
+    commands._say_code()
+    assert capsys.readouterr().err == "code of this job: 2 files, 1.5 MiB\n"
+
+
 def test_a_command_joins_the_cluster_it_is_told_of(ray_cluster: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", ray_cluster)
     counts = CONNECTS.replace("command.connect() or {}", "command.connect() or _nodes()")
@@ -104,4 +159,5 @@ def test_a_command_joins_the_cluster_it_is_told_of(ray_cluster: str, monkeypatch
     import ray
 
     assert done.returncode == 0, done.stderr
+    assert "code of this job" not in done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == {"ids": sorted(n["NodeID"] for n in ray.nodes())}

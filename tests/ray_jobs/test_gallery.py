@@ -5,6 +5,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from ray_jobs import index_build, placement
 from ray_jobs.command import Failed
 from ray_jobs.gallery import main, parser
 from ray_jobs.index_build import in_parallel
@@ -106,6 +107,19 @@ def test_who_has_lost_the_lock_publishes_nothing(ray_cluster, tmp_path, monkeypa
     with pytest.raises(InputError, match="another writer has taken over, number 99"):
         gallery("optimize", tmp_path)
     assert open_table(folder, PUBLISHED).version == before
+
+
+@pytest.mark.parametrize(("machines", "workers"), [(1, None), (2, 2), (9, 4)])
+def test_an_index_is_built_by_the_machines_that_have_cpus_or_here(tmp_path, monkeypatch, machines, workers):
+    asked = []
+    monkeypatch.setattr(placement, "machines", lambda: machines)
+    monkeypatch.setattr(index_build, "_WORTH_IT", 400)
+    monkeypatch.setattr(index_build, "build", lambda dataset, plan: asked.append(None))
+    monkeypatch.setattr(index_build, "in_parallel", lambda dataset, plan, workers: asked.append(workers))
+    uri = table_uri(Folder(str(tmp_path)))
+    dataset = lance.write_dataset(rows_of(unit(400)), uri, max_rows_per_file=100)
+    index_build.build_on_cluster(dataset, IndexPlan(8, 8))
+    assert asked == [workers]
 
 
 @pytest.mark.slow(reason="two worker processes start")

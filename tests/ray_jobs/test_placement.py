@@ -102,6 +102,51 @@ def test_a_ray_of_ones_own_is_not_waited_for(
     assert asked == []
 
 
+@pytest.mark.parametrize(
+    ("there", "needs", "says"),
+    [
+        ([HEAD], {"cpus": 1}, "work needs 1 CPUs, the cluster has 0; start nodes with CPUs"),
+        ([HEAD, node(CPU=1)], {"cpus": 2}, "work needs 2 CPUs, the cluster has 1; start nodes with CPUs"),
+        (
+            [HEAD, node(CPU=8)],
+            {"cpus": 1, "gpus": 2},
+            "work needs 2 GPUs, the cluster has 0; start nodes with",
+        ),
+        (
+            [node(CPU=2), node(CPU=3)],
+            {"cpus": 4, "together": 4},
+            "work needs 4 CPUs of one node, the largest has 3; give fewer",
+        ),
+    ],
+)
+def test_what_is_still_missing_after_the_wait_is_refused(
+    cluster: Cluster, asked: Asked, there: Nodes, needs: dict[str, int], says: str
+) -> None:
+    cluster(*there)
+    with pytest.raises(InputError, match=says):
+        placement.demand_room("work", wait=0.01, **needs)
+    assert len(asked) == 2  # for room, and after the wait for nothing more
+
+
+def test_what_comes_in_time_is_not_refused(
+    cluster: Cluster, asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = cluster(HEAD)
+    coming = iter([node("data", CPU=2), node("data", CPU=2), node("data", CPU=4)])
+    monkeypatch.setattr(placement.time, "sleep", lambda _: there.append(next(coming)))
+    placement.demand_room("a trial", 4, wait=60, together=4)
+    assert next(coming, None) is None  # two nodes of half the size are not enough
+    assert asked[0] == {"num_cpus": 0, "bundles": [{"CPU": 4}], "bundle_label_selectors": [{ROLE: "data"}]}
+    placement.demand_room("two tasks", 8, wait=60)
+
+
+def test_a_head_without_cpus_is_no_machine(cluster: Cluster) -> None:
+    there = cluster(HEAD, node(CPU=4))
+    assert placement.machines() == 1
+    there.append(node("accelerator", CPU=1, GPU=1))
+    assert placement.machines() == 2
+
+
 def test_an_embedding_job_takes_the_gpus_there_are_or_those_it_is_told_to_wait_for(
     cluster: Cluster, asked: Asked
 ) -> None:

@@ -54,6 +54,13 @@ def good(root: Path, photos: int) -> str:
     return manifest(root, [line(n) for n in range(photos)], {**files})
 
 
+def test_a_cluster_without_cpus_is_refused(tmp_path: Path, no_cpus: None) -> None:
+    with pytest.raises(
+        InputError, match="reading pictures needs 1 CPUs, the cluster has 0; start nodes with"
+    ):
+        prepared("synthetic:4", tmp_path)
+
+
 def test_every_row_is_what_the_source_says_in_its_order(tmp_path: Path, command: Command) -> None:
     ran = command("prepare_shards", "--source", "synthetic:20", "--out", tmp_path, "--rows-per-file", 8)
     assert ran.code == 0, ran.stderr

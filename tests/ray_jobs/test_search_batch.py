@@ -13,7 +13,7 @@ import torch
 
 from ray_jobs.command import Failed
 from ray_jobs.recipes import recipe
-from ray_jobs.search_batch import _write, check, parser, search_batch
+from ray_jobs.search_batch import _files, _write, check, parser, search_batch
 from stbir.data.manifest import Manifest, read_manifest, write_manifest
 from stbir.data.storage import Folder
 from stbir.errors import InputError
@@ -95,6 +95,26 @@ def test_every_query_is_answered_as_if_alone_or_says_why_not(ray_cluster, model,
         want = [hit for hit in cheap if int(hit.photo_id[6:]) < 40][:4]
         assert [row["photo_id"] for row in mine] == [hit.photo_id for hit in want]
         assert [row["score"] for row in mine] == pytest.approx([hit.score for hit in want], abs=1e-4)
+
+
+def test_queries_may_lie_in_one_file_or_in_a_folder(tmp_path, monkeypatch):
+    folder = write(tmp_path / "queries", query_id=["a", "b", "c", "d"], text=["cup"] * 4)
+    monkeypatch.chdir(folder)
+    assert [names for _, names in map(_files, (str(folder), f"{folder}/b.parquet", "b.parquet"))] == [
+        ["a.parquet", "b.parquet"],
+        ["b.parquet"],
+        ["b.parquet"],
+    ]
+    for place in (f"{folder}/b.parquet", "b.parquet"):
+        [around, [name]] = _files(place)
+        assert around.read(name) == (folder / "b.parquet").read_bytes()
+    assert _files(str(tmp_path / "none.parquet"))[1] == []
+
+
+def test_a_cluster_without_cpus_is_refused(no_cpus, model, gallery, tmp_path):
+    queries = write(tmp_path / "queries", query_id=["worded"], text=["a red chair"])
+    with pytest.raises(InputError, match="searching needs 2 CPUs, the cluster has 0; start nodes with CPUs"):
+        run(model, gallery, queries, tmp_path / "hits")
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,15 @@ def test_bad_input_is_refused_in_one_line(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_profiler_that_is_not_installed_is_missed_before_the_run(
+    shards: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ray_jobs.profiling._program", lambda: None)
+    with pytest.raises(InputError, match="--profile: there is no py-spy here; pip install py-spy"):
+        run("--recipe", "smoke", "--shards", shards, "--out", tmp_path / "out", "--profile", "py-spy")
+    assert not (tmp_path / "out").exists()
+
+
 def test_classes_are_asked_for_where_they_are_needed(ray_cluster: str, tmp_path: Path) -> None:
     from ray_jobs.prepare_shards import parser, prepare_shards
     from tests.data.pictures import png, tree
