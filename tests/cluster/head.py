@@ -1,6 +1,7 @@
 """A Ray cluster as a user starts one, by `ray start`: token, dashboard and all."""
 
 import os
+import re
 import secrets
 import signal
 import subprocess
@@ -26,6 +27,17 @@ class Head:
     @property
     def log(self) -> str:
         return (self.folder / "head.log").read_text()
+
+    @property
+    def token(self) -> str:
+        return Path(self.variables["RAY_AUTH_TOKEN_PATH"]).read_text()
+
+    @property
+    def address(self) -> str:
+        """Where other nodes and drivers join it, as its log tells."""
+        found = re.search(r"--address='([^']+)'", self.log)
+        assert found, self.log
+        return found[1]
 
     def is_up(self, port: int) -> bool:
         return "Ray runtime started" in self.log and listens(port)

@@ -1,7 +1,6 @@
 """`ray job submit` against a real `ray start --head`, token and all, as docs/operations.md tells it."""
 
 import os
-import re
 import secrets
 import subprocess
 import sys
@@ -122,8 +121,7 @@ CLOSED = [
 @pytest.mark.parametrize("path", CLOSED)
 def test_dashboard_and_state_want_the_token(head: Head, path: str) -> None:
     assert httpx.get(f"{head.url}{path}", trust_env=False).status_code == 401
-    token = Path(head.variables["RAY_AUTH_TOKEN_PATH"]).read_text()
-    wrong = {"Authorization": f"Bearer {token[::-1]}"}
+    wrong = {"Authorization": f"Bearer {head.token[::-1]}"}
     assert httpx.get(f"{head.url}{path}", headers=wrong, trust_env=False).status_code in (401, 403)
 
 
@@ -140,9 +138,7 @@ def test_a_stranger_submits_nothing_and_joins_nothing(head: Head, tmp_path: Path
     bare = httpx.post(f"{head.url}/api/jobs/", json={"entrypoint": f"touch {proof}"}, trust_env=False)
     assert bare.status_code == 401
     assert not proof.exists()
-    found = re.search(r"--address='([^']+)'", head.log)
-    assert found
-    code = f"import ray; ray.init({found[1]!r}); print('in')"
+    code = f"import ray; ray.init({head.address!r}); print('in')"
     for variables, comes_in in ((stranger, False), (head.variables, True)):
         command = [sys.executable, "-c", code]
         joined = subprocess.run(
@@ -153,7 +149,7 @@ def test_a_stranger_submits_nothing_and_joins_nothing(head: Head, tmp_path: Path
 
 def test_the_probe_of_a_node_carries_the_token(head: Head) -> None:
     port = head.url.rpartition(":")[2]
-    token = Path(head.variables["RAY_AUTH_TOKEN_PATH"]).read_text()
+    token = head.token
 
     def probe(path: str, **variables: str) -> int:
         command = [sys.executable, "deploy/healthy.py", f"{port}{path}"]
@@ -167,7 +163,7 @@ def test_the_probe_of_a_node_carries_the_token(head: Head) -> None:
 
 def test_the_jobs_api_wants_the_token(head: Head) -> None:
     jobs = f"{head.url}/api/jobs/"
-    token = Path(head.variables["RAY_AUTH_TOKEN_PATH"]).read_text()
+    token = head.token
     assert httpx.get(jobs, trust_env=False).status_code == 401
     wrong = {"Authorization": f"Bearer {token[::-1]}"}
     assert httpx.get(jobs, headers=wrong, trust_env=False).status_code in (401, 403)

@@ -8,7 +8,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -173,13 +172,12 @@ def _lines(document: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def bucket(s3: str) -> str:
+def bucket(s3: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A bucket's folder with some pictures and their list."""
-    place, files = f"{s3}/told", s3fs.S3FileSystem()
-    with tempfile.TemporaryDirectory() as name:
-        make_pictures(Path(name), 40)
-        files.put(f"{name}/", f"{BUCKET}/told/pictures/", recursive=True)
-        names = sorted(str(path.relative_to(name)) for path in Path(name).rglob("*.jpg"))
+    place, files, folder = f"{s3}/told", s3fs.S3FileSystem(), tmp_path_factory.mktemp("pictures")
+    make_pictures(folder, 40)
+    files.put(f"{folder}/", f"{BUCKET}/told/pictures/", recursive=True)
+    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.jpg"))
     listed = {
         "photo_id": names,
         "uri": [f"pictures/{each}" for each in names],
@@ -193,9 +191,7 @@ def bucket(s3: str) -> str:
 @pytest.fixture
 def joined(head: Head) -> dict[str, str]:
     """The variables of who stands on the head."""
-    found = re.search(r"--address='([^']+)'", head.log)
-    assert found
-    return {**head.variables, "RAY_ADDRESS": found[1]}
+    return {**head.variables, "RAY_ADDRESS": head.address}
 
 
 def test_a_second_machine_joins_by_the_token(head: Head, joined: dict[str, str]) -> None:
@@ -205,9 +201,10 @@ def test_a_second_machine_joins_by_the_token(head: Head, joined: dict[str, str])
     ports = ["--dashboard-agent-listen-port", "--dashboard-agent-grpc-port", "--metrics-export-port"]
     free = [f"{name}={free_port()}" for name in ports]
     process = subprocess.Popen([*words, *more, *free], env=joined, stdout=subprocess.DEVNULL)
+    bearer = {"Authorization": f"Bearer {head.token}"}
 
     def alive() -> int:
-        told = httpx.get(f"{head.url}/nodes?view=summary", headers=_bearer(head), trust_env=False).json()
+        told = httpx.get(f"{head.url}/nodes?view=summary", headers=bearer, trust_env=False).json()
         return sum(each["raylet"]["state"] == "ALIVE" for each in told["data"]["summary"])
 
     try:
@@ -216,10 +213,6 @@ def test_a_second_machine_joins_by_the_token(head: Head, joined: dict[str, str])
         process.terminate()
         process.wait(timeout=60)
     wait_until(lambda: alive() == 1, "its end", 60)
-
-
-def _bearer(head: Head) -> dict[str, str]:
-    return {"Authorization": f"Bearer {Path(head.variables['RAY_AUTH_TOKEN_PATH']).read_text()}"}
 
 
 def test_operations_from_shards_to_the_life_of_a_gallery(
