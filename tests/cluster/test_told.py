@@ -42,7 +42,8 @@ def small(command: str, places: dict[str, str]) -> list[str]:
 
 
 def ran(command: list[str], variables: dict[str, str] | None = None) -> str:
-    """What a command prints; the test fails with its words where it did not succeed."""
+    """What a command prints; the test fails with its words where it did not succeed. It starts a Ray of its
+    own where the variables name none."""
     done = subprocess.run(
         command,
         cwd=ROOT,
@@ -66,8 +67,15 @@ def jobs_of(commands: list[str]) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def line(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the line of the README has run: from pictures to hits of many queries."""
+def joined(head: Head) -> dict[str, str]:
+    """The variables of who stands on the head."""
+    return {**head.variables, "RAY_ADDRESS": head.address}
+
+
+@pytest.fixture(scope="module")
+def line(joined: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the line of the README has run, from pictures to hits of many queries: on a cluster that is up
+    already, as each command's own takes a quarter of a minute (`make demo` below starts these)."""
     out = tmp_path_factory.mktemp("line")
     asked = pa.table({"query_id": ["a", "b"], "text": ["a red cup", "teal lamp"]})
     pq.write_table(asked, out / "queries.parquet")
@@ -81,7 +89,7 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Path:
         *("prepare_shards", "preflight", "train", "embed_gallery", "evaluate", "gallery", "search_batch")
     ]
     for command in commands:
-        ran(small(command, places))
+        ran(small(command, places), joined)
     return out
 
 
@@ -91,21 +99,21 @@ def test_the_line_of_the_readme_leads_from_pictures_to_hits(line: Path) -> None:
     assert (line / "report" / "report.html").stat().st_size > 0
 
 
-def test_the_experiments_of_the_readme_run(tmp_path: Path) -> None:
+def test_the_experiments_of_the_readme_run(joined: dict[str, str], tmp_path: Path) -> None:
     places = {r"\bout/": f"{tmp_path}/"}
     [shards] = told("README.md", "python ray_jobs/prepare_shards.py")
-    ran([*small(shards, {r"\bout/shards": f"{tmp_path}/folds"}), "--folds", "2"])
+    ran([*small(shards, {r"\bout/shards": f"{tmp_path}/folds"}), "--folds", "2"], joined)
     [command] = told("README.md", "python ray_jobs/ablate.py")
-    found = json.loads(ran(small(command, places)).splitlines()[-1])
+    found = json.loads(ran(small(command, places), joined).splitlines()[-1])
     assert found["trials"] == 2 * 2
 
 
-def test_the_captions_of_the_readme_are_shown(tmp_path: Path) -> None:
+def test_the_captions_of_the_readme_are_shown(joined: dict[str, str], tmp_path: Path) -> None:
     write(tmp_path / "bare", [row(number) for number in range(4)])
     [command] = told("README.md", "python ray_jobs/caption.py")
     with ChatServer(key=None).running() as server:
         places = {r"\bout/": f"{tmp_path}/", r"http://\S+/v1": server.url, r"\bNAME\b": MODEL}
-        ran(small(command, places))
+        ran(small(command, places), joined)
         assert server.wrong == []
     assert (tmp_path / "shards" / "sheet.html").stat().st_size > 0
 
@@ -117,6 +125,8 @@ def serving(line: Path) -> Iterator[None]:
     [again] = told("docs/operations.md", "serve run")
     assert command == re.sub(r"s3://BUCKET", "out", again)
     assert not listens(8000), "the port that the documents tell is taken"
+    # What a shell starts in the background ignores Ctrl-C, and so would what is started here.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         small(command, {r"\bout/": f"{line}/"}), cwd=ROOT, env={**os.environ, "PATH": PATH}
     )
@@ -188,12 +198,6 @@ def bucket(s3: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     return place
 
 
-@pytest.fixture
-def joined(head: Head) -> dict[str, str]:
-    """The variables of who stands on the head."""
-    return {**head.variables, "RAY_ADDRESS": head.address}
-
-
 def test_a_second_machine_joins_by_the_token(head: Head, joined: dict[str, str]) -> None:
     [command] = told("docs/operations.md", "ray start --address")
     words = small(command, {r"HEAD:6379": joined["RAY_ADDRESS"]})
@@ -220,9 +224,12 @@ def test_operations_from_shards_to_the_life_of_a_gallery(
 ) -> None:
     """All on `s3://`, on a cluster that stays up, in the order in which they need each other."""
     places = {r"s3://(BUCKET|B)/": f"{bucket}/", r"http://127\.0\.0\.1:8265": head.url}
+    left = set(told("docs/operations.md", "python ray_jobs/"))
 
     def run(beginning: str, **more: str) -> list[dict[str, Any]]:
-        outputs = [ran(small(each, places | more), joined) for each in told("docs/operations.md", beginning)]
+        commands = told("docs/operations.md", beginning)
+        outputs = [ran(small(each, places | more), joined) for each in commands]
+        left.difference_update(commands)
         last = [(output.splitlines() or [""])[-1] for output in outputs]
         return [json.loads(line) for line in last if line.startswith("{")]
 
@@ -241,6 +248,7 @@ def test_operations_from_shards_to_the_life_of_a_gallery(
     run("python ray_jobs/preflight.py --for embed")
     run("python ray_jobs/preflight.py --for serve")
     run("python ray_jobs/gallery.py")
+    assert not left
     for name in ("gallery", "other"):
         kept = open_table(Folder(f"{bucket}/{name}"), "published").to_table(columns=["photo_id"])
         assert sorted(kept["photo_id"].to_pylist()) == sorted(rest)
