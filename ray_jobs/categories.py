@@ -13,7 +13,8 @@ from stbir.data.photos import UNKNOWN, Ints, Photos, classes_of, index_photos
 from stbir.data.shards import Shards
 from stbir.data.storage import Folder
 from stbir.model.builder import build
-from stbir.retrieval.embed import Features, embed_photos
+from stbir.retrieval.arrays import Features
+from stbir.retrieval.embed import embed_photos
 from stbir.training.clusters import cluster
 
 KEPT = "clusters.json"  # in the folder of the checkpoints: photo → cluster

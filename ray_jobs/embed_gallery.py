@@ -31,7 +31,7 @@ from stbir.data.storage import Folder
 from stbir.data.writer import QUARANTINE, write_quarantine
 from stbir.errors import InputError
 from stbir.model import checkpoint
-from stbir.retrieval.embed import Features
+from stbir.retrieval.arrays import Features
 from stbir.retrieval.gallery import open_table, read_facts, schema
 from stbir.retrieval.growth import (
     Growth,

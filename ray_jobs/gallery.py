@@ -17,10 +17,9 @@ from stbir.data.lock import Lock, only_writer
 from stbir.data.manifest import read_manifest, refuse_other
 from stbir.data.storage import Folder
 from stbir.errors import InputError
-from stbir.model import checkpoint
 from stbir.retrieval import transfer, versions
+from stbir.retrieval.arrays import Features
 from stbir.retrieval.condition import filterable
-from stbir.retrieval.embed import Features
 from stbir.retrieval.gallery import PUBLISHED, open_table, read_facts
 from stbir.retrieval.index import INDEX_ABOVE, KINDS
 from stbir.retrieval.publish import MIN_RECALL, RECALL_AT, plan_index, prepare, publish
@@ -89,7 +88,7 @@ def load(args: argparse.Namespace, lock: Lock) -> dict[str, Any]:
     source, folder = Folder(args.source), Folder(args.gallery)
     refuse_other(folder, "gallery")
     digest = (
-        checkpoint.read_digest(args.checkpoint)
+        read_manifest(Folder(args.checkpoint), "checkpoint").digest
         if args.checkpoint
         else read_manifest(source, "vectors", "say with --checkpoint what made these vectors").made_from
     )

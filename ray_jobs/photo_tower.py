@@ -11,7 +11,8 @@ import torch
 from stbir.data.transforms import Pixels
 from stbir.model import checkpoint
 from stbir.model.towers import PictureEncoder
-from stbir.retrieval.embed import Features, encode
+from stbir.retrieval.arrays import Features
+from stbir.retrieval.embed import encode
 
 _FIRST, _LARGEST = 8, 256
 # The first batch of a size is slow on a GPU, and any may meet other work on a CPU: the faster one counts. The

@@ -5,7 +5,7 @@ import ray
 from stbir.data.catalogue.photo import Catalogue
 from stbir.data.catalogue.shards import ShardsCatalogue
 from stbir.model import checkpoint
-from stbir.retrieval.embed import Features
+from stbir.retrieval.arrays import Features
 from stbir.retrieval.queries import asked_with
 
 _PHOTOS = 100

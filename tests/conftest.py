@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
 # Slots, not cores: Ray Data needs some beside those that training workers and actors hold.
@@ -39,6 +40,9 @@ def _set_environment() -> None:
 
 # Now and not in a fixture or hook: the conftest files of folders below are loaded next, and they import Ray.
 _set_environment()
+# An example takes long on a busy machine; how long is not what these tests are about.
+settings.register_profile("stbir", deadline=None)
+settings.load_profile("stbir")
 
 
 def free_port() -> int:

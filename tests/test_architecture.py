@@ -2,11 +2,14 @@
 
 import ast
 import graphlib
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import ROOT
 from tests.source import ROOMS, files, imported, module, parse
 
 # Of `stbir`, what each room may import besides itself. Training and retrieval stand side by side.
@@ -135,3 +138,9 @@ def test_what_happening_means(code: str, does: bool) -> None:
 def test_an_environment_read_is_seen() -> None:
     read = "import os\nfrom os import environ\nos.getenv('A')\nos.environ['B']"
     assert len(list(_environment_reads(ast.parse(read)))) == 3
+
+
+def test_a_gallery_is_kept_without_torch() -> None:
+    """`gallery.py` lists and moves versions: it need not wait for the model libraries (seconds)."""
+    code = "import sys, ray_jobs.gallery; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=120)

@@ -11,8 +11,9 @@ from stbir.data.transforms import sketch_pixels
 from stbir.errors import InputError
 from stbir.model.fusion import Gate, fuse
 from stbir.model.towers import PictureEncoder, TextEncoder
+from stbir.retrieval.arrays import Features
 from stbir.retrieval.condition import Condition
-from stbir.retrieval.embed import Features, embed_texts, encode, evaluating
+from stbir.retrieval.embed import embed_texts, encode, evaluating
 from stbir.retrieval.gallery import Gallery, Hit
 
 QUERY_ID = "query_id"

@@ -8,13 +8,12 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stbir.data.transforms import Pixels, photo_pixels, sketch_pixels
 from stbir.model.towers import PictureEncoder, TextEncoder
+from stbir.retrieval.arrays import Features
 
-Features = NDArray[np.float32]
 Decode = Callable[[bytes, int], Pixels]
 BATCH = 64
 T = TypeVar("T")

@@ -10,12 +10,11 @@ from stbir.data.schema import Row
 from stbir.errors import InputError
 from stbir.model.retriever import Retriever
 from stbir.retrieval import metrics
-from stbir.retrieval.embed import Features
+from stbir.retrieval.arrays import Features, Index
 from stbir.retrieval.queries import (
     KINDS,
     PROTOCOLS,
     Embedded,
-    Index,
     Protocol,
     Queries,
     QueryKind,

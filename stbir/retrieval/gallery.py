@@ -14,8 +14,8 @@ import pyarrow as pa
 from stbir.data.manifest import MADE_BY, read_manifest
 from stbir.data.storage import Folder
 from stbir.errors import InputError
+from stbir.retrieval.arrays import Features
 from stbir.retrieval.condition import Condition, filterable, rendered
-from stbir.retrieval.embed import Features
 from stbir.retrieval.index import IndexPlan, Kind
 from stbir.retrieval.local import Cache, Local
 from stbir.retrieval.rows import VECTOR, Rows, VectorsInTable, vectors_held

@@ -13,7 +13,7 @@ import lance
 import numpy as np
 
 from stbir.data.storage import Folder
-from stbir.retrieval.embed import Features
+from stbir.retrieval.arrays import Features
 from stbir.retrieval.rows import VECTOR, Rows, VectorsAt, VectorsInTable, vectors
 from stbir.retrieval.texts import TextsAt, TextsInTable, TooManyError, texts_mapped, write_texts
 

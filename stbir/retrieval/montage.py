@@ -9,8 +9,9 @@ import numpy as np
 
 from stbir.data.distortion import LEVELS, Level, distorted
 from stbir.data.schema import Row
+from stbir.retrieval.arrays import Index
 from stbir.retrieval.evaluate import Evaluation, Ranking
-from stbir.retrieval.queries import NO_SKETCH, Index, QueryKind
+from stbir.retrieval.queries import NO_SKETCH, QueryKind
 from stbir.retrieval.thumbnail import thumbnail
 
 EACH = 6

@@ -9,7 +9,7 @@ import lance
 
 from stbir.data.manifest import Manifest, write_manifest
 from stbir.data.storage import Folder
-from stbir.retrieval.embed import Features
+from stbir.retrieval.arrays import Features
 from stbir.retrieval.gallery import PUBLISHED, Facts, Gallery, open_table, read_facts, write_facts
 from stbir.retrieval.index import (
     INDEX_ABOVE,

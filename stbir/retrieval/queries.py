@@ -7,21 +7,20 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from stbir.data.schema import Row
 from stbir.errors import InputError
 from stbir.model.fusion import Gate, fuse
 from stbir.model.retriever import Retriever
-from stbir.retrieval.embed import BATCH, Features, embed_photos, embed_sketches, embed_texts, evaluating
+from stbir.retrieval.arrays import Features, Index
+from stbir.retrieval.embed import BATCH, embed_photos, embed_sketches, embed_texts, evaluating
 
 Protocol = Literal["per-sketch", "per-photo"]
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 QueryKind = Literal["sketch", "text", "sketch+text"]
 KINDS: tuple[QueryKind, ...] = get_args(QueryKind)
 NO_SKETCH = -1
-Index = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

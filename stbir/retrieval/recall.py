@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import lance
 import numpy as np
 
-from stbir.retrieval.embed import Features
+from stbir.retrieval.arrays import Features
 from stbir.retrieval.gallery import Gallery, Hit
 from stbir.retrieval.rows import VECTOR, VectorsInTable, vectors
 

@@ -11,7 +11,8 @@ from stbir.data.distortion import LEVELS, Level, distorted
 from stbir.data.schema import Row
 from stbir.errors import InputError
 from stbir.model.retriever import Retriever
-from stbir.retrieval.embed import BATCH, Features
+from stbir.retrieval.arrays import Features
+from stbir.retrieval.embed import BATCH
 from stbir.retrieval.evaluate import evaluate_embedded
 from stbir.retrieval.metrics import Summary, area
 from stbir.retrieval.queries import KINDS, Embedded, Protocol, QueryKind, embed_asked

@@ -10,8 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from stbir.retrieval.embed import Features
-from stbir.retrieval.queries import Index
+from stbir.retrieval.arrays import Features, Index
 from stbir.retrieval.texts import NoTexts, TextsAt
 
 VECTOR = "embedding"

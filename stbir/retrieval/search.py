@@ -7,10 +7,9 @@ from typing import Protocol
 import lance
 import numpy as np
 
+from stbir.retrieval.arrays import Features, Index
 from stbir.retrieval.condition import Filter
-from stbir.retrieval.embed import Features
 from stbir.retrieval.index import IndexPlan
-from stbir.retrieval.queries import Index
 from stbir.retrieval.rows import ROW_ID, VECTOR, Matching, Rows, VectorsAt
 
 _SCORES_AT_ONCE = 2**24  # 64 MB of them

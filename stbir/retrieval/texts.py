@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from stbir.retrieval.queries import Index
+from stbir.retrieval.arrays import Index
 
 TEXT = "text"
 _ENDS, _UTF8 = "ends.i64", "texts.utf8"

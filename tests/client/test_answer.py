@@ -55,7 +55,7 @@ def test_every_field_must_be_there(name: str) -> None:
         read_answer({key: value for key, value in FOUND.items() if key != name}, "")
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(trees)
 def test_nothing_else_is_taken_for_an_answer(tree: Any) -> None:
     """Whatever the JSON, the error is that one, in one line."""

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 import httpx
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stbir_client.call import search_call, thumbnail_call
@@ -37,7 +37,6 @@ def test_text_alone_is_json() -> None:
     assert search(text=" red strap ").body == {"json": {"k": 10, "sketch_weight": 0.5, "text": "red strap"}}
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(st.tuples(share, share))))
 def test_strokes_arrive_as_they_were_drawn(strokes: list[list[tuple[float, float]]]) -> None:
     request = httpx.Request("POST", "http://host", **search(strokes, "red").body)
@@ -70,7 +69,6 @@ def test_strokes_and_counts_of_numpy() -> None:
     assert (body["sketch"], body["k"]) == ([[(0.25, 0.5), (0.75, 1.0)]], 4)
 
 
-@settings(deadline=None)
 @given(st.text(min_size=1))
 def test_any_photo_id_is_one_part_of_a_path(photo_id: str) -> None:
     path = thumbnail_call(photo_id).path

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as some
 
 from stbir_client.condition import Condition, as_json
@@ -25,7 +25,6 @@ def written(value: Any) -> str:
     return f"'{value}'" if '"' in value else f'"{value}"'
 
 
-@settings(deadline=None)
 @given(names, some.sampled_from(list(SIGNS)), values, some.sampled_from(["", " "]))
 def test_what_is_written_is_read(column: str, op: Any, value: Any, gap: str) -> None:
     read = Condition.read(f"{column}{gap}{SIGNS[op]}{gap}{written(value)}")
@@ -33,7 +32,6 @@ def test_what_is_written_is_read(column: str, op: Any, value: Any, gap: str) -> 
     assert type(read.value) is type(value)
 
 
-@settings(deadline=None)
 @given(names, some.lists(values, min_size=1, max_size=5))
 def test_lists_are_read(column: str, listed: list[Any]) -> None:
     read = Condition.read(f"{column} in {', '.join(map(written, listed))}")
@@ -87,7 +85,6 @@ def test_what_is_no_condition(text: str, says: str) -> None:
     assert says in str(error.value)
 
 
-@settings(deadline=None)
 @given(some.text())
 def test_any_text_is_a_condition_or_refused_in_one_line(text: str) -> None:
     try:

@@ -4,7 +4,7 @@ import pickle
 
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stbir_client.errors import ProblemError
@@ -51,7 +51,6 @@ def test_where_a_service_has_moved_to_is_said() -> None:
     assert "moved to https://host/v1/search; use that address" in str(error)
 
 
-@settings(deadline=None)
 @given(st.text() | st.sampled_from(["\x1b[2J", "a\r\nb", "\u202eevil", "\x9b31m"]))
 def test_one_line_that_no_terminal_obeys(text: str) -> None:
     body = httpx.Response(422, json={"title": text, "detail": text}).content
@@ -60,7 +59,6 @@ def test_one_line_that_no_terminal_obeys(text: str) -> None:
     assert message.startswith("422 ")
 
 
-@settings(deadline=None)
 @given(st.integers(300, 599), st.text(), st.text(), st.none() | st.floats(0, 9))
 def test_it_survives_the_way_between_processes(
     status: int, title: str, detail: str, wait: float | None

@@ -6,7 +6,7 @@ import re
 import sys
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -25,7 +25,6 @@ def encoded(form: str, size: int = 8) -> bytes:
     return buffer.getvalue()
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(cell, cell, st.just("|")), min_size=1))
 def test_columns_line_up(rows: list[tuple[str, str, str]]) -> None:
     lines = aligned(rows, right=(0,))

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stbir_client.errors import (
@@ -34,20 +34,17 @@ def date(moment: datetime) -> str:
     return format_datetime(moment, usegmt=True)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 10**9))
 def test_retry_after_in_seconds(value: int) -> None:
     assert retry_after({"retry-after": str(value)}, NOW) == value
 
 
-@settings(deadline=None)
 @given(seconds)
 def test_retry_after_as_a_date_counts_from_now_and_is_never_past(ahead: int) -> None:
     headers = {"retry-after": date(NOW + timedelta(seconds=ahead))}
     assert retry_after(headers, NOW) == max(0, ahead)
 
 
-@settings(deadline=None)
 @given(seconds, seconds)
 def test_the_clock_of_the_service_does_not_matter(ahead: int, wrong: int) -> None:
     theirs = NOW + timedelta(seconds=wrong)
@@ -72,7 +69,6 @@ def test_what_says_nothing(text: str) -> None:
     assert retry_after({}, NOW) is None
 
 
-@settings(deadline=None)
 @given(st.text() | st.text(string.digits + string.ascii_letters + " ,:-+"), st.text(max_size=40))
 def test_no_header_can_harm(value: str, sent: str) -> None:
     wait = retry_after({"retry-after": value, "date": sent}, NOW)
@@ -83,14 +79,12 @@ def test_backoff_doubles_up_to_a_cap() -> None:
     assert [backoff(attempt, 0) * 2 for attempt in range(7)] == [0.25, 0.5, 1, 2, 4, 8, 8]
 
 
-@settings(deadline=None)
 @given(st.integers(0, 10**9), dice)
 def test_dice_take_at_most_half_of_a_backoff(attempt: int, roll: float) -> None:
     longest = min(LONGEST_S, FIRST_S * 2 ** min(attempt, 50))
     assert longest / 2 <= backoff(attempt, roll) <= longest
 
 
-@settings(deadline=None)
 @given(passing, st.integers(0, 20), st.integers(0, 20), st.floats(-1, 1e6), dice)
 def test_a_wait_ends_before_the_deadline_and_not_before_it_was_asked_to(
     error: StbirError, attempt: int, retries: int, left: float, roll: float
@@ -105,13 +99,11 @@ def test_a_wait_ends_before_the_deadline_and_not_before_it_was_asked_to(
         assert (backoff(attempt, roll) if least is None else least + FIRST_S) >= left
 
 
-@settings(deadline=None)
 @given(final, dice)
 def test_what_will_not_pass_is_not_tried_again(error: StbirError, roll: float) -> None:
     assert pause(error, 0, 10, 1e9, roll) is None
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.tuples(passing, dice, st.floats(0, 3)), min_size=11, max_size=11),
     st.integers(0, 9),

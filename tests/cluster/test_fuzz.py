@@ -83,7 +83,6 @@ def described(url: str) -> None:
     @given(st.data())
     @settings(
         max_examples=DESCRIBED,
-        deadline=None,
         database=None,
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),

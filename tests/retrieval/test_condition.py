@@ -53,7 +53,7 @@ def _utc(value):
     return value.replace(tzinfo=UTC) if isinstance(value, datetime) and value.tzinfo is None else value
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=some.data())
 def test_a_filter_finds_what_python_finds(dataset, data):
     column = data.draw(some.sampled_from(list(VALUES)))

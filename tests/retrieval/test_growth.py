@@ -159,7 +159,7 @@ def test_metadata_of_every_type_comes_back_as_it_went_in(tmp_path: Path) -> None
 PHOTOS = st.dictionaries(st.text(max_size=3), st.integers(0, 2), max_size=20)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(before=PHOTOS, after=PHOTOS)
 def test_changes_are_those_of_two_sets(before: dict[str, int], after: dict[str, int]) -> None:
     counted = changes(of(before), of(after))

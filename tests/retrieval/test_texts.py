@@ -87,7 +87,7 @@ def test_where_there_is_no_room_they_are_read_from_the_table(tmp_path, monkeypat
     assert not list(tmp_path.rglob("texts.utf8"))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(texts=some.lists(some.none() | some.text(max_size=20), min_size=1, max_size=40), data=some.data())
 def test_held_mapped_and_read_say_the_same(tmp_path_factory, texts, data):
     folder = tmp_path_factory.mktemp("texts")

@@ -18,7 +18,8 @@ from ray_jobs.recipes import recipe
 from stbir.data.storage import Folder
 from stbir.model import checkpoint
 from stbir.model.builder import build
-from stbir.retrieval.embed import Features, embed_photos
+from stbir.retrieval.arrays import Features
+from stbir.retrieval.embed import embed_photos
 from stbir.retrieval.gallery import schema, table_uri
 from stbir.retrieval.publish import prepare, publish
 

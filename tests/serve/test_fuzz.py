@@ -110,7 +110,6 @@ def test_what_the_description_allows_and_forbids_is_answered_as_it_says(
     @given(st.data())
     @settings(
         max_examples=EXAMPLES,
-        deadline=None,
         database=None,
         derandomize=True,
         phases=[Phase.explicit, Phase.generate],

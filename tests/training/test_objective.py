@@ -23,7 +23,7 @@ def dot(a: Tensor, b: Tensor) -> float:
     return sum(float(x) * float(y) for x, y in zip(a, b, strict=True))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10_000), st.integers(1, 5), st.integers(1, 6), st.floats(0.02, 2))
 def test_info_nce_by_a_loop(seed: int, b: int, n: int, temperature: float) -> None:
     anchor, positive, candidates = unit(b, 4, seed=seed), unit(b, 4, seed=seed + 1), unit(n, 4, seed=seed + 2)
@@ -39,7 +39,7 @@ def test_info_nce_by_a_loop(seed: int, b: int, n: int, temperature: float) -> No
     assert got.item() == pytest.approx(expected, rel=1e-6, abs=1e-9)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10_000), st.integers(1, 5), st.integers(1, 6), st.floats(0, 1))
 def test_triplet_by_a_loop(seed: int, b: int, n: int, margin: float) -> None:
     anchor, positive, candidates = unit(b, 4, seed=seed), unit(b, 4, seed=seed + 1), unit(n, 4, seed=seed + 2)

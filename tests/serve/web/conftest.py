@@ -20,7 +20,8 @@ from serve.messages import Found, Query
 from serve.problem import Problem
 from serve.settings import read_settings
 from stbir.model import checkpoint
-from stbir.retrieval.embed import Features, embed_photos, embed_sketches, embed_texts
+from stbir.retrieval.arrays import Features
+from stbir.retrieval.embed import embed_photos, embed_sketches, embed_texts
 from tests.conftest import free_port, wait_until
 
 CHROMIUM = shutil.which("chromium")
