@@ -10,7 +10,7 @@ from typing import Any
 import ray
 
 from ray_jobs import checks, placement
-from ray_jobs.command import add_wait, connect, run
+from ray_jobs.command import Failed, add_wait, connect, run
 from ray_jobs.findings import demand
 from ray_jobs.override import override
 from ray_jobs.recipes import choice, recipe
@@ -22,6 +22,7 @@ from stbir.data.storage import Folder
 from stbir.errors import InputError
 from stbir.retrieval import ablation
 from stbir.retrieval.comparison import compare
+from stbir.training.loop import DivergedError
 
 log = logging.getLogger(__name__)
 
@@ -39,16 +40,25 @@ def ablate(args: argparse.Namespace) -> dict[str, Any]:
     connect()
     if left:
         placement.demand_room("--cpus: a trial", args.cpus, args.wait, together=args.cpus)
+    diverged: list[str] = []
     for trial, result in _ran(left, args.cpus):
+        if isinstance(result, DivergedError):
+            diverged.append(f"{trial.name}: {result}")
+            continue
         out.write(_file(trial), json.dumps({**result, "key": trial.key}, indent=2).encode())
         results[trial.name] = result
         log.info("%s: Acc@1 %s in %d s", trial.name, _short(result), result["seconds"])
     found = [kept for trial in trials if (kept := results[trial.name]) is not None]
+    if not found:
+        raise Failed("; ".join(diverged), {"trials": 0})
     comparison = compare(found)
     facts = {"shards": args.shards, "folds": list(trials[0].folds), "set": args.set}
     ablation.write(args.out, comparison, found, trials[0].data[0], **facts)
     print(ablation.table(comparison))
-    return {"ablation": args.out, "trials": len(found), **comparison.as_dict()}
+    summary = {"ablation": args.out, "trials": len(found), **comparison.as_dict()}
+    if diverged:
+        raise Failed(f"the table is without these: {'; '.join(diverged)}", summary)
+    return summary
 
 
 def planned(args: argparse.Namespace) -> list[Trial]:
@@ -87,13 +97,22 @@ def _kept(out: Folder, trial: Trial) -> dict[str, Any] | None:
     return kept
 
 
-def _ran(trials: list[Trial], cpus: int) -> Iterator[tuple[Trial, dict[str, Any]]]:
-    """Each trial with its result, as they end."""
-    task = ray.remote(num_cpus=cpus, max_retries=2, runtime_env={"env_vars": ENVIRONMENT})(run_trial)
+def _ran(trials: list[Trial], cpus: int) -> Iterator[tuple[Trial, dict[str, Any] | DivergedError]]:
+    """Each trial with its result, as they end; each has a GPU of its own where the cluster has some."""
+    gpus = min(1, placement.amount("GPU", "accelerator"))
+    environment = {"env_vars": ENVIRONMENT}
+    task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=2, runtime_env=environment)(run_trial)
     running = {task.remote(trial): trial for trial in trials}
     while running:
         [done], _ = ray.wait(list(running), num_returns=1)
-        yield running.pop(done), ray.get(done)
+        yield running.pop(done), _result(done)
+
+
+def _result(done: ray.ObjectRef[dict[str, Any]]) -> dict[str, Any] | DivergedError:
+    try:
+        return ray.get(done)  # type: ignore[no-any-return]
+    except DivergedError as error:  # Ray raises as this what a task raised; the other trials go on
+        return error
 
 
 def _short(result: dict[str, Any]) -> str:

@@ -43,20 +43,21 @@ def all_at_once(parent: Recipe) -> Recipe:
     """Module 1 off: after what prepares them, all towers learn at once, from all the pairs of the stages.
 
     For as many epochs as the stages that see every sketch have together; those of one sketch a photo, which
-    are a fraction as long, are not made up for. One tower for sketches and photos stays one.
+    are a fraction as long, are not made up for. One tower for sketches and photos stays one, and the noise
+    is that of the longest stage that has some: the curriculum is another module.
     """
     kept = tuple(stage for stage in parent.stages if stage.extra)
     gates = tuple(stage for stage in parent.stages if stage.learns == ("gate",))
     merged = [stage for stage in parent.stages if not stage.extra and stage not in gates]
     epochs = sum(stage.epochs for stage in merged if stage.sketches == merged[0].sketches)
-    noises = [paced(stage.noise, epochs / stage.epochs) for stage in merged if stage.noise]
+    noises = {stage.epochs: paced(stage.noise, epochs / stage.epochs) for stage in merged if stage.noise}
     last = replace(
         max(merged, key=lambda stage: stage.weights.category),
         name="all",
         learns=MODALITIES,
         pairs=tuple(dict.fromkeys(pair for stage in merged for pair in stage.pairs)),
         epochs=epochs,
-        noise=noises[0] if noises else None,
+        noise=noises[max(noises)] if noises else None,
         sketches=merged[0].sketches,
         tied=merged[0].tied,
         lr=None,

@@ -147,7 +147,8 @@ def _side_by_side(order: Ints, label: Ints, photo: Ints, group: int) -> Ints:
 
 
 def _drawn_negatives(label: Ints, photo: Ints, members: Ints, k: int, rng: np.random.Generator) -> Ints:
-    """(n, K) photos of the same class but another instance; of any class where a class has only one.
+    """(n, K) photos of the same class but another instance, K different ones where there are as many; of any
+    class where a class has only one.
 
     A lone photo gets itself, which the mask of negatives (`training.negatives`) leaves out.
     """
@@ -156,7 +157,8 @@ def _drawn_negatives(label: Ints, photo: Ints, members: Ints, k: int, rng: np.ra
         return drawn
     for i, own in enumerate(photo):
         mates = members[(label[members] == label[own]) & (members != own)]
-        drawn[i] = rng.choice(mates if mates.size else members[members != own], k)
+        pool = mates if mates.size else members[members != own]
+        drawn[i] = rng.choice(pool, k, replace=pool.size < k)
     return drawn
 
 

@@ -22,7 +22,8 @@ from stbir.training.stages import StageRun, inputs_of
 
 
 class DivergedError(RuntimeError):
-    """The loss is not finite. The message names stage, step and photos; nothing was learnt from the step."""
+    """The loss or its gradient is not finite. The message names stage, step and photos; nothing was learnt
+    from the step."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +59,11 @@ def train(
         objective = _objective(run, recipe, keys, batch, constant.of(batch))
         terms = run.backward(inputs, objective, device, seed)
         values = {name: term.item() for name, term in terms.items()}
-        loss = _checked(sum(values.values()), run, photos, batch)
+        loss = _finite("the loss", sum(values.values()), run, photos, keys)
         factor = rate(run.step, run.steps, recipe.optimiser.warmup, recipe.optimiser.final)
         set_rate(run.optimizer, factor)
-        torch.nn.utils.clip_grad_norm_(run.learner.parameters(), recipe.optimiser.clip)
+        norm = torch.nn.utils.clip_grad_norm_(run.learner.parameters(), recipe.optimiser.clip)
+        _finite("the norm of its gradient", norm.item(), run, photos, keys)
         run.optimizer.step()
         run.step += 1
         worked = time.perf_counter() - start - waited
@@ -100,11 +102,13 @@ def _keys(batch: Batch, photos: Photos, device: torch.device) -> Keys:
     return gather_keys(Keys(photo, text, label, batch.rows_a_sample))
 
 
-def _checked(loss: float, run: StageRun, photos: Photos, batch: Batch) -> float:
-    if not math.isfinite(loss):
-        names = ", ".join(photos.ids[photo] for photo in batch.photo[:8])
+def _finite(what: str, value: float, run: StageRun, photos: Photos, keys: Keys) -> float:
+    """The value. Raises DivergedError where it is none to learn from; steps are counted as in the log."""
+    if not math.isfinite(value):
+        names = ", ".join(photos.ids[photo] for photo in keys.photo[:: keys.rows_a_sample].tolist())
+        lr = "optimiser.lr" if run.stage.lr is None else f"stages.{run.stage.name}.lr"
         raise DivergedError(
-            f"stage {run.stage.name}, step {run.step}: the loss is {loss}; its photos are {names}, …;"
-            " lower the rate with --set optimiser.lr=… into another --out"
+            f"stage {run.stage.name}, step {run.step + 1}: {what} is {value}; its photos are {names};"
+            f" lower the rate with --set {lr}=… into another --out"
         )
-    return loss
+    return value

@@ -10,7 +10,7 @@ import pytest
 from ray_jobs.recipes import recipe
 from ray_jobs.recipes.stages import PHOTO_TO_TEXT, TO_SKETCH
 from stbir.config import Recipe, Stage
-from stbir.data.photos import Photos, key
+from stbir.data.photos import UNKNOWN, Photos, key
 from stbir.data.plan import Step, eligible, epoch_order, samples_an_epoch, steps, steps_of
 from stbir.errors import InputError
 
@@ -131,6 +131,17 @@ def test_drawn_negatives_share_the_class_and_are_other_photos() -> None:
     assert (order.hard != order.photo[:, None]).all()
 
 
+def test_drawn_negatives_are_different_ones_where_there_are_as_many() -> None:
+    index = photos([1] * 12, classes=2, group=12)
+    order = epoch_order(index, replace(ONE, negatives="stored", hard=5), (0, 0, 0), 12)
+    assert all(len(set(row)) == 5 for row in order.hard.tolist())
+
+
+def test_a_lone_photo_has_no_negative_but_itself() -> None:
+    order = epoch_order(photos([1]), replace(ONE, negatives="stored", hard=2), (0, 0, 0), 1)
+    assert order.hard.tolist() == [[0, 0]]
+
+
 def test_a_photo_alone_in_its_class_draws_from_others() -> None:
     index = photos([1] * 4, classes=4)
     order = epoch_order(index, replace(ONE, negatives="stored", hard=3), (0, 0, 0), 4)
@@ -140,6 +151,16 @@ def test_a_photo_alone_in_its_class_draws_from_others() -> None:
 def test_data_that_lacks_what_the_stage_needs_is_refused() -> None:
     with pytest.raises(InputError, match=r"stages\.sketch: no photo has sketch and photo and text"):
         steps_of(photos([0, 0]), ONE, 4)
+    index = photos([1, 1])
+    index.text_key[:] = UNKNOWN
+    with pytest.raises(InputError, match=r"stages\.sketch: no photo has sketch and photo and text"):
+        steps_of(index, ONE, 4)
+
+
+def test_a_photo_without_a_caption_serves_no_stage_that_reads_it() -> None:
+    index = photos([1, 1, 1])
+    index.text_key[1] = UNKNOWN
+    assert eligible(index, ONE).tolist() == [0, 2]
 
 
 def test_keys_are_equal_for_equal_strings_only() -> None:

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from ray_jobs import ablate, prepare_shards
+from ray_jobs.command import Failed
 from stbir.errors import InputError
+from stbir.training.loop import DivergedError
 
 RECIPES = ["smoke", "smoke_without_category"]
 
@@ -48,6 +50,19 @@ def test_trials_are_kept_compared_and_gone_on_with(folds: str, tmp_path: Path) -
 
     with pytest.raises(InputError, match="is of another --set"):
         run(folds, tmp_path, "--set", "batch=8")
+
+
+@pytest.mark.slow(reason="trials run in processes of their own, which import the model libraries")
+def test_a_trial_that_diverges_is_named_and_costs_no_other(
+    folds: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(Failed, match=r"smoke-fold0-seed0: stage clip, step \d+: the \w+ .*(nan|inf)"):
+        run(folds, tmp_path / "all", "--folds", "fold0", "fold1", "--set", "optimiser.lr=1e30")
+    first, whole = iter([DivergedError("stage clip, step 1")]), ablate._result
+    monkeypatch.setattr(ablate, "_result", lambda done: next(first, None) or whole(done))
+    with pytest.raises(Failed, match=r"the table is without these: smoke.*: stage clip, step 1") as told:
+        run(folds, tmp_path / "one")
+    assert told.value.summary["trials"] == 3
 
 
 def test_a_trial_that_fits_no_node_is_refused(folds: str, tmp_path: Path) -> None:
