@@ -32,7 +32,8 @@ def test_a_missing_python_is_said_plainly() -> None:
 
 def test_continuous_integration_runs_what_a_person_runs() -> None:
     code = [line for line in (ROOT / ".ci" / "run").read_text().splitlines() if not line.startswith("#")]
-    assert code[-1] == "exec make test"
+    assert code[-2] == "make test"
+    assert code[-1].startswith("exec make test-cluster ")
     plan = _make("--dry-run", "--always-make", "test").stdout
     assert all(step in plan for step in ("ruff format --check", "ruff check", "mypy", "-m pytest"))
 

@@ -17,6 +17,7 @@ from tests.ray_jobs.test_caption import arguments, row, rows_of, write
 PHOTOS = 48
 
 
+@pytest.mark.endurance
 @pytest.mark.slow(reason="starts Ray by itself three times, as a user does")
 @pytest.mark.timeout(300)
 def test_kills_cost_no_call_twice(tmp_path: Path) -> None:

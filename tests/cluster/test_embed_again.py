@@ -34,6 +34,7 @@ def rows(gallery: object) -> list[dict[str, object]]:
     return open_table(Folder(str(gallery)), "published").to_table().to_pylist()
 
 
+@pytest.mark.endurance
 @pytest.mark.slow(reason="two jobs with an actor that imports the model libraries, and three without")
 def test_only_what_is_new_is_embedded_and_what_is_gone_goes(ray_cluster: str, tmp_path: Path) -> None:
     model, gallery, photos = smoke(str(tmp_path / "model")), tmp_path / "gallery", tmp_path / "photos"

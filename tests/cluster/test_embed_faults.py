@@ -28,7 +28,7 @@ from tests.data.broken import eight, jpeg
 # STBIR_EMBED_PHOTOS=20000 STBIR_EMBED_KILLS=10 is the whole trial; this one fits into minutes.
 PHOTOS = int(os.environ.get("STBIR_EMBED_PHOTOS", "2500"))
 KILLS = int(os.environ.get("STBIR_EMBED_KILLS", "3"))
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900 + PHOTOS // 8)]
+pytestmark = [pytest.mark.endurance, pytest.mark.slow, pytest.mark.timeout(900 + PHOTOS // 8)]
 VICTIMS = ("driver", "ray", "driver", "ray", "actor")[-min(KILLS, 5) :]  # of one gallery
 
 

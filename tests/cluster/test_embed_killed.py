@@ -22,6 +22,7 @@ def count(uri: str) -> int:
     return newest.count_rows() if newest is not None else 0
 
 
+@pytest.mark.endurance
 @pytest.mark.slow(reason="four processes, three of which are killed on the way")
 def test_killed_at_any_moment_it_goes_on_to_the_same_table(s3: str, tmp_path: Path) -> None:
     cut, whole = f"{s3}/killed/writer", str(tmp_path)

@@ -55,6 +55,7 @@ def send(client: httpx.Client, some: list[tuple[str, bytes]]) -> Counter[int]:
         return Counter(senders.map(one, some))
 
 
+@pytest.mark.endurance
 @pytest.mark.slow(reason="ten thousand requests")
 @pytest.mark.timeout(600)
 def test_ten_thousand_requests_and_no_fault(served: tuple[str, int]) -> None:

@@ -67,6 +67,7 @@ def look(process: int, killed: dict[str, tuple[float, int]], back: dict[str, flo
     time.sleep(0.5)
 
 
+@pytest.mark.endurance
 @pytest.mark.slow(reason="minutes of load, on a cluster of its own")
 @pytest.mark.timeout(400)
 def test_killed_replicas_take_their_requests_along_and_no_others(two_of_each: tuple[str, int]) -> None:

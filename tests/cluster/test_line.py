@@ -33,6 +33,7 @@ def kill_a_worker() -> None:
     workers[0].send_signal(signal.SIGKILL)
 
 
+@pytest.mark.endurance
 @pytest.mark.slow(reason="starts two training workers twice, each of which imports the model libraries")
 @pytest.mark.timeout(600)
 def test_from_pictures_to_hits_on_s3(ray_cluster: str, s3: str, shards: str) -> None:

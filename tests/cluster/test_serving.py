@@ -10,7 +10,11 @@ from tests.cluster.application import Deployed, Release, asking, release
 from tests.cluster.head import Head
 from tests.conftest import free_port, wait_until
 
-pytestmark = [pytest.mark.slow(reason="a cluster of its own, under load"), pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.endurance,
+    pytest.mark.slow(reason="a cluster of its own, under load"),
+    pytest.mark.timeout(600),
+]
 
 SWAPS = 5
 
