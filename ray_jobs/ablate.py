@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import ray
+from ray.exceptions import RayTaskError
 
 from ray_jobs import checks, placement
 from ray_jobs.command import Failed, add_wait, connect, run
@@ -50,14 +51,14 @@ def ablate(args: argparse.Namespace) -> dict[str, Any]:
         log.info("%s: Acc@1 %s in %d s", trial.name, _short(result), result["seconds"])
     found = [kept for trial in trials if (kept := results[trial.name]) is not None]
     if not found:
-        raise Failed("; ".join(diverged), {"trials": 0})
+        raise Failed("; ".join(sorted(diverged)), {"trials": 0})
     comparison = compare(found)
     facts = {"shards": args.shards, "folds": list(trials[0].folds), "set": args.set}
     ablation.write(args.out, comparison, found, trials[0].data[0], **facts)
     print(ablation.table(comparison))
     summary = {"ablation": args.out, "trials": len(found), **comparison.as_dict()}
     if diverged:
-        raise Failed(f"the table is without these: {'; '.join(diverged)}", summary)
+        raise Failed(f"the table is without these: {'; '.join(sorted(diverged))}", summary)
     return summary
 
 
@@ -111,8 +112,10 @@ def _ran(trials: list[Trial], cpus: int) -> Iterator[tuple[Trial, dict[str, Any]
 def _result(done: ray.ObjectRef[dict[str, Any]]) -> dict[str, Any] | DivergedError:
     try:
         return ray.get(done)  # type: ignore[no-any-return]
-    except DivergedError as error:  # Ray raises as this what a task raised; the other trials go on
-        return error
+    except RayTaskError as error:
+        if not isinstance(error.cause, DivergedError):
+            raise
+        return error.cause  # the other trials go on
 
 
 def _short(result: dict[str, Any]) -> str:

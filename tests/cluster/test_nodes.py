@@ -86,6 +86,22 @@ def test_a_node_lost_within_an_epoch_costs_no_sample(nodes: Nodes, drawn: str, o
     assert seen(out) == expected
 
 
+def test_a_killed_command_goes_on_as_if_it_had_not_been(nodes: Nodes, drawn: str, out: str) -> None:
+    nodes.add()
+    wanted = arguments(drawn, out, "--save-every", "5", "--set", *LONG)
+    job = nodes.start(*wanted)
+    wait_beside(job, lambda: steps_done(out) > 0, "the first save", START)
+    job.kill()
+    job.communicate()
+    plan = override(recipe("smoke"), LONG)
+    assert 0 < steps_done(out) < len(planned(drawn, plan))
+    assert finished(nodes.start(*wanted), END)["steps"] == len(planned(drawn, plan))
+
+    assert work_alone(job_of(plan, drawn, f"{out}-alone")) is None
+    assert seen(out) == seen(f"{out}-alone") == planned(drawn, plan)
+    assert [line["loss"] for line in logged(out)] == [line["loss"] for line in logged(f"{out}-alone")]
+
+
 # How often Ray Train looks whether more workers fit: half a minute is long for a test. And what it counts
 # then: as GPUs are on nodes that have some, one of a kind that only the workers' nodes have (not their
 # labels, in Ray 2.60).
