@@ -153,7 +153,7 @@ def test_the_endpoint_of_the_readme_is_asked_by_hand(line: Path, tmp_path: Path)
     [by_client] = told("README.md", "stbir search")
     with serving(line):
         assert json.loads(ran(small(by_curl, places)))["hits"]
-        shown = ran([sys.executable, "-m", "stbir_client.command", *small(by_client, places)[1:]])
+        shown = ran([sys.executable, "-m", "stbir_client", *small(by_client, places)[1:]])
     assert "synthetic" in shown
 
 
