@@ -86,6 +86,8 @@ def test_a_node_lost_within_an_epoch_costs_no_sample(nodes: Nodes, drawn: str, o
     assert seen(out) == expected
 
 
+@pytest.mark.endurance  # three runs, one after the other
+@pytest.mark.timeout(900)
 def test_a_killed_command_goes_on_as_if_it_had_not_been(nodes: Nodes, drawn: str, out: str) -> None:
     nodes.add()
     wanted = arguments(drawn, out, "--save-every", "5", "--set", *LONG)

@@ -157,6 +157,7 @@ def test_the_endpoint_of_the_readme_is_asked_by_hand(line: Path, tmp_path: Path)
     assert "synthetic" in shown
 
 
+@pytest.mark.endurance  # its jobs are those of the line above, each with a Ray of its own
 def test_the_demo_tells_the_whole_story(tmp_path: Path) -> None:
     [command] = told("README.md", "make demo")
     assert not listens(8000), "the port that the documents tell is taken"
