@@ -41,24 +41,17 @@ def ablate(args: argparse.Namespace) -> dict[str, Any]:
     connect()
     if left:
         placement.demand_room("--cpus: a trial", args.cpus, args.wait, together=args.cpus)
-    diverged: list[str] = []
-    for trial, result in _ran(left, args.cpus):
-        if isinstance(result, DivergedError):
-            diverged.append(f"{trial.name}: {result}")
-            continue
-        out.write(_file(trial), json.dumps({**result, "key": trial.key}, indent=2).encode())
-        results[trial.name] = result
-        log.info("%s: Acc@1 %s in %d s", trial.name, _short(result), result["seconds"])
+    diverged = "; ".join(_try(left, args.cpus, out, results))
     found = [kept for trial in trials if (kept := results[trial.name]) is not None]
     if not found:
-        raise Failed("; ".join(sorted(diverged)), {"trials": 0})
+        raise Failed(diverged, {"trials": 0})
     comparison = compare(found)
     facts = {"shards": args.shards, "folds": list(trials[0].folds), "set": args.set}
     ablation.write(args.out, comparison, found, trials[0].data[0], **facts)
     print(ablation.table(comparison))
     summary = {"ablation": args.out, "trials": len(found), **comparison.as_dict()}
     if diverged:
-        raise Failed(f"the table is without these: {'; '.join(sorted(diverged))}", summary)
+        raise Failed(f"the table is without these: {diverged}", summary)
     return summary
 
 
@@ -96,6 +89,19 @@ def _kept(out: Folder, trial: Trial) -> dict[str, Any] | None:
             f"--out {out.uri}: {_file(trial)} is of another --set, --shards or recipe; choose another --out"
         )
     return kept
+
+
+def _try(trials: list[Trial], cpus: int, out: Folder, results: dict[str, dict[str, Any] | None]) -> list[str]:
+    """Run trials, keep what each gives in `out` and `results`, and return what those say that diverged."""
+    diverged = []
+    for trial, result in _ran(trials, cpus):
+        if isinstance(result, DivergedError):
+            diverged.append(f"{trial.name}: {result}")
+            continue
+        out.write(_file(trial), json.dumps({**result, "key": trial.key}, indent=2).encode())
+        results[trial.name] = result
+        log.info("%s: Acc@1 %s in %d s", trial.name, _short(result), result["seconds"])
+    return sorted(diverged)
 
 
 def _ran(trials: list[Trial], cpus: int) -> Iterator[tuple[Trial, dict[str, Any] | DivergedError]]:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from ray_jobs.recipes.stages import paced
+from ray_jobs.recipes.stages import lasting
 from stbir.config import MODALITIES, Recipe
 
 CLUSTERS = 24  # as many as the chairs have hand-made classes
@@ -50,14 +50,14 @@ def all_at_once(parent: Recipe) -> Recipe:
     gates = tuple(stage for stage in parent.stages if stage.learns == ("gate",))
     merged = [stage for stage in parent.stages if not stage.extra and stage not in gates]
     epochs = sum(stage.epochs for stage in merged if stage.sketches == merged[0].sketches)
-    noises = {stage.epochs: paced(stage.noise, epochs / stage.epochs) for stage in merged if stage.noise}
+    noisy = sorted((stage for stage in merged if stage.noise), key=lambda stage: stage.epochs)
     last = replace(
         max(merged, key=lambda stage: stage.weights.category),
         name="all",
         learns=MODALITIES,
         pairs=tuple(dict.fromkeys(pair for stage in merged for pair in stage.pairs)),
         epochs=epochs,
-        noise=noises[max(noises)] if noises else None,
+        noise=lasting(noisy[-1], epochs).noise if noisy else None,
         sketches=merged[0].sketches,
         tied=merged[0].tied,
         lr=None,

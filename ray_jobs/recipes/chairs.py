@@ -11,7 +11,7 @@ from ray_jobs.recipes.stages import (
     clip,
     joint,
     knowing_hubs,
-    paced,
+    lasting,
     poorer,
     refine,
     steady_trunk,
@@ -26,7 +26,6 @@ from stbir.config import (
     PictureTower,
     Preprocess,
     Recipe,
-    Stage,
     TextTower,
 )
 
@@ -112,12 +111,7 @@ def paper_brief() -> Recipe:
 
 def _brief(parent: Recipe, name: str, epochs: dict[str, int]) -> Recipe:
     """The same on smaller pictures with other epochs, and noise that grows over as large a share of them."""
-    stages = (_paced(stage, epochs[stage.name]) for stage in parent.stages)
+    stages = (lasting(stage, epochs[stage.name]) for stage in parent.stages)
     small = replace(parent.model.photo, preprocess=Preprocess(BRIEF_SIZE, **HALF))
     model = replace(parent.model, photo=small, sketch=small)
     return replace(parent, name=name, model=model, stages=tuple(stages))
-
-
-def _paced(stage: Stage, epochs: int) -> Stage:
-    noise = stage.noise and paced(stage.noise, epochs / stage.epochs)
-    return replace(stage, epochs=epochs, noise=noise)

@@ -57,6 +57,12 @@ def paced(noise: Noise, share: float) -> Noise:
     return replace(noise, start=noise.start * share, ramp=noise.ramp * share)
 
 
+def lasting(stage: Stage, epochs: int) -> Stage:
+    """The same for so many epochs, its noise grown over as large a share of them."""
+    noise = stage.noise and paced(stage.noise, epochs / stage.epochs)
+    return replace(stage, epochs=epochs, noise=noise)
+
+
 def refine(epochs: tuple[int, int, int], lr: tuple[float, float, float]) -> tuple[Stage, ...]:
     """The method's three stages for towers that are aligned: hard negatives, category, growing noise.
 

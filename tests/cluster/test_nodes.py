@@ -96,11 +96,12 @@ def test_a_killed_command_goes_on_as_if_it_had_not_been(nodes: Nodes, drawn: str
     job.kill()
     job.communicate()
     plan = override(recipe("smoke"), LONG)
-    assert 0 < steps_done(out) < len(planned(drawn, plan))
-    assert finished(nodes.start(*wanted), END)["steps"] == len(planned(drawn, plan))
+    expected = planned(drawn, plan)
+    assert 0 < steps_done(out) < len(expected)
+    assert finished(nodes.start(*wanted), END)["steps"] == len(expected)
 
     assert work_alone(job_of(plan, drawn, f"{out}-alone")) is None
-    assert seen(out) == seen(f"{out}-alone") == planned(drawn, plan)
+    assert seen(out) == seen(f"{out}-alone") == expected
     assert [line["loss"] for line in logged(out)] == [line["loss"] for line in logged(f"{out}-alone")]
 
 
