@@ -124,11 +124,20 @@ def test_each_module_can_be_switched_off() -> None:
     ):
         assert {s.noise for s in recipe(f"{name}_without_curriculum").stages if s.name != "weigh"} == {None}
         assert not recipe(f"{name}_without_category").uses_classes
-        assert not any(s.hubness for s in recipe(f"{name}_without_hubness").stages)
         assert recipe(f"{name}_with_clusters").clusters == 24
         once = [s for s in recipe(f"{name}_all_at_once").stages if not s.extra]
         assert [s.learns for s in once if s.name != "weigh"] == [("sketch", "photo", "text")]
         assert [s for s in once if s.name == "weigh"] == [s for s in recipe(name).stages if s.name == "weigh"]
+
+
+def test_hubs_and_the_gate_can_be_switched_off_where_there_are_some() -> None:
+    parent, plain = recipe("ours_small"), recipe("ours_small_without_gate")
+    assert not any(s.hubness for s in recipe("ours_small_without_hubness").stages)
+    assert parent.stages[:-1] == plain.stages[:-1]
+    for name in ("smoke_without_hubness", "paper_without_gate"):
+        assert name not in names()
+        with pytest.raises(InputError, match=f"{name}' would be '{name.split('_')[0]}' itself"):
+            recipe(name)
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(("sketch", "image", "text")))[1:])

@@ -4,6 +4,7 @@ A variant calls its parent and replaces a field.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from ray_jobs.recipes.ablations import ablations
 from ray_jobs.recipes.chairs import ours_brief, ours_small, paper_brief, paper_small, stbir_c_small
@@ -29,9 +30,12 @@ PARENTS: tuple[Callable[[], Recipe], ...] = (
 
 
 def names() -> list[str]:
-    """Every recipe there is: the parents, and each with one thing changed."""
-    parents = [parent.__name__ for parent in PARENTS]
-    return parents + [f"{parent}_{ablation}" for parent in parents for ablation in ablations()]
+    """Every recipe there is: the parents, and each with one thing changed that it has."""
+    parents = [parent() for parent in PARENTS]
+    variants = [
+        change(parent) for parent in parents for change in ablations().values() if _has(parent, change)
+    ]
+    return [each.name for each in (*parents, *variants)]
 
 
 def choice() -> str:
@@ -41,11 +45,18 @@ def choice() -> str:
 
 
 def recipe(name: str) -> Recipe:
-    """The recipe of that name. Raises InputError for an unknown one."""
+    """The recipe of that name. Raises InputError for an unknown one, and for a change of what it lacks."""
     for parent in PARENTS:
         if name == parent.__name__:
             return parent()
-        for ending, ablation in ablations().items():
+        for ending, change in ablations().items():
             if name == f"{parent.__name__}_{ending}":
-                return ablation(parent())
+                if not _has(parent(), change):
+                    raise InputError(f"--recipe: {name!r} would be {parent.__name__!r} itself; ask for that")
+                return change(parent())
     raise InputError(f"--recipe: no {name!r}; there is {choice()}")
+
+
+def _has(parent: Recipe, change: Callable[[Recipe], Recipe]) -> bool:
+    """Whether the recipe has what the change is about: hubs corrected, say, or a gate."""
+    return replace(change(parent), name=parent.name) != parent

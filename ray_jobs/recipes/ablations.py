@@ -9,6 +9,7 @@ from ray_jobs.recipes.stages import lasting
 from stbir.config import MODALITIES, Recipe
 
 CLUSTERS = 24  # as many as the chairs have hand-made classes
+NO_RATE = 1e-12  # moves nothing; a rate is more than 0
 
 
 def without_curriculum(parent: Recipe) -> Recipe:
@@ -37,6 +38,14 @@ def without_hubness(parent: Recipe) -> Recipe:
     """Scores as they are: photos that lie near to whatever is asked keep what they owe to that."""
     stages = tuple(replace(stage, hubness=False) for stage in parent.stages)
     return replace(parent, name=f"{parent.name}_without_hubness", stages=stages)
+
+
+def without_gate(parent: Recipe) -> Recipe:
+    """Queries fused by the plain mean: the gate begins as that, and does not learn. Same towers."""
+    stages = tuple(
+        replace(stage, lr=NO_RATE) if stage.learns == ("gate",) else stage for stage in parent.stages
+    )
+    return replace(parent, name=f"{parent.name}_without_gate", stages=stages)
 
 
 def all_at_once(parent: Recipe) -> Recipe:
@@ -75,7 +84,14 @@ def in_order(parent: Recipe, order: tuple[str, ...]) -> Recipe:
 
 def ablations() -> dict[str, Callable[[Recipe], Recipe]]:
     """Each by the name that its recipes end with."""
-    modules = (without_curriculum, without_category, without_hubness, with_clusters, all_at_once)
+    modules = (
+        without_curriculum,
+        without_category,
+        without_hubness,
+        without_gate,
+        with_clusters,
+        all_at_once,
+    )
     found: dict[str, Callable[[Recipe], Recipe]] = {each.__name__: each for each in modules}
     [_, *orders] = itertools.permutations(("sketch", "image", "text"))
     return found | {"_".join(order): partial(in_order, order=order) for order in orders}

@@ -35,13 +35,14 @@ def queries(seed: int) -> tuple[Rows, torch.Tensor]:
     return {modality: F.normalize(x, dim=-1) for modality, x in rows.items()}, nothing
 
 
-def test_it_learns_to_trust_the_text_where_the_sketch_shows_nothing() -> None:
+def learnt(lr: float) -> Gate:
+    """A gate after 150 steps at that rate."""
     torch.manual_seed(0)
-    stage, learner = weigh(1, 1e-2), Learner(build(MODEL), classes=0)
+    stage, learner = weigh(1, lr), Learner(build(MODEL), classes=0)
     learner.learn(stage)
     gate = learner.retriever.gate
     assert gate is not None
-    optimizer = torch.optim.AdamW(gate.parameters(), lr=1e-2)
+    optimizer = torch.optim.AdamW(gate.parameters(), lr=lr)
     numbers = torch.arange(N)
     for step in range(150):
         rows, _ = queries(step)
@@ -49,15 +50,27 @@ def test_it_learns_to_trust_the_text_where_the_sketch_shows_nothing() -> None:
         optimizer.zero_grad()
         terms["nce"].backward()  # type: ignore[no-untyped-call]
         optimizer.step()
+    return gate.eval()
+
+
+def test_it_learns_to_trust_the_text_where_the_sketch_shows_nothing() -> None:
+    gate, numbers = learnt(1e-2), torch.arange(N)
     rows, nothing = queries(1000)
     with torch.no_grad():
-        shift = gate.eval()(rows["sketch"], rows["text"])[:, 0]
+        shift = gate(rows["sketch"], rows["text"])[:, 0]
         found = [
             (fuse(rows["sketch"], rows["text"], 0.5, each) @ rows["photo"].T).argmax(1) == numbers
             for each in (gate, None)
         ]
     assert shift[nothing].max() < shift[~nothing].min()
     assert found[0].sum() > found[1].sum()
+
+
+def test_without_a_gate_in_an_experiment_means_the_plain_mean() -> None:
+    lr = recipe("ours_small_without_gate").stages[-1].lr
+    assert lr is not None
+    gate, (rows, _) = learnt(lr), queries(1000)
+    assert gate(rows["sketch"], rows["text"]).abs().max() < 1e-6
 
 
 def test_it_travels_in_the_checkpoint_and_loads_by_itself(tmp_path: Path) -> None:
