@@ -28,6 +28,8 @@ _MAY_PASS = {
     HTTPStatus.TOO_EARLY,
     HTTPStatus.TOO_MANY_REQUESTS,
 }
+_MOST_UNANSWERED = 8  # in a row: it is the endpoint, and no photo
+_MEND_KEY = "mend --key-variable or --key-file"
 _SHOWN = 200  # letters of what an endpoint says
 
 
@@ -81,11 +83,14 @@ class _Trouble(Exception):
 
 @dataclass
 class Chat:
-    """The calls of one process. Where one is told to slow down, all of them wait."""
+    """The calls of one process. Where one is told to slow down, all of them wait; where none is answered,
+    those that have not begun do not try for as long again."""
 
     endpoint: Endpoint
     schema: Mapping[str, Any]
     _not_before: float = field(default=0.0, init=False)
+    _unanswered: int = field(default=0, init=False)  # in a row
+    _lost: Exception | None = field(default=None, init=False)
 
     async def __aenter__(self) -> Self:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
@@ -104,6 +109,27 @@ class Chat:
 
         Raises NoReply for this question alone, InputError where none would be answered.
         """
+        if self._lost:
+            raise self._lost
+        try:
+            reply = await self._patiently(messages, name)
+        except (NoReply, InputError) as error:
+            self._learn(error)
+            raise
+        self._unanswered = 0
+        return reply
+
+    def _learn(self, error: NoReply | InputError) -> None:
+        """From a question that got no answer, for those that have not begun."""
+        if isinstance(error, InputError):
+            self._lost = error
+        elif error.reason == "no answer":
+            self._unanswered += 1
+            if self._unanswered >= _MOST_UNANSWERED:
+                said = f"not asked: {self._unanswered} before it got none, the last: {error.detail}"
+                self._lost = NoReply("no answer", said)
+
+    async def _patiently(self, messages: list[dict[str, Any]], name: str) -> Reply:
         deadline = time.monotonic() + self.endpoint.patience
         attempt = 0
         while True:
@@ -169,7 +195,7 @@ class Chat:
         status = response.status_code
         said = f"{status} {self.endpoint.hidden(response.text)}"
         if status in _KEY_REFUSED:
-            return InputError(f"--endpoint: {self.endpoint.url} refuses the key: {said}; mend --key-variable")
+            return InputError(f"--endpoint: {self.endpoint.url} refuses the key: {said}; {_MEND_KEY}")
         if status == HTTPStatus.NOT_FOUND:
             return InputError(f"--endpoint, --model: {self.endpoint.url} does not know it: {said}; mend it")
         if status in _MAY_PASS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -214,5 +240,5 @@ def refuse_unreachable(endpoint: Endpoint) -> None:
     if response.status_code in _KEY_REFUSED:
         said = endpoint.hidden(response.text)
         raise InputError(
-            f"--endpoint: {endpoint.url} refuses the key: {response.status_code} {said}; mend --key-variable"
+            f"--endpoint: {endpoint.url} refuses the key: {response.status_code} {said}; {_MEND_KEY}"
         )

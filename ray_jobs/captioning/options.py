@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,8 +26,8 @@ def parser() -> argparse.ArgumentParser:
         description="Write shards again, with captions by a vision-language model for photos without text.",
         epilog="Look at --sample 20 first. Every answer is kept under --answers: the same command again,"
         " after a kill too, asks only what was not answered. Exit code 1, nothing published, where more"
-        " photos get no caption than --max-bad allows; quarantine.parquet says why. One that gets none"
-        " stays as it was.",
+        " photos get no caption than --max-bad allows; captions_quarantine.parquet says why. One that gets"
+        " none stays as it was.",
     )
     add = parser.add_argument
     add(
@@ -85,6 +86,7 @@ def _add_pace(parser: argparse.ArgumentParser) -> None:
     add(
         "--key-variable", default=KEY_VARIABLE, metavar="NAME", help="the variable with the key (%(default)s)"
     )
+    add("--key-file", metavar="PATH", help="a file with the key, in place of the variable")
     add_wait(parser)
     add("--engine", nargs="+", default=[], metavar="NAME=JSON", help="with --vllm: max_model_len=8192 …")
 
@@ -119,15 +121,27 @@ def endpoint(args: argparse.Namespace) -> Endpoint:
         raise InputError("--endpoint: not an http(s) address; give one like http://127.0.0.1:8000/v1")
     if parts.username or parts.password or parts.query:
         raise InputError("--endpoint: an address holds no key; put that into the variable of --key-variable")
-    key = os.environ.get(args.key_variable, "").strip()
     return Endpoint(
         url=args.endpoint.rstrip("/"),
         model=args.model,
-        key=SecretStr(key) if key else None,
+        key=_key(args),
         form=args.form,
         timeout=args.timeout,
         patience=args.patience,
     )
+
+
+def _key(args: argparse.Namespace) -> SecretStr | None:
+    """From its file or variable; it goes into a header. Raises InputError that does not show it."""
+    where = f"--key-file {args.key_file}" if args.key_file else f"--key-variable {args.key_variable}"
+    try:
+        given = Path(args.key_file).read_text() if args.key_file else os.environ.get(args.key_variable, "")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{where}: {type(error).__name__}; give a file with the key alone in it") from error
+    key = given.strip()
+    if not all("!" <= letter <= "~" for letter in key) or (args.key_file and not key):
+        raise InputError(f"{where}: what is there is no key: spaces, lines or odd letters; the key alone")
+    return SecretStr(key) if key else None
 
 
 def engine_settings(given: Iterable[str]) -> dict[str, Any]:

@@ -54,7 +54,8 @@ def refuse_missing() -> None:
     """Raises InputError where the extra is not installed."""
     if importlib.util.find_spec("vllm") is None:
         raise InputError(
-            "--vllm: vLLM is not installed; pip install 'stbir[caption]' on every node, or --endpoint URL"
+            "--vllm: vLLM is not installed; on every node: uv pip install '.[caption]' in the checkout"
+            " (docs/captions.md), or give --endpoint URL"
         )
 
 

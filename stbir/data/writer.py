@@ -84,11 +84,11 @@ def _parquet(rows: list[Row]) -> bytes:
     return buffer.getvalue()
 
 
-def write_quarantine(folder: Folder, faults: list[Fault]) -> None:
+def write_quarantine(folder: Folder, faults: list[Fault], name: str = QUARANTINE) -> None:
     """Write the quarantine, also where it is empty: no file of an earlier run is left to mislead."""
     buffer = io.BytesIO()
     pq.write_table(pa.Table.from_pylist([asdict(f) for f in faults], schema=QUARANTINE_SCHEMA), buffer)
-    folder.write(QUARANTINE, buffer.getvalue())
+    folder.write(name, buffer.getvalue())
 
 
 def publish(

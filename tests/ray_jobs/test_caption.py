@@ -9,12 +9,14 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 
-from ray_jobs.caption import caption, parser
+from ray_jobs.caption import QUARANTINE, caption, parser
 from ray_jobs.command import Failed
+from stbir.data.inspection import Fault
 from stbir.data.schema import Row
 from stbir.data.shards import open_shards
 from stbir.data.storage import Folder
-from stbir.data.writer import QUARANTINE, publish, write_rows
+from stbir.data.writer import QUARANTINE as UNREAD
+from stbir.data.writer import publish, write_quarantine, write_rows
 from stbir.errors import InputError
 from tests.conftest import Command
 from tests.data.pictures import png
@@ -166,7 +168,11 @@ def test_replace_asks_about_all_and_compares_and_in_place_is_possible(
 ) -> None:
     texts = ["gray metal lamp, tall", "red wooden lamp", "silver steel lamps, low", None]
     shards = write(tmp_path, [row(number, text, "given") for number, text in enumerate(texts)])
+    write_quarantine(Folder(shards), [Fault("p9", "photo does not decode", "p9.png")])
+    unread = Folder(shards).read(UNREAD)
     summary = captioned(server, shards, shards, "--replace")
+    assert Folder(shards).read(UNREAD) == unread
+    assert quarantine(shards) == {}
     assert summary["counts"]["captioned"] == 4
     assert [each["text"] for each in rows_of(shards)] == [caption_of(number) for number in range(4)]
     assert summary["agreement"] == {
@@ -180,7 +186,9 @@ def test_another_prompt_another_model_asks_anew_and_says_so(
     tmp_path: Path, server: ChatServer, ray_cluster: str
 ) -> None:
     shards, out = write(tmp_path / "in", [row(0), row(1)]), tmp_path / "out"
+    write_quarantine(Folder(shards), [Fault("p9", "photo does not decode", "p9.png")])
     first = captioned(server, shards, out)
+    assert Folder(str(out)).read(UNREAD) == Folder(shards).read(UNREAD)
     (tmp_path / "short.txt").write_text("Say it in {words} words.")
     other = captioned(server, shards, out, "--prompt", tmp_path / "short.txt", "--words", 6)
     assert (first["counts"]["captioned"], other["counts"]["captioned"], server.paid.total()) == (2, 2, 4)
@@ -244,9 +252,30 @@ def test_a_key_that_is_refused_ends_it_at_once_and_is_not_shown(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("key", ["sk-one\nsk-two", "sk-“quoted”", "sk one"])
+def test_what_is_no_key_is_not_sent_and_not_shown(
+    tmp_path: Path, server: ChatServer, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    shards, file = write(tmp_path / "in", [row(0)]), tmp_path / "key"
+    file.write_text(f"{key}\n")
+    monkeypatch.setenv("OTHER", key)
+    for option in (("--key-variable", "OTHER"), ("--key-file", file)):
+        with pytest.raises(InputError, match=f"{option[0]} .*: what is there is no key") as refusal:
+            captioned(server, shards, tmp_path / "out", *option)
+        assert "sk" not in str(refusal.value).replace(str(tmp_path), "")
+
+
+def test_a_key_may_lie_in_a_file(tmp_path: Path, server: ChatServer, ray_cluster: str) -> None:
+    shards, file = write(tmp_path / "in", [row(0)]), tmp_path / "key"
+    file.write_text(f"{KEY}\n")
+    options = ("--key-file", file, "--key-variable", "NOT_THERE")
+    assert captioned(server, shards, tmp_path / "out", *options)["counts"]["captioned"] == 1
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
+        (["--key-file", "nowhere.key"], "--key-file nowhere.key: FileNotFoundError; give a file"),
         (["--max-bad", 2], "--max-bad: 2"),
         (["--workers", 0], "--workers: 0"),
         (["--price-in", -1], "--price-in: -1"),

@@ -53,7 +53,7 @@ def test_each_picture_is_asked_about_at_most_twice_and_answers_are_kept(
 
 
 def test_without_the_extra_it_says_so(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=re.escape("pip install 'stbir[caption]'")):
+    with pytest.raises(InputError, match=re.escape("pip install '.[caption]'")):
         caption(parser().parse_args(["--shards", "x", "--out", str(tmp_path), "--vllm", "--model", "x"]))
 
 

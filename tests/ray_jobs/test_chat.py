@@ -118,6 +118,39 @@ def test_nobody_there_is_no_photos_fault(server: ChatServer) -> None:
     assert "what was answered is kept" in str(error)
 
 
+def one_by_one(there: Endpoint, numbers: range) -> tuple[list[Reply | BaseException], float]:
+    """What becomes of questions of which one is under way at a time, and the seconds it takes."""
+
+    async def in_turn() -> list[Reply | BaseException]:
+        async with Chat(there, schema()) as talk:
+            found: list[Reply | BaseException] = []
+            for number in numbers:
+                found += await asyncio.gather(talk.ask(question(number), str(number)), return_exceptions=True)
+            return found
+
+    began = time.monotonic()
+    return asyncio.run(in_turn()), time.monotonic() - began
+
+
+def test_where_nobody_is_there_one_question_is_patient_for_all(server: ChatServer) -> None:
+    nobody = endpoint(server, url=f"http://127.0.0.1:{free_port()}/v1", patience=0.5)
+    found, seconds = one_by_one(nobody, range(12))
+    assert all(isinstance(each, InputError) for each in found)
+    assert seconds < 3
+
+
+def test_after_some_questions_without_an_answer_the_others_are_not_asked(
+    server: ChatServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chat, "_MOST_UNANSWERED", 2)
+    server.plan = {number: ["500"] * 50 for number in (0, 2, 3, 4)}
+    found, _ = one_by_one(endpoint(server, patience=0.3), range(6))
+    assert [isinstance(each, Reply) for each in found] == [False, True, False, False, False, False]
+    assert isinstance(found[4], NoReply)
+    assert (found[4].reason, found[4].detail[:38]) == ("no answer", "not asked: 2 before it got none, the l")
+    assert (server.calls[4], server.calls[5]) == (0, 0)
+
+
 def test_the_key_is_in_no_text_of_the_endpoint(server: ChatServer) -> None:
     there = endpoint(server)
     assert KEY not in repr(there)
