@@ -17,6 +17,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ray_jobs import placement
 from ray_jobs.findings import Check, DoubtError
+from ray_jobs.strangers import dashboard, token_asked
 from ray_jobs.train_job import STEPS_IN_FLIGHT, step_bytes
 from stbir.config import Recipe
 from stbir.data.probe import probe
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 Checks = Iterator[tuple[str, Check]]
 GIB = 2**30
 LEAST_DISK = 10 * GIB  # Ray spills what its object store cannot hold; at 95 % it gives up
+LOOK_S = 60.0  # to start a process beside a GPU and load torch in it
 MOST_SKEW_S = 60.0  # S3 refuses signatures from 15 minutes on; logs and deadlines are wrong long before
 KEYS = "STBIR_API_KEYS_FILE"  # as the endpoint reads it
 PACKAGES = ("ray", "torch", "torchvision", "open_clip_torch", "timm", "pylance", "pyarrow", "numpy")
@@ -43,7 +45,7 @@ def cluster() -> Checks:
         yield "disk", lambda: _disk([facts()])
         return
     nodes = _of_each_node()
-    yield "token", _token
+    yield "token", lambda: token_asked(dashboard())
     yield "versions", lambda: _versions(facts(), nodes)
     yield "clock", lambda: _clocks(nodes)
     yield "disk", lambda: _disk(nodes)
@@ -66,8 +68,9 @@ def embedding(towers: int, gpu: str) -> Checks:
     yield "GPUs", lambda: _gpus(towers, gpu)
 
 
-def serving() -> Checks:
-    """Whom an endpoint answers that starts with this environment."""
+def serving(towers: int, gpu: str) -> Checks:
+    """The GPUs of so many towers, and whom an endpoint answers that starts with this environment."""
+    yield "GPUs", lambda: _gpus(towers, gpu)
     yield "keys", _keys
 
 
@@ -116,19 +119,6 @@ def _storage(folder: Folder) -> str:
     if abs(ahead) > MOST_SKEW_S:
         raise InputError(f"{folder.uri}: its clock differs by {ahead:.0f} s; set this machine's clock (NTP)")
     return "written, read, listed, deleted"
-
-
-def _token() -> str:
-    mode = os.environ.get("RAY_AUTH_MODE", "").lower()
-    remedy = "make a token with `ray get-auth-token --generate` and start all nodes with RAY_AUTH_MODE=token"
-    if mode == "disabled":
-        raise DoubtError(f"RAY_AUTH_MODE=disabled: whoever reaches this cluster runs code on it; {remedy}")
-    if mode != "token":
-        raise InputError(f"RAY_AUTH_MODE: the cluster asks nobody for a token; {remedy}, or =disabled")
-    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", Path.home() / ".ray" / "auth_token"))
-    if "RAY_AUTH_TOKEN" not in os.environ and path.exists() and path.stat().st_mode & 0o077:
-        raise DoubtError(f"{path}: others of this machine may read the token; chmod 600 {path}")
-    return "asked for"
 
 
 def _versions(here: dict[str, Any], nodes: Sequence[dict[str, Any]]) -> str:
@@ -192,7 +182,19 @@ def _gpus(workers: int, gpu: str) -> str:
     if not uses_gpus(workers, gpu):
         return "none: CPUs do the work"
     task = ray.remote(num_gpus=1, num_cpus=0)(_seen_by_torch)
-    return ", ".join(sorted(set(ray.get([task.remote() for _ in range(workers)]))))
+    return _seen([task.remote() for _ in range(workers)])
+
+
+def _seen(looks: list[ray.ObjectRef[str]]) -> str:
+    """What the tasks on GPUs say. Those that other jobs hold are there, and are not waited for."""
+    done, waiting = ray.wait(looks, num_returns=len(looks), timeout=LOOK_S)
+    for look in waiting:
+        ray.cancel(look)
+    said = ", ".join(sorted(set(ray.get(done))))
+    if waiting:
+        busy = f"{len(waiting)} of {len(looks)} are in use now"
+        raise DoubtError(f"{said or 'unseen'}: {busy}; the job will wait for what holds them to end")
+    return said
 
 
 def _seen_by_torch() -> str:

@@ -14,10 +14,9 @@ from typing import Any
 
 import ray
 import ray.data
-from ray.exceptions import RayTaskError
 
 from ray_jobs import checks
-from ray_jobs.findings import demand
+from ray_jobs.findings import demand, input_error
 from stbir.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -53,24 +52,12 @@ def run(main: Callable[[argparse.Namespace], dict[str, Any]], parser: argparse.A
         print(json.dumps(failure.summary), flush=True)
         sys.exit(1)
     except Exception as error:
-        refusal = _input_error(error)
+        refusal = input_error(error)
         if refusal is None:
             raise
         print(f"{parser.prog}: {refusal}", file=sys.stderr)
         sys.exit(2)
     print(json.dumps(summary), flush=True)
-
-
-def _input_error(error: BaseException | None) -> InputError | None:
-    """The InputError behind what was raised, be it here or in a task, where Ray wraps it."""
-    while error is not None:
-        if isinstance(error, RayTaskError):
-            error = error.cause
-        elif isinstance(error, InputError):
-            return error
-        else:
-            error = error.__cause__
-    return None
 
 
 def add_wait(parser: argparse.ArgumentParser) -> None:

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from ray.exceptions import RayTaskError
+
 from stbir.errors import InputError
 
 Check = Callable[
@@ -41,8 +43,21 @@ def _finding(name: str, check: Check) -> Finding:
     try:
         return Finding(name, "ok", check())
     except InputError as error:
-        says, _, remedy = str(error).rpartition("; ")
-        return Finding(name, "doubt" if isinstance(error, DoubtError) else "missing", says, remedy)
+        found = input_error(error) or error
+        says, _, remedy = str(found).rpartition("; ")
+        return Finding(name, "doubt" if isinstance(found, DoubtError) else "missing", says, remedy)
+
+
+def input_error(error: BaseException | None) -> InputError | None:
+    """The InputError behind what was raised, be it here or in a task, where Ray wraps it."""
+    while error is not None:
+        if isinstance(error, RayTaskError):
+            error = error.cause
+        elif isinstance(error, InputError):
+            return error
+        else:
+            error = error.__cause__
+    return None
 
 
 def demand(checks: Iterable[tuple[str, Check]]) -> None:

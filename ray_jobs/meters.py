@@ -48,11 +48,11 @@ class EmbedMeters:
     """Set by an embedding job's driver while it follows the work; at its end the same for TensorBoard."""
 
     def __init__(self, gallery: str) -> None:
-        self._photos = Counter("stbir_photos", "Photos by what became of them", ("job", "outcome"))
+        self._photos = Counter("stbir_photos", "Photos by what became of them", ("gallery", "outcome"))
         self._waited = Gauge(
-            "stbir_embed_waited_share", "Share of its time the encoder waits, 0 to 1", ("job",)
+            "stbir_embed_waited_share", "Share of its time the encoder waits, 0 to 1", ("gallery",)
         )
-        self._job, self._began = {"job": gallery}, time.monotonic()
+        self._gallery, self._began = {"gallery": gallery}, time.monotonic()
         self._counted: dict[str, int] = {}
         self._figures: list[tuple[int, dict[str, float]]] = []
 
@@ -60,9 +60,9 @@ class EmbedMeters:
         """So many photos so far, by what became of them; `waited` from 0 to 1."""
         for outcome, photos in counts.items():
             if more := photos - self._counted.get(outcome, 0):
-                self._photos.inc(more, {**self._job, "outcome": outcome})
+                self._photos.inc(more, {**self._gallery, "outcome": outcome})
         self._counted = dict(counts)
-        self._waited.set(waited, self._job)
+        self._waited.set(waited, self._gallery)
         seconds = round(time.monotonic() - self._began)
         self._figures.append((seconds, {"waited": waited, **{f"photos/{k}": v for k, v in counts.items()}}))
 

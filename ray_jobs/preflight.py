@@ -69,7 +69,7 @@ def _embed(args: argparse.Namespace) -> checks.Checks:
 def _serve(args: argparse.Namespace) -> checks.Checks:
     yield "checkpoint", lambda: _checkpoint(args.checkpoint)
     yield "gallery", lambda: _gallery(args.gallery, args.checkpoint)
-    yield from checks.serving()
+    yield from checks.serving(_count(args.workers) or 1, args.gpu)
 
 
 PARTS: dict[str, Callable[[argparse.Namespace], checks.Checks]] = {
@@ -115,8 +115,13 @@ def parser() -> argparse.ArgumentParser:
     for option in ("recipe", "shards", "checkpoint", "gallery", "out", "split"):
         add(f"--{option}", help="as in that job")
     add("--photos", metavar="KIND:URI", help=f"as in embed_gallery.py: {', '.join(KINDS)}")
-    add("--workers", help="as in that job")
-    add("--gpu", choices=["auto", "yes", "no"], default="auto", help="as in that job")
+    add("--workers", help="as in that job; with --for serve how many towers have a GPU each")
+    add(
+        "--gpu",
+        choices=["auto", "yes", "no"],
+        default="auto",
+        help="as in that job; yes for a profile with GPUs",
+    )
     add("--wait", type=float, default=900, metavar="SECONDS", help="as in that job (%(default)g)")
     several = functools.partial(add, nargs="*", action="extend", default=[])
     several("--set", metavar="FIELD=VALUE", help="as in train.py")

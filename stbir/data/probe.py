@@ -1,5 +1,7 @@
 """Whether a place can be written to, read, listed and cleared, before hours of work need it."""
 
+import contextlib
+import os
 import time
 import uuid
 
@@ -23,9 +25,12 @@ def probe(folder: Folder) -> float:
     if name not in folder.names("probe-*"):
         raise _refusal(folder, "what is written is not listed")
     ahead = folder.modified(name) - now
-    folder.remove(name if there else "")
+    folder.remove(name)
     if folder.exists(name):
         raise _refusal(folder, "what is deleted stays")
+    if folder.local and not there:
+        with contextlib.suppress(OSError):  # not empty: another job has begun there meanwhile
+            os.rmdir(folder.path)
     return ahead
 
 

@@ -44,15 +44,19 @@ class Head:
 
 
 @contextmanager
-def started() -> Iterator[Head]:
-    """A head, gone again with all that runs on it."""
+def started(mode: str = "token") -> Iterator[Head]:
+    """A head with that RAY_AUTH_MODE, gone again with all that runs on it."""
     # Not `tmp_path`: Ray's sockets live below it, and their paths may have at most 107 characters.
     with tempfile.TemporaryDirectory(prefix="stbir-") as name:
         variables = _variables(Path(name))
         port, metrics = free_port(), free_port()
         with open(f"{name}/head.log", "w") as log:
             process = subprocess.Popen(
-                _start(port, metrics, name), env=variables, stdout=log, stderr=log, start_new_session=True
+                _start(port, metrics, name),
+                env=variables | {"RAY_AUTH_MODE": mode},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         try:
             head = Head(f"http://127.0.0.1:{port}", metrics, variables, Path(name))

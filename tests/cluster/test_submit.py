@@ -14,7 +14,7 @@ import pytest
 
 from stbir.data.manifest import read_manifest
 from stbir.data.storage import Folder
-from tests.cluster.head import Head
+from tests.cluster.head import Head, started
 from tests.conftest import ROOT, wait_until
 
 # A second Ray cluster starts, with its dashboard, and a training job in it.
@@ -145,6 +145,21 @@ def test_a_stranger_submits_nothing_and_joins_nothing(head: Head, tmp_path: Path
             command, env=variables, capture_output=True, text=True, timeout=120, check=False
         )
         assert (joined.returncode == 0, "in" in joined.stdout.split()) == (comes_in, comes_in), joined.stderr
+
+
+def test_a_cluster_that_asks_nobody_is_found_out_by_who_has_a_token() -> None:
+    with started("disabled") as careless:
+        entry = ["ray_jobs/preflight.py", "--for", "serve", "--checkpoint", "no", "--gallery", "no"]
+        done = subprocess.run(
+            [sys.executable, *entry],
+            cwd=ROOT,
+            env={**careless.variables, "RAY_ADDRESS": careless.address},
+            capture_output=True,
+            text=True,
+            timeout=200,
+            check=False,
+        )
+    assert "missing  token       the cluster answers at http://127.0.0.1:" in done.stdout, done.stderr
 
 
 def test_the_probe_of_a_node_carries_the_token(head: Head) -> None:

@@ -2,12 +2,16 @@
 
 import json
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 from ray import NodeID
 
 from ray_jobs import checks, preflight
@@ -15,11 +19,13 @@ from ray_jobs.command import run
 from ray_jobs.findings import DoubtError, demand, look, table
 from ray_jobs.override import override
 from ray_jobs.recipes import recipe
+from ray_jobs.strangers import token_asked
 from ray_jobs.train_job import step_bytes
 from serve.guard import VARIABLE
 from stbir.errors import InputError
 from stbir.model import checkpoint
 from stbir.model.builder import build
+from tests.conftest import free_port
 from tests.data.pictures import png, tree
 
 
@@ -89,16 +95,65 @@ def test_a_cluster_without_a_token_is_refused(monkeypatch: pytest.MonkeyPatch, t
     token.write_text("secret")
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(token))
     token.chmod(0o600)
-    assert checks._token() == "asked for"
+    assert token_asked(None).startswith("asked for, as RAY_AUTH_MODE says here; whether")
+    nobody = f"http://127.0.0.1:{free_port()}"
+    assert "cannot be tried from here" in token_asked(nobody)
     token.chmod(0o644)
     with pytest.raises(DoubtError, match="chmod 600"):
-        checks._token()
+        token_asked(None)
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     with pytest.raises(DoubtError, match="whoever reaches this cluster runs code on it"):
-        checks._token()
+        token_asked(None)
     monkeypatch.delenv("RAY_AUTH_MODE")
     with pytest.raises(InputError, match="asks nobody for a token; make a token"):
-        checks._token()
+        token_asked(None)
+
+
+@contextmanager
+def answering(status: int) -> Iterator[str]:
+    """A place on this machine that answers everything with that."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_cluster_that_answers_without_the_token_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    with answering(401) as closed:
+        assert token_asked(closed) == "asked for"
+    with answering(500) as broken:
+        assert "cannot be tried from here" in token_asked(broken)
+    with answering(200) as careless, pytest.raises(InputError, match=r"without the token .*; make a token"):
+        token_asked(careless)
+
+
+def test_gpus_that_others_hold_are_not_waited_for(ray_cluster: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "LOOK_S", 0.5)
+    say = ray.remote(num_cpus=0)(lambda: "a device")
+    free, held = say.remote(), say.options(resources={"held": 1}).remote()
+    assert ray.get(free) == "a device"
+    with pytest.raises(DoubtError, match="a device: 1 of 2 are in use now; the job will wait"):
+        checks._seen([free, held])
+    assert checks._seen([free]) == "a device"
+
+
+def test_the_remedy_of_a_task_is_a_line_too(ray_cluster: str) -> None:
+    def missing() -> str:  # within: it travels as it is, and the worker imports no test
+        raise InputError("no shards there; make them with prepare_shards.py")
+
+    task = ray.remote(num_cpus=0)(missing)
+    [finding] = look([("GPUs", lambda: ray.get(task.remote()))])
+    assert (finding.says, finding.remedy) == ("no shards there", "make them with prepare_shards.py")
 
 
 def test_the_bytes_of_a_step_are_those_of_its_decoded_rows() -> None:
