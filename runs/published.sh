@@ -25,5 +25,6 @@ say "train"
 python ray_jobs/train.py "${train[@]}" --save-every 200
 
 say "gallery and report of the test split"
-python ray_jobs/embed_gallery.py --checkpoint "$out/checkpoint" --shards "$out/shards" --split test --gallery "$out/gallery"
+python ray_jobs/embed_gallery.py --checkpoint "$out/checkpoint" --shards "$out/shards" --split test \
+  --gallery "$out/gallery" --gpu "${GPU:-auto}"
 python ray_jobs/evaluate.py --checkpoint "$out/checkpoint" --shards "$out/shards" --split test --robustness --out "$out/report"

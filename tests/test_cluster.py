@@ -20,7 +20,12 @@ from tests.conftest import ROOT
 FILE = ROOT / "cluster.yaml"
 MARK = "<- fill in"
 VALUES = {"FILL-IN-REGION": "us-east-1", "FILL-IN-BUCKET": "the-bucket", "FILL-IN-KEY-NAME": "the-key"}
-LOCAL = {"FILL-IN-HEAD": "10.0.0.1", "FILL-IN-WORKERS": "10.0.0.2, 10.0.0.3", "FILL-IN-USER": "ubuntu"}
+LOCAL = {
+    "FILL-IN-HEAD": "10.0.0.1",
+    "FILL-IN-WORKERS": "10.0.0.2, 10.0.0.3",
+    "FILL-IN-USER": "ubuntu",
+    "FILL-IN-KEY-FILE": "~/.ssh/cluster",
+}
 Config = dict[str, Any]
 
 
@@ -45,11 +50,11 @@ def local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
 
 
 @pytest.mark.parametrize(("name", "values"), [("cluster.yaml", VALUES), ("deploy/cluster.local.yaml", LOCAL)])
-def test_the_lines_to_fill_in_are_the_three_marked_ones(name: str, values: dict[str, str]) -> None:
+def test_the_lines_to_fill_in_are_the_marked_ones(name: str, values: dict[str, str]) -> None:
     lines = [line for line in (ROOT / name).read_text().splitlines() if not line.startswith("#")]
     marked = [line for line in lines if MARK in line]
     assert [line for line in lines if "FILL-IN" in line] == marked
-    assert len(marked) == 3
+    assert len(marked) == len(values)
     assert set(re.findall(r"FILL-IN-[A-Z-]+", "\n".join(lines))) == set(values)
 
 
@@ -128,6 +133,15 @@ def test_the_profiles_it_names_exist_with_rights_on_one_bucket_alone(aws: None) 
     assert not iam.list_role_policies(RoleName="stbir-worker")["PolicyNames"]
     head = iam.get_role_policy(RoleName="stbir-head", PolicyName="stbir-workers")["PolicyDocument"]
     statements = yaml.safe_load(str(head))["Statement"]  # moto gives it as Python writes it, which is YAML
+    # Whoever may tag what is not the cluster's makes it the cluster's, and may end it.
+    bound = [
+        s.get("Condition")
+        for s in statements
+        if {"ec2:CreateTags", "ec2:TerminateInstances"}
+        & set([s["Action"]] if isinstance(s["Action"], str) else s["Action"])
+    ]
+    assert len(bound) == 3
+    assert all(bound)
     [readable] = [s["Resource"] for s in statements if "ssm:GetParameters" in s["Action"]]
     for kind in _kinds(filled_in()):
         parameter = kind["node_config"]["ImageId"].removeprefix("resolve:ssm:")
