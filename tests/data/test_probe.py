@@ -46,6 +46,19 @@ class Late(Folder):
         os.utime(self.at(name), times=(time.time() - 3600,) * 2)
 
 
+class Shared(Folder):
+    """A place where another job begins while this one looks."""
+
+    def names(self, pattern: str = "*") -> list[str]:
+        self.write("theirs", b"begun")
+        return super().names(pattern)
+
+
+def test_what_another_job_has_begun_there_stays(tmp_path: Path) -> None:
+    probe(Shared(str(tmp_path / "new")))
+    assert [file.name for file in (tmp_path / "new").iterdir()] == ["theirs"]
+
+
 def test_what_is_not_listed_is_noticed(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is not listed; check its rights"):
         probe(Forgetful(str(tmp_path / "there")))

@@ -58,6 +58,14 @@ def test_every_figure_of_training_is_drawn() -> None:
     assert {name for name in own_figures("ray_jobs") if name not in drawn} == set()
 
 
+def test_no_figure_has_a_label_that_prometheus_sets_itself() -> None:
+    """It would come as `exported_…`, and every gallery under one name."""
+    labels = re.findall(r"\(\s*((?:\"\w+\",?\s*)+)\)", (ROOT / "ray_jobs" / "meters.py").read_text())
+    given = {label for group in labels for label in re.findall(r'"(\w+)"', group)}
+    assert "gallery" in given
+    assert not given & {"job", "instance"}
+
+
 def alerts() -> dict[str, dict[str, Any]]:
     groups = yaml.safe_load((FOLDER / "alerts.yaml").read_text())["groups"]
     return {rule["alert"]: rule for group in groups for rule in group["rules"]}
