@@ -25,13 +25,12 @@ from stbir.data.captioning.prompt import load_prompt
 from stbir.data.manifest import Manifest, refuse_other
 from stbir.data.shards import Shards, open_shards
 from stbir.data.storage import Folder
-from stbir.data.writer import QUARANTINE as UNREAD
-from stbir.data.writer import publish, write_quarantine
+from stbir.data.writer import QUARANTINE, publish, write_quarantine
 from stbir.errors import InputError
 
 log = logging.getLogger("caption")
 
-QUARANTINE = "captions_quarantine.parquet"  # beside that of the photos that could not be read
+UNCAPTIONED = "captions_quarantine.parquet"  # beside that of the photos that could not be read
 _CHUNK = 64  # pictures in a task that asks
 _PROGRESS_SECONDS = 3.0
 Answered = Generator[tuple[dict[str, Outcome], Usage]]
@@ -51,7 +50,7 @@ def caption(args: argparse.Namespace) -> dict[str, Any]:
     summary = _summary(args, job, ledger)
     if args.sample:
         return {**summary, **_sheet(args, out, job, ledger, known)}
-    write_quarantine(out, ledger.faults(), QUARANTINE)
+    write_quarantine(out, ledger.faults(), UNCAPTIONED)
     _refuse_bad(out, ledger, args.max_bad, summary)
     manifest = _publish(job, out, ledger, summary, args.wait)
     log.info("%s", arithmetic(ledger.counts()))
@@ -183,7 +182,7 @@ def _refuse_bad(out: Folder, ledger: Ledger, max_bad: float, summary: dict[str, 
     reasons = ", ".join(f"{count} {reason}" for reason, count in summary["reasons"].items())
     raise Failed(
         f"{arithmetic(summary['counts'])} ({reasons}): more than --max-bad {max_bad} allows; nothing is"
-        f" published, {out.uri}/{QUARANTINE} names each, what was answered is kept",
+        f" published, {out.uri}/{UNCAPTIONED} names each, what was answered is kept",
         summary,
     )
 
@@ -194,15 +193,15 @@ def _publish(job: Job, out: Folder, ledger: Ledger, summary: dict[str, Any], wai
     calls = ((handle, out, number, file, texts.get(file, {})) for number, file in files)
     parts = list(tasks.stream(ray.remote(tasks.write), calls, _everywhere(wait)))
     given, unread = job.shards.manifest, job.shards.folder
-    if unread.uri != out.uri and unread.exists(UNREAD):
-        out.write(UNREAD, unread.read(UNREAD))
+    if unread.uri != out.uri and unread.exists(QUARANTINE):
+        out.write(QUARANTINE, unread.read(QUARANTINE))
     photos = sum(part.photos.total() for part in parts)
     if photos != ledger.photos:
         raise RuntimeError(f"photos got lost: {ledger.photos} in, {photos} written")
     sketches = sum(part.sketches.total() for part in parts)
     counts = {**ledger.counts(), "photos": photos, "sketches": sketches}
     told = {name: summary[name] for name in ("model", "prompt", "reasons", "calls", "tokens", "agreement")}
-    told["quarantine"] = QUARANTINE
+    told["quarantine"] = UNCAPTIONED
     return publish(out, parts, counts, {**given.details, "captions": told}, made_from=given.digest)
 
 

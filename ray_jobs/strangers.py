@@ -35,11 +35,11 @@ def token_asked(at: str | None) -> str:
 def _asked_of_strangers(at: str | None, remedy: str) -> str:
     """A head that wants no token takes one all the same: only a call without any tells."""
     try:
-        answer = httpx.get(f"{at}/api/jobs/", trust_env=False, timeout=10) if at else None
+        status = httpx.get(f"{at}/api/jobs/", trust_env=False, timeout=10).status_code if at else None
     except httpx.TransportError:
-        answer = None
-    if answer is not None and answer.is_success:
+        status = None
+    if status == HTTPStatus.OK:
         raise InputError(f"the cluster answers at {at} without the token that is set here; {remedy}")
-    if answer is not None and answer.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+    if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         return "asked for"
     return "asked for, as RAY_AUTH_MODE says here; whether the cluster does cannot be tried from here"

@@ -132,7 +132,8 @@ def test_each_module_can_be_switched_off() -> None:
 
 def test_hubs_and_the_gate_can_be_switched_off_where_there_are_some() -> None:
     parent, plain = recipe("ours_small"), recipe("ours_small_without_gate")
-    assert not any(s.hubness for s in recipe("ours_small_without_hubness").stages)
+    for name in ("ours_small", "ours_brief"):
+        assert not any(s.hubness for s in recipe(f"{name}_without_hubness").stages)
     assert parent.stages[:-1] == plain.stages[:-1]
     for name in ("smoke_without_hubness", "paper_without_gate"):
         assert name not in names()

@@ -29,7 +29,6 @@ _MAY_PASS = {
     HTTPStatus.TOO_MANY_REQUESTS,
 }
 _MOST_UNANSWERED = 8  # in a row: it is the endpoint, and no photo
-_MEND_KEY = "mend --key-variable or --key-file"
 _SHOWN = 200  # letters of what an endpoint says
 
 
@@ -195,7 +194,7 @@ class Chat:
         status = response.status_code
         said = f"{status} {self.endpoint.hidden(response.text)}"
         if status in _KEY_REFUSED:
-            return InputError(f"--endpoint: {self.endpoint.url} refuses the key: {said}; {_MEND_KEY}")
+            return _key_refused(self.endpoint, response)
         if status == HTTPStatus.NOT_FOUND:
             return InputError(f"--endpoint, --model: {self.endpoint.url} does not know it: {said}; mend it")
         if status in _MAY_PASS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -238,7 +237,11 @@ def refuse_unreachable(endpoint: Endpoint) -> None:
         reason = endpoint.hidden(str(error) or type(error).__name__)
         raise InputError(f"--endpoint: {endpoint.url}: {reason}; start it or mend the address") from error
     if response.status_code in _KEY_REFUSED:
-        said = endpoint.hidden(response.text)
-        raise InputError(
-            f"--endpoint: {endpoint.url} refuses the key: {response.status_code} {said}; {_MEND_KEY}"
-        )
+        raise _key_refused(endpoint, response)
+
+
+def _key_refused(endpoint: Endpoint, response: httpx.Response) -> InputError:
+    said = f"{response.status_code} {endpoint.hidden(response.text)}"
+    return InputError(
+        f"--endpoint: {endpoint.url} refuses the key: {said}; mend --key-variable or --key-file"
+    )

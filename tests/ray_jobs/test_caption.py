@@ -9,14 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 
-from ray_jobs.caption import QUARANTINE, caption, parser
+from ray_jobs.caption import UNCAPTIONED, caption, parser
 from ray_jobs.command import Failed
 from stbir.data.inspection import Fault
 from stbir.data.schema import Row
 from stbir.data.shards import open_shards
 from stbir.data.storage import Folder
-from stbir.data.writer import QUARANTINE as UNREAD
-from stbir.data.writer import publish, write_quarantine, write_rows
+from stbir.data.writer import QUARANTINE, publish, write_quarantine, write_rows
 from stbir.errors import InputError
 from tests.conftest import Command
 from tests.data.pictures import png
@@ -79,7 +78,7 @@ BAD_DAY = {
 
 
 def quarantine(out: object) -> dict[str, str]:
-    return {each["photo_id"]: each["reason"] for each in pq.read_table(f"{out}/{QUARANTINE}").to_pylist()}
+    return {each["photo_id"]: each["reason"] for each in pq.read_table(f"{out}/{UNCAPTIONED}").to_pylist()}
 
 
 def session_logs() -> str:
@@ -169,9 +168,9 @@ def test_replace_asks_about_all_and_compares_and_in_place_is_possible(
     texts = ["gray metal lamp, tall", "red wooden lamp", "silver steel lamps, low", None]
     shards = write(tmp_path, [row(number, text, "given") for number, text in enumerate(texts)])
     write_quarantine(Folder(shards), [Fault("p9", "photo does not decode", "p9.png")])
-    unread = Folder(shards).read(UNREAD)
+    unread = Folder(shards).read(QUARANTINE)
     summary = captioned(server, shards, shards, "--replace")
-    assert Folder(shards).read(UNREAD) == unread
+    assert Folder(shards).read(QUARANTINE) == unread
     assert quarantine(shards) == {}
     assert summary["counts"]["captioned"] == 4
     assert [each["text"] for each in rows_of(shards)] == [caption_of(number) for number in range(4)]
@@ -188,7 +187,7 @@ def test_another_prompt_another_model_asks_anew_and_says_so(
     shards, out = write(tmp_path / "in", [row(0), row(1)]), tmp_path / "out"
     write_quarantine(Folder(shards), [Fault("p9", "photo does not decode", "p9.png")])
     first = captioned(server, shards, out)
-    assert Folder(str(out)).read(UNREAD) == Folder(shards).read(UNREAD)
+    assert Folder(str(out)).read(QUARANTINE) == Folder(shards).read(QUARANTINE)
     (tmp_path / "short.txt").write_text("Say it in {words} words.")
     other = captioned(server, shards, out, "--prompt", tmp_path / "short.txt", "--words", 6)
     assert (first["counts"]["captioned"], other["counts"]["captioned"], server.paid.total()) == (2, 2, 4)
