@@ -24,7 +24,8 @@ from PIL import Image
 
 from benchmarks import plain
 from ray_jobs import embed_gallery
-from ray_jobs.command import connect, run
+from ray_jobs.cli import run
+from ray_jobs.cluster.connection import connect
 from ray_jobs.recipes import recipe as named_recipe
 from stbir.model import checkpoint
 from stbir.model.builder import build
@@ -94,7 +95,7 @@ def _ours(model: str, folder: str, args: argparse.Namespace) -> tuple[float, flo
     connect()
     words = ["--checkpoint", model, "--photos", f"folder:{folder}/photos", "--gallery", f"{folder}/gallery"]
     words += ["--batch", str(args.batch)] if args.batch else []
-    summary = embed_gallery.embed_gallery(embed_gallery.parser().parse_args(words))
+    summary = embed_gallery.main(embed_gallery.parser().parse_args(words))
     ray.shutdown()
     print(f"the encoder waited {summary['waited']:.1%}", file=sys.stderr)
     return float(summary["photos_per_s"]), time.perf_counter() - began

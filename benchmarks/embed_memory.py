@@ -13,7 +13,8 @@ from typing import Any
 from benchmarks.embed import make_model, make_pictures
 from benchmarks.memory import Watch
 from ray_jobs import embed_gallery
-from ray_jobs.command import connect, run
+from ray_jobs.cli import run
+from ray_jobs.cluster.connection import connect
 
 
 def main(args: argparse.Namespace) -> dict[str, Any]:
@@ -40,7 +41,7 @@ def _peaks(photos: int, args: argparse.Namespace) -> dict[str, float]:
         ]
         watch = Watch()
         watch.start()
-        embed_gallery.embed_gallery(embed_gallery.parser().parse_args(words))
+        embed_gallery.main(embed_gallery.parser().parse_args(words))
         return watch.stop()
 
 

@@ -12,11 +12,11 @@ import lance
 import numpy as np
 import pyarrow as pa
 
-from stbir.data.storage import Folder
-from stbir.retrieval.condition import Condition
-from stbir.retrieval.gallery import PUBLISHED, open_gallery, open_table, schema, table_uri
-from stbir.retrieval.local import Cache
-from stbir.retrieval.publish import plan_index, prepare, publish
+from stbir.gallery.filters import Condition
+from stbir.gallery.gallery import PUBLISHED, open_gallery, open_table, schema, table_uri
+from stbir.gallery.local_cache import Cache
+from stbir.gallery.publish import plan_index, prepare, publish
+from stbir.storage.folder import Folder
 
 K = 10
 _DIGEST = "sha256:benchmark"

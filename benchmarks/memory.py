@@ -15,7 +15,8 @@ from typing import Any
 import psutil
 
 from ray_jobs import prepare_shards, train
-from ray_jobs.command import connect, run
+from ray_jobs.cli import run
+from ray_jobs.cluster.connection import connect
 
 MIB = 2**20
 EVERY_S = 0.2
@@ -35,7 +36,7 @@ def _peaks(photos: int, args: argparse.Namespace) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         shards = f"{folder}/shards"
         given = ["--source", f"synthetic:{photos}", "--out", shards]
-        prepare_shards.prepare_shards(prepare_shards.parser().parse_args(given))
+        prepare_shards.main(prepare_shards.parser().parse_args(given))
         watch = Watch()
         watch.start()
         given = ["--recipe", args.recipe, "--shards", shards, "--out", f"{folder}/out", "--set", *args.set]

@@ -16,12 +16,12 @@ import pyarrow.parquet as pq
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from stbir.data.transforms import Pixels, open_picture, square_pixels
+from stbir.embedding.embed import encode
+from stbir.gallery.fingerprint import content_of
+from stbir.gallery.thumbnail import shrunk
+from stbir.images import Pixels, open_picture, square_pixels
 from stbir.model import checkpoint
-from stbir.model.towers import PictureEncoder
-from stbir.retrieval.embed import encode
-from stbir.retrieval.fingerprint import content_of
-from stbir.retrieval.thumbnail import shrunk
+from stbir.model.encoders import PictureEncoder
 
 _ENOUGH = 4000  # photos, to know how fast decoding is
 _SECONDS_A_SIZE = 2.0

@@ -23,15 +23,15 @@ import torch.distributed as dist
 from ray.train import RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
-from ray_jobs import feed
-from ray_jobs.categories import indexed
-from ray_jobs.command import run
-from ray_jobs.override import override
+from ray_jobs.cli import run
 from ray_jobs.recipes import recipe as named_recipe
-from ray_jobs.shares import Dealt
-from ray_jobs.train_job import Job
+from ray_jobs.recipes.override import override
+from ray_jobs.training import ingest
+from ray_jobs.training.class_labels import indexed
+from ray_jobs.training.data_config import Dealt
+from ray_jobs.training.job import Job
 from stbir.config import Recipe
-from stbir.data.plan import samples_an_epoch
+from stbir.data.sampling import samples_an_epoch
 from stbir.data.shards import open_shards
 
 QUIET: dict[str, Any] = {"include_dashboard": False, "logging_level": "error"}
@@ -41,7 +41,7 @@ WARM_UP = 5  # steps that do not count
 def main(args: argparse.Namespace) -> dict[str, Any]:
     """Measure each number of workers, print the table, and give what the last line says."""
     base = override(named_recipe(args.recipe), [*args.set, f"batch={args.share}"])
-    ray.init("local", num_cpus=max(args.workers) + feed.DECODERS + 1, log_to_driver=False, **QUIET)
+    ray.init("local", num_cpus=max(args.workers) + ingest.DECODERS + 1, log_to_driver=False, **QUIET)
     found = {workers: _measure(args, base, workers) for workers in args.workers}
     alone = found[args.workers[0]]["steps_per_s"]
     for figures in found.values():
@@ -67,7 +67,7 @@ def _measure(args: argparse.Namespace, base: Recipe, workers: int) -> dict[str, 
             scaling_config=ScalingConfig(num_workers=workers, resources_per_worker={"CPU": 1}),
             run_config=RunConfig(name="scaling", storage_path=out),
         )
-        feed.keep_order()
+        ingest.keep_order()
         times: dict[str, float] = trainer.fit().return_value
         return times
 
@@ -84,7 +84,7 @@ def _work(job: Job, steps: int, sleep_s: float, megabytes: float) -> dict[str, f
     """A worker: wait for its share, sleep, exchange gradients. Its medians, in seconds, after warming up."""
     gradients = torch.ones(int(megabytes * 2**20 / 4))
     waits, exchanges, starts = [], [], []
-    shares = feed.batches(ray.train.get_dataset_shard("train"))
+    shares = ingest.batches(ray.train.get_dataset_shard("train"))
     for _ in range(WARM_UP + steps):
         starts.append(time.perf_counter())
         next(shares)

@@ -22,7 +22,7 @@ import numpy as np
 from benchmarks import latency
 from benchmarks.clustered import World, drawn
 from benchmarks.engines import ENGINES, K, Task
-from ray_jobs.command import run
+from ray_jobs.cli import run
 
 KEPT_SHARES = (0.5, 0.01, 0.0001)
 _COSINE = 0.6  # of a drawn query with the photo it is of

@@ -22,19 +22,21 @@ from typing import Any
 import ray
 import torch
 
-from ray_jobs import decoding, train
-from ray_jobs.categories import indexed
-from ray_jobs.command import connect, run
-from ray_jobs.override import override
+from ray_jobs import train
+from ray_jobs.cli import run
+from ray_jobs.cluster.connection import connect
 from ray_jobs.recipes import recipe as named_recipe
-from ray_jobs.train_job import ENVIRONMENT
+from ray_jobs.recipes.override import override
+from ray_jobs.training import decode
+from ray_jobs.training.class_labels import indexed
+from ray_jobs.training.job import ENVIRONMENT
 from stbir.config import Recipe
-from stbir.data.photos import Photos
-from stbir.data.plan import samples_an_epoch
+from stbir.data.photo_index import Photos
+from stbir.data.sampling import samples_an_epoch
 from stbir.data.shards import open_shards
-from stbir.data.storage import Folder
 from stbir.errors import InputError
 from stbir.model.builder import build
+from stbir.storage.folder import Folder
 from stbir.training import loop
 from stbir.training.stages import Learner, start_stage
 
@@ -87,7 +89,7 @@ def _train_resident(recipe: Recipe, photos: Photos, classes: int, steps: int) ->
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_num_threads(os.cpu_count() or 1)
     learner = Learner(build(recipe.model, recipe.seed), classes).to(device)
-    by_number = itertools.groupby(decoding.local(photos, recipe), key=lambda batch: batch.stage)
+    by_number = itertools.groupby(decode.local(photos, recipe), key=lambda batch: batch.stage)
     done = []
     for number, batches in by_number:
         here = list(batches)[:steps]  # all are decoded before the first step

@@ -2,119 +2,20 @@
 
 import argparse
 import functools
-from collections.abc import Callable
 from typing import Any
 
-import ray
-
-from ray_jobs import checks, feed, placement
-from ray_jobs.command import join, run
-from ray_jobs.findings import as_dicts, look, table
-from ray_jobs.override import override
-from ray_jobs.recipes import recipe
-from ray_jobs.train import least_and_most
-from stbir.data.catalogue.registry import KINDS, open_catalogue
-from stbir.data.shards import open_shards
-from stbir.data.storage import Folder
-from stbir.errors import InputError
-from stbir.model import checkpoint
-from stbir.retrieval.gallery import open_gallery
-
-NEEDS = {
-    "train": ("recipe", "shards", "out"),
-    "embed": ("checkpoint", "shards or photos", "gallery"),
-    "serve": ("checkpoint", "gallery"),
-}
-
-
-def main(args: argparse.Namespace) -> dict[str, Any]:
-    """Look at everything, print the table. Raises InputError where something is missing."""
-    for options in NEEDS[args.work]:
-        given = [option for option in options.split(" or ") if getattr(args, option) is not None]
-        if len(given) != 1:
-            wrong = "give one of them" if given else "missing"
-            raise InputError(f"--{options}: {wrong}; --for {args.work} needs {', '.join(NEEDS[args.work])}")
-    parts = PARTS[args.work](args)
-    if not ray.is_initialized():
-        join()
-    findings = look([*parts, *checks.cluster()])
-    print(table(findings))
-    missing = [finding for finding in findings if finding.level == "missing"]
-    if missing:
-        raise InputError(f"{len(missing)} of {len(findings)} are missing; do what stands beneath each")
-    return {"for": args.work, "findings": as_dicts(findings)}
-
-
-def _train(args: argparse.Namespace) -> checks.Checks:
-    chosen = override(recipe(args.recipe), args.set)
-    least, _ = least_and_most(args.workers or "1", chosen.batch)
-    yield "shards", lambda: _shards(args.shards, args.split or "train")
-    # As the job does: of a cluster at zero there is nothing to look at.
-    placement.await_room(least + feed.DECODERS, least if args.gpu == "yes" else 0, args.wait)
-    yield from checks.training(chosen, least, feed.DECODERS, args.gpu)
-    yield from checks.place(Folder(args.out))
-
-
-def _embed(args: argparse.Namespace) -> checks.Checks:
-    yield "checkpoint", lambda: _checkpoint(args.checkpoint)
-    if args.photos:
-        yield "photos", lambda: _photos(args.photos)
-    else:
-        yield "shards", lambda: _shards(args.shards, args.split)
-    towers = placement.towers(_count(args.workers), args.gpu, args.wait)
-    yield from checks.embedding(towers, args.gpu)
-    yield from checks.place(Folder(args.gallery))
-
-
-def _serve(args: argparse.Namespace) -> checks.Checks:
-    yield "checkpoint", lambda: _checkpoint(args.checkpoint)
-    yield "gallery", lambda: _gallery(args.gallery, args.checkpoint)
-    yield from checks.serving(_count(args.workers) or 1, args.gpu)
-
-
-PARTS: dict[str, Callable[[argparse.Namespace], checks.Checks]] = {
-    "train": _train,
-    "embed": _embed,
-    "serve": _serve,
-}
-
-
-def _shards(uri: str, splits: str | None) -> str:
-    shards = open_shards(uri)
-    photos = [shards.split(split).num_rows for split in (splits.split(",") if splits else [None])]
-    return f"{sum(photos)} photos, {shards.manifest.digest[:19]}"
-
-
-def _photos(text: str) -> str:
-    fields = open_catalogue(text).fields.names
-    return f"there are some, with {', '.join(fields) or 'no metadata'}"
-
-
-def _count(workers: str | None) -> int | None:
-    if workers is not None and not (workers.isdigit() and int(workers)):
-        raise InputError(f"--workers: {workers!r} is not a number of actors; give 1 or more")
-    return None if workers is None else int(workers)
-
-
-def _checkpoint(uri: str) -> str:
-    there, digest = checkpoint.pinned(uri)
-    checkpoint.verify(there, digest)
-    return f"whole, {digest[:19]}"
-
-
-def _gallery(uri: str, made_by: str) -> str:
-    gallery = open_gallery(uri, checkpoint.read_digest(made_by))
-    return f"{gallery.count} photos, of that checkpoint"
+from ray_jobs.cli import run
+from stbir.config.choices import CATALOGUE_KINDS, PREFLIGHT_JOBS
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser("preflight.py", description=__doc__)
     add = parser.add_argument
-    add("--for", dest="work", required=True, choices=list(NEEDS), help="the job that is to run")
+    add("--for", dest="work", required=True, choices=PREFLIGHT_JOBS, help="the job that is to run")
     for option in ("recipe", "shards", "checkpoint", "gallery", "out", "split"):
         add(f"--{option}", help="as in that job")
-    add("--photos", metavar="KIND:URI", help=f"as in embed_gallery.py: {', '.join(KINDS)}")
+    add("--photos", metavar="KIND:URI", help=f"as in embed_gallery.py: {', '.join(CATALOGUE_KINDS)}")
     add("--workers", help="as in that job; with --for serve how many towers have a GPU each")
     add(
         "--gpu",
@@ -126,6 +27,13 @@ def parser() -> argparse.ArgumentParser:
     several = functools.partial(add, nargs="*", action="extend", default=[])
     several("--set", metavar="FIELD=VALUE", help="as in train.py")
     return parser
+
+
+def main(args: argparse.Namespace) -> dict[str, Any]:
+    """Runs the job. Ray and torch load only now, after the arguments have been parsed."""
+    from ray_jobs.jobs.preflight import preflight
+
+    return preflight(args)
 
 
 if __name__ == "__main__":

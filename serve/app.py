@@ -17,10 +17,10 @@ from ray import serve
 from ray.serve import Application
 
 from serve import environment
-from serve.ingress import Ingress
+from serve.deployments.ingress import Ingress
+from serve.deployments.replicas import FusionReplica, SketchReplica, TextReplica
 from serve.messages import Release
-from serve.release import resolve
-from serve.replicas import FusionReplica, SketchReplica, TextReplica
+from serve.rollout.release import resolve
 from serve.settings import Settings, read_settings
 from stbir.errors import InputError
 

@@ -12,7 +12,7 @@ BEHIND_INGRESS = 10  # the niceness of towers and of fusion
 
 # On a cluster: exported on every node before `ray start` (docs/operations.md).
 WANTED = {
-    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve.lost:middlewares",
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve.http.gateway_errors:middlewares",
     # gRPC between deployments, one event loop a replica: a search costs a fifth to a third less CPU. Nothing
     # of ours blocks that loop. Ports of the replicas' own are left to those who ask for them.
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
@@ -24,7 +24,7 @@ WANTED = {
 
 HAPROXY = "RAY_SERVE_ENABLE_HA_PROXY"
 # Beside these, for load: HAProxy instead of Ray's own proxy answers half as many more searches a second. It
-# must be set for whoever deploys, too, and there must be keys (serve/guard.py).
+# must be set for whoever deploys, too, and there must be keys (serve/http/auth.py).
 UNDER_LOAD = WANTED | {
     HAPROXY: "1",
     # An ingress that is late to say that it is well is busy, not gone: the way round it, Ray's own proxy, is

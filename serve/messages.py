@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stbir.retrieval.condition import Condition
+from stbir.gallery.filters import Condition
 
 Vector = NDArray[np.float32]
 
@@ -58,7 +58,7 @@ Outcome = Encoded | Exception  # of one part of a query: its vector, or what is 
 class Found:
     """The hits of one query, what they are from, and how long every step took.
 
-    A hit has the fields of `stbir.retrieval.search.Hit`: photo_id, score, category, text.
+    A hit has the fields of `stbir.gallery.search.Hit`: photo_id, score, category, text.
     """
 
     hits: list[dict[str, Any]]

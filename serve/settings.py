@@ -8,8 +8,8 @@ import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from stbir.data.storage import read_uri
 from stbir.errors import InputError
+from stbir.storage.folder import read_uri
 
 DEFAULT = Path(__file__).with_name("config.yaml")
 Count = Annotated[int, Field(ge=1)]
@@ -45,7 +45,8 @@ class Batching:
 
 @dataclass(frozen=True, config=_STRICT)
 class Gathering:
-    """How searches that wait go on together (`serve.together`): at most so many at a time, so many groups
+    """How searches that wait go on together (`serve.deployments.coalescing`): at most so many at a time,
+    so many groups
     under way before others wait for one, and so many places to wait in."""
 
     most: Count

@@ -141,7 +141,8 @@ def ray_cluster(aws: None) -> Iterator[str]:
 def shards(ray_cluster: str, s3: str) -> str:
     """A few drawn photos with sketches and captions, in train, val and test, in a bucket."""
     # Here and not above: this file sets what Ray reads when it is imported.
-    from ray_jobs.prepare_shards import parser, prepare_shards
+    from ray_jobs.jobs.prepare_shards import prepare_shards
+    from ray_jobs.prepare_shards import parser
 
     out = f"{s3}/drawn"
     prepare_shards(parser().parse_args(["--source", "synthetic:48", "--out", out]))

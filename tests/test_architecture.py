@@ -12,16 +12,65 @@ import pytest
 from tests.conftest import ROOT
 from tests.source import ROOMS, files, imported, module, parse
 
-# Of `stbir`, what each room may import besides itself. Training and retrieval stand side by side.
-BELOW = {
-    "errors": set(),
-    "config": {"errors"},
-    "recipe_json": {"errors", "config"},
-    "data": {"errors", "config"},
-    "model": {"errors", "config", "recipe_json", "data"},
-    "training": {"errors", "config", "data", "model"},
-    "retrieval": {"errors", "config", "data", "model"},
+# Which rooms each room may import, besides itself. docs/architecture.md draws the same arrows.
+LIBRARY = {
+    "stbir": set(),
+    "stbir/errors": set(),
+    "stbir/config": {"stbir/errors"},
+    "stbir/images": {"stbir/errors"},
+    "stbir/storage": {"stbir/errors"},
+    "stbir/augmentation": {"stbir/errors", "stbir/images"},
+    "stbir/model": {"stbir/errors", "stbir/config", "stbir/storage"},
+    "stbir/gallery": {"stbir/errors", "stbir/config", "stbir/images", "stbir/storage"},
+    "stbir/data": {
+        *("stbir/errors", "stbir/config", "stbir/images", "stbir/storage", "stbir/augmentation"),
+    },
+    "stbir/captioning": {"stbir/errors", "stbir/images", "stbir/storage", "stbir/augmentation"},
+    "stbir/catalogue": {"stbir/errors", "stbir/storage", "stbir/data"},
+    "stbir/embedding": {
+        *("stbir/errors", "stbir/config", "stbir/images"),
+        *("stbir/model", "stbir/gallery", "stbir/data"),
+    },
+    "stbir/training": {"stbir/errors", "stbir/config", "stbir/model", "stbir/data"},
+    "stbir/evaluation": {
+        *("stbir/errors", "stbir/config", "stbir/storage", "stbir/augmentation"),
+        *("stbir/model", "stbir/gallery", "stbir/data", "stbir/embedding"),
+    },
 }
+JOBS = {
+    "ray_jobs": set(),
+    "ray_jobs/cli": set(),
+    "ray_jobs/cluster": {"ray_jobs/cli"},
+    "ray_jobs/recipes": set(),
+    "ray_jobs/training": {"ray_jobs/cli", "ray_jobs/cluster"},
+    "ray_jobs/embedding": {"ray_jobs/cli", "ray_jobs/cluster"},
+    "ray_jobs/captioning": {"ray_jobs/cli"},
+    "ray_jobs/jobs": {
+        *("ray_jobs/cli", "ray_jobs/cluster", "ray_jobs/recipes"),
+        *("ray_jobs/training", "ray_jobs/embedding", "ray_jobs/captioning"),
+    },
+}
+COMMANDS = ("ablate", "caption", "embed_gallery", "evaluate", "gallery", "preflight", "prepare_shards")
+COMMANDS += ("search_batch", "train")
+JOBS |= {
+    f"ray_jobs/{command}": {"ray_jobs/cli", "ray_jobs/jobs", "ray_jobs/recipes", "ray_jobs/captioning"}
+    for command in COMMANDS
+}
+SHARED = {"serve/settings", "serve/messages", "serve/deadline", "serve/problem", "serve/metrics"}
+SERVING = {
+    "serve": set(),
+    "serve/settings": set(),
+    "serve/environment": set(),
+    "serve/messages": set(),
+    "serve/deadline": set(),
+    "serve/problem": set(),
+    "serve/metrics": set(),
+    "serve/http": {*SHARED, "serve/environment"},
+    "serve/rollout": SHARED,
+    "serve/deployments": {*SHARED, "serve/http", "serve/rollout"},
+    "serve/app": {*SHARED, "serve/environment", "serve/deployments", "serve/rollout"},
+}
+ARROWS: dict[str, set[str]] = LIBRARY | JOBS | SERVING
 NOT_IN_THE_LIBRARY = {
     *("ray", "lance_ray", "fastapi", "starlette", "uvicorn", "httpx", "requests"),
     *("argparse", "click", "ray_jobs", "serve", "stbir_client", "tests"),
@@ -29,24 +78,32 @@ NOT_IN_THE_LIBRARY = {
 
 
 def _room(name: str) -> str:
-    """`data` of `stbir.data.shards`; empty for `stbir` itself."""
-    return name.split(".")[1] if "." in name else ""
+    """`stbir/data` of `stbir.data.shards`; `stbir` of itself."""
+    return "/".join(name.split(".")[:2])
 
 
 def _own(file: Path) -> set[str]:
-    """What a file imports of `stbir`."""
-    return {name for name in imported(parse(file)) if name.startswith("stbir.")}
+    """The modules of the project that a file imports."""
+    known = {module(each) for each in files(*ROOMS)}
+    return set(imported(parse(file))) & known
 
 
-@pytest.mark.parametrize("file", files("stbir"), ids=module)
+@pytest.mark.parametrize("file", files("stbir", "ray_jobs", "serve"), ids=module)
 def test_arrows_point_downward(file: Path) -> None:
     room = _room(module(file))
-    allowed = {*BELOW.get(room, set()), room}
-    assert {_room(name) for name in _own(file)} <= allowed
+    found = {_room(name) for name in _own(file) if "." in name} - {room}
+    library = {name for name in found if name.startswith("stbir/")}
+    allowed = ARROWS[room] if room.startswith("stbir") else ARROWS[room] | library
+    assert found <= allowed
 
 
-def test_every_room_has_its_place() -> None:
-    assert {_room(module(file)) for file in files("stbir")} - {""} == set(BELOW)
+def test_every_room_has_its_arrows() -> None:
+    assert {_room(module(file)) for file in files("stbir", "ray_jobs", "serve")} == set(ARROWS)
+
+
+@pytest.mark.parametrize("rooms", [LIBRARY, JOBS, SERVING], ids=["stbir", "ray_jobs", "serve"])
+def test_no_circle_among_rooms(rooms: dict[str, set[str]]) -> None:
+    assert len(list(graphlib.TopologicalSorter(rooms).static_order())) == len(rooms)
 
 
 def test_no_circle_among_modules() -> None:

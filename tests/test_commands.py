@@ -1,6 +1,7 @@
 """Every command that the documents tell is one: its program, its options and its files are there.
 
-Those of README.md and docs/operations.md that can run here are run, by the tests that `tests/told.py` names.
+Those of README.md and docs/operations.md that can run here are run, by the tests that
+`tests/documented_commands.py` names.
 """
 
 import importlib
@@ -14,7 +15,7 @@ from ray.scripts.scripts import cli as ray_cli
 from ray.serve.scripts import cli as serve_cli
 
 from tests.conftest import ROOT
-from tests.told import NOT_HERE, commands, told_in, where_run
+from tests.documented_commands import NOT_HERE, commands, told_in, where_run
 
 DOCUMENTS = ("README.md", "docs/operations.md", "docs/data.md", "docs/captions.md", "CONTRIBUTING.md")
 # What belongs to others, and is no part of this repository's environment.

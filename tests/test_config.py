@@ -3,11 +3,11 @@ import itertools
 import pytest
 from pydantic import ValidationError
 
-from ray_jobs.override import override
 from ray_jobs.recipes import names, recipe
+from ray_jobs.recipes.override import override
 from stbir.config import Noise, Preprocess
+from stbir.config.recipe_json import from_json, to_json
 from stbir.errors import InputError
-from stbir.recipe_json import from_json, to_json
 
 
 @pytest.mark.parametrize("name", names())

@@ -17,14 +17,14 @@ import torch
 import uvicorn
 from torch import nn
 
-from serve.api import create_app
-from serve.batching import BatchedEncoder, Collate, Tower
+from serve.deployments.batching import BatchedEncoder, Collate, Tower
+from serve.http.api import create_app
 from serve.messages import Found, Query, Vector
 from serve.settings import Batching, read_settings
-from stbir.data.transforms import sketch_pixels
+from stbir.gallery.gallery import open_gallery
+from stbir.images import sketch_pixels
 from stbir.model import checkpoint
 from stbir.model.fusion import fuse
-from stbir.retrieval.gallery import open_gallery
 
 # No timer: what waits while a tower computes is its next batch.
 BATCHING = Batching(max_batch_size=32, batch_wait_timeout_s=0, max_concurrent_batches=1)

@@ -10,9 +10,9 @@ import torch
 from flask import Flask, request
 from werkzeug.serving import WSGIRequestHandler
 
-from stbir.data.transforms import sketch_pixels
+from stbir.gallery.gallery import open_gallery
+from stbir.images import sketch_pixels
 from stbir.model import checkpoint
-from stbir.retrieval.gallery import open_gallery
 
 
 def create_app(checkpoint_uri: str, gallery_uri: str) -> Flask:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stbir.data.transforms import encode_png, render_strokes
+from stbir.images import encode_png, render_strokes
 
 BOUNDARY = "benchmark"
 CONTENT_TYPE = f"multipart/form-data; boundary={BOUNDARY}"

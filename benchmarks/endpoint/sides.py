@@ -98,7 +98,7 @@ def load_command(url: str, *arguments: Any) -> list[str]:
 @functools.cache
 def _new_key() -> tuple[str, str]:
     """A key, and the line of the file for it. Here `serve` may be the benchmark of that name."""
-    command = [sys.executable, "-m", "serve.keys", "benchmark"]
+    command = [sys.executable, "-m", "serve.http.api_keys", "benchmark"]
     told = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
     secret, line = (each.partition(":")[2].strip() for each in told.splitlines())
     return secret, line

@@ -13,13 +13,13 @@ import pyarrow as pa
 from PIL import Image
 
 from ray_jobs.recipes import recipe
-from stbir.data.storage import Folder
-from stbir.data.transforms import encode_png
+from stbir.gallery.gallery import schema, table_uri
+from stbir.gallery.publish import prepare, publish
+from stbir.gallery.thumbnail import thumbnail
+from stbir.images import encode_png
 from stbir.model import checkpoint
 from stbir.model.builder import build
-from stbir.retrieval.gallery import schema, table_uri
-from stbir.retrieval.publish import prepare, publish
-from stbir.retrieval.thumbnail import thumbnail
+from stbir.storage.folder import Folder
 
 CATEGORIES = ("chair", "shoe")
 THUMBNAILS = 16

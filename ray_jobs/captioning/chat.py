@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 import httpx
 from pydantic import SecretStr
 
-from stbir.data.captioning.answers import Usage
+from stbir.captioning.answer_store import Usage
 from stbir.errors import InputError
 
 Form = Literal["schema", "json", "text"]

@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from stbir.data.captioning.agreement import Named, agreement
-from stbir.data.captioning.answers import Usage
-from stbir.data.inspection import Fault
+from stbir.captioning.agreement import Named, agreement
+from stbir.captioning.answer_store import Usage
+from stbir.data.validation import Fault
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from ray_jobs.captioning.chat import FORMS, Endpoint
-from ray_jobs.command import add_wait
-from stbir.data.captioning.caption import MOST_WORDS
-from stbir.data.captioning.prompt import PIXELS
+from ray_jobs.cli import add_wait
+from stbir.captioning.caption import MOST_WORDS
+from stbir.captioning.prompt import PIXELS
 from stbir.errors import InputError
 
 KEY_VARIABLE = "STBIR_CAPTION_KEY"

@@ -10,14 +10,14 @@ import numpy as np
 
 from ray_jobs.captioning.ledger import Ledger, Wanted
 from ray_jobs.captioning.tasks import Job, is_wanted, pictures_of
-from stbir.data.captioning.answer import judge
-from stbir.data.captioning.caption import Caption
-from stbir.data.captioning.estimate import Estimate, Price
-from stbir.data.captioning.picture import sent
-from stbir.data.captioning.sheet import Sheet, Shown
+from stbir.captioning.answer import judge
+from stbir.captioning.caption import Caption
+from stbir.captioning.estimate import Estimate, Price
+from stbir.captioning.prompt_image import sent
+from stbir.captioning.sheet import Sheet, Shown
 from stbir.data.shards import Shards
-from stbir.data.storage import Folder
 from stbir.errors import InputError
+from stbir.storage.folder import Folder
 
 log = logging.getLogger("caption")
 

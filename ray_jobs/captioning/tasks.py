@@ -10,16 +10,16 @@ import ray
 
 from ray_jobs.captioning.chat import Chat, Endpoint, NoReply
 from ray_jobs.captioning.ledger import Outcome, Wanted
-from stbir.data.captioning.answer import MOST_ANSWERS, Unusable, judge
-from stbir.data.captioning.answers import Answers, Asked, Usage, key_of
-from stbir.data.captioning.caption import Caption, schema
-from stbir.data.captioning.picture import sent, size_sent
-from stbir.data.captioning.prompt import Prompt, again, messages
+from stbir.captioning.answer import MOST_ANSWERS, Unusable, judge
+from stbir.captioning.answer_store import Answers, Asked, Usage, key_of
+from stbir.captioning.caption import Caption, schema
+from stbir.captioning.prompt import Prompt, again, messages
+from stbir.captioning.prompt_image import sent, size_sent
 from stbir.data.schema import Row
+from stbir.data.shard_writer import Written, write_rows
 from stbir.data.shards import Shards
-from stbir.data.storage import Folder
-from stbir.data.writer import Written, write_rows
 from stbir.errors import InputError
+from stbir.storage.folder import Folder
 
 _GRACE_S = 60.0
 

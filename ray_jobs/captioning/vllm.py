@@ -14,11 +14,11 @@ import ray.data
 from ray_jobs.captioning.chat import MOST_TOKENS
 from ray_jobs.captioning.ledger import Outcome, Wanted
 from ray_jobs.captioning.tasks import Job, kept, outcome_of, pictures_of, question, read_pictures
-from stbir.data.captioning.answer import MOST_ANSWERS
-from stbir.data.captioning.answers import Usage
-from stbir.data.captioning.caption import schema
-from stbir.data.captioning.picture import sent
-from stbir.data.captioning.prompt import messages
+from stbir.captioning.answer import MOST_ANSWERS
+from stbir.captioning.answer_store import Usage
+from stbir.captioning.caption import schema
+from stbir.captioning.prompt import messages
+from stbir.captioning.prompt_image import sent
 from stbir.errors import InputError
 
 # A data set in, the same with the engine's columns out.

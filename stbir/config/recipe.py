@@ -24,7 +24,7 @@ class Noise:
 
     `kind` "pixels" is the reference's noise, on the pictures that learn; "query" makes poor queries, of
     any severity up to the strength, of the sketches and captions that learn or that the gate learns from
-    (strokes missing, a wrong colour, …: `data.distortion`); "drawing" of the sketches alone.
+    (strokes missing, a wrong colour, …: `augmentation.query_corruption`); "drawing" of the sketches alone.
     """
 
     start: NotNegative

@@ -9,14 +9,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
+from stbir.augmentation.curriculum_noise import corrupt_photo, corrupt_sketch, drop_words
+from stbir.augmentation.query_corruption import distort_sketch, distort_text
 from stbir.config import Augment
-from stbir.data.corruption import corrupt_photo, corrupt_sketch, drop_words
-from stbir.data.distortion import distort_sketch, distort_text
-from stbir.data.photos import Ints, Photos
-from stbir.data.plan import Step
+from stbir.data.image_cache import Squares
+from stbir.data.photo_index import Ints, Photos
+from stbir.data.sampling import Step
 from stbir.data.shards import open_shards
-from stbir.data.squares import Squares
-from stbir.data.transforms import Geometry, Pixels, photo_square, sketch_square, viewed
+from stbir.images import Geometry, Pixels, photo_square, sketch_square, viewed
 
 # Of decoded pictures of each kind: in a decoding process, and in those of a machine together.
 KEPT_BYTES, KEPT_BYTES_IN_ALL = 2**28, 2**31
@@ -129,7 +129,7 @@ def decoded(
     """Decode a worker's step. Noise is (probability, strength) a row; None leaves that modality clean.
 
     That of texts makes poor captions of them, and with `poor` that of sketches poor drawings
-    (`data.distortion`), not the reference's noise.
+    (`augmentation.query_corruption`), not the reference's noise.
     """
     dice = [
         np.random.default_rng((seed, rows.stage, int(position), row % rows.rows_a_sample))

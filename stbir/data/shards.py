@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from stbir.data.manifest import Manifest, read_manifest
 from stbir.data.schema import Row
-from stbir.data.storage import Folder
 from stbir.errors import InputError
+from stbir.storage.folder import Folder
+from stbir.storage.manifest import Manifest, read_manifest
 
 INDEX_COLUMNS = ["photo_id", "category", "class", "split", "text", "text_source"]
 

@@ -8,11 +8,11 @@ import torch
 
 from stbir.config import Modality, ModelConfig, PictureTower, TextTower
 from stbir.errors import InputError
+from stbir.model.encoders import Encoder, PictureEncoder, TextEncoder
 from stbir.model.fusion import Gate
-from stbir.model.pictures import picture_encoder
+from stbir.model.image_encoder import picture_encoder
 from stbir.model.retriever import Retriever
-from stbir.model.texts import text_encoder
-from stbir.model.towers import Encoder, PictureEncoder, TextEncoder
+from stbir.model.text_encoder import text_encoder
 from stbir.model.weights import tag_details
 
 

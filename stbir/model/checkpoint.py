@@ -13,15 +13,15 @@ import torch
 from torch import nn
 
 from stbir.config import MODALITIES, PARTS, ModelConfig, Part, Recipe
-from stbir.data.manifest import NAME, Manifest, content_digest, read_manifest, write_manifest
-from stbir.data.storage import Folder
+from stbir.config.recipe_json import from_json, to_json
 from stbir.errors import InputError
 from stbir.model.builder import encoder, gate, resolve
+from stbir.model.encoders import Encoder, PictureEncoder, TextEncoder
 from stbir.model.fusion import Gate
 from stbir.model.retriever import Retriever
-from stbir.model.towers import Encoder, PictureEncoder, TextEncoder
 from stbir.model.weights import fit
-from stbir.recipe_json import from_json, to_json
+from stbir.storage.folder import Folder
+from stbir.storage.manifest import NAME, Manifest, content_digest, read_manifest, write_manifest
 
 CONFIG = "config.json"
 TRAINING = "training.pt"

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from stbir.config import Modality
 from stbir.errors import InputError
+from stbir.model.encoders import Encoder, PictureEncoder, TextEncoder
 from stbir.model.fusion import Gate, fuse
 from stbir.model.hubness import ASKING, SHARE, Hubness
-from stbir.model.towers import Encoder, PictureEncoder, TextEncoder
 
 SHARED = ("trunk", "project", "finer")  # of sketches and photos, where they are tied
 

@@ -13,8 +13,8 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from stbir.data.storage import read_uri
 from stbir.errors import InputError
+from stbir.storage.folder import read_uri
 
 UNFIT = (
     *(RuntimeError, KeyError, ValueError, AttributeError, TypeError),

@@ -11,12 +11,12 @@ import torch
 
 from stbir.config import Recipe
 from stbir.data.batch import Batch
-from stbir.data.photos import Photos
-from stbir.training.backward import Objective, Rows, Terms
-from stbir.training.constant import constant_features, measure_hubness
+from stbir.data.photo_index import Photos
+from stbir.training.feature_cache import constant_features, measure_hubness
 from stbir.training.gather import gather_features, gather_keys, rank
+from stbir.training.gradients import Objective, Rows, Terms
+from stbir.training.losses import stage_loss
 from stbir.training.negatives import Keys
-from stbir.training.objective import stage_loss
 from stbir.training.optim import rate, set_rate
 from stbir.training.stages import StageRun, inputs_of
 

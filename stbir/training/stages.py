@@ -13,7 +13,7 @@ from stbir.config import MODALITIES, Modality, Recipe, Stage
 from stbir.data.batch import Batch
 from stbir.model.fusion import fuse, mean_anchor
 from stbir.model.retriever import Retriever
-from stbir.training.backward import Backward, at_once, in_chunks
+from stbir.training.gradients import Backward, at_once, in_chunks
 from stbir.training.optim import adamw
 
 

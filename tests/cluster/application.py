@@ -20,18 +20,18 @@ import yaml
 from PIL import Image, ImageDraw
 
 from ray_jobs.recipes import recipe
-from stbir.data.storage import Folder
+from stbir.gallery.gallery import schema, table_uri
+from stbir.gallery.publish import prepare, publish
 from stbir.model import checkpoint
 from stbir.model.builder import build
-from stbir.retrieval.gallery import schema, table_uri
-from stbir.retrieval.publish import prepare, publish
+from stbir.storage.folder import Folder
 from tests.cluster.head import Head
 from tests.conftest import ROOT
 
 
 @dataclass(frozen=True)
 class Release:
-    """As `serve.release.Wanted`, and what its answers must say."""
+    """As `serve.rollout.release.Wanted`, and what its answers must say."""
 
     checkpoint: str
     gallery: str

@@ -14,10 +14,10 @@ import psutil
 import pytest
 from ray.cluster_utils import Cluster
 
-from stbir.data.inspection import inspect
+from stbir.data.shard_writer import publish, write_quarantine, write_rows
 from stbir.data.sources.registry import open_source
-from stbir.data.storage import Folder
-from stbir.data.writer import publish, write_quarantine, write_rows
+from stbir.data.validation import inspect
+from stbir.storage.folder import Folder
 from tests.cluster.head import Head, started
 from tests.conftest import ROOT, wait_until
 

@@ -6,12 +6,12 @@ import time
 import numpy as np
 import pyarrow as pa
 
-from stbir.data.lock import only_writer
-from stbir.data.storage import Folder
-from stbir.retrieval.fingerprint import fingerprint
-from stbir.retrieval.gallery import schema
-from stbir.retrieval.growth import grow
-from stbir.retrieval.known import known
+from stbir.gallery.existing_rows import known
+from stbir.gallery.fingerprint import fingerprint
+from stbir.gallery.gallery import schema
+from stbir.gallery.table_writer import grow
+from stbir.storage.folder import Folder
+from stbir.storage.lock import only_writer
 
 DIM = 4
 PHOTOS = [f"{n:03}" for n in range(400)]

@@ -7,14 +7,15 @@ import lance
 import pyarrow.parquet as pq
 import pytest
 
-from ray_jobs.command import Failed
-from ray_jobs.embed_gallery import embed_gallery, parser
-from stbir.data.lock import only_writer
-from stbir.data.manifest import read_manifest
-from stbir.data.storage import Folder
+from ray_jobs.cli import Failed
+from ray_jobs.embed_gallery import parser
+from ray_jobs.jobs.embed_gallery import embed_gallery
 from stbir.errors import InputError
+from stbir.gallery.gallery import open_gallery, open_table
 from stbir.model import checkpoint
-from stbir.retrieval.gallery import open_gallery, open_table
+from stbir.storage.folder import Folder
+from stbir.storage.lock import only_writer
+from stbir.storage.manifest import read_manifest
 from tests.data.broken import eight, jpeg
 from tests.data.pictures import tree
 from tests.ray_jobs.test_embed_gallery import smoke

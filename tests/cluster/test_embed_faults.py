@@ -17,11 +17,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.embed import make_model, make_pictures
-from stbir.data.storage import Folder
-from stbir.data.writer import publish, write_rows
-from stbir.retrieval.gallery import open_table
-from stbir.retrieval.growth import newest_version
-from tests.cluster.moods import moody
+from stbir.data.shard_writer import publish, write_rows
+from stbir.gallery.gallery import open_table
+from stbir.gallery.table_writer import newest_version
+from stbir.storage.folder import Folder
+from tests.cluster.fault_injection import moody
 from tests.conftest import ROOT, wait_until
 from tests.data.broken import eight, jpeg
 

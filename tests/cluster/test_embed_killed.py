@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from stbir.data.storage import Folder
-from stbir.retrieval.gallery import open_table
-from stbir.retrieval.growth import newest_version
+from stbir.gallery.gallery import open_table
+from stbir.gallery.table_writer import newest_version
+from stbir.storage.folder import Folder
 from tests.cluster.growing import PHOTOS, main
 from tests.conftest import ROOT, wait_until
 

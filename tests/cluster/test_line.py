@@ -8,13 +8,13 @@ import pytest
 
 from ray_jobs import embed_gallery, evaluate, train
 from serve.app import wire
-from stbir.data.manifest import read_manifest
 from stbir.data.shards import open_shards
-from stbir.data.storage import Folder
+from stbir.embedding.embed import embed_photos
 from stbir.errors import InputError
+from stbir.gallery.gallery import open_gallery
 from stbir.model import checkpoint
-from stbir.retrieval.embed import embed_photos
-from stbir.retrieval.gallery import open_gallery
+from stbir.storage.folder import Folder
+from stbir.storage.manifest import read_manifest
 from tests.conftest import start_training, wait_until
 from tests.ray_jobs.test_resume import in_order, logged
 
@@ -58,9 +58,9 @@ def test_from_pictures_to_hits_on_s3(ray_cluster: str, s3: str, shards: str) -> 
 
     common = ["--checkpoint", f"{out}/checkpoint", "--shards", shards, "--split", "test"]
     embedded = embed_gallery.parser().parse_args([*common, "--gallery", f"{out}/gallery"])
-    assert embed_gallery.embed_gallery(embedded)["ok"] > 0
+    assert embed_gallery.main(embedded)["ok"] > 0
     check_hits(f"{out}/checkpoint", f"{out}/gallery", shards)
-    found = evaluate.evaluate_checkpoint(evaluate.parser().parse_args([*common, "--out", f"{out}/report"]))
+    found = evaluate.main(evaluate.parser().parse_args([*common, "--out", f"{out}/report"]))
     assert set(found["results"]) == {"sketch", "text", "sketch+text"}
     assert Folder(f"{out}/report").names() == ["manifest.json", "report.html", "report.json"]
     assert wire({"checkpoint": f"{out}/checkpoint", "gallery": f"{out}/gallery"})

@@ -13,11 +13,11 @@ import yaml
 from benchmarks.embed import make_pictures
 from ray_jobs.recipes import recipe
 from serve.settings import DEFAULT
-from stbir.data.storage import Folder
+from stbir.gallery.gallery import open_table
+from stbir.gallery.table_writer import newest_version
 from stbir.model import checkpoint
 from stbir.model.builder import build
-from stbir.retrieval.gallery import open_table
-from stbir.retrieval.growth import newest_version
+from stbir.storage.folder import Folder
 from tests.cluster.conftest import Nodes, finished, wait_beside
 from tests.conftest import free_port
 

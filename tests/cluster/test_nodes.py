@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ray_jobs.override import override
 from ray_jobs.recipes import recipe
-from ray_jobs.train_job import steps_done as cursor
+from ray_jobs.recipes.override import override
+from ray_jobs.training.job import steps_done as cursor
 from stbir.config import Recipe
-from stbir.data.manifest import NAME as MANIFEST
-from stbir.data.photos import classes_of, index_photos
-from stbir.data.plan import steps
+from stbir.data.photo_index import classes_of, index_photos
+from stbir.data.sampling import steps
 from stbir.data.shards import open_shards
-from stbir.data.storage import Folder
+from stbir.storage.folder import Folder
+from stbir.storage.manifest import NAME as MANIFEST
 from tests.cluster.conftest import Nodes, finished, wait_beside
 from tests.conftest import ROOT, wait_until
 from tests.ray_jobs.alone import job_of, work_alone
@@ -109,9 +109,11 @@ def test_a_killed_command_goes_on_as_if_it_had_not_been(nodes: Nodes, drawn: str
 # then: as GPUs are on nodes that have some, one of a kind that only the workers' nodes have (not their
 # labels, in Ray 2.60).
 ELASTIC = """
-from ray_jobs import train, trainer
+from ray_jobs import train
+from ray_jobs.cli import run
+from ray_jobs.training import trainer
 trainer.RESIZE_S, trainer.EACH = 3.0, {"CPU": 1, "worker": 1}
-train.run(train.main, train.parser())
+run(train.main, train.parser())
 """
 
 

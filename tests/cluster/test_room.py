@@ -7,13 +7,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from ray_jobs.recipes import recipe
-from stbir.data.storage import Folder
 from stbir.model import checkpoint
 from stbir.model.builder import build
+from stbir.storage.folder import Folder
 from tests.cluster.conftest import Nodes
+from tests.gallery.test_gallery import made, unit
 from tests.ray_jobs.chat_server import KEY, MODEL, ChatServer
 from tests.ray_jobs.test_caption import row, write
-from tests.retrieval.test_gallery import made, unit
 
 # A cluster starts, and five commands, which import the model libraries.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from stbir.data.manifest import read_manifest
-from stbir.data.storage import Folder
+from stbir.storage.folder import Folder
+from stbir.storage.manifest import read_manifest
 from tests.cluster.head import Head, started
 from tests.conftest import ROOT, wait_until
 

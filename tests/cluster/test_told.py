@@ -20,13 +20,13 @@ import pytest
 import s3fs
 
 from benchmarks.embed import make_pictures
-from stbir.data.storage import Folder
-from stbir.retrieval.gallery import open_table
+from stbir.gallery.gallery import open_table
+from stbir.storage.folder import Folder
 from tests.cluster.head import Head
 from tests.conftest import BUCKET, ROOT, free_port, listens, wait_until
+from tests.documented_commands import told_in
 from tests.ray_jobs.chat_server import MODEL, ChatServer
 from tests.ray_jobs.test_caption import row, write
-from tests.told import told_in
 
 # Each command imports the model libraries, and most start Ray or work on a cluster.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

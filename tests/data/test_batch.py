@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from stbir.augmentation.query_corruption import distort_sketch, distort_text
 from stbir.config import Augment
 from stbir.data.batch import Batch, Encoded, decoded
-from stbir.data.distortion import distort_sketch, distort_text
 
 N = 16
 

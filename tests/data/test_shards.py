@@ -4,13 +4,13 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from stbir.data.inspection import Fault
-from stbir.data.manifest import content_digest, write_manifest
 from stbir.data.schema import SHARD_SCHEMA, Row
+from stbir.data.shard_writer import QUARANTINE, ROW_GROUP, publish, write_quarantine, write_rows
 from stbir.data.shards import open_shards
-from stbir.data.storage import Folder
-from stbir.data.writer import QUARANTINE, ROW_GROUP, publish, write_quarantine, write_rows
+from stbir.data.validation import Fault
 from stbir.errors import InputError
+from stbir.storage.folder import Folder
+from stbir.storage.manifest import content_digest, write_manifest
 
 
 def row(number: int, size: int = 10) -> Row:

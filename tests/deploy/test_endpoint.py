@@ -7,9 +7,9 @@ import yaml
 from pydantic import TypeAdapter
 from ray.serve.schema import ServeDeploySchema
 
-from serve.ingress import Ingress
-from serve.release import Wanted
-from serve.replicas import FusionReplica, SketchReplica, TextReplica
+from serve.deployments.ingress import Ingress
+from serve.deployments.replicas import FusionReplica, SketchReplica, TextReplica
+from serve.rollout.release import Wanted
 from tests.conftest import ROOT
 
 KINDS = [kind.__name__ for kind in (Ingress, SketchReplica, TextReplica, FusionReplica)]

@@ -10,7 +10,7 @@ import pytest
 import ray
 import yaml
 
-from serve.meters import MILLISECONDS
+from serve.metrics import MILLISECONDS
 from serve.settings import read_settings
 from tests.conftest import ROOT
 

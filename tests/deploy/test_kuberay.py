@@ -8,8 +8,9 @@ import pytest
 import yaml
 
 from ray_jobs import embed_gallery, train
-from ray_jobs.placement import ROLE
+from ray_jobs.cluster.placement import ROLE
 from ray_jobs.recipes import recipe
+from ray_jobs.training.job import worker_range
 from serve.app import ARGUMENTS
 from serve.environment import WANTED
 from serve.settings import read_settings
@@ -102,7 +103,7 @@ def test_a_jobs_entry_point_is_a_command_of_this_project(name: str) -> None:
     assert (ROOT / script).is_file()
     args = {"train": train, "embed": embed_gallery}[name].parser().parse_args(arguments)
     if name == "train":
-        train.least_and_most(args.workers, recipe(args.recipe).batch)
+        worker_range(args.workers, recipe(args.recipe).batch)
 
 
 def test_the_endpoint_outlives_its_head_and_asks_for_keys() -> None:

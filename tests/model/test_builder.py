@@ -12,9 +12,9 @@ from ray_jobs.recipes import recipe
 from ray_jobs.recipes.small import HALF
 from stbir.config import ModelConfig, PictureTower, Preprocess, TextTower
 from stbir.errors import InputError
+from stbir.model.batch_norm_folding import fold_batch_norms
 from stbir.model.builder import build, encoder
-from stbir.model.cells import CELL, FINER_CELL, CellMeans, FinerCells
-from stbir.model.folding import fold_batch_norms
+from stbir.model.spatial_pooling import CELL, FINER_CELL, CellMeans, FinerCells
 
 VISION = {"image_size": 32, "patch_size": 8, "layers": 1, "width": 32, "head_width": 16}
 TEXT = {"context_length": 12, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
@@ -63,7 +63,7 @@ def test_a_clip_from_a_file_gives_open_clips_own_features(tiny_clip: str, clip_w
 
 
 def test_weights_come_from_any_uri(tiny_clip: str, clip_weights: Path) -> None:
-    from stbir.data.storage import Folder
+    from stbir.storage.folder import Folder
 
     Folder("memory://weights").write("clip.pt", clip_weights.read_bytes())
     there = build(clip_config(tiny_clip, "memory://weights/clip.pt"))

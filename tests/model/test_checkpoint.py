@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from ray_jobs.recipes import recipe
-from stbir.data.manifest import read_manifest
-from stbir.data.storage import Folder
 from stbir.errors import InputError
 from stbir.model import checkpoint
 from stbir.model.builder import build
 from stbir.model.retriever import Retriever
+from stbir.storage.folder import Folder
+from stbir.storage.manifest import read_manifest
 
 
 @pytest.fixture

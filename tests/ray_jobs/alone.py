@@ -12,13 +12,14 @@ from unittest.mock import patch
 import torch
 from ray.util.queue import Queue
 
-from ray_jobs import decoding, feed, train
-from ray_jobs.override import override
+from ray_jobs.jobs.train import _begin
 from ray_jobs.recipes import recipe
-from ray_jobs.train_job import Job, steps_done
-from ray_jobs.train_worker import work
+from ray_jobs.recipes.override import override
+from ray_jobs.training import decode, ingest
+from ray_jobs.training.job import Job, steps_done
+from ray_jobs.training.worker import work
 from stbir.config import Recipe
-from stbir.data.photos import classes_of, index_photos
+from stbir.data.photo_index import classes_of, index_photos
 from stbir.data.shards import open_shards
 
 
@@ -39,7 +40,7 @@ def work_alone(job: Job, notice: Callable[[], object] = lambda: None) -> str | N
 
     `notice` is what Ray Train says of a node that is about to be taken away.
     """
-    train._begin(job)
+    _begin(job)
     done = steps_done(job.out)
     context = SimpleNamespace(get_local_world_size=lambda: 1, get_world_rank=lambda: 0)
     with (
@@ -48,7 +49,7 @@ def work_alone(job: Job, notice: Callable[[], object] = lambda: None) -> str | N
         patch("ray.train.get_dataset_shard", lambda name: None),
         patch("ray.train.report", lambda line: None),
         patch("ray.train.get_preemption_info", notice),
-        patch.object(feed, "batches", lambda shard: decoding.local(job.photos, job.recipe, done)),
+        patch.object(ingest, "batches", lambda shard: decode.local(job.photos, job.recipe, done)),
     ):
         return work(job)
 

@@ -5,7 +5,7 @@ from typing import Any
 import ray.data
 
 from ray_jobs.captioning import vllm
-from stbir.data.captioning.caption import schema
+from stbir.captioning.caption import schema
 from tests.ray_jobs.chat_server import CONTENTS, picture_of
 
 # What the engine says of pictures, at first and when it is asked again.

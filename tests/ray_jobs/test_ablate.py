@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ray_jobs import ablate, prepare_shards
-from ray_jobs.command import Failed
+from ray_jobs.cli import Failed
 from stbir.errors import InputError
 from stbir.training.loop import DivergedError
 
@@ -18,13 +18,13 @@ RECIPES = ["smoke", "smoke_without_category"]
 def folds(ray_cluster: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     out = str(tmp_path_factory.mktemp("ablate") / "shards")
     words = ["--source", "synthetic:30", "--out", out, "--folds", "2"]
-    prepare_shards.prepare_shards(prepare_shards.parser().parse_args(words))
+    prepare_shards.main(prepare_shards.parser().parse_args(words))
     return out
 
 
 def run(folds: str, out: Path, *more: str) -> dict[str, Any]:
     words = ["--recipes", *RECIPES, "--shards", folds, "--out", str(out), "--cpus", "1", *more]
-    return ablate.ablate(ablate.parser().parse_args(words))
+    return ablate.main(ablate.parser().parse_args(words))
 
 
 @pytest.mark.slow(reason="trials run in processes of their own, which import the model libraries")
@@ -87,7 +87,7 @@ def test_each_seed_named_is_tried_once(folds: str) -> None:
         "--seeds",
         "1",
     ]
-    trials = ablate.planned(ablate.parser().parse_args(words))
+    trials = ablate.main(ablate.parser().parse_args(words))
     assert [trial.name for trial in trials] == [f"smoke-fold{n}-seed{s}" for s in range(2) for n in range(2)]
 
 

@@ -9,14 +9,15 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 
-from ray_jobs.caption import UNCAPTIONED, caption, parser
-from ray_jobs.command import Failed
-from stbir.data.inspection import Fault
+from ray_jobs.caption import parser
+from ray_jobs.cli import Failed
+from ray_jobs.jobs.caption import UNCAPTIONED, caption
 from stbir.data.schema import Row
+from stbir.data.shard_writer import QUARANTINE, publish, write_quarantine, write_rows
 from stbir.data.shards import open_shards
-from stbir.data.storage import Folder
-from stbir.data.writer import QUARANTINE, publish, write_quarantine, write_rows
+from stbir.data.validation import Fault
 from stbir.errors import InputError
+from stbir.storage.folder import Folder
 from tests.conftest import Command
 from tests.data.pictures import png
 from tests.ray_jobs.chat_server import KEY, MODEL, TOKENS, ChatServer, caption_of, photo
@@ -138,7 +139,7 @@ def test_photos_without_text_get_captions_and_nothing_else_changes(
 def test_above_the_budget_nothing_is_published_and_nothing_more_is_paid_for(
     tmp_path: Path, server: ChatServer, ray_cluster: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ray_jobs.caption._CHUNK", 4)
+    monkeypatch.setattr("ray_jobs.jobs.caption._CHUNK", 4)
     shards, out = write(tmp_path / "in", [row(number) for number in range(12)]), tmp_path / "out"
     bad = {0: ["cut", "prose"], 1: ["400"], 2: ["background", "long"]}
     server.plan = dict(bad)

@@ -7,15 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from ray_jobs.caption import caption, parser
+from ray_jobs.caption import parser
 from ray_jobs.captioning import vllm
 from ray_jobs.captioning.ledger import Ledger
 from ray_jobs.captioning.tasks import Job, survey
-from stbir.data.captioning.answers import Answers
-from stbir.data.captioning.prompt import load_prompt
+from ray_jobs.jobs.caption import caption
+from stbir.captioning.answer_store import Answers
+from stbir.captioning.prompt import load_prompt
 from stbir.data.shards import open_shards
-from stbir.data.storage import Folder
 from stbir.errors import InputError
+from stbir.storage.folder import Folder
 from tests.ray_jobs.chat_server import MODEL, caption_of, photo
 from tests.ray_jobs.engine import answering
 from tests.ray_jobs.test_caption import row, write

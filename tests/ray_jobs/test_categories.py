@@ -4,10 +4,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ray_jobs.categories import indexed, keep
 from ray_jobs.recipes import recipe
+from ray_jobs.training.class_labels import indexed, keep
 from stbir.config import Recipe
-from stbir.data.photos import UNKNOWN
+from stbir.data.photo_index import UNKNOWN
 from stbir.data.shards import open_shards
 from stbir.errors import InputError
 from stbir.model import checkpoint

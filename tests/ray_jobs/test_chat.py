@@ -11,9 +11,9 @@ from pydantic import SecretStr
 
 from ray_jobs.captioning import chat
 from ray_jobs.captioning.chat import Chat, Endpoint, NoReply, Reply, retry_after
-from stbir.data.captioning.caption import schema
-from stbir.data.captioning.picture import sent
-from stbir.data.captioning.prompt import load_prompt, messages
+from stbir.captioning.caption import schema
+from stbir.captioning.prompt import load_prompt, messages
+from stbir.captioning.prompt_image import sent
 from stbir.errors import InputError
 from tests.conftest import free_port
 from tests.ray_jobs.chat_server import CONTENTS, KEY, MODEL, TOKENS, ChatServer, photo

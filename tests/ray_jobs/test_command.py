@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from ray_jobs import command as commands
+from ray_jobs import cli as commands
+from ray_jobs.cluster import connection
 from stbir.errors import InputError
 from tests.conftest import ROOT, free_port
 
@@ -80,8 +81,9 @@ def test_another_error_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
 
 CONNECTS = """
 import argparse
-from ray_jobs import command
-command.run(lambda _: command.connect() or {}, argparse.ArgumentParser(prog="connects"))
+from ray_jobs.cli import run
+from ray_jobs.cluster.connection import connect
+run(lambda _: connect() or {}, argparse.ArgumentParser(prog="connects"))
 """
 
 
@@ -107,13 +109,13 @@ def test_a_ray_that_is_late_is_started_again(monkeypatch: pytest.MonkeyPatch, la
 
     monkeypatch.setattr("ray.init", start)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    commands.join()
+    connection.join()
     assert tried == ["local"] * starts
 
 
 @pytest.mark.parametrize(
     ("said", "starts"),
-    [("The current node timed out during startup.", commands.STARTS), ("no room on /dev/shm", 1)],
+    [("The current node timed out during startup.", connection.STARTS), ("no room on /dev/shm", 1)],
 )
 def test_a_ray_that_does_not_start_is_not_hidden(
     monkeypatch: pytest.MonkeyPatch, said: str, starts: int
@@ -127,7 +129,7 @@ def test_a_ray_that_does_not_start_is_not_hidden(
     monkeypatch.setattr("ray.init", start)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with pytest.raises(Exception, match=said):
-        commands.join()
+        connection.join()
     assert len(tried) == starts
 
 
@@ -141,17 +143,17 @@ def test_the_code_of_a_job_is_counted_without_what_python_adds(
     monkeypatch.chdir(tmp_path)
     environment: dict[str, str] = {}
     context = SimpleNamespace(runtime_env=environment)
-    monkeypatch.setattr(commands.ray, "get_runtime_context", lambda: context)
-    commands._say_code()
+    monkeypatch.setattr(connection.ray, "get_runtime_context", lambda: context)
+    connection._say_code()
     assert capsys.readouterr().err == ""
     environment["working_dir"] = "gcs://_ray_pkg_0.zip"
-    commands._say_code()
+    connection._say_code()
     assert capsys.readouterr().err == "code of this job: 2 files, 1.5 MiB\n"
 
 
 def test_a_command_joins_the_cluster_it_is_told_of(ray_cluster: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", ray_cluster)
-    counts = CONNECTS.replace("command.connect() or {}", "command.connect() or _nodes()")
+    counts = CONNECTS.replace("connect() or {}", "connect() or _nodes()")
     nodes = "import ray\ndef _nodes():\n    return {'ids': sorted(n['NodeID'] for n in ray.nodes())}\n"
     done = subprocess.run(
         [sys.executable, "-c", nodes + counts], cwd=ROOT, capture_output=True, text=True, timeout=120

@@ -10,15 +10,15 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from ray_jobs import decoding
 from ray_jobs.recipes import recipe
 from ray_jobs.recipes.stages import POOR_QUERIES, joint, knowing_hubs, weigh
+from ray_jobs.training import decode
 from stbir.config import Augment, Optimiser, Recipe, Stage
-from stbir.data.photos import Photos, classes_of, index_photos
+from stbir.data.photo_index import Photos, classes_of, index_photos
 from stbir.data.shards import open_shards
 from stbir.model.builder import build
 from stbir.model.hubness import Hubness
-from stbir.training.constant import constant_features, features_of, measure_hubness
+from stbir.training.feature_cache import constant_features, features_of, measure_hubness
 from stbir.training.loop import train
 from stbir.training.stages import Learner, start_stage
 
@@ -43,7 +43,7 @@ def plain(*names: str, **changes: object) -> Recipe:
 def losses(r: Recipe, photos: Photos) -> list[float]:
     torch.manual_seed(0)
     learner, found = Learner(build(r.model, 0), CLASSES), []
-    by_stage = itertools.groupby(decoding.local(photos, r), key=lambda batch: batch.stage)
+    by_stage = itertools.groupby(decode.local(photos, r), key=lambda batch: batch.stage)
     for number, batches in by_stage:
         run = start_stage(r.stages[number], r, learner, steps=8)
         found += [metrics.loss for metrics in train(run, r, photos, itertools.islice(batches, 8), CPU)]
@@ -62,7 +62,7 @@ def test_training_on_them_is_training_on_the_towers(photos: Photos, sketches: st
 
 def test_a_step_streams_only_what_learns(photos: Photos) -> None:
     r = plain("sketch")
-    [batch, *_] = decoding.local(photos, r)
+    [batch, *_] = decode.local(photos, r)
     assert batch.sketches is not None
     assert (batch.photos, batch.texts) == (None, None)
 
@@ -72,7 +72,7 @@ def test_each_is_the_feature_of_its_own_photo_and_sketch(photos: Photos) -> None
     retriever = build(r.model, 0).eval()
     found = constant_features(retriever, r, r.stages[0], photos, CPU)
     with patch.object(Recipe, "constant", lambda self, stage: ()):
-        [batch, *_] = decoding.local(photos, r)
+        [batch, *_] = decode.local(photos, r)
     assert batch.sketches is not None
     assert batch.photos is not None
     known = found.of(batch)
@@ -94,7 +94,9 @@ def test_workers_share_the_work_and_all_have_the_whole(photos: Photos) -> None:
     own = []
     for number in range(2):
         with (
-            patch.multiple("stbir.training.constant", alone=lambda: False, rank=lambda number=number: number),
+            patch.multiple(
+                "stbir.training.feature_cache", alone=lambda: False, rank=lambda number=number: number
+            ),
             patch.multiple("torch.distributed", get_world_size=lambda: 2, all_reduce=lambda features: None),
         ):
             own.append(constant_features(retriever, r, r.stages[0], photos, CPU))
@@ -118,7 +120,7 @@ def test_hubs_are_measured_against_the_queries_of_training_before_the_first_step
     found = features_of(("photo", "sketch"), retriever, r, r.stages[0], photos, CPU)
     photo_PD, sketch_SD = found.features["photo"], found.features["sketch"]
     run = start_stage(r.stages[0], r, learner, steps=8)
-    list(train(run, r, photos, itertools.islice(decoding.local(photos, r), 2), CPU))
+    list(train(run, r, photos, itertools.islice(decode.local(photos, r), 2), CPU))
     hubs = retriever.photo.hubness
     assert isinstance(hubs, Hubness)
     width = hubs.queries.shape[2]

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from stbir.data.storage import Folder
-from stbir.retrieval.gallery import open_gallery
+from stbir.gallery.gallery import open_gallery
+from stbir.storage.folder import Folder
 from tests.conftest import Command
-from tests.retrieval.test_gallery import OURS, made, unit
+from tests.gallery.test_gallery import OURS, made, unit
 
 
 @pytest.mark.slow(reason="a process that imports the model libraries")

@@ -9,22 +9,23 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from ray_jobs.command import Failed
-from ray_jobs.embed_gallery import _check_listing, embed_gallery, parser
-from ray_jobs.embed_progress import Progress
+from ray_jobs.cli import Failed
+from ray_jobs.embed_gallery import parser
+from ray_jobs.embedding.progress import Progress
+from ray_jobs.jobs.embed_gallery import _check_listing, embed_gallery
 from ray_jobs.recipes import recipe
-from stbir.data.catalogue.folder import FolderCatalogue
-from stbir.data.catalogue.shards import ShardsCatalogue
-from stbir.data.manifest import read_manifest
+from stbir.catalogue.folder import FolderCatalogue
+from stbir.catalogue.shards import ShardsCatalogue
 from stbir.data.schema import Row
+from stbir.data.shard_writer import publish, write_rows
 from stbir.data.shards import open_shards
-from stbir.data.storage import Folder
-from stbir.data.writer import publish, write_rows
+from stbir.embedding.embed import embed_photos
 from stbir.errors import InputError
+from stbir.gallery.gallery import open_gallery
 from stbir.model import builder, checkpoint
-from stbir.retrieval.embed import embed_photos
-from stbir.retrieval.gallery import open_gallery
-from tests.retrieval.world import row
+from stbir.storage.folder import Folder
+from stbir.storage.manifest import read_manifest
+from tests.gallery.world import row
 
 ROWS = [row(i % 8, i // 8, category=f"kind {i % 2}") for i in range(40)]
 OTHER_SPLIT: list[Row] = [{**row(0, 7), "photo_id": "elsewhere", "split": "train"}]

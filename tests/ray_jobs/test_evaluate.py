@@ -3,20 +3,21 @@ from pathlib import Path
 
 import pytest
 
-from ray_jobs.evaluate import evaluate_checkpoint, parser
+from ray_jobs.evaluate import parser
+from ray_jobs.jobs.evaluate import evaluate_checkpoint
 from ray_jobs.recipes import recipe
-from stbir.data.manifest import read_manifest
 from stbir.data.schema import Row
-from stbir.data.storage import Folder
-from stbir.data.writer import publish, write_rows
+from stbir.data.shard_writer import publish, write_rows
+from stbir.embedding.queries import embed
 from stbir.errors import InputError
+from stbir.evaluation.evaluate import evaluate
+from stbir.evaluation.report import robustness_table
+from stbir.evaluation.robustness import robustness
 from stbir.model import builder, checkpoint
-from stbir.retrieval.evaluate import evaluate
-from stbir.retrieval.queries import embed
-from stbir.retrieval.report import robustness_table
-from stbir.retrieval.robustness import robustness
+from stbir.storage.folder import Folder
+from stbir.storage.manifest import read_manifest
 from tests.conftest import run_command
-from tests.retrieval.world import row, synthetic
+from tests.gallery.world import row, synthetic
 
 ROWS: list[Row] = [
     {**row(i % 8, i // 8, sketches=i % 3), "text_source": "machine_written"} for i in range(20)

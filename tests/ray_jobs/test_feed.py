@@ -10,15 +10,15 @@ import pyarrow as pa
 import pytest
 import ray
 
-from ray_jobs import decoding, feed
 from ray_jobs.recipes import recipe
 from ray_jobs.recipes.stages import SKETCH_NOISE, joint, weigh
-from ray_jobs.shares import Dealt
-from ray_jobs.train_job import STEPS_IN_FLIGHT, Job
+from ray_jobs.training import decode, ingest
+from ray_jobs.training.data_config import Dealt
+from ray_jobs.training.job import STEPS_IN_FLIGHT, Job
 from stbir.config import Augment, Recipe, Stage
 from stbir.data.batch import Batch, Encoded
-from stbir.data.photos import Photos, index_photos
-from stbir.data.plan import steps
+from stbir.data.photo_index import Photos, index_photos
+from stbir.data.sampling import steps
 from stbir.data.shards import open_shards
 
 
@@ -34,7 +34,7 @@ def photos(ray_cluster: str, shards: str) -> Photos:
 
 
 def rows(photos: Photos, r: Recipe, done: int, workers: int) -> list[Batch]:
-    return list(feed.batches(feed.stream(photos, r, done, workers, gpu=False).iterator()))
+    return list(ingest.batches(ingest.stream(photos, r, done, workers, gpu=False).iterator()))
 
 
 def test_the_stream_is_the_plan(photos: Photos, small: Recipe) -> None:
@@ -49,12 +49,10 @@ def test_the_stream_is_the_plan(photos: Photos, small: Recipe) -> None:
 
 def test_made_in_this_process_it_is_the_same(photos: Photos, small: Recipe) -> None:
     small = replace(small, augment=Augment(words=0.5))
-    for here, there in zip(
-        decoding.local(photos, small), rows(photos, small, done=0, workers=1), strict=True
-    ):
+    for here, there in zip(decode.local(photos, small), rows(photos, small, done=0, workers=1), strict=True):
         assert (here.stage, here.number, here.texts) == (there.stage, there.number, there.texts)
         assert here.photo.tolist() == there.photo.tolist()
-        for name in feed.PICTURES:
+        for name in ingest.PICTURES:
             assert np.array_equal(getattr(here, name), getattr(there, name))
 
 
@@ -69,7 +67,7 @@ def test_two_workers_and_a_cursor_see_the_same_pictures_in_the_same_order(
         pair = shares[2 * step : 2 * step + 2]
         assert np.concatenate([share.photo for share in pair]).tolist() == batch.photo.tolist()
         assert [text for share in pair for text in share.texts or []] == batch.texts
-        for name in feed.PICTURES:
+        for name in ingest.PICTURES:
             whole = getattr(batch, name)
             if whole is not None:
                 assert (np.concatenate([getattr(share, name) for share in pair]) == whole).all()
@@ -77,7 +75,7 @@ def test_two_workers_and_a_cursor_see_the_same_pictures_in_the_same_order(
 
 def noise_of(stage: Stage) -> dict[str, Any]:
     rows = Encoded(0, 0, 1, np.arange(2), np.zeros(2, np.int64), np.arange(2), [], [], [])
-    return decoding._noise(
+    return decode._noise(
         rows, replace(recipe("smoke"), model=replace(recipe("smoke").model, gate=4), stages=(stage,)), [10]
     )
 
@@ -119,7 +117,7 @@ def test_ray_train_is_told_how_far_ahead_decoding_may_go(photos: Photos, small: 
         limits = Dealt(cast(Job, job))._resolve_execution_options("train").resource_limits
         return cast(float | None, limits.object_store_memory)
 
-    [first, *_] = decoding.shares(photos, small, workers=1, start=0, count=1)
+    [first, *_] = decode.shares(photos, small, workers=1, start=0, count=1)
     stored, decoded = sum(len(photo) for photo in first.photos), 8 * (3 + 1) * 32 * 32
     assert not first.sketches  # not of the stage `clip`
     assert told(gpu=False) == told(gpu=False, epochs=1000) == STEPS_IN_FLIGHT * max(stored, decoded)
@@ -129,16 +127,16 @@ def test_ray_train_is_told_how_far_ahead_decoding_may_go(photos: Photos, small: 
 @pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="only Linux has it")
 def test_decoding_takes_what_training_leaves(photos: Photos, small: Recipe) -> None:
     """Each kind of task in a process of its own; beside GPUs as any other."""
-    plan = pa.Table.from_pylist(decoding.ranges(photos, small, 0)[:1])
+    plan = pa.Table.from_pylist(decode.ranges(photos, small, 0)[:1])
     index = ray.put(photos)
-    [step, *_] = feed._read(plan, index, small, 1, spare=False)
+    [step, *_] = ingest._read(plan, index, small, 1, spare=False)
 
     @ray.remote
     def policy(of: str, spare: bool) -> int:
         if of == "read":
-            next(feed._read(plan, ray.put(photos), small, 1, spare))
+            next(ingest._read(plan, ray.put(photos), small, 1, spare))
         else:
-            feed._decode(step, small, [8, 8], spare)
+            ingest._decode(step, small, [8, 8], spare)
         return os.sched_getscheduler(0)
 
     def seen(of: str, spare: bool) -> int:
@@ -154,4 +152,4 @@ def test_a_machine_that_knows_one_class_alone_decodes_all_the_same(monkeypatch: 
         raise PermissionError("not here")
 
     monkeypatch.setattr(os, "sched_setscheduler", refuse)
-    feed._in_idle_time()
+    ingest._in_idle_time()

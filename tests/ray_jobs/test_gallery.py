@@ -5,17 +5,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ray_jobs import index_build, placement
-from ray_jobs.command import Failed
+from ray_jobs.cli import Failed
+from ray_jobs.cluster import placement
+from ray_jobs.embedding import index_build
+from ray_jobs.embedding.index_build import in_parallel
 from ray_jobs.gallery import main, parser
-from ray_jobs.index_build import in_parallel
-from stbir.data.manifest import read_manifest, write_manifest
-from stbir.data.storage import Folder
 from stbir.errors import InputError
-from stbir.retrieval import versions
-from stbir.retrieval.gallery import PUBLISHED, Facts, Gallery, open_gallery, open_table, table_uri
-from stbir.retrieval.index import IndexPlan
-from tests.retrieval.test_gallery import OTHERS, OURS, made, rows_of, slow_search, unit
+from stbir.gallery import versions
+from stbir.gallery.gallery import PUBLISHED, Facts, Gallery, open_gallery, open_table, table_uri
+from stbir.gallery.index import IndexPlan
+from stbir.storage.folder import Folder
+from stbir.storage.manifest import read_manifest, write_manifest
+from tests.gallery.test_gallery import OTHERS, OURS, made, rows_of, slow_search, unit
 
 
 def gallery(*words: object) -> dict[str, object]:
@@ -48,7 +49,7 @@ def test_what_finds_too_little_is_not_published_and_can_be_tried_again(ray_clust
     made(Folder(str(tmp_path)), unit(300))
     before = open_gallery(str(tmp_path), OURS).version
     with monkeypatch.context() as stricter:
-        stricter.setattr("ray_jobs.gallery.MIN_RECALL", 1.1)
+        stricter.setattr("ray_jobs.jobs.gallery.MIN_RECALL", 1.1)
         with pytest.raises(Failed, match=r"is below 1\.1; not published"):
             gallery("optimize", tmp_path)
     assert open_gallery(str(tmp_path), OURS).version == before

@@ -3,9 +3,9 @@
 import hashlib
 from pathlib import Path
 
-from ray_jobs.photo_feed import decode_part
-from stbir.data.catalogue.folder import FolderCatalogue
-from stbir.data.inspection import Fault
+from ray_jobs.embedding.decode import decode_part
+from stbir.catalogue.folder import FolderCatalogue
+from stbir.data.validation import Fault
 from tests.data.pictures import png, tree
 
 

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from ray_jobs import photo_tower
-from ray_jobs.embed_progress import Progress
-from ray_jobs.embed_stream import Embedded
-from ray_jobs.photo_feed import Decoded
-from ray_jobs.photo_tower import BatchSize, Encoded, PhotoTower
-from stbir.data.catalogue.photo import OUT_OF_REACH
-from stbir.data.inspection import Fault
+from ray_jobs.embedding import encoder_actor
+from ray_jobs.embedding.decode import Decoded
+from ray_jobs.embedding.encoder_actor import BatchSize, Encoded, PhotoTower
+from ray_jobs.embedding.pipeline import Embedded
+from ray_jobs.embedding.progress import Progress
+from stbir.catalogue.photo import OUT_OF_REACH
+from stbir.data.validation import Fault
+from stbir.embedding.embed import encode
 from stbir.model import checkpoint
-from stbir.retrieval.embed import encode
 from tests.ray_jobs.test_embed_gallery import smoke
 
 
@@ -84,11 +84,13 @@ def test_where_memory_is_too_small_batches_are_halved(model: str, monkeypatch: p
         seen.append(len(pixels))
         return encode(encoder, pixels)
 
-    monkeypatch.setattr(photo_tower, "encode", small)
+    monkeypatch.setattr(encoder_actor, "encode", small)
     tower = PhotoTower(model, 1, 50)
     assert len(tower.encode(PIXELS).vectors) == 70
     assert max(seen) == 12
-    monkeypatch.setattr(photo_tower, "encode", lambda *_: (_ for _ in ()).throw(torch.cuda.OutOfMemoryError))
+    monkeypatch.setattr(
+        encoder_actor, "encode", lambda *_: (_ for _ in ()).throw(torch.cuda.OutOfMemoryError)
+    )
     with pytest.raises(torch.cuda.OutOfMemoryError):
         tower.encode(PIXELS)
 

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from ray_jobs import checks, embed_stream, placement
-from ray_jobs.embed_stream import _Decoding
-from ray_jobs.placement import ROLE
+from ray_jobs.cluster import placement, requirements
+from ray_jobs.cluster.placement import ROLE
+from ray_jobs.embedding import pipeline
+from ray_jobs.embedding.pipeline import _Decoding
 from stbir.errors import InputError
 
 Nodes = list[dict[str, Any]]
@@ -49,11 +50,11 @@ def test_what_no_node_may_take_goes_anywhere(cluster: Cluster, role: str | None)
 
 
 def test_cpus_that_may_not_decode_do_not_count(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks.ray, "cluster_resources", lambda: {"CPU": 33.0})
+    monkeypatch.setattr(requirements.ray, "cluster_resources", lambda: {"CPU": 33.0})
     cluster(HEAD, node("data", CPU=1), node("accelerator", CPU=32, GPU=1))
     with pytest.raises(InputError, match=f"needs 2 CPUs on nodes with the label {ROLE}=data, there are 1"):
-        checks._cpus(workers=1, decoders=2)
-    assert checks._cpus(workers=1, decoders=1) == "33, 1 of them left for decoding"
+        requirements._cpus(workers=1, decoders=2)
+    assert requirements._cpus(workers=1, decoders=1) == "33, 1 of them left for decoding"
 
 
 Asked = list[dict[str, Any]]
@@ -160,7 +161,7 @@ def test_an_embedding_job_takes_the_gpus_there_are_or_those_it_is_told_to_wait_f
 def test_the_window_of_an_embedding_job_grows_with_the_cluster(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embed_stream, "_LOOK_S", 0.0)
+    monkeypatch.setattr(pipeline, "_LOOK_S", 0.0)
     there = cluster(HEAD)
     decoding = _Decoding(towers=1)
     assert decoding.window == 2

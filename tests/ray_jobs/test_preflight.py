@@ -14,14 +14,15 @@ import pytest
 import ray
 from ray import NodeID
 
-from ray_jobs import checks, preflight
-from ray_jobs.command import run
-from ray_jobs.findings import DoubtError, demand, look, table
-from ray_jobs.override import override
+from ray_jobs import preflight
+from ray_jobs.cli import run
+from ray_jobs.cluster import requirements
+from ray_jobs.cluster.auth_check import token_asked
+from ray_jobs.cluster.checks import DoubtError, demand, look, table
 from ray_jobs.recipes import recipe
-from ray_jobs.strangers import token_asked
-from ray_jobs.train_job import step_bytes
-from serve.guard import VARIABLE
+from ray_jobs.recipes.override import override
+from ray_jobs.training.job import step_bytes
+from serve.http.auth import VARIABLE
 from stbir.errors import InputError
 from stbir.model import checkpoint
 from stbir.model.builder import build
@@ -72,20 +73,20 @@ def _facts(**changed: Any) -> dict[str, Any]:
         "node": "10.0.0.1",
         "versions": {"torch": "2.13.0"},
         "time": 100.0,
-        "disk": 50 * checks.GIB,
+        "disk": 50 * requirements.GIB,
         **changed,
     }
 
 
 def test_nodes_that_differ_are_named() -> None:
     other = _facts(node="10.0.0.2", versions={"torch": "2.11.0"})
-    assert checks._versions(_facts(), [_facts()]) == "torch 2.13.0"
+    assert requirements._versions(_facts(), [_facts()]) == "torch 2.13.0"
     with pytest.raises(InputError, match=r"torch: node 10\.0\.0\.2 has 2\.11\.0, this one 2\.13\.0; set all"):
-        checks._versions(_facts(), [_facts(), other])
+        requirements._versions(_facts(), [_facts(), other])
     with pytest.raises(InputError, match="clocks differ by 900 s"):
-        checks._clocks([_facts(), _facts(time=1000.0)])
+        requirements._clocks([_facts(), _facts(time=1000.0)])
     with pytest.raises(DoubtError, match=r"of node 10\.0\.0\.1 has 2 GiB free"):
-        checks._disk([_facts(node="10.0.0.3"), _facts(disk=2 * checks.GIB)])
+        requirements._disk([_facts(node="10.0.0.3"), _facts(disk=2 * requirements.GIB)])
 
 
 def test_a_cluster_without_a_token_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -138,13 +139,13 @@ def test_a_cluster_that_answers_without_the_token_is_found_out(monkeypatch: pyte
 
 
 def test_gpus_that_others_hold_are_not_waited_for(ray_cluster: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "LOOK_S", 0.5)
+    monkeypatch.setattr(requirements, "LOOK_S", 0.5)
     say = ray.remote(num_cpus=0)(lambda: "a device")
     free, held = say.remote(), say.options(resources={"held": 1}).remote()
     assert ray.get(free) == "a device"
     with pytest.raises(DoubtError, match="a device: 1 of 2 are in use now; the job will wait"):
-        checks._seen([free, held])
-    assert checks._seen([free]) == "a device"
+        requirements._seen([free, held])
+    assert requirements._seen([free]) == "a device"
 
 
 def test_the_remedy_of_a_task_is_a_line_too(ray_cluster: str) -> None:
@@ -166,11 +167,11 @@ def test_the_bytes_of_a_step_are_those_of_its_decoded_rows() -> None:
 
 def test_weights_are_looked_for_before_training(tmp_path: Path) -> None:
     with pytest.raises(DoubtError, match="'openai' is loaded from the hub"):
-        checks._weights("openai")
+        requirements._weights("openai")
     with pytest.raises(InputError, match=r"no file none/w\.pt; give a tag"):
-        checks._weights("none/w.pt")
+        requirements._weights("none/w.pt")
     (tmp_path / "w.pt").write_bytes(b"weights")
-    assert checks._weights(str(tmp_path / "w.pt"))
+    assert requirements._weights(str(tmp_path / "w.pt"))
 
 
 def _run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
@@ -209,10 +210,10 @@ def test_one_table_and_one_exit_code(
 
 
 def test_a_node_that_goes_meanwhile_stops_nothing(ray_cluster: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    [here], gone = checks._alive(), NodeID.from_random().hex()
+    [here], gone = requirements._alive(), NodeID.from_random().hex()
     monkeypatch.setenv("RAY_ADDRESS", ray_cluster)
-    monkeypatch.setattr(checks, "_alive", lambda: [gone, here])
-    found = {finding.check: finding for finding in look([*checks.cluster()])}
+    monkeypatch.setattr(requirements, "_alive", lambda: [gone, here])
+    found = {finding.check: finding for finding in look([*requirements.cluster()])}
     assert found["clock"].says.startswith("1 nodes")
 
 
@@ -243,12 +244,12 @@ def test_what_is_served_must_belong_together(
 
 
 def test_whom_an_endpoint_will_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert checks.KEYS == VARIABLE
+    assert requirements.KEYS == VARIABLE
     monkeypatch.delenv(VARIABLE, raising=False)
     with pytest.raises(DoubtError, match="answers this machine only; name a file of keys"):
-        checks._keys()
+        requirements._keys()
     monkeypatch.setenv(VARIABLE, str(tmp_path / "keys"))
     with pytest.raises(InputError, match=r"No such file.*keys.*; make it with python -m serve\.keys"):
-        checks._keys()
+        requirements._keys()
     (tmp_path / "keys").write_text("me 0\n")
-    assert checks._keys() == f"1 lines in {tmp_path}/keys"
+    assert requirements._keys() == f"1 lines in {tmp_path}/keys"

@@ -8,15 +8,16 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from ray_jobs.command import Failed
-from ray_jobs.prepare_shards import parser, prepare_shards
-from stbir.data.manifest import Manifest, content_digest, write_manifest
+from ray_jobs.cli import Failed
+from ray_jobs.jobs.prepare_shards import prepare_shards
+from ray_jobs.prepare_shards import parser
 from stbir.data.schema import SHARD_SCHEMA
+from stbir.data.shard_writer import QUARANTINE
 from stbir.data.shards import Shards, open_shards
 from stbir.data.sources.registry import open_source
-from stbir.data.storage import Folder
-from stbir.data.writer import QUARANTINE
 from stbir.errors import InputError
+from stbir.storage.folder import Folder
+from stbir.storage.manifest import Manifest, content_digest, write_manifest
 from tests.conftest import Command
 from tests.data.pictures import png, tree
 

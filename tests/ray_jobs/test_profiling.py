@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from ray_jobs import profiling
-from ray_jobs.profiling import STACKS, WHY_NONE, refuse_missing, watched
-from stbir.data.storage import Folder
+from ray_jobs.training import profiling
+from ray_jobs.training.profiling import STACKS, WHY_NONE, refuse_missing, watched
 from stbir.errors import InputError
+from stbir.storage.folder import Folder
 
 
 def spin_a_while(seconds: float, tick: profiling.Tick, out: Path) -> None:

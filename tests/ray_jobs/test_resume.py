@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from ray_jobs import train
-from ray_jobs.train_job import steps_done
-from ray_jobs.train_worker import NOTICE_EVERY
-from stbir.data.storage import Folder
+from ray_jobs.training.job import steps_done
+from ray_jobs.training.worker import NOTICE_EVERY
 from stbir.errors import InputError
 from stbir.model import checkpoint
+from stbir.storage.folder import Folder
 from tests.conftest import ROOT, wait_until
 from tests.ray_jobs.alone import job_of, recipe_to_cut, work_alone
 

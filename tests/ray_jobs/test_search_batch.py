@@ -11,18 +11,19 @@ import pytest
 import ray.data
 import torch
 
-from ray_jobs.command import Failed
+from ray_jobs.cli import Failed
+from ray_jobs.jobs.search_batch import _files, _write, check, search_batch
 from ray_jobs.recipes import recipe
-from ray_jobs.search_batch import _files, _write, check, parser, search_batch
-from stbir.data.manifest import Manifest, read_manifest, write_manifest
-from stbir.data.storage import Folder
+from ray_jobs.search_batch import parser
+from stbir.embedding.embed import embed_sketches, embed_texts
 from stbir.errors import InputError
+from stbir.gallery.gallery import Gallery, open_gallery, schema, table_uri
+from stbir.gallery.publish import prepare, publish
 from stbir.model import builder, checkpoint
 from stbir.model.fusion import fuse
-from stbir.retrieval.embed import embed_sketches, embed_texts
-from stbir.retrieval.gallery import Gallery, open_gallery, schema, table_uri
-from stbir.retrieval.publish import prepare, publish
-from tests.retrieval.world import png
+from stbir.storage.folder import Folder
+from stbir.storage.manifest import Manifest, read_manifest, write_manifest
+from tests.gallery.world import png
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,14 @@ import pytest
 from ray.train import Result
 from ray.train.torch import TorchTrainer
 
-from ray_jobs import train, trainer
-from ray_jobs.command import Failed
-from ray_jobs.override import override
+from ray_jobs import train
+from ray_jobs.cli import Failed
+from ray_jobs.jobs.train import _identity
 from ray_jobs.recipes import recipe
-from ray_jobs.train_job import steps_done
-from stbir.data.photos import classes_of, index_photos
+from ray_jobs.recipes.override import override
+from ray_jobs.training import trainer
+from ray_jobs.training.job import steps_done
+from stbir.data.photo_index import classes_of, index_photos
 from stbir.data.shards import open_shards
 from stbir.errors import InputError
 from stbir.model import checkpoint
@@ -70,7 +72,7 @@ def test_a_run_that_stopped_for_a_reason_has_failed_and_says_it() -> None:
 
 def test_what_only_hands_a_run_on_loads_no_model_library() -> None:
     """The decoding tasks, and Ray Train's controller (where Ray itself then loads torch)."""
-    handing_on = "ray_jobs.train_job, ray_jobs.feed, ray_jobs.shares"
+    handing_on = "ray_jobs.training.job, ray_jobs.training.ingest, ray_jobs.training.data_config"
     code = f"import sys, {handing_on}; print({{'torch', 'timm'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
@@ -79,9 +81,9 @@ def test_what_only_hands_a_run_on_loads_no_model_library() -> None:
 def test_where_the_first_weights_lay_is_no_part_of_a_run() -> None:
     smoke = recipe("smoke")
     moved = override(smoke, ["model.photo.weights=elsewhere/w.pt", "model.text.weights=there.pt"])
-    assert train._identity(moved) == train._identity(smoke)
-    assert train._identity(override(smoke, ["chunk=4"])) == train._identity(smoke)
-    assert train._identity(override(smoke, ["batch=4"])) != train._identity(smoke)
+    assert _identity(moved) == _identity(smoke)
+    assert _identity(override(smoke, ["chunk=4"])) == _identity(smoke)
+    assert _identity(override(smoke, ["batch=4"])) != _identity(smoke)
 
 
 @pytest.mark.parametrize(
@@ -119,14 +121,15 @@ def test_bad_input_is_refused_in_one_line(
 def test_a_profiler_that_is_not_installed_is_missed_before_the_run(
     shards: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ray_jobs.profiling._program", lambda: None)
+    monkeypatch.setattr("ray_jobs.training.profiling._program", lambda: None)
     with pytest.raises(InputError, match="--profile: there is no py-spy here; pip install py-spy"):
         run("--recipe", "smoke", "--shards", shards, "--out", tmp_path / "out", "--profile", "py-spy")
     assert not (tmp_path / "out").exists()
 
 
 def test_classes_are_asked_for_where_they_are_needed(ray_cluster: str, tmp_path: Path) -> None:
-    from ray_jobs.prepare_shards import parser, prepare_shards
+    from ray_jobs.jobs.prepare_shards import prepare_shards
+    from ray_jobs.prepare_shards import parser
     from tests.data.pictures import png, tree
 
     line = {

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from ray_jobs import profiling
-from ray_jobs.train_log import TrainLog, step_of
-from stbir.data.storage import Folder
+from ray_jobs.training import profiling
+from ray_jobs.training.log import TrainLog, step_of
+from stbir.storage.folder import Folder
 from tests.ray_jobs.alone import job_of, recipe_to_cut, work_alone
 from tests.ray_jobs.test_resume import logged
 

@@ -15,13 +15,13 @@ import pytest
 from PIL import Image, ImageDraw
 
 from ray_jobs.recipes import recipe
-from stbir.data.storage import Folder
+from stbir.embedding.embed import embed_photos
+from stbir.gallery.arrays import Features
+from stbir.gallery.gallery import schema, table_uri
+from stbir.gallery.publish import prepare, publish
 from stbir.model import checkpoint
 from stbir.model.builder import build
-from stbir.retrieval.arrays import Features
-from stbir.retrieval.embed import embed_photos
-from stbir.retrieval.gallery import schema, table_uri
-from stbir.retrieval.publish import prepare, publish
+from stbir.storage.folder import Folder
 
 CATEGORIES = ("box", "disc")
 FIELDS = pa.schema([pa.field("text", pa.string())])

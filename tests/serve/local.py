@@ -6,9 +6,9 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from serve.api import create_app
-from serve.ingress import Searcher
-from serve.replicas import FusionReplica, SketchReplica, TextReplica
+from serve.deployments.ingress import Searcher
+from serve.deployments.replicas import FusionReplica, SketchReplica, TextReplica
+from serve.http.api import create_app
 from serve.settings import read_settings
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from serve.batching import BatchedEncoder, Tower
+from serve.deployments.batching import BatchedEncoder, Tower
 from serve.settings import Batching
 
 

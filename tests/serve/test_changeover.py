@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from ray.serve.exceptions import BackPressureError
 
-from serve import changeover
-from serve.changeover import Changeover
 from serve.messages import Release
-from serve.release import resolve
+from serve.rollout import rollout
+from serve.rollout.release import resolve
+from serve.rollout.rollout import Changeover
 from stbir.errors import InputError
 from stbir.model import checkpoint
 
@@ -107,7 +107,7 @@ def test_what_fails_leaves_the_old_one_and_says_why() -> None:
 
 
 def test_what_failed_is_tried_again_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(changeover, "REFUSED_RETRY_S", 0.01)
+    monkeypatch.setattr(rollout, "REFUSED_RETRY_S", 0.01)
 
     async def story() -> None:
         deployments = Deployments()
@@ -124,7 +124,7 @@ def test_what_failed_is_tried_again_by_itself(monkeypatch: pytest.MonkeyPatch) -
 def test_an_ingress_that_comes_after_a_refusal_goes_on_by_what_was_answered_by(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(changeover, "REFUSED_RETRY_S", 0.01)
+    monkeypatch.setattr(rollout, "REFUSED_RETRY_S", 0.01)
 
     async def story() -> None:
         deployments = Deployments()
@@ -166,7 +166,7 @@ def test_the_newest_wish_counts() -> None:
 
 
 def test_a_gallery_that_comes_later_is_taken_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(changeover, "MISSING_RETRY_S", 0.01)
+    monkeypatch.setattr(rollout, "MISSING_RETRY_S", 0.01)
 
     async def story() -> None:
         deployments = Deployments()
@@ -182,7 +182,7 @@ def test_a_gallery_that_comes_later_is_taken_up(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_full_service_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(changeover, "FULL_RETRY_S", 0.001)
+    monkeypatch.setattr(rollout, "FULL_RETRY_S", 0.001)
 
     async def story() -> None:
         deployments, left = Deployments(), [BackPressureError(1, 1) for _ in range(3)]

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import httpx
 import pytest
 
-from serve.api import create_app
-from serve.causes import full
-from serve.cors import allowing
-from serve.door import TurnedAway
+from serve.deployments.error_mapping import full
+from serve.http.admission import TurnedAway
+from serve.http.api import create_app
+from serve.http.cors import allowing
 from serve.settings import DEFAULT, read_settings
 from stbir.errors import InputError
 from tests.serve.test_guard import Searcher

@@ -20,10 +20,10 @@ import yaml
 from PIL import Image
 
 from serve.app import wire
-from serve.changeover import MISSING_RETRY_S
 from serve.environment import BEHIND_INGRESS
+from serve.rollout.rollout import MISSING_RETRY_S
 from serve.settings import DEFAULT
-from stbir.data.transforms import encode_png, render_strokes, sketch_pixels
+from stbir.images import encode_png, render_strokes, sketch_pixels
 from stbir.model import checkpoint
 
 WORDS = "a red disc"

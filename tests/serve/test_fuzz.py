@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from schemathesis.checks import positive_data_acceptance
 
-from stbir.data.transforms import sketch_pixels
+from stbir.images import sketch_pixels
 from tests.serve import hostile
 from tests.serve.local import application
 

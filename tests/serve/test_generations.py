@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from serve.generations import Generations
+from serve.rollout.model_versions import Generations
 
 
 class Maker:

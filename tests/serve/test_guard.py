@@ -9,11 +9,11 @@ from typing import Any
 import httpx
 import pytest
 
-from serve.access_log import HEADER, request_id
-from serve.api import create_app
 from serve.environment import HAPROXY
-from serve.guard import VARIABLE, Guard, guard
-from serve.keys import new_key
+from serve.http.access_log import HEADER, request_id
+from serve.http.api import create_app
+from serve.http.api_keys import new_key
+from serve.http.auth import VARIABLE, Guard, guard
 from serve.messages import Found, Query
 from serve.settings import read_settings
 from stbir.errors import InputError
@@ -99,7 +99,7 @@ def test_a_file_of_keys_that_is_not_there_is_refused() -> None:
 
 def test_behind_haproxy_nobody_is_answered_without_keys(tmp_path: Path) -> None:
     """It connects from this machine for whoever comes, and adds no header that says for whom."""
-    with pytest.raises(InputError, match=f"{VARIABLE}: not set.*python -m serve.keys"):
+    with pytest.raises(InputError, match=f"{VARIABLE}: not set.*python -m serve.http.api_keys"):
         guard({HAPROXY: "1"})
     (tmp_path / "keys").write_text(new_key("shop", None)[1])
     kept_by = guard({HAPROXY: "1", VARIABLE: str(tmp_path / "keys")})

@@ -15,17 +15,17 @@ from fastapi.responses import JSONResponse
 from ray.exceptions import ActorDiedError, RayTaskError
 from ray.serve.exceptions import BackPressureError
 
-from serve.api import create_app
-from serve.budget import LateError
-from serve.causes import full
-from serve.changeover import Current
-from serve.door import Door, TurnedAway, keep
-from serve.ingress import Searcher
+from serve.deadline import DeadlineExceededError
+from serve.deployments.error_mapping import full
+from serve.deployments.ingress import Searcher
+from serve.http.admission import Door, TurnedAway, keep
+from serve.http.api import create_app
 from serve.messages import Found, Query, Release
 from serve.problem import Problem
+from serve.rollout.rollout import Current
 from serve.settings import read_settings
 from stbir.errors import InputError
-from stbir.retrieval.condition import Condition
+from stbir.gallery.filters import Condition
 
 ROOT = Path(__file__).resolve().parents[2]
 RELEASE = Release("there/step-7", "sha256:x", "photos", 3)
@@ -151,7 +151,7 @@ def test_what_is_missing_is_passed_as_none_and_encoded_nowhere(sketch, text):
     ("result", "status", "says"),
     [
         (BackPressureError(1, 1), 429, "all places are taken"),
-        (LateError("0.1 s past"), 504, "no answer in time"),
+        (DeadlineExceededError("0.1 s past"), 504, "no answer in time"),
         (InputError("sketch: not a readable picture"), 415, "sketch"),
         (InputError("category: there is no such one"), 422, "category"),
         (InputError("where.0.column: there is no such one"), 422, "where.0.column"),
@@ -234,7 +234,7 @@ def test_past_the_deadline_504_and_nobody_goes_on_working():
 
 def test_the_ingress_imports_neither_torch_nor_lance():
     """So that one more of it is there in a moment and takes little memory."""
-    code = "import sys, serve.ingress; print([name for name in ('torch', 'lance') if name in sys.modules])"
+    code = "import sys, serve.deployments.ingress; print([n for n in ('torch', 'lance') if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

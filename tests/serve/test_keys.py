@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve.keys import Key, Keys, new_key, read_keys
+from serve.http.api_keys import Key, Keys, new_key, read_keys
 from serve.problem import Problem
 from stbir.errors import InputError
 from tests.conftest import ROOT
@@ -117,7 +117,7 @@ def test_a_file_that_cannot_be_used_is_refused(tmp_path: Path, text: str, says: 
 
 
 def test_the_command_makes_a_key_that_lets_in(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "serve.keys", "shop", "--per-minute", "5"]
+    command = [sys.executable, "-m", "serve.http.api_keys", "shop", "--per-minute", "5"]
     printed = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.splitlines()

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve.recent import Recent
+from serve.deployments.text_cache import Recent
 
 VECTORS = {name: np.full(2, place, np.float32) for place, name in enumerate("abcdef")}
 

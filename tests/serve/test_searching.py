@@ -5,14 +5,14 @@ import time
 import numpy as np
 import pytest
 
-from serve.budget import LateError
+from serve.deadline import DeadlineExceededError
+from serve.deployments.search import Opened, search
 from serve.messages import Encoded, Found, Query, Release
-from serve.searching import Opened, search
 from stbir.errors import InputError
+from stbir.gallery.filters import Condition
+from stbir.gallery.gallery import open_gallery
 from stbir.model import checkpoint
 from stbir.model.fusion import Gate
-from stbir.retrieval.condition import Condition
-from stbir.retrieval.gallery import open_gallery
 
 BOX = (Condition("category", "in", ["box"]),)
 
@@ -50,7 +50,7 @@ def hits(found: Found | Exception) -> list[tuple[str, float]]:
 def test_what_is_late_is_not_searched_for(opened: Opened) -> None:
     queries = [Query(None, None, 3, 0.5, None, deadline=time.time() + far) for far in (-1, 60)]
     late, found = search(opened, [encoded(opened, 0)] * 2, [None, None], queries)
-    assert isinstance(late, LateError)
+    assert isinstance(late, DeadlineExceededError)
     assert len(hits(found)) == 3
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from serve.deployments.coalescing import Together
 from serve.messages import Found, Query
 from serve.settings import Gathering
-from serve.together import Together
 
 
 class FullError(Exception):

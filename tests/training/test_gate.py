@@ -10,15 +10,15 @@ import torch.nn.functional as F
 from ray_jobs.recipes import recipe
 from ray_jobs.recipes.stages import weigh
 from stbir.config import Margins
-from stbir.data.storage import Folder
+from stbir.embedding.queries import Embedded
+from stbir.embedding.queries import queries as queries_of
 from stbir.model import checkpoint
 from stbir.model.builder import build
 from stbir.model.fusion import Gate, fuse
-from stbir.retrieval.queries import Embedded
-from stbir.retrieval.queries import queries as queries_of
-from stbir.training.backward import Rows
+from stbir.storage.folder import Folder
+from stbir.training.gradients import Rows
+from stbir.training.losses import stage_loss
 from stbir.training.negatives import Keys
-from stbir.training.objective import stage_loss
 from stbir.training.stages import Learner
 
 N, D = 24, 32

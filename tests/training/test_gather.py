@@ -10,10 +10,10 @@ import torch.multiprocessing as mp
 from torch import nn
 
 from stbir.config import Margins, Modality, Pair, Stage, Weights
-from stbir.training.backward import Rows, Terms, at_once, in_chunks
 from stbir.training.gather import gather_features, gather_keys
+from stbir.training.gradients import Rows, Terms, at_once, in_chunks
+from stbir.training.losses import stage_loss
 from stbir.training.negatives import Keys
-from stbir.training.objective import stage_loss
 
 STAGE = Stage("sketch", ("sketch",), (Pair(("photo",), "sketch"),), 1, Weights(), negatives="class")
 ROWS = 6

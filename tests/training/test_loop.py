@@ -14,7 +14,7 @@ from ray_jobs.recipes import recipe
 from ray_jobs.recipes.stages import joint, steady_trunk, tied, weigh
 from stbir.config import Recipe
 from stbir.data.batch import Batch
-from stbir.data.photos import Photos
+from stbir.data.photo_index import Photos
 from stbir.errors import InputError
 from stbir.model import checkpoint
 from stbir.model.builder import build

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from stbir.data.sources.entry import SPLITS
-from stbir.data.storage import Folder
 from stbir.errors import InputError
+from stbir.storage.folder import Folder
 
 _NAME = re.compile(rf"(?:(?P<prefix>.+)_)?(?P<split>{'|'.join(SPLITS)})\.txt")
 

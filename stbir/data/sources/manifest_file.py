@@ -12,8 +12,8 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from stbir.data.sources.entry import Entry, Source, absolute
-from stbir.data.storage import Folder, read_uri
 from stbir.errors import InputError
+from stbir.storage.folder import Folder, read_uri
 
 NAME = "manifest.jsonl"
 _FULL = re.compile(r"/|[a-z][a-z0-9+.-]*://")

@@ -16,8 +16,8 @@ from dataclasses import replace
 
 from stbir.data.sources.captions import CaptionFile, caption_files, read_pairs
 from stbir.data.sources.entry import Entry, Source, absolute, pictures, stem
-from stbir.data.storage import Folder, read_uri
 from stbir.errors import InputError
+from stbir.storage.folder import Folder, read_uri
 
 # Folder of photos → its folder of sketches, and the splits whose captions it looks up, its own first.
 _SIDES = {

@@ -15,8 +15,8 @@ from collections import Counter, defaultdict
 
 from stbir.data.sources.captions import caption_files, read_pairs
 from stbir.data.sources.entry import Entry, Source, absolute, pictures, stem
-from stbir.data.storage import Folder, read_uri
 from stbir.errors import InputError
+from stbir.storage.folder import Folder, read_uri
 
 TX = "tx_000000000000"
 _PHOTOS = f"256x256/photo/{TX}"

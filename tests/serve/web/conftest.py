@@ -15,13 +15,13 @@ import uvicorn
 from fastapi import FastAPI
 from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, expect, sync_playwright
 
-from serve.api import create_app
+from serve.http.api import create_app
 from serve.messages import Found, Query
 from serve.problem import Problem
 from serve.settings import read_settings
+from stbir.embedding.embed import embed_photos, embed_sketches, embed_texts
+from stbir.gallery.arrays import Features
 from stbir.model import checkpoint
-from stbir.retrieval.arrays import Features
-from stbir.retrieval.embed import embed_photos, embed_sketches, embed_texts
 from tests.conftest import free_port, wait_until
 
 CHROMIUM = shutil.which("chromium")

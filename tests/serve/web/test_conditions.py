@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import BrowserContext, Locator, Page, Route, expect
 
-from stbir.data.transforms import encode_png, render_strokes
+from stbir.images import encode_png, render_strokes
 from tests.serve.web.conftest import COLUMNS, LocalSearcher, fact, opened
 from tests.serve.web.hand import ARC, LINE, asked, sketched
 

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from serve.page import WEB
+from serve.http.page import WEB
 from tests.conftest import wait_until
 from tests.serve.web.conftest import DESK, PHONE, listened, opened
 from tests.serve.web.hand import ARC, asked, sketched

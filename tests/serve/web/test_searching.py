@@ -9,13 +9,13 @@ from typing import Any
 
 from playwright.sync_api import BrowserContext, Page, Route, expect
 
-from serve.api import create_app
-from serve.guard import WithKeys
-from serve.keys import Keys, new_key
+from serve.http.api import create_app
+from serve.http.api_keys import Keys, new_key
+from serve.http.auth import WithKeys
 from serve.messages import Query
 from serve.problem import Problem
 from serve.settings import read_settings
-from stbir.data.transforms import encode_png, render_strokes
+from stbir.images import encode_png, render_strokes
 from tests.serve.web.conftest import LocalSearcher, serving
 from tests.serve.web.hand import ARC, asked, draw, sketched
 

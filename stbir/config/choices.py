@@ -1,0 +1,28 @@
+"""The values that options offer and their defaults, apart from the code behind them.
+
+A command line is parsed before that code is imported, as Lance, torch and Ray take seconds to load.
+"""
+
+from typing import Literal, get_args
+
+CatalogueKind = Literal["folder", "table", "webdataset"]
+ExportFormat = Literal["parquet", "npy"]
+IndexKind = Literal["IVF_SQ", "IVF_RQ", "IVF_HNSW_SQ", "IVF_PQ"]
+PreflightJob = Literal["train", "embed", "serve"]
+Profiler = Literal["torch", "py-spy"]
+Protocol = Literal["per-sketch", "per-photo"]
+Requirement = Literal["sketch,text", "text", "sketch", "photo"]
+SourceKind = Literal["qmul", "sketchy", "manifest", "synthetic"]
+
+CATALOGUE_KINDS: tuple[CatalogueKind, ...] = get_args(CatalogueKind)
+EXPORT_FORMATS: tuple[ExportFormat, ...] = get_args(ExportFormat)
+INDEX_KINDS: tuple[IndexKind, ...] = get_args(IndexKind)
+PREFLIGHT_JOBS: tuple[PreflightJob, ...] = get_args(PreflightJob)
+PROFILERS: tuple[Profiler, ...] = get_args(Profiler)
+PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
+REQUIREMENTS: tuple[Requirement, ...] = get_args(Requirement)
+SOURCE_KINDS: tuple[SourceKind, ...] = get_args(SourceKind)
+
+# Below this many photos an exact search takes a few milliseconds in some hundred MB, and an index would only
+# cost recall. Measured: 200k x 512 on 2 cores, 37 ms for one query.
+INDEX_THRESHOLD = 100_000

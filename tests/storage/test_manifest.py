@@ -1,0 +1,74 @@
+import json
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from stbir.errors import InputError
+from stbir.storage.folder import Folder
+from stbir.storage.manifest import (
+    NAME,
+    Manifest,
+    combined_digest,
+    content_digest,
+    read_manifest,
+    write_manifest,
+)
+
+MANIFEST = Manifest("shards", "sha256:1", {"in": 3}, made_from="", details={"files": ["a"]})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(str(tmp_path))
+
+
+def test_a_manifest_is_read_as_it_was_written(folder: Folder) -> None:
+    write_manifest(folder, MANIFEST)
+    assert read_manifest(folder, "shards") == MANIFEST
+
+
+def test_a_folder_without_manifest_is_refused_with_what_makes_it(folder: Folder) -> None:
+    with pytest.raises(InputError, match=r"no gallery here .*make it with ray_jobs/embed_gallery\.py"):
+        read_manifest(folder, "gallery")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"{", "not a manifest"),
+        (b'{"kind": "shards"}', "not a manifest"),
+        (b"[]", "not a manifest"),
+        (b'"shards"', "not a manifest"),
+        (b"\xff\xfe", "not a manifest"),
+        (b"\x80\x81", "not a manifest"),
+        (json.dumps({"kind": "gallery", "digest": "", "counts": {}}).encode(), "holds a gallery, not shards"),
+        (
+            json.dumps({"kind": "shards", "digest": "", "counts": {}, "schema_version": 99}).encode(),
+            "schema 99",
+        ),
+    ],
+)
+def test_what_is_not_the_manifest_wanted_is_refused(folder: Folder, content: bytes, says: str) -> None:
+    folder.write(NAME, content)
+    with pytest.raises(InputError, match=says) as error:
+        read_manifest(folder, "shards")
+    assert "\n" not in str(error.value)
+    assert folder.uri in str(error.value)
+
+
+def test_the_digest_covers_names_and_bytes_but_not_the_order(folder: Folder) -> None:
+    folder.write("a", b"1")
+    folder.write("b", b"2")
+    digest = content_digest(folder, ["a", "b"])
+    assert digest == content_digest(folder, ["b", "a"])
+    assert digest == combined_digest({n: sha256(c).hexdigest() for n, c in (("b", b"2"), ("a", b"1"))})
+    swapped = combined_digest({n: sha256(c).hexdigest() for n, c in (("a", b"2"), ("b", b"1"))})
+    assert len({digest, swapped, content_digest(folder, ["a"])}) == 3
+
+
+def test_manifests_say_when_they_were_made(folder: Folder) -> None:
+    write_manifest(folder, replace(MANIFEST, created="2026-01-01T00:00:00+00:00"))
+    assert read_manifest(folder, "shards").created == "2026-01-01T00:00:00+00:00"
+    assert MANIFEST.created.endswith("+00:00")
