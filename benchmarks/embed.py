@@ -124,7 +124,7 @@ def parser() -> argparse.ArgumentParser:
     add("--photos", type=int, default=20_000)
     add(
         "--recipe",
-        default="stbir_c_small",
+        default="chairs_cpu",
         help="whose photo tower encodes, with random weights (%(default)s)",
     )
     add("--batch", type=int, help="as of embed_gallery")

@@ -93,7 +93,7 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("benchmarks/memory.py", description=(__doc__ or "").split(":")[0])
     parser.add_argument("--photos", type=int, default=400)
     parser.add_argument("--recipe", default="smoke")
-    parser.add_argument("--set", nargs="*", metavar="FIELD=VALUE", default=["shuffle=128"])
+    parser.add_argument("--set", nargs="*", metavar="FIELD=VALUE", default=["shuffle_window=128"])
     return parser
 
 

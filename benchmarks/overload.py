@@ -101,7 +101,7 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--side", choices=("ours", "serve_run"), default="ours", help="as of serve.py")
     parser.add_argument("--world", help="a folder with `checkpoint` and `gallery`, in place of random ones")
-    parser.add_argument("--recipe", default="stbir_c_small", help="whose towers are made")
+    parser.add_argument("--recipe", default="chairs_cpu", help="whose towers are made")
     parser.add_argument("--photos", type=int, default=10_000, help="in the gallery that is made")
     parser.add_argument("--times", type=float, default=4, help="the capacity")
     parser.add_argument("--seconds", type=float, default=120, help="of overload")

@@ -21,7 +21,7 @@ from stbir.gallery.fingerprint import content_of
 from stbir.gallery.thumbnail import shrunk
 from stbir.images import Pixels, open_picture, square_pixels
 from stbir.model import checkpoint
-from stbir.model.encoders import PictureEncoder
+from stbir.model.encoders import ImageEncoder
 
 _ENOUGH = 4000  # photos, to know how fast decoding is
 _SECONDS_A_SIZE = 2.0
@@ -63,7 +63,7 @@ def encoding(model: str, files: list[str], size: int, out: Path) -> float:
     return max(_rate(encoder, pixels_B3SS[:batch]) for batch in sizes)
 
 
-def _rate(encoder: PictureEncoder, pixels_B3SS: torch.Tensor) -> float:
+def _rate(encoder: ImageEncoder, pixels_B3SS: torch.Tensor) -> float:
     encode(encoder, pixels_B3SS)
     done, began = 0, time.perf_counter()
     while (spent := time.perf_counter() - began) < _SECONDS_A_SIZE:
@@ -72,7 +72,7 @@ def _rate(encoder: PictureEncoder, pixels_B3SS: torch.Tensor) -> float:
     return done / spent
 
 
-def _loaded(model: str) -> PictureEncoder:
+def _loaded(model: str) -> ImageEncoder:
     torch.set_num_threads(os.cpu_count() or 1)
     encoder = checkpoint.load(model, part="photo")
     return encoder.cuda() if torch.cuda.is_available() else encoder

@@ -40,7 +40,7 @@ WARM_UP = 5  # steps that do not count
 
 def main(args: argparse.Namespace) -> dict[str, Any]:
     """Measure each number of workers, print the table, and give what the last line says."""
-    base = override(named_recipe(args.recipe), [*args.set, f"batch={args.share}"])
+    base = override(named_recipe(args.recipe), [*args.set, f"batch_size={args.share}"])
     ray.init("local", num_cpus=max(args.workers) + ingest.DECODERS + 1, log_to_driver=False, **QUIET)
     found = {workers: _measure(args, base, workers) for workers in args.workers}
     alone = found[args.workers[0]]["steps_per_s"]
@@ -57,7 +57,7 @@ def _measure(args: argparse.Namespace, base: Recipe, workers: int) -> dict[str, 
     photos, classes = indexed(base, shards, args.split.split(","))
     batch, needed = args.share * workers, WARM_UP + args.steps
     epochs = math.ceil(needed * batch / samples_an_epoch(photos, stage))
-    recipe = replace(base, batch=batch, stages=(replace(stage, epochs=epochs),))
+    recipe = replace(base, batch_size=batch, stages=(replace(stage, epochs=epochs),))
     with tempfile.TemporaryDirectory() as out:
         job = Job(recipe, photos, classes, out, args.shards, [], None, None, None)
         trainer = TorchTrainer(

@@ -90,7 +90,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--world", help="a folder with `checkpoint` and `gallery`, in place of random ones")
-    parser.add_argument("--recipe", default="stbir_c_small", help="whose towers are made")
+    parser.add_argument("--recipe", default="chairs_cpu", help="whose towers are made")
     parser.add_argument("--photos", type=int, default=10_000, help="in the gallery that is made")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32, 128], help="at once")
     parser.add_argument("--seconds", type=float, default=8, help="of each measurement")

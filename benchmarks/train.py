@@ -48,11 +48,12 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
     """Measure, print the table, and give what the last line says."""
     if args.steps <= WARM_UP:
         raise InputError(f"--steps: {args.steps} leaves nothing after {WARM_UP} to warm up; give more")
-    shards, extra = open_shards(args.shards), [open_shards(uri) for uri in args.extra_shards]
+    shards, aux = open_shards(args.shards), [open_shards(uri) for uri in args.aux_shards]
     long = override(named_recipe(args.recipe), args.set)
-    photos, classes = indexed(long, shards, args.split.split(","), extra)
+    photos, classes = indexed(long, shards, args.split.split(","), aux)
     epochs = {
-        stage.name: _epochs(samples_an_epoch(photos, stage), long.batch, args.steps) for stage in long.stages
+        stage.name: _epochs(samples_an_epoch(photos, stage), long.batch_size, args.steps)
+        for stage in long.stages
     }
     recipe = replace(long, stages=tuple(replace(s, epochs=epochs[s.name]) for s in long.stages))
     connect()
@@ -70,7 +71,7 @@ def _pipeline(args: argparse.Namespace, short: list[str]) -> Steps:
     """The real command, and what it logged of each step."""
     with tempfile.TemporaryDirectory() as out:
         given = ["--recipe", args.recipe, "--shards", args.shards, "--split", args.split, "--out", out]
-        given += ["--extra-shards", *args.extra_shards] if args.extra_shards else []
+        given += ["--extra-shards", *args.aux_shards] if args.aux_shards else []
         train.main(train.parser().parse_args([*given, "--set", *args.set, *short]))
         folder = Folder(out)
         lines = [line for name in folder.names("log/*") for line in folder.read(name).decode().splitlines()]
@@ -106,9 +107,11 @@ def _by_stage(steps: Iterable[dict[str, Any]]) -> Steps:
 
 
 def _table(recipe: Recipe, pipeline: Steps, before: Steps, after: Steps) -> dict[str, Any]:
-    rates = {stage: _rate(steps, recipe.batch) for stage, steps in pipeline.items()}
+    rates = {stage: _rate(steps, recipe.batch_size) for stage, steps in pipeline.items()}
     resident = {
-        stage: statistics.mean((_rate(before[stage], recipe.batch), _rate(after[stage], recipe.batch)))
+        stage: statistics.mean(
+            (_rate(before[stage], recipe.batch_size), _rate(after[stage], recipe.batch_size))
+        )
         for stage in rates
     }
     ratios = {stage: rate / resident[stage] for stage, rate in rates.items()}
@@ -119,7 +122,7 @@ def _table(recipe: Recipe, pipeline: Steps, before: Steps, after: Steps) -> dict
         print(line, file=sys.stderr)
     return {
         "recipe": recipe.name,
-        "batch": recipe.batch,
+        "batch": recipe.batch_size,
         "samples_per_s": _rounded(rates),
         "resident_samples_per_s": _rounded(resident),
         "waited": _rounded(waited),

@@ -5,7 +5,7 @@ import functools
 from typing import Any
 
 from ray_jobs.cli import add_wait, run
-from ray_jobs.recipes import choice
+from ray_jobs.recipes import recipe_help
 
 
 def parser() -> argparse.ArgumentParser:
@@ -16,7 +16,7 @@ def parser() -> argparse.ArgumentParser:
     several(
         "--recipes",
         required=True,
-        help=f"the first is what the others are held against; of {choice()}",
+        help=f"the first is what the others are held against; of {recipe_help()}",
     )
     several("--seeds", type=int, default=[], help="(default 0)")
     several("--folds", metavar="SPLIT", help="each is asked by trials trained on the others (default fold…)")

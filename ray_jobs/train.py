@@ -9,7 +9,7 @@ import functools
 from typing import Any
 
 from ray_jobs.cli import add_wait, run
-from ray_jobs.recipes import choice
+from ray_jobs.recipes import recipe_help
 from stbir.config.choices import PROFILERS
 
 
@@ -17,7 +17,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser("train.py", description=(__doc__ or "").split(":")[0])
     add = parser.add_argument
-    add("--recipe", required=True, help=f"one of {choice()}")
+    add("--recipe", required=True, help=f"one of {recipe_help()}")
     add("--shards", required=True, metavar="URI", help="made by prepare_shards.py")
     add("--out", required=True, metavar="URI", help="checkpoint; the same again goes on")
     add(
@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
     add("--validate", metavar="SPLIT", help="split to check every epoch; default: val if there")
     several = functools.partial(add, nargs="*", action="extend", default=[])
     several("--extra-shards", metavar="URI", help="other data sets, for the stages that take them")
-    several("--set", metavar="FIELD=VALUE", help="e.g. stages.sketch.epochs=2 batch=32")
+    several("--set", metavar="FIELD=VALUE", help="e.g. stages.sketch.epochs=2 batch_size=32")
     add("--save-every", type=int, metavar="STEPS", help="save within epochs too; default: at their ends")
     add("--profile", choices=PROFILERS, help="watch the first worker; see OUT/profile")
     add_wait(parser)

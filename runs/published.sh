@@ -2,7 +2,7 @@
 # A published data set from its pictures to a report, on the cluster that RAY_ADDRESS names or on this machine.
 # Called by stbir_s.sh, stbir_c_gpu.sh and stbir_d.sh:
 #   published.sh RECIPE KIND:PATH OUT NAME=COUNT…
-#   WORKERS=1:4 GPU=yes SET="chunk=24 …"    as in train.py's --workers, --gpu, --set
+#   WORKERS=1:4 GPU=yes SET="chunk_size=24 …"    as in train.py's --workers, --gpu, --set
 set -euo pipefail
 recipe=$1 source=$2 out=$3
 shift 3

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# STBIR-C: the real chairs (QMUL ChairV2 with captions), trained on a CPU with recipe ours_small.
+# STBIR-C: the real chairs (QMUL ChairV2 with captions), trained on a CPU with recipe chairs_cpu.
 #   bash runs/stbir_c.sh DATA [FOLDER]
 # DATA is a folder with ChairV2/ and weights/, and with what there is of ShoeV2_photos/ (captioned photos), ShoeV1/ and
 # Sketchy/ (with sketches and machine-written captions): the first two stages learn from these too.
 # All of ChairV2 but its test split is trained on; the figures are of the test split. It may also lie apart:
 #   TEST_DATA=FOLDER bash runs/stbir_c.sh DATA       FOLDER in the layout of ChairV2/, all of it the test split
-#   RECIPE=stbir_c_small bash runs/stbir_c.sh DATA   another recipe
+#   RECIPE=chairs_cpu bash runs/stbir_c.sh DATA   another recipe
 #   FOLD=0 bash runs/stbir_c.sh DATA                 no test split: train on two thirds, report on the third (0, 1 or 2)
 set -euo pipefail
-data=$1 fold=${FOLD:-} test_data=${TEST_DATA:-} recipe=${RECIPE:-ours_small}
+data=$1 fold=${FOLD:-} test_data=${TEST_DATA:-} recipe=${RECIPE:-chairs_cpu}
 out=${2:-out/stbir_c${fold:+_fold$fold}}
 export STBIR_DATA=$data
 

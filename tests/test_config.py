@@ -1,51 +1,55 @@
-import itertools
+import json
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from ray_jobs.recipes import names, recipe
+from ray_jobs.recipes import RETIRED, recipe, recipe_names
+from ray_jobs.recipes.ablations import ABLATIONS
 from ray_jobs.recipes.override import override
 from stbir.config import Noise, Preprocess
-from stbir.config.recipe_json import from_json, to_json
+from stbir.config.recipe_json import RENAMED_FIELDS, from_json, to_json
 from stbir.errors import InputError
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", recipe_names())
 def test_a_recipe_survives_json(name: str) -> None:
     assert from_json(to_json(recipe(name))) == recipe(name)
     assert recipe(name).name == name
 
 
 def test_an_override_replaces_one_field() -> None:
-    changed = override(recipe("smoke"), ["stages.sketch.epochs=7", "batch=8", "augment=null", "name=mine"])
+    changed = override(
+        recipe("smoke"), ["stages.sketch.epochs=7", "batch_size=8", "augmentation=null", "name=mine"]
+    )
     assert changed.stages[1].epochs == 7
-    assert (changed.batch, changed.augment, changed.name) == (8, None, "mine")
+    assert (changed.batch_size, changed.augmentation, changed.name) == (8, None, "mine")
     assert changed.stages[2:] == recipe("smoke").stages[2:]
 
 
 @pytest.mark.parametrize(
     ("assignment", "says"),
     [
-        ("stages.sketch.epoch=2", "no field 'epoch'; there is name, learns"),
-        ("stages.colour.epochs=2", "no field 'colour'; there is clip, sketch"),
-        ("batch.size=2", "no field 'size'"),
-        ("batch=many", "batch: Input should be a valid integer"),
+        ("stages.sketch.epoch=2", "no field 'epoch'; available: name, trainable"),
+        ("stages.colour.epochs=2", "no field 'colour'; available: pretrain, sketch"),
+        ("batch_size.x=2", "no field 'x'"),
+        ("batch_size=many", "batch_size: Input should be a valid integer"),
         ("stages.sketch.epochs=0", "greater than or equal to 1"),
-        ("optimiser.lr=-1", "optimiser.lr: Input should be greater than 0"),
+        ("optimizer.lr=-1", "optimizer.lr: Input should be greater than 0"),
         ("model.photo.library=keras", "model.photo.library"),
-        ("batch", "FIELD=VALUE"),
-        ("stages.clip.weights.nce=0", "nothing would align the towers"),
-        ('stages.clip.learns=["sketch"]', "sketch learns but stands in no pair"),
-        ("stages.sketch.negatives=stored", "negatives=stored and hard > 0 go together"),
-        ("stages.sketch.name=clip", "two have one name"),
+        ("batch_size", "FIELD=VALUE"),
+        ("stages.pretrain.weights.nce=0", "no term would align the encoders"),
+        ('stages.pretrain.trainable=["sketch"]', "trainable: sketch is in no pair"),
+        ("stages.sketch.negatives=stored", "negatives=stored and hard_negatives > 0 require each other"),
+        ("stages.sketch.name=pretrain", "duplicate name"),
         ("model.photo.preprocess.std=[0,1,1]", "greater than 0"),
-        ("stages.sketch.tied=true", "they learn together or not at all"),
-        ('stages.sketch.learns=["sketch","gate"]', "gate learns but stands in no pair"),
-        ('stages.image.learns=["gate"]', "there is no gate; set model.gate to its width"),
-        ("stages.image.noise.kind=query", "neither of these learns"),
-        ("model.details=8", "details needs the feature maps of a timm photo tower"),
-        ("model.photo.grid=2", "grid needs a convolutional trunk"),
-        ("model.photo.finer=[[16,8]]", "finer needs a convolutional trunk"),
+        ("stages.sketch.shared_encoder=true", "trainable together or not at all"),
+        ('stages.sketch.trainable=["sketch","gate"]', "gate is in no pair"),
+        ('stages.image.trainable=["gate"]', "there is no gate; set model.gate"),
+        ("stages.image.noise.kind=query", "neither is trainable"),
+        ("model.appearance_dims=8", "appearance_dims needs the feature maps of a timm photo encoder"),
+        ("model.photo.grid=2", "grid needs a convolutional timm backbone"),
+        ("model.photo.multiscale=[[16,8]]", "multiscale needs a convolutional timm backbone"),
     ],
 )
 def test_a_wrong_override_names_field_and_remedy(assignment: str, says: str) -> None:
@@ -56,7 +60,7 @@ def test_a_wrong_override_names_field_and_remedy(assignment: str, says: str) -> 
 
 
 def test_an_unknown_recipe_is_refused_with_those_there_are() -> None:
-    with pytest.raises(InputError, match=r"no 'best'.*smoke.*paper.*without_category"):
+    with pytest.raises(InputError, match=r"no recipe 'best'.*smoke.*reference.*without_category"):
         recipe("best")
 
 
@@ -64,12 +68,20 @@ def test_an_unknown_recipe_is_refused_with_those_there_are() -> None:
     ("name", "assignment", "says"),
     [
         (
-            "stbir_c_small",
+            "chairs_cpu",
             "model.sketch.preprocess.size=96",
-            "stages.broad.tied: model.sketch must",
+            "stages.pretrain_multi.shared_encoder: model.sketch must",
         ),
-        ("smoke", "stages.text.tied=true", "stages.text.tied: stage sketch taught the sketch tower alone"),
-        ("demo", "stages.joint.tied=true", "stages.joint.tied: both kinds of picture would share batch"),
+        (
+            "smoke",
+            "stages.text.shared_encoder=true",
+            "stages.text.shared_encoder: stage sketch trained the sketch encoder alone",
+        ),
+        (
+            "demo",
+            "stages.joint.shared_encoder=true",
+            "stages.joint.shared_encoder: sketches and photos would share batch",
+        ),
     ],
 )
 def test_what_cannot_be_tied_is_refused(name: str, assignment: str, says: str) -> None:
@@ -79,7 +91,7 @@ def test_what_cannot_be_tied_is_refused(name: str, assignment: str, says: str) -
 
 
 def test_the_noise_is_at_its_height_before_a_stage_ends() -> None:
-    for name in names():
+    for name in recipe_names():
         for stage in recipe(name).stages:
             assert stage.noise is None or stage.noise.start + stage.noise.ramp <= stage.epochs
 
@@ -92,18 +104,30 @@ def test_fields_are_checked_when_built() -> None:
 
 
 def test_the_reference_recipe_has_the_reference_figures() -> None:
-    paper = recipe("paper")
-    assert [s.name for s in paper.stages] == ["sketch", "image", "text"]
-    assert [s.epochs for s in paper.stages] == [8, 12, 8]
-    assert {(s.weights.nce, s.weights.triplet, s.weights.category) for s in paper.stages} == {(0.8, 0.7, 0.2)}
-    assert {(s.negatives, s.hard, s.sketches) for s in paper.stages} == {("stored", 6, "one")}
-    assert (paper.batch, paper.optimiser.lr, paper.optimiser.weight_decay, paper.optimiser.clip) == (
+    reference = recipe("reference")
+    assert [s.name for s in reference.stages] == ["sketch", "image", "text"]
+    assert [s.epochs for s in reference.stages] == [8, 12, 8]
+    assert {(s.weights.nce, s.weights.triplet, s.weights.category) for s in reference.stages} == {
+        (0.8, 0.7, 0.2)
+    }
+    assert {(s.negatives, s.hard_negatives, s.sketches) for s in reference.stages} == {("stored", 6, "one")}
+    assert (
+        reference.batch_size,
+        reference.optimizer.lr,
+        reference.optimizer.weight_decay,
+        reference.optimizer.grad_clip,
+    ) == (
         16,
         5e-5,
         1e-4,
         1,
     )
-    assert (paper.margins.temperature, paper.margins.triplet, paper.margins.arc, paper.margins.arc_scale) == (
+    assert (
+        reference.loss_constants.temperature,
+        reference.loss_constants.triplet_margin,
+        reference.loss_constants.arcface_margin,
+        reference.loss_constants.arcface_scale,
+    ) == (
         0.07,
         0.2,
         0.2,
@@ -115,39 +139,61 @@ def test_each_module_can_be_switched_off() -> None:
     for name in (
         "smoke",
         "demo",
-        "stbir_c_small",
-        "ours_small",
-        "ours_brief",
-        "paper",
-        "paper_small",
-        "paper_brief",
+        "chairs_cpu",
+        "chairs_cpu_fast",
+        "reference",
+        "chairs_cpu_reference",
+        "chairs_cpu_reference_fast",
     ):
-        assert {s.noise for s in recipe(f"{name}_without_curriculum").stages if s.name != "weigh"} == {None}
+        assert {s.noise for s in recipe(f"{name}_without_curriculum").stages if s.name != "fusion"} == {None}
         assert not recipe(f"{name}_without_category").uses_classes
-        assert recipe(f"{name}_with_clusters").clusters == 24
-        once = [s for s in recipe(f"{name}_all_at_once").stages if not s.extra]
-        assert [s.learns for s in once if s.name != "weigh"] == [("sketch", "photo", "text")]
-        assert [s for s in once if s.name == "weigh"] == [s for s in recipe(name).stages if s.name == "weigh"]
+        assert recipe(f"{name}_with_clusters").num_clusters == 24
+        once = [s for s in recipe(f"{name}_joint_only").stages if not s.aux]
+        assert [s.trainable for s in once if s.name != "fusion"] == [("sketch", "photo", "text")]
+        assert [s for s in once if s.name == "fusion"] == [
+            s for s in recipe(name).stages if s.name == "fusion"
+        ]
 
 
 def test_hubs_and_the_gate_can_be_switched_off_where_there_are_some() -> None:
-    parent, plain = recipe("ours_small"), recipe("ours_small_without_gate")
-    for name in ("ours_small", "ours_brief"):
+    parent, plain = recipe("chairs_cpu"), recipe("chairs_cpu_without_gate")
+    for name in ("chairs_cpu", "chairs_cpu_fast"):
         assert not any(s.hubness for s in recipe(f"{name}_without_hubness").stages)
     assert parent.stages[:-1] == plain.stages[:-1]
-    for name in ("smoke_without_hubness", "paper_without_gate"):
-        assert name not in names()
-        with pytest.raises(InputError, match=f"{name}' would be '{name.split('_')[0]}' itself"):
+    for name in ("smoke_without_hubness", "reference_without_gate"):
+        assert name not in recipe_names()
+        with pytest.raises(InputError, match=f"{name}' equals '{name.split('_')[0]}'"):
             recipe(name)
 
 
-@pytest.mark.parametrize("order", list(itertools.permutations(("sketch", "image", "text")))[1:])
-def test_the_three_stages_come_in_every_order(order: tuple[str, ...]) -> None:
-    parent = recipe("ours_small")
-    permuted = recipe(f"ours_small_{'_'.join(order)}")
-    three = [stage.name for stage in permuted.stages if stage.name in order]
-    assert tuple(three) == order
-    assert sorted(permuted.stages, key=str) == sorted(parent.stages, key=str)
-    assert [s for s in permuted.stages if s.name not in order] == [
-        s for s in parent.stages if s.name not in order
-    ]
+@pytest.mark.parametrize(("old", "new"), RETIRED.items())
+def test_a_retired_recipe_is_refused_with_its_new_name(old: str, new: str) -> None:
+    name = f"demo_{old}" if new in ABLATIONS else old
+    with pytest.raises(InputError, match=f"{name!r} is now {name.replace(old, new)!r}"):
+        recipe(name)
+
+
+def test_a_retired_ablation_of_a_retired_recipe_is_refused_with_both_new_names() -> None:
+    with pytest.raises(InputError, match="'ours_brief_all_at_once' is now 'chairs_cpu_fast_joint_only'"):
+        recipe("ours_brief_all_at_once")
+
+
+def test_a_renamed_field_is_refused_with_its_new_name() -> None:
+    for assignment, new in [("batch=4", "batch_size"), ("stages.sketch.tied=true", "shared_encoder")]:
+        with pytest.raises(InputError, match=f"is now '{new}'"):
+            override(recipe("smoke"), [assignment])
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_recipe_with_the_field_names_of_an_old_checkpoint_opens(name: str) -> None:
+    assert from_json(json.dumps(_with_old_names(json.loads(to_json(recipe(name)))))) == recipe(name)
+
+
+def _with_old_names(node: Any, path: str = "") -> Any:
+    """The inverse of `upgraded`: a recipe as version 0.1 wrote it."""
+    if isinstance(node, list):
+        return [_with_old_names(item, path) for item in node]
+    if not isinstance(node, dict):
+        return node
+    old = {new: old for old, new in RENAMED_FIELDS.get(path, {}).items()}
+    return {old.get(k, k): _with_old_names(v, f"{path}.{k}".lstrip(".")) for k, v in node.items()}

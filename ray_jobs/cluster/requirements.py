@@ -226,7 +226,7 @@ def _object_store(step_bytes: int, steps: int) -> str:
     if there < needed:
         raise DoubtError(
             f"{there / GIB:.1f} GiB, and {steps} decoded steps take {needed / GIB:.1f};"
-            " start nodes with more --object-store-memory, or --set batch=N"
+            " start nodes with more --object-store-memory, or --set batch_size=N"
         )
     return f"{there / GIB:.1f} GiB, room for {there // step_bytes} decoded steps"
 

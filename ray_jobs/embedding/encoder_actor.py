@@ -12,7 +12,7 @@ from stbir.embedding.embed import encode
 from stbir.gallery.arrays import Features
 from stbir.images import Pixels
 from stbir.model import checkpoint
-from stbir.model.encoders import PictureEncoder
+from stbir.model.encoders import ImageEncoder
 
 _FIRST, _LARGEST = 8, 256
 # The first batch of a size is slow on a GPU, and any may meet other work on a CPU: the faster one counts. The
@@ -70,7 +70,7 @@ class PhotoTower:
     def __init__(self, checkpoint_uri: str, workers: int, batch: int | None) -> None:
         self._uri, self._workers = checkpoint_uri, workers
         self._size = BatchSize(batch)
-        self._encoder: PictureEncoder | None = None
+        self._encoder: ImageEncoder | None = None
         self._free_since = 0.0
 
     def encode(self, pixels_B3SS: Pixels) -> Encoded:
@@ -88,7 +88,7 @@ class PhotoTower:
         self._free_since = time.perf_counter()
         return Encoded(np.concatenate(parts), waited, self._free_since - began, self._size.now)
 
-    def _batch(self, encoder: PictureEncoder, pixels_B3SS: Pixels) -> Features:
+    def _batch(self, encoder: ImageEncoder, pixels_B3SS: Pixels) -> Features:
         """The vectors of one batch, or of as many of its first photos as fit into memory."""
         while True:
             began = time.perf_counter()
@@ -103,7 +103,7 @@ class PhotoTower:
             self._size.took(len(vectors_BD), time.perf_counter() - began)
             return vectors_BD
 
-    def _loaded(self) -> PictureEncoder:
+    def _loaded(self) -> ImageEncoder:
         if self._encoder is None:
             self._encoder = checkpoint.load(self._uri, part="photo")
             if torch.cuda.is_available():

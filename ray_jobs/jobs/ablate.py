@@ -64,7 +64,7 @@ def planned(args: argparse.Namespace) -> list[Trial]:
         raise InputError(f"--folds: {', '.join(folds) or 'none'}; make some with prepare_shards.py --folds 3")
     for fold in folds:
         shards.split(fold)
-    every = (shards, *map(open_shards, args.extra_shards))
+    every = (shards, *map(open_shards, args.aux_shards))
     uris = tuple(each.folder.uri for each in every)
     data = tuple(each.manifest.digest for each in every)
     return [

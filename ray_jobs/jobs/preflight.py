@@ -47,7 +47,7 @@ def preflight(args: argparse.Namespace) -> dict[str, Any]:
 
 def _train(args: argparse.Namespace) -> requirements.Checks:
     chosen = override(recipe(args.recipe), args.set)
-    least, _ = worker_range(args.workers or "1", chosen.batch)
+    least, _ = worker_range(args.workers or "1", chosen.batch_size)
     yield "shards", lambda: _shards(args.shards, args.split or "train")
     # As the job does: of a cluster at zero there is nothing to look at.
     placement.await_room(least + ingest.DECODERS, least if args.gpu == "yes" else 0, args.wait)

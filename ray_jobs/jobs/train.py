@@ -40,14 +40,14 @@ from stbir.storage.manifest import read_manifest
 def train(args: argparse.Namespace) -> dict[str, Any]:
     """Plan, start or go on, and wait; the summary of the run."""
     recipe = override(named_recipe(args.recipe), args.set)
-    workers = worker_range(args.workers, recipe.batch)
+    workers = worker_range(args.workers, recipe.batch_size)
     if args.save_every is not None and args.save_every < 1:
         raise InputError(f"--save-every: {args.save_every} is not at least 1; leave it out for each epoch")
     refuse_missing(args.profile)
     shards = open_shards(args.shards)
     splits = args.split.split(",")
-    extra = [open_shards(uri) for uri in args.extra_shards]
-    photos, classes = indexed(recipe, shards, splits, extra, args.out)
+    aux = [open_shards(uri) for uri in args.aux_shards]
+    photos, classes = indexed(recipe, shards, splits, aux, args.out)
     connect()
     gpu = _room(args, recipe, workers)
     workers = workers if gpu else _leaving_some(workers)
@@ -57,7 +57,7 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
         classes,
         Folder(args.out).uri,
         shards.folder.uri,
-        [each.manifest.digest for each in (shards, *extra)],
+        [each.manifest.digest for each in (shards, *aux)],
         _validation_split(shards, splits, args.validate),
         _queue(),
         args.save_every,
@@ -122,7 +122,7 @@ def _begin(job: Job) -> None:
     folder = Folder(job.out)
     if not folder.exists(MANIFEST):
         retriever = build(job.recipe.model, job.recipe.seed)
-        if job.recipe.uses_classes and job.recipe.clusters:
+        if job.recipe.uses_classes and job.recipe.num_clusters:
             keep(job.photos, job.out)
         save(job, retriever, done=0, training=None)
         return
@@ -146,4 +146,4 @@ def _identity(recipe: Recipe) -> str:
         sketch=model.sketch and replace(model.sketch, weights=None),
         text=replace(model.text, weights=None),
     )
-    return to_json(replace(recipe, model=model, chunk=None))
+    return to_json(replace(recipe, model=model, chunk_size=None))

@@ -1,62 +1,90 @@
-"""Every choice of a run in one place: a recipe is a function that returns one frozen Recipe.
+"""Recipes: functions that return one frozen `Recipe`, every choice of a run in one place.
 
-A variant calls its parent and replaces a field.
+A variant calls its parent and replaces a field. What trains a recipe belongs to `ray_jobs.training`.
 """
 
 from collections.abc import Callable
 from dataclasses import replace
 
-from ray_jobs.recipes.ablations import ablations
-from ray_jobs.recipes.chairs import ours_brief, ours_small, paper_brief, paper_small, stbir_c_small
+from ray_jobs.recipes.ablations import ABLATIONS
+from ray_jobs.recipes.chairs import (
+    chairs_cpu,
+    chairs_cpu_fast,
+    chairs_cpu_reference,
+    chairs_cpu_reference_fast,
+)
 from ray_jobs.recipes.published import stbir_c, stbir_d, stbir_s
-from ray_jobs.recipes.reference import paper
+from ray_jobs.recipes.reference import reference
 from ray_jobs.recipes.small import demo, smoke
 from stbir.config import Recipe
 from stbir.errors import InputError
 
-PARENTS: tuple[Callable[[], Recipe], ...] = (
-    smoke,
-    demo,
-    stbir_c_small,
-    ours_small,
-    ours_brief,
-    paper,
-    paper_small,
-    paper_brief,
-    stbir_s,
-    stbir_c,
-    stbir_d,
-)
+RECIPES: dict[str, Callable[[], Recipe]] = {
+    "smoke": smoke,
+    "demo": demo,
+    "chairs_cpu": chairs_cpu,
+    "chairs_cpu_fast": chairs_cpu_fast,
+    "chairs_cpu_reference": chairs_cpu_reference,
+    "chairs_cpu_reference_fast": chairs_cpu_reference_fast,
+    "reference": reference,
+    "stbir_s": stbir_s,
+    "stbir_c": stbir_c,
+    "stbir_d": stbir_d,
+}
+# Names of version 0.1: old → new. The longest is looked up first.
+RETIRED = {
+    "stbir_c_small": "chairs_cpu",
+    "ours_small": "chairs_cpu",
+    "ours_brief": "chairs_cpu_fast",
+    "paper_small": "chairs_cpu_reference",
+    "paper_brief": "chairs_cpu_reference_fast",
+    "paper": "reference",
+    "all_at_once": "joint_only",
+}
 
 
-def names() -> list[str]:
-    """Every recipe there is: the parents, and each with one thing changed that it has."""
-    parents = [parent() for parent in PARENTS]
+def recipe_names() -> list[str]:
+    """Every recipe: the parents, and each ablation of a module that the parent has."""
+    parents = [parent() for parent in RECIPES.values()]
     variants = [
-        change(parent) for parent in parents for change in ablations().values() if _has(parent, change)
+        ablate(parent) for parent in parents for ablate in ABLATIONS.values() if _applies(parent, ablate)
     ]
     return [each.name for each in (*parents, *variants)]
 
 
-def choice() -> str:
-    """The same in a line, for people."""
-    parents = ", ".join(parent.__name__ for parent in PARENTS)
-    return f"{parents}; and each of these with an underscore and {', '.join(ablations())}"
+def recipe_help() -> str:
+    """The choices in one line."""
+    return f"{', '.join(RECIPES)}; each also with the suffix _{', _'.join(ABLATIONS)}"
 
 
 def recipe(name: str) -> Recipe:
-    """The recipe of that name. Raises InputError for an unknown one, and for a change of what it lacks."""
-    for parent in PARENTS:
-        if name == parent.__name__:
-            return parent()
-        for ending, change in ablations().items():
-            if name == f"{parent.__name__}_{ending}":
-                if not _has(parent(), change):
-                    raise InputError(f"--recipe: {name!r} would be {parent.__name__!r} itself; ask for that")
-                return change(parent())
-    raise InputError(f"--recipe: no {name!r}; there is {choice()}")
+    """The recipe of that name.
+
+    Raises InputError for an unknown or retired name, and for an ablation of a module that the recipe lacks.
+    """
+    if name in RECIPES:
+        return RECIPES[name]()
+    for parent, build in RECIPES.items():
+        ablate = ABLATIONS.get(name.removeprefix(f"{parent}_"))
+        if name.startswith(f"{parent}_") and ablate:
+            if not _applies(build(), ablate):
+                raise InputError(
+                    f"--recipe: {name!r} equals {parent!r}, which lacks that module; use {parent}"
+                )
+            return ablate(build())
+    raise InputError(f"--recipe: {_suggestion(name)}")
 
 
-def _has(parent: Recipe, change: Callable[[Recipe], Recipe]) -> bool:
-    """Whether the recipe has what the change is about: hubs corrected, say, or a gate."""
-    return replace(change(parent), name=parent.name) != parent
+def _suggestion(name: str) -> str:
+    current = name
+    for old, new in RETIRED.items():
+        if current == old or current.startswith(f"{old}_") or current.endswith(f"_{old}"):
+            current = current.replace(old, new)
+    if current != name:
+        return f"{name!r} is now {current!r}"
+    return f"no recipe {name!r}; available: {recipe_help()}"
+
+
+def _applies(parent: Recipe, ablate: Callable[[Recipe], Recipe]) -> bool:
+    """Whether the recipe has the module, a fusion gate for example, that the ablation switches off."""
+    return replace(ablate(parent), name=parent.name) != parent

@@ -1,18 +1,18 @@
-"""`--set FIELD=VALUE`: a recipe with some fields replaced, or one line that says which is wrong."""
+"""`--set FIELD=VALUE`: replaces fields of a recipe."""
 
 import json
 from typing import Any
 
 from stbir.config import Recipe
-from stbir.config.recipe_json import from_json, to_json
+from stbir.config.recipe_json import RENAMED_FIELDS, from_json, to_json
 from stbir.errors import InputError
 
 
 def override(recipe: Recipe, assignments: list[str]) -> Recipe:
-    """A recipe with fields replaced by `FIELD=VALUE` lines, e.g. `stages.sketch.epochs=2`.
+    """The recipe with fields replaced by `FIELD=VALUE` assignments, e.g. `stages.sketch.epochs=2`.
 
-    Stages go by name. Values are JSON where they parse as JSON, else strings. Raises InputError for an
-    unknown field, and for a wrong type or range.
+    Stages are addressed by name. A value is JSON if it parses as JSON, else a string. Raises InputError for
+    an unknown or renamed field, and for a wrong type or range.
     """
     tree: dict[str, Any] = json.loads(to_json(recipe))
     for assignment in assignments:
@@ -28,15 +28,18 @@ def _assign(tree: dict[str, Any], field: str, value: Any) -> None:
     *parents, last = field.split(".")
     for name in parents:
         node = _child(node, name, field)
-    _child(node, last, field)  # refuses a name that is not there
+    _child(node, last, field)  # refuses an unknown name
     node[last] = value
 
 
 def _child(node: Any, name: str, field: str) -> Any:
     choices = {item["name"]: item for item in node} if isinstance(node, list) else node
     if not isinstance(choices, dict) or name not in choices:
-        known = ", ".join(choices) if isinstance(choices, dict) else "nothing below it"
-        raise InputError(f"--set {field}: no field {name!r}; there is {known}")
+        known = ", ".join(choices) if isinstance(choices, dict) else "no field below it"
+        current = {old: new for names in RENAMED_FIELDS.values() for old, new in names.items()}.get(name)
+        if isinstance(choices, dict) and current in choices:
+            raise InputError(f"--set {field}: {name!r} is now {current!r}")
+        raise InputError(f"--set {field}: no field {name!r}; available: {known}")
     return choices[name]
 
 

@@ -1,12 +1,12 @@
-"""Recipes for the published data sets on GPUs: the reference's towers, fitted to many sketches a photo."""
+"""Recipes for the published data sets on GPUs: the reference's encoders, with every sketch of a photo."""
 
 from dataclasses import replace
 
-from ray_jobs.recipes.reference import paper
-from stbir.config import Augment, Recipe
+from ray_jobs.recipes.reference import reference
+from stbir.config import Augmentation, Recipe
 
-BATCH = 96  # divides by 1, 2, 3, 4, 6 and 8 workers, so that a run may grow and shrink from 1 to 4
-CHUNK = 48  # samples a worker encodes at once: with their six negatives about 20 GB at 224 pixels
+BATCH = 96  # divisible by 1, 2, 3, 4, 6 and 8 workers, so that an elastic run may have 1 to 4
+CHUNK = 48  # samples a worker encodes at a time: about 20 GB with six negatives each at 224 pixels
 
 
 def stbir_s() -> Recipe:
@@ -25,21 +25,21 @@ def stbir_d() -> Recipe:
 
 
 def _published(name: str) -> Recipe:
-    """The reference with every sketch an epoch, pictures that move, and a batch for several GPUs.
+    """The reference with every sketch an epoch, augmentation, and a batch for several GPUs.
 
-    As the batch is six times the reference's, the rate is higher by its square root.
+    The batch is six times the reference's, so the learning rate is multiplied by the square root of six.
     """
-    parent = paper()
+    parent = reference()
     stages = tuple(
         replace(stage, sketches="all") if "sketch" in stage.modalities else stage for stage in parent.stages
     )
-    rate = round(parent.optimiser.lr * (BATCH / parent.batch) ** 0.5, 6)
+    rate = round(parent.optimizer.lr * (BATCH / parent.batch_size) ** 0.5, 6)
     return replace(
         parent,
         name=name,
         stages=stages,
-        batch=BATCH,
-        chunk=CHUNK,
-        optimiser=replace(parent.optimiser, lr=rate, warmup=0.05),
-        augment=Augment(),
+        batch_size=BATCH,
+        chunk_size=CHUNK,
+        optimizer=replace(parent.optimizer, lr=rate, warmup_ratio=0.05),
+        augmentation=Augmentation(),
     )

@@ -1,35 +1,45 @@
-"""Recipes for drawn pairs: towers from scratch that a CPU trains in seconds or minutes."""
+"""Recipes for the synthetic data set: encoders from scratch that a CPU trains in seconds or minutes."""
 
-from ray_jobs.recipes.stages import clip, faint, joint, one_sketch, refine
-from stbir.config import Augment, ModelConfig, Optimiser, PictureTower, Preprocess, Recipe, TextTower
+from ray_jobs.recipes.stages import joint, pretrain, refine, with_half_noise, with_one_sketch
+from stbir.config import (
+    Augmentation,
+    ImageEncoderConfig,
+    ModelConfig,
+    OptimizerConfig,
+    Preprocess,
+    Recipe,
+    TextEncoderConfig,
+)
 
 HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}  # x / 127.5 - 1
 
 
 def smoke() -> Recipe:
-    """Random tiny towers: trains in seconds on synthetic pairs; tests, CI and newcomers."""
-    picture = {"image_size": 32, "patch_size": 8, "layers": 2, "width": 64, "head_width": 32}
-    text = {"context_length": 16, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2}
-    tower = PictureTower("open_clip", "tiny", Preprocess(32, **HALF), options=picture)
+    """Random tiny encoders that train in seconds: for tests, continuous integration and a first try."""
+    image_options = {"image_size": 32, "patch_size": 8, "layers": 2, "width": 64, "head_width": 32}
+    text_options = {"context_length": 16, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2}
+    image = ImageEncoderConfig("open_clip", "tiny", Preprocess(32, **HALF), options=image_options)
     return Recipe(
         name="smoke",
-        model=ModelConfig(dim=32, photo=tower, text=TextTower("tiny", options=text)),
-        stages=one_sketch((clip(1), *refine((1, 1, 1), lr=(1e-3, 1e-3, 1e-3)))),
-        batch=16,
-        optimiser=Optimiser(lr=1e-3),
-        augment=Augment(),
+        model=ModelConfig(dim=32, photo=image, text=TextEncoderConfig("tiny", options=text_options)),
+        stages=with_one_sketch((pretrain(1), *refine((1, 1, 1), lr=(1e-3, 1e-3, 1e-3)))),
+        batch_size=16,
+        optimizer=OptimizerConfig(lr=1e-3),
+        augmentation=Augmentation(),
     )
 
 
 def demo() -> Recipe:
-    """Small towers from scratch that learn the drawn pairs in minutes on a CPU: what `make demo` trains."""
-    tower = PictureTower("timm", "test_resnet", Preprocess(64, **HALF), batch_norm="learn")
-    text = {"context_length": 16, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 1}
+    """Small encoders from scratch that learn the synthetic pairs in minutes on a CPU: for `make demo`."""
+    image = ImageEncoderConfig("timm", "test_resnet", Preprocess(64, **HALF), batch_norm="learn")
+    options = {"context_length": 16, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 1}
+    text = TextEncoderConfig("small", options=options)
+    refined = with_half_noise(refine((2, 2, 2), lr=(2e-4, 2e-4, 2e-4)))
     return Recipe(
         name="demo",
-        model=ModelConfig(dim=128, photo=tower, sketch=tower, text=TextTower("small", options=text)),
-        stages=one_sketch((clip(3), joint(12), *faint(refine((2, 2, 2), lr=(2e-4, 2e-4, 2e-4))))),
-        batch=64,
-        optimiser=Optimiser(lr=2e-3, weight_decay=0.05, warmup=0.1, final=0.05),
-        augment=Augment(scale=0.1, shift=0.05, rotate=5),
+        model=ModelConfig(dim=128, photo=image, sketch=image, text=text),
+        stages=with_one_sketch((pretrain(3), joint(12), *refined)),
+        batch_size=64,
+        optimizer=OptimizerConfig(lr=2e-3, weight_decay=0.05, warmup_ratio=0.1, final_lr_ratio=0.05),
+        augmentation=Augmentation(scale=0.1, shift=0.05, rotate=5),
     )

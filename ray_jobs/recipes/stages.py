@@ -1,121 +1,121 @@
-"""The stages and pairs that recipes are made of. Modules and what is marked [A]: docs/method.md."""
+"""The stages and pairs that recipes are made of. Modules and values marked [A]: docs/method.md."""
 
 from dataclasses import replace
 
-from stbir.config import MODALITIES, Noise, Pair, Stage, Weights
+from stbir.config import MODALITIES, LossWeights, Noise, Pair, Stage
 
-# The three reference alignments (module 1): the mean of two modalities finds the third.
+# The three reference alignments (module 1): the mean of two modalities retrieves the third.
 TO_SKETCH = Pair(("photo", "text"), "sketch")
 TO_PHOTO = Pair(("text", "sketch"), "photo")
 TO_TEXT = Pair(("photo", "sketch"), "text")
-# Each modality by itself, as it is asked at query time.
+# Single-modality queries, as they are used at query time.
 SKETCH_TO_PHOTO = Pair(("sketch",), "photo")
 TEXT_TO_PHOTO = Pair(("text",), "photo")
 PHOTO_TO_TEXT = Pair(("photo",), "text")
 QUERIES = (SKETCH_TO_PHOTO, PHOTO_TO_TEXT, TO_PHOTO)
 
-NCE_ONLY = Weights(nce=1, triplet=0, category=0)
+NCE_ONLY = LossWeights(nce=1, triplet=0, category=0)
 SKETCH_NOISE = Noise(start=0, ramp=4, probability=(0.05, 0.7), strength=(0.2, 1.0))
 PHOTO_NOISE = Noise(start=2, ramp=6, probability=(0.05, 0.6), strength=(0.2, 1.0))
 
-# Three of four queries, of any severity: for the gate, which would see too few poor ones on a ramp.
-POOR_QUERIES = Noise(start=0, ramp=1, probability=(0.75, 0.75), strength=(1, 1), kind="query")
+# Three of four queries, at any severity: the gate needs more corrupted queries than a ramp gives.
+CORRUPTED_QUERIES = Noise(start=0, ramp=1, probability=(0.75, 0.75), strength=(1, 1), kind="query")
 
 
-def clip(epochs: int) -> Stage:
-    """Photo and text by themselves: the first stage where no pretrained CLIP is at hand."""
+def pretrain(epochs: int) -> Stage:
+    """Photo and text encoder only: the first stage where no pretrained CLIP is available."""
     pairs = (PHOTO_TO_TEXT, TEXT_TO_PHOTO)
-    return Stage("clip", ("photo", "text"), pairs, epochs, NCE_ONLY, extra=True)
+    return Stage("pretrain", ("photo", "text"), pairs, epochs, NCE_ONLY, aux=True)
 
 
 def joint(epochs: int) -> Stage:
-    """All towers at once: towers that are not aligned yet give a stage of one learner no anchor."""
+    """All encoders together: the anchors of single-encoder stages need encoders that are aligned."""
     return Stage("joint", MODALITIES, QUERIES, epochs, NCE_ONLY, sketches="all")
 
 
-def broad(epochs: int) -> Stage:
-    """As `joint`, on the pairs of other data sets too; a photo counts once, however many sketches it has."""
-    return replace(joint(epochs), name="broad", sketches="one", extra=True)
+def pretrain_multi(epochs: int) -> Stage:
+    """As `joint`, with auxiliary data sets. One sketch a photo, so that each photo counts once."""
+    return replace(joint(epochs), name="pretrain_multi", sketches="one", aux=True)
 
 
-def tied(stage: Stage) -> Stage:
-    """The same with one tower for sketches and photos: with few pairs, what it learns holds for both."""
-    return replace(stage, tied=True)
-
-
-def steady_trunk(stage: Stage) -> Stage:
-    """The same with the pictures' trunks as they are, while what reads them learns.
-
-    Captions first would teach a pretrained trunk colours and cost it contours (as in Zhai et al., LiT,
-    arXiv 2111.07991, where all of the photo tower stands still).
-    """
-    return replace(stage, still=("trunk",))
-
-
-def paced(noise: Noise, share: float) -> Noise:
-    """The same ramp for a stage `share` times as long."""
-    return replace(noise, start=noise.start * share, ramp=noise.ramp * share)
-
-
-def lasting(stage: Stage, epochs: int) -> Stage:
-    """The same for so many epochs, its noise grown over as large a share of them."""
-    noise = stage.noise and paced(stage.noise, epochs / stage.epochs)
-    return replace(stage, epochs=epochs, noise=noise)
+def fusion(epochs: int, lr: float) -> Stage:
+    """The fusion gate only, from clean and corrupted queries."""
+    noise = CORRUPTED_QUERIES
+    return Stage("fusion", ("gate",), (TO_PHOTO,), epochs, NCE_ONLY, noise, sketches="all", lr=lr)
 
 
 def refine(epochs: tuple[int, int, int], lr: tuple[float, float, float]) -> tuple[Stage, ...]:
-    """The method's three stages for towers that are aligned: hard negatives, category, growing noise.
+    """The method's three stages for aligned encoders: hard negatives, class term, growing noise.
 
-    Beside the reference alignment each has the learner's own query, which is also asked alone. The noise
-    grows over as large a share of a stage as in the reference, whose stages have 8 and 12 epochs.
+    Each adds the single-modality query of its trainable encoder to the reference alignment. The noise ramps
+    take the same share of a stage as in the reference, whose stages have 8 and 12 epochs.
     """
     sketch, image, text = epochs
-    sketch_noise, photo_noise = paced(SKETCH_NOISE, sketch / 8), paced(PHOTO_NOISE, image / 12)
+    sketch_noise, photo_noise = scaled_ramp(SKETCH_NOISE, sketch / 8), scaled_ramp(PHOTO_NOISE, image / 12)
+    to_sketch, to_photo = (TO_SKETCH, SKETCH_TO_PHOTO), (TO_PHOTO, SKETCH_TO_PHOTO)
     stages = (
-        Stage(
-            "sketch", ("sketch",), (TO_SKETCH, SKETCH_TO_PHOTO), sketch, noise=sketch_noise, sketches="all"
-        ),
-        Stage("image", ("photo",), (TO_PHOTO, SKETCH_TO_PHOTO), image, noise=photo_noise, sketches="all"),
+        Stage("sketch", ("sketch",), to_sketch, sketch, noise=sketch_noise, sketches="all"),
+        Stage("image", ("photo",), to_photo, image, noise=photo_noise, sketches="all"),
         Stage("text", ("text",), (TO_TEXT, PHOTO_TO_TEXT), text),
     )
-    weights = Weights(nce=1, triplet=0.3, category=0.05)
+    weights = LossWeights(nce=1, triplet=0.3, category=0.05)
     return tuple(
-        replace(stage, weights=weights, negatives="class", group=2, lr=rate)
+        replace(stage, weights=weights, negatives="class", per_class=2, lr=rate)
         for stage, rate in zip(stages, lr, strict=True)
     )
 
 
-def poorer(stage: Stage) -> Stage:
-    """The same with sketches that grow poorer over half of it: module 3, as drawings are poor."""
+def scaled_ramp(noise: Noise, ratio: float) -> Noise:
+    """The noise for a stage `ratio` times as long."""
+    return replace(noise, start=noise.start * ratio, ramp=noise.ramp * ratio)
+
+
+def with_epochs(stage: Stage, epochs: int) -> Stage:
+    """The stage with `epochs` epochs; its noise ramp takes the same share of them."""
+    noise = stage.noise and scaled_ramp(stage.noise, epochs / stage.epochs)
+    return replace(stage, epochs=epochs, noise=noise)
+
+
+def with_shared_encoder(stage: Stage) -> Stage:
+    """The stage with one encoder for sketches and photos (siamese)."""
+    return replace(stage, shared_encoder=True)
+
+
+def with_frozen_backbone(stage: Stage) -> Stage:
+    """The stage with frozen image backbones, while their projections are trainable.
+
+    Captions alone would teach a pretrained backbone colours at the cost of contours (as in Zhai et al., LiT,
+    arXiv 2111.07991, where the whole photo encoder is frozen).
+    """
+    return replace(stage, frozen=("trunk",))
+
+
+def with_sketch_corruption(stage: Stage) -> Stage:
+    """The stage with sketches corrupted increasingly over its first half (module 3, on strokes)."""
     noise = Noise(0, stage.epochs / 2, probability=(0.1, 0.5), strength=(0.3, 0.8), kind="drawing")
     return replace(stage, noise=noise)
 
 
-def weigh(epochs: int, lr: float) -> Stage:
-    """The gate alone learns, from queries good and poor, how much their sketch and their text are worth."""
-    return Stage("weigh", ("gate",), (TO_PHOTO,), epochs, NCE_ONLY, POOR_QUERIES, sketches="all", lr=lr)
-
-
-def knowing_hubs(stage: Stage) -> Stage:
-    """The same, and before it photos learn how near they are to whatever is asked."""
+def with_hubness(stage: Stage) -> Stage:
+    """The stage with hubness correction measured before its first step."""
     return replace(stage, hubness=True)
 
 
-def also_by_text(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
-    """The same, and where photos or words learn, photos are sought by words alone too.
+def with_text_queries(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+    """The stages with text-only queries added wherever the photo or text encoder is trainable.
 
-    Else the photo tower follows the sketches, and text alone finds less.
+    Without them the photo encoder follows the sketches, and text-only accuracy falls.
     """
     return tuple(
         stage
-        if stage.learns in (("sketch",), ("gate",))
+        if stage.trainable in (("sketch",), ("gate",))
         else replace(stage, pairs=(*stage.pairs, TEXT_TO_PHOTO))
         for stage in stages
     )
 
 
-def faint(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
-    """The same with noise of half the height: what blurs a detail of a large picture hides a small one."""
+def with_half_noise(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+    """The stages with noise of half the height: what blurs a large image hides the details of a small one."""
     return tuple(replace(stage, noise=stage.noise and _halved(stage.noise)) for stage in stages)
 
 
@@ -124,6 +124,6 @@ def _halved(noise: Noise) -> Noise:
     return replace(noise, probability=(p0, p1 / 2), strength=(s0, s1 / 2))
 
 
-def one_sketch(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
-    """The same stages with one random sketch a photo and epoch, as in the reference [A]."""
+def with_one_sketch(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+    """The stages with one random sketch a photo and epoch, as in the reference [A]."""
     return tuple(replace(stage, sketches="one") for stage in stages)

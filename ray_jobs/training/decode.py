@@ -18,8 +18,11 @@ AHEAD = 4  # steps that `local` decodes before they are asked for
 
 def ranges(photos: Photos, recipe: Recipe, done: int) -> list[dict[str, int]]:
     """Ranges of steps that are read together: about as many samples as are shuffled together."""
-    total = sum(steps_of(photos, stage, recipe.batch) for stage in recipe.stages)
-    size = max(1, min(math.ceil(recipe.shuffle / recipe.batch), math.ceil(len(photos) / recipe.batch)))
+    total = sum(steps_of(photos, stage, recipe.batch_size) for stage in recipe.stages)
+    size = max(
+        1,
+        min(math.ceil(recipe.shuffle_window / recipe.batch_size), math.ceil(len(photos) / recipe.batch_size)),
+    )
     return [{"start": at, "count": min(size, total - at)} for at in range(done, total, size)]
 
 
@@ -28,7 +31,7 @@ def shares(photos: Photos, recipe: Recipe, workers: int, start: int, count: int)
     here = list(itertools.islice(steps(photos, recipe, start), count))
     needed = {modality for step in here for modality in recipe.streamed(recipe.stages[step.stage])}
     places = read_places(photos, places_of(photos, here), needed)
-    share = recipe.batch // workers
+    share = recipe.batch_size // workers
     for step in here:
         for worker in range(workers):
             part = slice(worker * share, (worker + 1) * share)
@@ -42,7 +45,7 @@ def decode(rows: Encoded, recipe: Recipe, an_epoch: list[int]) -> Batch:
         sketch_size=recipe.model.sketch_size,
         photo_size=recipe.model.photo.preprocess.size,
         seed=recipe.seed,
-        augment=recipe.augment,
+        augment=recipe.augmentation,
         **_noise(rows, recipe, an_epoch),
     )
 

@@ -45,7 +45,7 @@ class Job:
     @property
     def steps(self) -> list[int]:
         """Steps of each stage."""
-        return [steps_of(self.photos, stage, self.recipe.batch) for stage in self.recipe.stages]
+        return [steps_of(self.photos, stage, self.recipe.batch_size) for stage in self.recipe.stages]
 
 
 def steps_done(out: str) -> int:
@@ -56,7 +56,7 @@ def steps_done(out: str) -> int:
 def step_bytes(recipe: Recipe) -> int:
     """Bytes of one decoded step: a photo (3, H, W) and a sketch (1, H, W) a row, with drawn negatives."""
     a_row = 3 * recipe.model.photo.preprocess.size**2 + recipe.model.sketch_size**2
-    return max(recipe.batch * (1 + stage.hard) * a_row for stage in recipe.stages)
+    return max(recipe.batch_size * (1 + stage.hard_negatives) * a_row for stage in recipe.stages)
 
 
 def worker_range(given: str, batch: int) -> tuple[int, int]:
@@ -70,5 +70,5 @@ def worker_range(given: str, batch: int) -> tuple[int, int]:
         raise InputError(f"--workers: {given}: the most is less than the least")
     for number in numbers:
         if number < 1 or batch % number:
-            raise InputError(f"--workers: batch {batch} does not divide by {number}; --set batch=N")
+            raise InputError(f"--workers: batch {batch} does not divide by {number}; --set batch_size=N")
     return numbers[0], numbers[-1]

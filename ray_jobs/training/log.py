@@ -38,13 +38,13 @@ class TrainLog:
         noise = _noise(self._job, run.stage, run.step)
         stage = self._job.recipe.stages.index(run.stage)
         self._unsaved.append((metrics, {"stage": stage, **{f"noise/{of}": v for of, v in noise.items()}}))
-        self._meters.step(before + run.step, stage, self._job.recipe.batch, metrics, noise)
+        self._meters.step(before + run.step, stage, self._job.recipe.batch_size, metrics, noise)
 
     def save(self, done: int) -> None:
         """Write what is noted. Call it before the checkpoint of `done` steps is saved."""
         lines = "".join(json.dumps(asdict(metrics)) + "\n" for metrics, _ in self._unsaved)
         self._folder.write(f"{LINES}/step-{done:08d}.jsonl", lines.encode())
-        first, batch = done - len(self._unsaved) + 1, self._job.recipe.batch
+        first, batch = done - len(self._unsaved) + 1, self._job.recipe.batch_size
         steps = [(first + i, _figures(*noted, batch)) for i, noted in enumerate(self._unsaved)]
         self._folder.write(f"{EVENTS}/events.out.tfevents.{done:08d}.steps", event_file(steps))
         self._unsaved = []
@@ -90,6 +90,6 @@ def _figures(metrics: Metrics, more: dict[str, float], batch: int) -> dict[str, 
 def _noise(job: Job, stage: Stage, step: int) -> dict[str, float]:
     if stage.noise is None:
         return {"probability": 0.0, "strength": 0.0}
-    epoch = np.array([step * job.recipe.batch / samples_an_epoch(job.photos, stage)])
+    epoch = np.array([step * job.recipe.batch_size / samples_an_epoch(job.photos, stage)])
     [probability], [strength] = level(stage.noise, epoch)
     return {"probability": float(probability), "strength": float(strength)}

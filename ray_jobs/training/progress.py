@@ -17,12 +17,12 @@ def say_plan(job: Job, done: int) -> None:
         f"{s.name} ({steps} steps)" for s, steps in zip(job.recipe.stages, job.steps, strict=True)
     )
     print(f"{job.recipe.name}: {len(job.photos)} photos; stages {stages}", file=sys.stderr)
-    if job.recipe.stages[0].name == "clip":
+    if job.recipe.stages[0].name == "pretrain":
         print("no pretrained CLIP: stage clip first aligns photos and captions", file=sys.stderr)
-    if job.photos.extra.any():
-        taking = ", ".join(stage.name for stage in job.recipe.stages if stage.extra) or "none"
+    if job.photos.aux.any():
+        taking = ", ".join(stage.name for stage in job.recipe.stages if stage.aux) or "none"
         print(
-            f"{job.photos.extra.sum()} photos are of other data sets; stages that take them: {taking}",
+            f"{job.photos.aux.sum()} photos are of other data sets; stages that take them: {taking}",
             file=sys.stderr,
         )
     if done:

@@ -51,9 +51,9 @@ class Trial:
 
 def run_trial(trial: Trial) -> dict[str, Any]:
     """The figures of `Evaluation.as_dict`, `robustness`, and how long training took in seconds."""
-    recipe, [shards, *extra] = trial.recipe, map(open_shards, trial.shards)
+    recipe, [shards, *aux] = trial.recipe, map(open_shards, trial.shards)
     splits = [fold for fold in trial.folds if fold != trial.fold]
-    photos, classes = indexed(recipe, shards, splits, extra)
+    photos, classes = indexed(recipe, shards, splits, aux)
     start = time.perf_counter()
     learner = _trained(recipe, photos, len(classes))
     seconds = round(time.perf_counter() - start)
@@ -69,7 +69,7 @@ def _trained(recipe: Recipe, photos: Photos, classes: int) -> Learner:
     learner = Learner(build(recipe.model, recipe.seed), classes).to(device)
     batches = local(photos, recipe)
     for stage in recipe.stages:
-        count = steps_of(photos, stage, recipe.batch)
+        count = steps_of(photos, stage, recipe.batch_size)
         own = itertools.islice(batches, count)
         for _ in train(start_stage(stage, recipe, learner, count), recipe, photos, own, device):
             pass

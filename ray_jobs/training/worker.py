@@ -98,7 +98,7 @@ def _train_stage(
 
     Returns whether it was left, saved, because a node is about to be taken away.
     """
-    an_epoch = samples_an_epoch(job.photos, run.stage) / job.recipe.batch  # steps, a fraction
+    an_epoch = samples_an_epoch(job.photos, run.stage) / job.recipe.batch_size  # steps, a fraction
     seen: list[Metrics] = []
     for metrics in train(run, job.recipe, job.photos, shares, device):
         seen.append(metrics)
@@ -110,7 +110,7 @@ def _train_stage(
             log.save(before + run.step)
             save(job, run.learner.retriever, before + run.step, run.state())
         if ended:
-            line = epoch_line(run, seen, an_epoch, job.recipe.batch)
+            line = epoch_line(run, seen, an_epoch, job.recipe.batch_size)
             if log:
                 accuracies = _validate(job, run.learner)
                 log.validated(before + run.step, accuracies)

@@ -1,28 +1,43 @@
-"""What a run is made of: frozen dataclasses, checked when built, written as JSON into the checkpoint.
+"""Recipe dataclasses, checked when they are built, and their JSON form.
 
-Config stops at the builders (`model.builder`, `training.stages`): everything below takes plain arguments.
+Config stops at the builders (`model.builder`, `training.stages`): code below them takes plain arguments.
 """
 
-from stbir.config.model import HUBNESS_DIMS, ModelConfig, PictureTower, Preprocess, TextTower
-from stbir.config.recipe import Augment, Margins, Noise, Optimiser, Pair, Recipe, Stage, Weights
+from stbir.config.model import (
+    HUBNESS_DIMS,
+    ImageEncoderConfig,
+    ModelConfig,
+    Preprocess,
+    TextEncoderConfig,
+)
+from stbir.config.recipe import (
+    Augmentation,
+    LossConstants,
+    LossWeights,
+    Noise,
+    OptimizerConfig,
+    Pair,
+    Recipe,
+    Stage,
+)
 from stbir.config.values import MODALITIES, PARTS, Modality, Part
 
 __all__ = [
     "HUBNESS_DIMS",
     "MODALITIES",
     "PARTS",
-    "Augment",
-    "Margins",
+    "Augmentation",
+    "ImageEncoderConfig",
+    "LossConstants",
+    "LossWeights",
     "Modality",
     "ModelConfig",
     "Noise",
-    "Optimiser",
+    "OptimizerConfig",
     "Pair",
     "Part",
-    "PictureTower",
     "Preprocess",
     "Recipe",
     "Stage",
-    "TextTower",
-    "Weights",
+    "TextEncoderConfig",
 ]

@@ -1,4 +1,4 @@
-"""What the towers are made of."""
+"""Configuration of the encoders."""
 
 from typing import Annotated, Any, Literal
 
@@ -9,12 +9,12 @@ from stbir.config.values import STRICT, Count, Positive
 
 Triple = tuple[float, float, float]
 Cells = Annotated[int, Field(ge=1, le=32)]
-HUBNESS_DIMS = 3  # beside `dim`, see `model.hubness`
+HUBNESS_DIMS = 3  # in addition to `dim`, see `model.hubness`
 
 
 @dataclass(frozen=True, config=STRICT)
 class Preprocess:
-    """Pictures as a tower wants them: `size` pixels square, (x / 255 - mean) / std a channel."""
+    """Input of an image encoder: `size` pixels square, (x / 255 - mean) / std a channel."""
 
     size: Annotated[int, Field(ge=16, le=2048)]
     mean: Triple
@@ -22,17 +22,18 @@ class Preprocess:
 
 
 @dataclass(frozen=True, config=STRICT)
-class PictureTower:
-    """A picture trunk and its preprocessing.
+class ImageEncoderConfig:
+    """An image backbone and its preprocessing.
 
-    `weights`: an open_clip tag, a path, any fsspec URI, or None for random ones. `options` go to
-    `timm.create_model`, or stand for open_clip's `vision_cfg` once the model's name is resolved.
-    `frozen` names parameter prefixes that never learn. Batch norms keep their statistics unless
-    `batch_norm` is "learn"; "folded" (timm) puts them into the convolutions before them, which is faster and
-    begins as the same function. `grid` (convolutional timm trunks): beside the mean over the picture, the
-    means over grid x grid cells are projected too, so that it matters where something is. `finer`: the same
-    of earlier maps, each a pair of its stride (2, 4, 8, 16, …: pixels from one place of it to the next) and
-    the cells a side.
+    weights: an open_clip tag, a path, any fsspec URI, or None for random weights.
+    options: arguments of `timm.create_model`, or open_clip's `vision_cfg` once the model name is resolved.
+    frozen: prefixes of parameters that are never trainable.
+    batch_norm: "fixed" keeps the statistics; "folded" (timm) also folds them into the convolutions before
+        them, which is faster and starts as the same function; "learn" updates them.
+    grid: (convolutional timm backbones) project the means over grid x grid cells in addition to the global
+        mean, so that the position of a feature counts.
+    multiscale: the same for earlier feature maps, each a pair of stride (2, 4, 8, 16, … pixels) and cells a
+        side.
     """
 
     library: Literal["open_clip", "timm"]
@@ -43,25 +44,25 @@ class PictureTower:
     frozen: tuple[str, ...] = ()
     batch_norm: Literal["fixed", "folded", "learn"] = "fixed"
     grid: Annotated[int, Field(ge=0, le=8)] = 0
-    finer: tuple[tuple[Count, Cells], ...] = ()
+    multiscale: tuple[tuple[Count, Cells], ...] = ()
 
     @model_validator(mode="after")
-    def _has_a_map(self) -> "PictureTower":
+    def _check_feature_maps(self) -> "ImageEncoderConfig":
         if self.grid and self.library != "timm":
-            raise ValueError("grid needs a convolutional trunk of timm; leave it at 0")
+            raise ValueError("grid needs a convolutional timm backbone; leave it at 0")
         if self.batch_norm == "folded" and self.library != "timm":
-            raise ValueError("batch_norm=folded is for convolutional trunks of timm; leave it at fixed")
-        if self.finer and self.library != "timm":
-            raise ValueError("finer needs a convolutional trunk of timm; leave it empty")
+            raise ValueError("batch_norm=folded needs a convolutional timm backbone; leave it at fixed")
+        if self.multiscale and self.library != "timm":
+            raise ValueError("multiscale needs a convolutional timm backbone; leave it empty")
         return self
 
 
 @dataclass(frozen=True, config=STRICT)
-class TextTower:
-    """The text tower of an open_clip model; `options` is its `text_cfg` once resolved.
+class TextEncoderConfig:
+    """The text encoder of an open_clip model; `options` is its `text_cfg` once resolved.
 
-    `library` "words": the sum of the vectors of the words, whatever their order, made anew; `options` are
-    `vocab_size` and `context_length`, for open_clip's own tokenizer.
+    `library` "words" is a bag of words: the sum of word vectors, trained from scratch, in any order. Its
+    `options` are `vocab_size` and `context_length`, for open_clip's own tokenizer.
     """
 
     model: str
@@ -70,50 +71,53 @@ class TextTower:
     library: Literal["open_clip", "words"] = "open_clip"
 
     @model_validator(mode="after")
-    def _words_are_new(self) -> "TextTower":
+    def _check_bag_of_words(self) -> "TextEncoderConfig":
         if self.library == "words" and self.weights:
-            raise ValueError("weights are of open_clip's text towers; leave them out for words")
+            raise ValueError("weights: a bag of words has no pretrained weights; leave them out")
         if self.library == "words" and "hf_tokenizer_name" in self.options:
             raise ValueError(
-                "options: words are cut by open_clip's own tokenizer; leave hf_tokenizer_name out"
+                "options: a bag of words uses open_clip's tokenizer; leave hf_tokenizer_name out"
             )
         if self.library == "words" and not {"vocab_size", "context_length"} <= self.options.keys():
-            raise ValueError("options: words need vocab_size and context_length")
+            raise ValueError("options: a bag of words needs vocab_size and context_length")
         return self
 
 
 @dataclass(frozen=True, config=STRICT)
 class ModelConfig:
-    """Three towers that meet in `dim` dimensions. `sketch=None` starts from a copy of the photo tower.
+    """Three encoders with a common embedding of `dim` dimensions.
 
-    `details`: how many of them, the last, are for what words tell and a sketch cannot show. Texts lie in
-    these, sketches in the others, and photos in both: in these with what early layers and colours say.
-    `gate`: the width of what weighs sketch against text in a query; 0 is their mean.
-    `hubness`: how many queries of each kind tell which photos are hubs; 0 leaves these as they are.
+    sketch: None starts from a copy of the photo encoder.
+    appearance_dims: the last dimensions, reserved for appearance (colour, material), which a sketch does not
+        show. Texts use only these, sketches only the others, photos both.
+    gate: hidden units of the fusion gate; 0 fuses with the plain mean.
+    hubness: stored queries a kind for hubness correction; 0 applies none.
     """
 
     dim: Count
-    photo: PictureTower
-    text: TextTower
-    sketch: PictureTower | None = None
-    details: Annotated[int, Field(ge=0)] = 0
+    photo: ImageEncoderConfig
+    text: TextEncoderConfig
+    sketch: ImageEncoderConfig | None = None
+    appearance_dims: Annotated[int, Field(ge=0)] = 0
     gate: Annotated[int, Field(ge=0)] = 0
     hubness: Annotated[int, Field(ge=0)] = 0
 
     @property
     def width(self) -> int:
-        """D, of the vectors that the towers give."""
+        """D, the width of the embeddings: `dim`, and the dimensions of hubness correction."""
         return self.dim + (HUBNESS_DIMS if self.hubness else 0)
 
     @property
     def sketch_size(self) -> int:
-        """The side, in pixels, of sketches as their tower wants them."""
+        """Input size of the sketch encoder, in pixels."""
         return (self.sketch or self.photo).preprocess.size
 
     @model_validator(mode="after")
-    def _has_room_for_details(self) -> "ModelConfig":
-        if self.details >= self.dim:
-            raise ValueError(f"details: {self.details} leaves nothing of dim={self.dim} for sketches")
-        if self.details and self.photo.library != "timm":
-            raise ValueError("details needs the feature maps of a timm photo tower; leave it at 0")
+    def _check_appearance_dims(self) -> "ModelConfig":
+        if self.appearance_dims >= self.dim:
+            raise ValueError(
+                f"appearance_dims: {self.appearance_dims} leaves none of dim={self.dim} for sketches"
+            )
+        if self.appearance_dims and self.photo.library != "timm":
+            raise ValueError("appearance_dims needs the feature maps of a timm photo encoder; leave it at 0")
         return self

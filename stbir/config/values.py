@@ -1,4 +1,4 @@
-"""What the configurations' fields have in common: strictness, and the ranges of numbers."""
+"""Field types shared by the configuration dataclasses: modalities and ranges of numbers."""
 
 from typing import Annotated, Literal
 
@@ -6,7 +6,7 @@ from pydantic import ConfigDict, Field
 
 Modality = Literal["sketch", "photo", "text"]
 MODALITIES: tuple[Modality, ...] = ("sketch", "photo", "text")
-Part = Literal["sketch", "photo", "text", "gate"]  # of the model: its towers, and what weighs two of them
+Part = Literal["sketch", "photo", "text", "gate"]  # of the model: encoders and fusion gate
 PARTS: tuple[Part, ...] = (*MODALITIES, "gate")
 
 STRICT = ConfigDict(extra="forbid")

@@ -11,7 +11,7 @@ from PIL import Image
 
 from stbir.augmentation.curriculum_noise import corrupt_photo, corrupt_sketch, drop_words
 from stbir.augmentation.query_corruption import distort_sketch, distort_text
-from stbir.config import Augment
+from stbir.config import Augmentation
 from stbir.data.image_cache import Squares
 from stbir.data.photo_index import Ints, Photos
 from stbir.data.sampling import Step
@@ -64,7 +64,7 @@ class Batch:
 
 def places_of(photos: Photos, steps: Sequence[Step]) -> list[int]:
     """The row groups that the steps draw from."""
-    drawn = [np.concatenate([s.order.photo, s.order.hard.ravel()]) for s in steps]
+    drawn = [np.concatenate([s.order.photo, s.order.hard_negatives.ravel()]) for s in steps]
     used = np.unique(np.concatenate(drawn))
     return [int(p) for p in np.unique(photos.place[used])]
 
@@ -87,8 +87,8 @@ def encoded(
 ) -> Encoded:
     """The encoded samples of a part of a step (a worker's share)."""
     order = step.order[part]
-    rows = np.concatenate([order.photo[:, None], order.hard], axis=1).ravel()
-    a_sample = 1 + order.hard.shape[1]
+    rows = np.concatenate([order.photo[:, None], order.hard_negatives], axis=1).ravel()
+    a_sample = 1 + order.hard_negatives.shape[1]
     first = step.first + (part.start or 0)
     # Of a drawn negative, the sketch of the same number, modulo how many it has.
     sketch = np.repeat(order.sketch, a_sample) % np.maximum(photos.sketches[rows], 1)
@@ -120,7 +120,7 @@ def decoded(
     sketch_size: int,
     photo_size: int,
     seed: int,
-    augment: Augment | None = None,
+    augment: Augmentation | None = None,
     sketch_noise: tuple[Levels, Levels] | None = None,
     photo_noise: tuple[Levels, Levels] | None = None,
     text_noise: tuple[Levels, Levels] | None = None,
@@ -138,7 +138,7 @@ def decoded(
     views = [_views(augment, rng) for rng in dice]
     texts = rows.texts
     if augment and texts:
-        texts = [drop_words(text, augment.words, rng) for text, rng in zip(texts, dice, strict=True)]
+        texts = [drop_words(text, augment.word_dropout, rng) for text, rng in zip(texts, dice, strict=True)]
     if text_noise and texts:
         texts = _corrupted(texts, _poor_text, dice, text_noise)
     kind = POOR_SKETCH if poor else SKETCH
@@ -201,15 +201,15 @@ def _corrupted(
     ]
 
 
-def _views(augment: Augment | None, rng: np.random.Generator) -> tuple[Geometry | None, Geometry | None]:
+def _views(augment: Augmentation | None, rng: np.random.Generator) -> tuple[Geometry | None, Geometry | None]:
     """A view for the sketch and one for the photo: flipped together, otherwise moved apart."""
     if augment is None:
         return None, None
     flip = bool(augment.flip and rng.random() < 0.5)
-    return _view(augment, 1.0, flip, rng), _view(augment, augment.photo, flip, rng)
+    return _view(augment, 1.0, flip, rng), _view(augment, augment.photo_ratio, flip, rng)
 
 
-def _view(augment: Augment, share: float, flip: bool, rng: np.random.Generator) -> Geometry:
+def _view(augment: Augmentation, share: float, flip: bool, rng: np.random.Generator) -> Geometry:
     scale, stretch, dx, dy, angle = rng.uniform(-1, 1, 5) * share
     return Geometry(
         flip=flip,

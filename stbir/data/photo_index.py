@@ -19,7 +19,7 @@ class Photos:
     """Every photo a run may draw from, without pictures. Arrays are (P,); `texts` has P captions.
 
     `place` indexes `places`, the row groups (URI, file, group) that hold the photos, `row` counts inside
-    one. `label` and `text_key` are -1 where unknown. `extra` marks photos of other data sets.
+    one. `label` and `text_key` are -1 where unknown. `aux` marks photos of other data sets.
     """
 
     places: list[tuple[str, str, int]]
@@ -28,7 +28,7 @@ class Photos:
     sketches: Ints
     label: Ints
     text_key: Ints
-    extra: NDArray[np.bool_]
+    aux: NDArray[np.bool_]
     texts: list[str | None]
     ids: list[str]
 
@@ -39,15 +39,15 @@ class Photos:
     def digest(self) -> str:
         """What the order of training hangs on: which photos, how many sketches, which captions and labels."""
         total = hashlib.sha256("\0".join(self.ids).encode())
-        for column in (self.place, self.row, self.sketches, self.label, self.text_key, self.extra):
+        for column in (self.place, self.row, self.sketches, self.label, self.text_key, self.aux):
             total.update(column.tobytes())
         return f"sha256:{total.hexdigest()}"
 
 
 def index_photos(
-    shards: Shards, splits: Sequence[str], classes: Sequence[str], extra: Sequence[Shards] = ()
+    shards: Shards, splits: Sequence[str], classes: Sequence[str], aux: Sequence[Shards] = ()
 ) -> Photos:
-    """The photos of the named splits, then those of `extra` shards (all splits).
+    """The photos of the named splits, then those of `aux` shards (all splits).
 
     Raises InputError where a split is empty.
     """
@@ -55,15 +55,15 @@ def index_photos(
         shards.split(split)
     columns: dict[str, list[object]] = {f.name: [] for f in fields(Photos)}
     labels = {name: label for label, name in enumerate(classes)}
-    _add(columns, shards, frozenset(splits), labels, extra=False)
-    for more in extra:
-        _add(columns, more, None, {}, extra=True)
+    _add(columns, shards, frozenset(splits), labels, aux=False)
+    for more in aux:
+        _add(columns, more, None, {}, aux=True)
     arrays = {n: np.array(columns[n], np.int64) for n in ("place", "row", "sketches", "label", "text_key")}
     return Photos(
         places=columns["places"],  # type: ignore[arg-type]
         texts=columns["texts"],  # type: ignore[arg-type]
         ids=columns["ids"],  # type: ignore[arg-type]
-        extra=np.array(columns["extra"], bool),
+        aux=np.array(columns["extra"], bool),
         **arrays,
     )
 
@@ -73,7 +73,7 @@ def _add(
     shards: Shards,
     splits: frozenset[str] | None,
     labels: dict[str, int],
-    extra: bool,
+    aux: bool,
 ) -> None:
     place: tuple[str, str, int] | None = None
     row = 0
@@ -84,11 +84,11 @@ def _add(
             place = here
             columns["places"].append(here)
         if splits is None or photo["split"] in splits:
-            _add_photo(columns, photo, row, labels, extra)
+            _add_photo(columns, photo, row, labels, aux)
 
 
 def _add_photo(
-    columns: dict[str, list[object]], photo: dict[str, object], row: int, labels: dict[str, int], extra: bool
+    columns: dict[str, list[object]], photo: dict[str, object], row: int, labels: dict[str, int], aux: bool
 ) -> None:
     text = photo["text"]
     values = {
@@ -97,7 +97,7 @@ def _add_photo(
         "sketches": photo["sketch_count"],
         "label": labels.get(str(photo["class"]), UNKNOWN),
         "text_key": UNKNOWN if text is None else key(str(text)),
-        "extra": extra,
+        "extra": aux,
         "texts": text,
         "ids": photo["photo_id"],
     }

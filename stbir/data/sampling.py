@@ -21,10 +21,10 @@ class Order:
 
     photo: Ints
     sketch: Ints
-    hard: Ints
+    hard_negatives: Ints
 
     def __getitem__(self, part: slice) -> "Order":
-        return Order(self.photo[part], self.sketch[part], self.hard[part])
+        return Order(self.photo[part], self.sketch[part], self.hard_negatives[part])
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Step:
 def eligible(photos: Photos, stage: Stage) -> Ints:
     """Indices of the photos that have every modality the stage needs."""
     wants = stage.modalities
-    fits = np.full(len(photos), True) if stage.extra else ~photos.extra
+    fits = np.full(len(photos), True) if stage.aux else ~photos.aux
     if "sketch" in wants:
         fits &= photos.sketches > 0
     if "text" in wants:
@@ -68,21 +68,21 @@ def steps_of(photos: Photos, stage: Stage, batch: int) -> int:
 def steps(photos: Photos, recipe: Recipe, done: int = 0) -> Iterator[Step]:
     """Every step of a run in order, from step `done` on (counted over all stages)."""
     for number, stage in enumerate(recipe.stages):
-        total = steps_of(photos, stage, recipe.batch)
+        total = steps_of(photos, stage, recipe.batch_size)
         if done < total:
             yield from _stage_steps(photos, recipe, number, done, total)
         done = max(0, done - total)
 
 
 def _stage_steps(photos: Photos, recipe: Recipe, number: int, start: int, total: int) -> Iterator[Step]:
-    stage, batch = recipe.stages[number], recipe.batch
+    stage, batch = recipe.stages[number], recipe.batch_size
     an_epoch = samples_an_epoch(photos, stage)
     epoch, skip = divmod(start * batch, an_epoch)
-    held = epoch_order(photos, stage, (recipe.seed, number, epoch), recipe.shuffle)[skip:]
+    held = epoch_order(photos, stage, (recipe.seed, number, epoch), recipe.shuffle_window)[skip:]
     for step in range(start, total):
         while len(held.photo) < batch:
             epoch += 1
-            more = epoch_order(photos, stage, (recipe.seed, number, epoch), recipe.shuffle)
+            more = epoch_order(photos, stage, (recipe.seed, number, epoch), recipe.shuffle_window)
             held = _join([held, more])
         yield Step(number, step, step * batch, held[:batch])
         held = held[batch:]
@@ -111,10 +111,12 @@ def _windows(place: Ints, rng: np.random.Generator, shuffle: int) -> list[Ints]:
 def _window_order(photos: Photos, stage: Stage, members: Ints, rng: np.random.Generator) -> Order:
     photo, sketch = _samples(photos, stage, members, rng)
     order = rng.permutation(len(photo))
-    if stage.group > 1:
-        order = _side_by_side(order, photos.label[photo], photo, stage.group)
+    if stage.per_class > 1:
+        order = _side_by_side(order, photos.label[photo], photo, stage.per_class)
     photo = photo[order]
-    return Order(photo, sketch[order], _drawn_negatives(photos.label, photo, members, stage.hard, rng))
+    return Order(
+        photo, sketch[order], _drawn_negatives(photos.label, photo, members, stage.hard_negatives, rng)
+    )
 
 
 def _samples(photos: Photos, stage: Stage, members: Ints, rng: np.random.Generator) -> tuple[Ints, Ints]:

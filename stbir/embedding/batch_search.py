@@ -13,7 +13,7 @@ from stbir.gallery.arrays import Features
 from stbir.gallery.filters import Condition
 from stbir.gallery.gallery import Gallery, Hit
 from stbir.images import sketch_pixels
-from stbir.model.encoders import PictureEncoder, TextEncoder
+from stbir.model.encoders import ImageEncoder, TextEncoder
 from stbir.model.fusion import Gate, fuse
 
 QUERY_ID = "query_id"
@@ -34,7 +34,7 @@ HITS = pa.schema(
 class Encoders:
     """What turns queries into vectors; None where no query of the table needs it."""
 
-    sketch: PictureEncoder | None = None
+    sketch: ImageEncoder | None = None
     text: TextEncoder | None = None
     gate: Gate | None = None
 
@@ -112,7 +112,7 @@ def _take_vector(
 
 
 def _sketches(
-    places: Sequence[int], pictures: Sequence[object], encoder: PictureEncoder | None, refused: dict[int, str]
+    places: Sequence[int], pictures: Sequence[object], encoder: ImageEncoder | None, refused: dict[int, str]
 ) -> dict[int, Features]:
     decoded = {}
     assert encoder is not None or not places

@@ -12,19 +12,19 @@ from torch import Tensor, nn
 
 from stbir.gallery.arrays import Features
 from stbir.images import Pixels, photo_pixels, sketch_pixels
-from stbir.model.encoders import PictureEncoder, TextEncoder
+from stbir.model.encoders import ImageEncoder, TextEncoder
 
 Decode = Callable[[bytes, int], Pixels]
 BATCH = 64
 T = TypeVar("T")
 
 
-def embed_photos(encoder: PictureEncoder, photos: Sequence[bytes], batch: int = BATCH) -> Features:
+def embed_photos(encoder: ImageEncoder, photos: Sequence[bytes], batch: int = BATCH) -> Features:
     """Encoded photos → (N, D) unit vectors. Raises InputError for what is no picture."""
     return _embed_pictures(encoder, photos, photo_pixels, batch)
 
 
-def embed_sketches(encoder: PictureEncoder, sketches: Sequence[bytes], batch: int = BATCH) -> Features:
+def embed_sketches(encoder: ImageEncoder, sketches: Sequence[bytes], batch: int = BATCH) -> Features:
     """Encoded sketches → (N, D) unit vectors. Raises InputError for what is no picture."""
     return _embed_pictures(encoder, sketches, sketch_pixels, batch)
 
@@ -55,9 +55,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             child.training = mode
 
 
-def _embed_pictures(
-    encoder: PictureEncoder, pictures: Sequence[bytes], decode: Decode, batch: int
-) -> Features:
+def _embed_pictures(encoder: ImageEncoder, pictures: Sequence[bytes], decode: Decode, batch: int) -> Features:
     return _in_batches(encoder, pictures, partial(_stack, decode, encoder.preprocess.size), batch)
 
 
@@ -66,7 +64,7 @@ def _stack(decode: Decode, size: int, pictures: Sequence[bytes]) -> Tensor:
 
 
 def _in_batches(
-    encoder: PictureEncoder | TextEncoder,
+    encoder: ImageEncoder | TextEncoder,
     items: Sequence[T],
     collate: Callable[[Sequence[T]], Tensor],
     batch: int,

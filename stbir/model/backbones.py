@@ -10,13 +10,13 @@ import torch
 from open_clip.model import CustomTextCLIP, _build_text_tower, _build_vision_tower
 from torch import nn
 
-from stbir.config import PictureTower, TextTower
+from stbir.config import ImageEncoderConfig, TextEncoderConfig
 from stbir.errors import InputError
 from stbir.model.batch_norm_folding import fold_batch_norms
 from stbir.model.weights import fit, is_tag, load_clip, read_state
 
 
-def timm_trunk(tower: PictureTower, pretrained: bool) -> tuple[nn.Module, int]:
+def timm_backbone(tower: ImageEncoderConfig, pretrained: bool) -> tuple[nn.Module, int]:
     """The trunk and its width; with a `grid` it gives a map, not a row."""
     tag = tower.weights if pretrained and tower.weights and is_tag(tower.weights) else None
     name = f"{tower.model}.{tag}" if tag else tower.model
@@ -32,7 +32,7 @@ def timm_trunk(tower: PictureTower, pretrained: bool) -> tuple[nn.Module, int]:
     return trunk, int(trunk.num_features)
 
 
-def clip_vision_trunk(tower: PictureTower, pretrained: bool) -> tuple[nn.Module, int]:
+def clip_image_backbone(tower: ImageEncoderConfig, pretrained: bool) -> tuple[nn.Module, int]:
     """The trunk and its width, from the resolved options of a tower of open_clip."""
     options, width, gelu = _split(tower.options)
     options = {**options, "image_size": tower.preprocess.size}
@@ -44,7 +44,7 @@ def clip_vision_trunk(tower: PictureTower, pretrained: bool) -> tuple[nn.Module,
         return _build_vision_tower(width, options, gelu), width
 
 
-def clip_text_trunk(tower: TextTower, pretrained: bool) -> tuple[nn.Module, int]:
+def clip_text_backbone(tower: TextEncoderConfig, pretrained: bool) -> tuple[nn.Module, int]:
     """The trunk and its width, from the resolved options of a tower of open_clip."""
     options, width, gelu = _split(tower.options)
     if pretrained and tower.weights:
@@ -57,7 +57,11 @@ def clip_text_trunk(tower: TextTower, pretrained: bool) -> tuple[nn.Module, int]
 
 
 def _whole_clip(
-    tower: PictureTower | TextTower, width: int, vision: dict[str, Any], text: dict[str, Any], gelu: bool
+    tower: ImageEncoderConfig | TextEncoderConfig,
+    width: int,
+    vision: dict[str, Any],
+    text: dict[str, Any],
+    gelu: bool,
 ) -> CustomTextCLIP:
     """Published weights come as whole CLIPs; each tower takes its half."""
     with making(tower.model):

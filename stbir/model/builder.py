@@ -6,11 +6,11 @@ from typing import Any, Literal, overload
 import open_clip
 import torch
 
-from stbir.config import Modality, ModelConfig, PictureTower, TextTower
+from stbir.config import ImageEncoderConfig, Modality, ModelConfig, TextEncoderConfig
 from stbir.errors import InputError
-from stbir.model.encoders import Encoder, PictureEncoder, TextEncoder
+from stbir.model.encoders import Encoder, ImageEncoder, TextEncoder
 from stbir.model.fusion import Gate
-from stbir.model.image_encoder import picture_encoder
+from stbir.model.image_encoder import image_encoder
 from stbir.model.retriever import Retriever
 from stbir.model.text_encoder import text_encoder
 from stbir.model.weights import tag_details
@@ -47,19 +47,19 @@ def resolve(config: ModelConfig) -> ModelConfig:
     )
 
 
-def _resolve_text(tower: TextTower, dim: int) -> TextTower:
+def _resolve_text(tower: TextEncoderConfig, dim: int) -> TextEncoderConfig:
     if tower.library == "words":
         return tower
     return replace(tower, options=_resolved(tower, "text_cfg", dim))
 
 
-def _resolve_picture(tower: PictureTower, dim: int) -> PictureTower:
+def _resolve_picture(tower: ImageEncoderConfig, dim: int) -> ImageEncoderConfig:
     if tower.library == "timm":
         return tower
     return replace(tower, options=_resolved(tower, "vision_cfg", dim))
 
 
-def _resolved(tower: PictureTower | TextTower, part: str, dim: int) -> dict[str, Any]:
+def _resolved(tower: ImageEncoderConfig | TextEncoderConfig, part: str, dim: int) -> dict[str, Any]:
     """open_clip's options of one tower, with `embed_dim` and `quick_gelu`, which open_clip keeps aside."""
     if tower.options:
         return {"embed_dim": dim, "quick_gelu": False, **tower.options}
@@ -73,7 +73,7 @@ def _resolved(tower: PictureTower | TextTower, part: str, dim: int) -> dict[str,
 @overload
 def encoder(
     config: ModelConfig, modality: Literal["sketch", "photo"], pretrained: bool = True
-) -> PictureEncoder: ...
+) -> ImageEncoder: ...
 @overload
 def encoder(config: ModelConfig, modality: Literal["text"], pretrained: bool = True) -> TextEncoder: ...
 @overload
@@ -83,7 +83,7 @@ def encoder(config: ModelConfig, modality: Modality, pretrained: bool = True) ->
     if modality == "text":
         return text_encoder(config, pretrained)
     tower = config.photo if modality == "photo" else config.sketch or config.photo
-    return picture_encoder(tower, config, pretrained, modality)
+    return image_encoder(tower, config, pretrained, modality)
 
 
 def gate(config: ModelConfig) -> Gate | None:

@@ -16,7 +16,7 @@ from stbir.config import MODALITIES, PARTS, ModelConfig, Part, Recipe
 from stbir.config.recipe_json import from_json, to_json
 from stbir.errors import InputError
 from stbir.model.builder import encoder, gate, resolve
-from stbir.model.encoders import Encoder, PictureEncoder, TextEncoder
+from stbir.model.encoders import Encoder, ImageEncoder, TextEncoder
 from stbir.model.fusion import Gate
 from stbir.model.retriever import Retriever
 from stbir.model.weights import fit
@@ -25,6 +25,8 @@ from stbir.storage.manifest import NAME, Manifest, content_digest, read_manifest
 
 CONFIG = "config.json"
 TRAINING = "training.pt"
+# Modules of checkpoints written before 0.2: old → new.
+RENAMED_MODULES = {"finer": "multiscale", "details": "appearance", "usual": "mean_similarity"}
 
 
 def save(
@@ -73,7 +75,7 @@ def prune(uri: str, keep: int = 2) -> None:
 @overload
 def load(uri: str, part: None = None) -> Retriever: ...
 @overload
-def load(uri: str, part: Literal["sketch", "photo"]) -> PictureEncoder: ...
+def load(uri: str, part: Literal["sketch", "photo"]) -> ImageEncoder: ...
 @overload
 def load(uri: str, part: Literal["text"]) -> TextEncoder: ...
 @overload
@@ -158,5 +160,10 @@ def _load_part(folder: Folder, config: ModelConfig, part: Part) -> Encoder | Gat
         state = safetensors.torch.load(folder.read(name))
     except safetensors.SafetensorError as error:
         raise InputError(f"{folder.uri}/{name}: damaged ({error}); take an earlier checkpoint") from error
-    fit(empty, state, f"{folder.uri}/{name}")
+    fit(empty, {_current(key): tensor for key, tensor in state.items()}, f"{folder.uri}/{name}")
     return empty.eval()
+
+
+def _current(key: str) -> str:
+    """The name of a tensor in the present modules."""
+    return ".".join(RENAMED_MODULES.get(part, part) for part in key.split("."))

@@ -14,10 +14,10 @@ Tokenize = Callable[[Sequence[str]], Tensor]
 FULL_SCALE = 255.0
 
 
-class PictureEncoder(nn.Module):
+class ImageEncoder(nn.Module):
     """A picture trunk (open_clip or timm) and a projection into `dim` dimensions, or into the first of them.
 
-    `finer`: what is projected beside it, each from the trunk's maps. With `details` (of `model.appearance`) a
+    `multiscale`: projections of earlier maps. With `appearance` (of `model.appearance`) a
     photo has a second part, which counts as much as the first: what words can tell of it. A sketch has none,
     and zeros there. See docs/decisions/0007. `hubness` (of `model.hubness`) adds dimensions to the whole.
 
@@ -36,16 +36,16 @@ class PictureEncoder(nn.Module):
         dim: int,
         frozen: tuple[str, ...] = (),
         fix_batch_norm: bool = True,
-        finer: Sequence[nn.Module] = (),
-        details: nn.Module | None = None,
+        multiscale: Sequence[nn.Module] = (),
+        appearance: nn.Module | None = None,
         hubness: Mark | Hubness | None = None,
     ) -> None:
         super().__init__()
-        self.trunk, self.project, self.details, self.hubness = trunk, project, details, hubness
-        self.finer = nn.ModuleList(finer)
+        self.trunk, self.project, self.appearance, self.hubness = trunk, project, appearance, hubness
+        self.multiscale = nn.ModuleList(multiscale)
         self.preprocess, self._dim = preprocess, dim
         self.frozen, self.fix_batch_norm = frozen, fix_batch_norm
-        self._still: tuple[str, ...] = ()
+        self._stage_frozen: tuple[str, ...] = ()
         for name in ("mean", "std"):
             values = torch.tensor(getattr(preprocess, name)).view(1, 3, 1, 1)
             self.register_buffer(name, values, persistent=False)
@@ -64,16 +64,16 @@ class PictureEncoder(nn.Module):
     def _unit(self, pixels: Tensor) -> Tensor:
         pixels = pixels.expand(-1, 3, -1, -1)
         out, maps = self._trunk(self._floats(pixels))
-        first_part = self.project(out) + sum(finer(maps) for finer in self.finer)
+        first_part = self.project(out) + sum(multiscale(maps) for multiscale in self.multiscale)
         unit = F.normalize(first_part.float(), dim=-1)
-        if self.details is None:
+        if self.appearance is None:
             return F.pad(unit, (0, self._dim - unit.shape[1]))
-        second = F.normalize(self.details(maps, pixels).float(), dim=-1)
+        second = F.normalize(self.appearance(maps, pixels).float(), dim=-1)
         return F.normalize(torch.cat([unit, second], dim=-1), dim=-1)
 
     def _trunk(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """What the trunk gives, and the maps before it where they are wanted."""
-        if self.details is None and not self.finer:
+        if self.appearance is None and not self.multiscale:
             return self.trunk(x), []
         last, maps = self.trunk.forward_intermediates(x)  # type: ignore[operator]
         return self.trunk.forward_head(last, pre_logits=True), maps  # type: ignore[operator]
@@ -83,24 +83,24 @@ class PictureEncoder(nn.Module):
         x = (pixels.to(self.mean.dtype) / FULL_SCALE - self.mean) / self.std
         return x.contiguous(memory_format=torch.channels_last)
 
-    def learn(self, learns: bool, still: tuple[str, ...] = ()) -> None:
-        """Let the parameters outside `frozen` and `still` (prefixes of names) learn, or none.
+    def learn(self, trainable: bool, frozen: tuple[str, ...] = ()) -> None:
+        """Let the parameters outside `frozen` and `frozen` (prefixes of names) learn, or none.
 
         Raises InputError where no parameter has such a name.
         """
         names = [name for name, _ in self.named_parameters()]
-        for prefix in still:
+        for prefix in frozen:
             if not any(name.startswith(prefix) for name in names):
-                raise InputError(f"still: no parameter begins with {prefix!r}; there is {names[0]}, …")
-        self._still = still
+                raise InputError(f"frozen: no parameter begins with {prefix!r}; there is {names[0]}, …")
+        self._stage_frozen = frozen
         for name, parameter in self.named_parameters():
-            parameter.requires_grad_(learns and not name.startswith((*self.frozen, *still)))
+            parameter.requires_grad_(trainable and not name.startswith((*self.frozen, *frozen)))
 
-    def train(self, mode: bool = True) -> "PictureEncoder":
+    def train(self, mode: bool = True) -> "ImageEncoder":
         """As nn.Module's, but for the batch norms."""
         super().train(mode)
         for name, module in self.named_modules():
-            fixed = self.fix_batch_norm or name.startswith((*self.frozen, *self._still))
+            fixed = self.fix_batch_norm or name.startswith((*self.frozen, *self._stage_frozen))
             if fixed and isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.eval()
         return self
@@ -136,9 +136,9 @@ class TextEncoder(nn.Module):
         unit = F.pad(part, (self._dim - part.shape[1], 0))
         return unit if self.hubness is None else self.hubness(unit)
 
-    def learn(self, learns: bool, still: tuple[str, ...] = ()) -> None:
-        """Let all parameters learn, or none; `still` is of picture towers."""
-        self.requires_grad_(learns)
+    def learn(self, trainable: bool, frozen: tuple[str, ...] = ()) -> None:
+        """Let all parameters learn, or none; `frozen` is of picture towers."""
+        self.requires_grad_(trainable)
 
 
-Encoder = PictureEncoder | TextEncoder
+Encoder = ImageEncoder | TextEncoder

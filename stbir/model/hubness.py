@@ -38,19 +38,19 @@ class Hubness(nn.Module):
     """How near a photo is to the queries of training, by their kind, against the usual; 0 until measured."""
 
     queries: Tensor
-    usual: Tensor
+    mean_similarity: Tensor
     measured: Tensor
 
     def __init__(self, width: int, rows: int) -> None:
         """`width`: C, of the vectors; `rows`: R, how many queries of a kind it keeps."""
         super().__init__()
         self.register_buffer("queries", torch.zeros(len(ASKING), rows, width))
-        self.register_buffer("usual", torch.zeros(len(ASKING)))
+        self.register_buffer("mean_similarity", torch.zeros(len(ASKING)))
         self.register_buffer("measured", torch.zeros(()))
 
     def forward(self, unit_BC: Tensor) -> Tensor:
         """Unit vectors (B, C) → unit vectors (B, C + HUBNESS_DIMS)."""
-        off_BK = (self.nearness(unit_BC) - self.usual).clamp(-MOST, MOST)
+        off_BK = (self.nearness(unit_BC) - self.mean_similarity).clamp(-MOST, MOST)
         rest_B1 = (len(ASKING) * MOST**2 - off_BK.square().sum(1, keepdim=True)).clamp(min=0).sqrt()
         own_BK = torch.cat([off_BK, rest_B1], dim=1) * self.measured
         return F.normalize(torch.cat([unit_BC, own_BK], dim=1), dim=-1)
@@ -70,7 +70,7 @@ class Hubness(nn.Module):
             chosen = torch.linspace(0, len(asked_NC) - 1, min(rows, len(asked_NC))).round().long()
             kept_RC[: len(chosen)] = asked_NC[chosen.to(asked_NC.device)]
         near_P2 = torch.cat([self.nearness(part) for part in torch.split(photos_PC, _AT_ONCE)])
-        self.usual.copy_(near_P2.mean(0))
+        self.mean_similarity.copy_(near_P2.mean(0))
         self.measured.fill_(1)
 
 

@@ -5,26 +5,26 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from stbir.config import ModelConfig, PictureTower
+from stbir.config import ImageEncoderConfig, ModelConfig
 from stbir.errors import InputError
 from stbir.model.appearance import Details
-from stbir.model.backbones import clip_vision_trunk, making, timm_trunk
-from stbir.model.encoders import PictureEncoder
+from stbir.model.backbones import clip_image_backbone, making, timm_backbone
+from stbir.model.encoders import ImageEncoder
 from stbir.model.hubness import hubness
 from stbir.model.projection import projection
 from stbir.model.spatial_pooling import CellMeans, FinerCells
 
 
-def picture_encoder(
-    tower: PictureTower, config: ModelConfig, pretrained: bool, modality: Literal["sketch", "photo"]
-) -> PictureEncoder:
+def image_encoder(
+    tower: ImageEncoderConfig, config: ModelConfig, pretrained: bool, modality: Literal["sketch", "photo"]
+) -> ImageEncoder:
     """The tower of `config`; that of photos with a part for what words tell, where there is one."""
-    detailed = modality == "photo" and config.details > 0
-    make = timm_trunk if tower.library == "timm" else clip_vision_trunk
+    detailed = modality == "photo" and config.appearance_dims > 0
+    make = timm_backbone if tower.library == "timm" else clip_image_backbone
     trunk, width = make(tower, pretrained)
-    dim = config.dim - config.details
-    maps = _maps(trunk, tower) if tower.finer or detailed else []
-    picture = PictureEncoder(
+    dim = config.dim - config.appearance_dims
+    maps = _maps(trunk, tower) if tower.multiscale or detailed else []
+    picture = ImageEncoder(
         trunk,
         _cells(trunk, tower, dim)
         if tower.grid
@@ -33,15 +33,15 @@ def picture_encoder(
         config.dim,
         tower.frozen,
         tower.batch_norm == "fixed",
-        _finer(trunk, tower, maps, dim) if tower.finer else (),
-        Details([map_BCHW.shape[1] for map_BCHW in maps], config.details) if detailed else None,
+        _finer(trunk, tower, maps, dim) if tower.multiscale else (),
+        Details([map_BCHW.shape[1] for map_BCHW in maps], config.appearance_dims) if detailed else None,
         hubness(config, modality),
     )
     # Convolutions run about twice as fast in this layout on CPUs and on tensor cores.
     return picture.to(memory_format=torch.channels_last)
 
 
-def _cells(trunk: nn.Module, tower: PictureTower, dim: int) -> nn.Module:
+def _cells(trunk: nn.Module, tower: ImageEncoderConfig, dim: int) -> nn.Module:
     """From the map that the trunk gives to `dim`. Raises InputError where it gives none."""
     with torch.no_grad():
         out = trunk.eval()(_blank(tower))
@@ -51,11 +51,11 @@ def _cells(trunk: nn.Module, tower: PictureTower, dim: int) -> nn.Module:
     return nn.Sequential(cells, projection(cells.width, dim, keep=False))
 
 
-def _finer(trunk: nn.Module, tower: PictureTower, maps: list[Tensor], dim: int) -> list[nn.Module]:
+def _finer(trunk: nn.Module, tower: ImageEncoderConfig, maps: list[Tensor], dim: int) -> list[nn.Module]:
     """From earlier maps to `dim`. Raises InputError where the trunk has none of that stride."""
     strides = [int(level["reduction"]) for level in trunk.feature_info]  # type: ignore[union-attr]
     found: list[nn.Module] = []
-    for stride, grid in tower.finer:
+    for stride, grid in tower.multiscale:
         if stride not in strides:
             raise InputError(f"model: finer: no map of stride {stride}; there are {strides}")
         level = strides.index(stride)
@@ -64,7 +64,7 @@ def _finer(trunk: nn.Module, tower: PictureTower, maps: list[Tensor], dim: int) 
     return found
 
 
-def _maps(trunk: nn.Module, tower: PictureTower) -> list[Tensor]:
+def _maps(trunk: nn.Module, tower: ImageEncoderConfig) -> list[Tensor]:
     """The maps of the trunk's levels. Raises InputError where it has none of the usual form."""
     with torch.no_grad(), making(f"the maps of {tower.model!r}"):
         last, maps = trunk.eval().forward_intermediates(_blank(tower))  # type: ignore[operator]
@@ -72,5 +72,5 @@ def _maps(trunk: nn.Module, tower: PictureTower) -> list[Tensor]:
     return maps  # type: ignore[no-any-return]
 
 
-def _blank(tower: PictureTower) -> Tensor:
+def _blank(tower: ImageEncoderConfig) -> Tensor:
     return torch.zeros(1, 3, tower.preprocess.size, tower.preprocess.size)

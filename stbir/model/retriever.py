@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 from stbir.config import Modality
 from stbir.errors import InputError
-from stbir.model.encoders import Encoder, PictureEncoder, TextEncoder
+from stbir.model.encoders import Encoder, ImageEncoder, TextEncoder
 from stbir.model.fusion import Gate, fuse
 from stbir.model.hubness import ASKING, SHARE, Hubness
 
-SHARED = ("trunk", "project", "finer")  # of sketches and photos, where they are tied
+SHARED = ("trunk", "project", "multiscale")  # of sketches and photos, where they are tied
 
 
 class Retriever(nn.Module):
@@ -21,7 +21,7 @@ class Retriever(nn.Module):
     """
 
     def __init__(
-        self, sketch: PictureEncoder, photo: PictureEncoder, text: TextEncoder, gate: Gate | None = None
+        self, sketch: ImageEncoder, photo: ImageEncoder, text: TextEncoder, gate: Gate | None = None
     ) -> None:
         super().__init__()
         self.sketch, self.photo, self.text, self.gate = sketch, photo, text, gate
@@ -36,12 +36,12 @@ class Retriever(nn.Module):
         towers: dict[Modality, Encoder] = {"sketch": self.sketch, "photo": self.photo, "text": self.text}
         return towers[modality]
 
-    def tie(self, tied: bool) -> None:
+    def tie(self, shared_encoder: bool) -> None:
         """Let sketches go through the trunk and projections of photos, or through equal ones of their own."""
-        if tied or self.sketch.trunk is self.photo.trunk:
+        if shared_encoder or self.sketch.trunk is self.photo.trunk:
             for name in SHARED:
                 part = getattr(self.photo, name)
-                setattr(self.sketch, name, part if tied else copy.deepcopy(part))
+                setattr(self.sketch, name, part if shared_encoder else copy.deepcopy(part))
 
     def measure_hubness(self, features: Mapping[Modality, Tensor]) -> None:
         """Tell the photo tower what is asked in training, (N, D) a modality of each of the three.

@@ -5,8 +5,8 @@ from typing import Any
 from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 from torch import nn
 
-from stbir.config import ModelConfig, TextTower
-from stbir.model.backbones import clip_text_trunk, making
+from stbir.config import ModelConfig, TextEncoderConfig
+from stbir.model.backbones import clip_text_backbone, making
 from stbir.model.encoders import TextEncoder, Tokenize
 from stbir.model.hubness import hubness
 from stbir.model.projection import projection
@@ -16,16 +16,16 @@ WORD_STD = 0.01
 
 def text_encoder(config: ModelConfig, pretrained: bool) -> TextEncoder:
     """The tower of `config`, into its last `details` dimensions where it has these."""
-    tower, dim = config.text, config.details or config.dim
+    tower, dim = config.text, config.appearance_dims or config.dim
     if tower.library == "words":
         trunk, project = _word_bag(tower, dim), projection(dim, dim, keep=True)
     else:
-        trunk, width = clip_text_trunk(tower, pretrained)
+        trunk, width = clip_text_backbone(tower, pretrained)
         project = projection(width, dim, keep=True)
     return TextEncoder(trunk, project, _tokenizer(tower.options), config.dim, hubness(config, "text"))
 
 
-def _word_bag(tower: TextTower, dim: int) -> nn.Module:
+def _word_bag(tower: TextEncoderConfig, dim: int) -> nn.Module:
     """Token ids (B, L), 0 for none → (B, dim), the sum of their vectors."""
     with making(f"text tower {tower.model!r}"):
         if (size := int(tower.options["vocab_size"])) < (least := SimpleTokenizer().vocab_size):

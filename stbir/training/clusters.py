@@ -16,6 +16,6 @@ def cluster(features_PD: NDArray[np.float32], count: int, seed: int) -> NDArray[
     from sklearn.cluster import KMeans  # seconds to load, and few runs ask for it
 
     if len(features_PD) < count:
-        raise InputError(f"clusters: {len(features_PD)} photos cannot make {count}; --set clusters=N")
+        raise InputError(f"clusters: {len(features_PD)} photos cannot make {count}; --set num_clusters=N")
     means = KMeans(count, n_init=TRIES, random_state=seed).fit(features_PD)
     return np.asarray(means.labels_, np.int64)

@@ -59,7 +59,9 @@ def features_of(
         features = torch.zeros(int(count.sum()), retriever.dim, device=device)
         for place in places:
             batch = _whole(photos, chosen[photos.place[chosen] == place], modality, recipe)
-            inputs = torch.split(inputs_of(batch, retriever, device)[modality], recipe.chunk or recipe.batch)
+            inputs = torch.split(
+                inputs_of(batch, retriever, device)[modality], recipe.chunk_size or recipe.batch_size
+            )
             with autocast(device):
                 encoded_here = torch.cat([retriever.tower(modality)(rows) for rows in inputs])
             features[_rows(first, modality, batch)] = encoded_here

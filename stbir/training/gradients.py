@@ -30,7 +30,7 @@ def at_once(learner: nn.Module) -> Backward:
     return backward
 
 
-def in_chunks(learner: nn.Module, size: int, learns: Collection[Part]) -> Backward:
+def in_chunks(learner: nn.Module, size: int, trainable: Collection[Part]) -> Backward:
     """The same gradients with the activations of `size` rows at a time (Gao et al., arXiv 2101.06983).
 
     Each row is encoded for the features of the whole batch and the gradient of the loss by these; and once
@@ -48,8 +48,8 @@ def in_chunks(learner: nn.Module, size: int, learns: Collection[Part]) -> Backwa
             parts = [features_of(chunk, number) for number, chunk in enumerate(chunks)]
         features = {m: torch.cat([part[m] for part in parts]).requires_grad_() for m in inputs}
         terms = _back(objective(features))
-        for number, chunk in enumerate(chunks if features.keys() & set(learns) else []):
-            again = features_of({m: rows for m, rows in chunk.items() if m in learns}, number)
+        for number, chunk in enumerate(chunks if features.keys() & set(trainable) else []):
+            again = features_of({m: rows for m, rows in chunk.items() if m in trainable}, number)
             here = slice(number * size, (number + 1) * size)
             torch.autograd.backward(list(again.values()), [_gradient(features[m])[here] for m in again])
         _mean_over_workers(learner)

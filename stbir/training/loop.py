@@ -60,9 +60,9 @@ def train(
         terms = run.backward(inputs, objective, device, seed)
         values = {name: term.item() for name, term in terms.items()}
         loss = _finite("the loss", sum(values.values()), run, photos, keys)
-        factor = rate(run.step, run.steps, recipe.optimiser.warmup, recipe.optimiser.final)
+        factor = rate(run.step, run.steps, recipe.optimizer.warmup_ratio, recipe.optimizer.final_lr_ratio)
         set_rate(run.optimizer, factor)
-        norm = torch.nn.utils.clip_grad_norm_(run.learner.parameters(), recipe.optimiser.clip)
+        norm = torch.nn.utils.clip_grad_norm_(run.learner.parameters(), recipe.optimizer.grad_clip)
         _finite("the norm of its gradient", norm.item(), run, photos, keys)
         run.optimizer.step()
         run.step += 1
@@ -91,7 +91,9 @@ def _objective(run: StageRun, recipe: Recipe, keys: Keys, batch: Batch, known: R
         torch.manual_seed(step_seed(recipe.seed, batch.stage, batch.number))
         everyones = {modality: gather_features(rows) for modality, rows in (features | known).items()}
         learner = run.learner
-        return stage_loss(run.stage, recipe.margins, everyones, keys, learner.classes_CD, learner.anchor)
+        return stage_loss(
+            run.stage, recipe.loss_constants, everyones, keys, learner.classes_CD, learner.anchor
+        )
 
     return terms
 
@@ -106,7 +108,7 @@ def _finite(what: str, value: float, run: StageRun, photos: Photos, keys: Keys) 
     """The value. Raises DivergedError where it is none to learn from; steps are counted as in the log."""
     if not math.isfinite(value):
         names = ", ".join(photos.ids[photo] for photo in keys.photo[:: keys.rows_a_sample].tolist())
-        lr = "optimiser.lr" if run.stage.lr is None else f"stages.{run.stage.name}.lr"
+        lr = "optimizer.lr" if run.stage.lr is None else f"stages.{run.stage.name}.lr"
         raise DivergedError(
             f"stage {run.stage.name}, step {run.step + 1}: {what} is {value}; its photos are {names};"
             f" lower the rate with --set {lr}=… into another --out"

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stbir.config import Margins, Modality, Pair, Stage
+from stbir.config import LossConstants, Modality, Pair, Stage
 from stbir.model.fusion import mean_anchor
 from stbir.training.negatives import Keys, masks
 
@@ -60,7 +60,7 @@ def arcface(features_BD: Tensor, weight_CD: Tensor, label_B: Tensor, margin: flo
 
 def stage_loss(
     stage: Stage,
-    margins: Margins,
+    constants: LossConstants,
     features: Features,
     keys: Keys,
     classes_CD: Tensor | None,
@@ -79,12 +79,19 @@ def stage_loss(
         positive_BD = candidates_ND[:: keys.rows_a_sample]
         rows = (anchor_BD, positive_BD, candidates_ND)
         if stage.weights.nce:
-            _add(terms, "nce", pair, stage.weights.nce * info_nce(*rows, nce_BN, margins.temperature))
+            _add(terms, "nce", pair, stage.weights.nce * info_nce(*rows, nce_BN, constants.temperature))
         if stage.weights.triplet:
-            _add(terms, "triplet", pair, stage.weights.triplet * triplet(*rows, triplet_BN, margins.triplet))
+            _add(
+                terms,
+                "triplet",
+                pair,
+                stage.weights.triplet * triplet(*rows, triplet_BN, constants.triplet_margin),
+            )
         if stage.weights.category and classes_CD is not None:
             label_B = keys.label[:: keys.rows_a_sample]
-            category = arcface(positive_BD, classes_CD, label_B, margins.arc, margins.arc_scale)
+            category = arcface(
+                positive_BD, classes_CD, label_B, constants.arcface_margin, constants.arcface_scale
+            )
             _add(terms, "category", pair, stage.weights.category * category)
     return terms
 

@@ -58,8 +58,8 @@ def _batch(keys: Keys) -> Masks:
 def _class(keys: Keys) -> Masks:
     """Hard negatives share the class; a sample that has none in the batch takes all others."""
     others = other_instances(keys)
-    hard = others & same_class(keys)
-    return others, torch.where(hard.any(1, keepdim=True), hard, others)
+    hard_negatives = others & same_class(keys)
+    return others, torch.where(hard_negatives.any(1, keepdim=True), hard_negatives, others)
 
 
 def _stored(keys: Keys) -> Masks:

@@ -5,10 +5,10 @@ import math
 from torch import nn
 from torch.optim import AdamW, Optimizer
 
-from stbir.config import Optimiser
+from stbir.config import OptimizerConfig
 
 
-def adamw(config: Optimiser, learner: nn.Module, lr: float | None = None) -> AdamW:
+def adamw(config: OptimizerConfig, learner: nn.Module, lr: float | None = None) -> AdamW:
     """AdamW over what learns: pretrained trunks of pictures at `trunk` times the rate of the rest."""
     rate = config.lr if lr is None else lr
     named = [(name, p) for name, p in learner.named_parameters() if p.requires_grad]
@@ -16,7 +16,7 @@ def adamw(config: Optimiser, learner: nn.Module, lr: float | None = None) -> Ada
     fast = [p for name, p in named if not _in_picture_trunk(name)]
     groups = [
         {"params": params, "lr": base, "base": base}
-        for params, base in ((slow, rate * config.trunk), (fast, rate))
+        for params, base in ((slow, rate * config.backbone_lr_ratio), (fast, rate))
         if params
     ]
     return AdamW(groups, weight_decay=config.weight_decay, fused=True)

@@ -43,14 +43,14 @@ class Learner(nn.Module):
 
     def learn(self, stage: Stage) -> None:
         """Let the stage's towers learn, with the class head; freeze the others entirely."""
-        self.retriever.tie(stage.tied)
+        self.retriever.tie(stage.shared_encoder)
         for modality in MODALITIES:
-            learns = modality in stage.learns
+            trainable = modality in stage.trainable
             tower = self.retriever.tower(modality)
-            tower.learn(learns, stage.still)
-            tower.train(learns)
+            tower.learn(trainable, stage.frozen)
+            tower.train(trainable)
         if self.retriever.gate is not None:
-            self.retriever.gate.requires_grad_("gate" in stage.learns).train("gate" in stage.learns)
+            self.retriever.gate.requires_grad_("gate" in stage.trainable).train("gate" in stage.trainable)
         if self.classes_CD is not None:
             self.classes_CD.requires_grad_(stage.weights.category > 0)
 
@@ -82,10 +82,12 @@ def start_stage(
     """Freeze and thaw for the stage, with a new optimiser; `state` (of `StageRun.state`) goes on from it."""
     learner.learn(stage)
     learner.zero_grad(set_to_none=True)  # what the stage before left would count in the clipping of gradients
-    optimizer = adamw(recipe.optimiser, learner, stage.lr)
+    optimizer = adamw(recipe.optimizer, learner, stage.lr)
     if state:
         optimizer.load_state_dict(state["optimizer"])
-    backward = in_chunks(learner, recipe.chunk, stage.learns) if recipe.chunk else at_once(learner)
+    backward = (
+        in_chunks(learner, recipe.chunk_size, stage.trainable) if recipe.chunk_size else at_once(learner)
+    )
     return StageRun(stage, learner, backward, optimizer, state["step"] if state else 0, steps)
 
 

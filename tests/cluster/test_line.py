@@ -39,7 +39,7 @@ def kill_a_worker() -> None:
 def test_from_pictures_to_hits_on_s3(ray_cluster: str, s3: str, shards: str) -> None:
     out = f"{s3}/line"
     arguments = ["--recipe", "smoke", "--shards", shards, "--out", f"{out}/checkpoint", "--workers", "2"]
-    arguments += ["--set", "batch=8", "stages.sketch.epochs=2"]
+    arguments += ["--set", "batch_size=8", "stages.sketch.epochs=2"]
     job = start_training(ray_cluster, *arguments)
     wait_until(lambda: steps_done(f"{out}/checkpoint") > 0 or job.poll() is not None, "the first epoch", 180)
     assert job.poll() is None, job.communicate()[1]

@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 WORKER = "RayTrainWorker"
 # Seconds to wait at most; on two free cores training starts within half a minute.
 START, END = 240, 300
-LONG = ["batch=12", "stages.clip.epochs=6", "stages.sketch.epochs=20"]
+LONG = ["batch_size=12", "stages.pretrain.epochs=6", "stages.sketch.epochs=20"]
 
 
 def arguments(shards: str, out: str, *more: str) -> list[str]:
@@ -63,8 +63,8 @@ def steps_done(out: str) -> int:
 def test_two_nodes_see_what_one_sees_and_learn_the_same(nodes: Nodes, drawn: str, out: str) -> None:
     nodes.add()
     nodes.add()
-    small = override(recipe("smoke"), ["batch=8"])
-    job = nodes.start(*arguments(drawn, out, "--workers", "2", "--set", "batch=8"))
+    small = override(recipe("smoke"), ["batch_size=8"])
+    job = nodes.start(*arguments(drawn, out, "--workers", "2", "--set", "batch_size=8"))
     assert work_alone(job_of(small, drawn, f"{out}-alone")) is None
     assert finished(job, END)["steps"] == len(planned(drawn, small))
 
@@ -125,7 +125,7 @@ def test_an_elastic_run_grows_and_shrinks_under_one_global_batch(nodes: Nodes, d
     def working() -> int:
         return sum(bool(nodes.workers(node, WORKER)) for node in held)
 
-    more = ["--workers", "1:3", "--save-every", "5", "--set", "batch=12", "stages.clip.epochs=60"]
+    more = ["--workers", "1:3", "--save-every", "5", "--set", "batch_size=12", "stages.pretrain.epochs=60"]
     # After a loss Ray Train may wait this long (60 s) for a node that is gone, before it counts anew.
     patience = {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "30"}
     job = nodes.start("-c", ELASTIC, *arguments(drawn, out, *more)[1:], **patience)

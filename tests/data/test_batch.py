@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from stbir.augmentation.query_corruption import distort_sketch, distort_text
-from stbir.config import Augment
+from stbir.config import Augmentation
 from stbir.data.batch import Batch, Encoded, decoded
 
 N = 16
@@ -22,7 +22,7 @@ def half_black(size: int = 32) -> bytes:
     return buffer.getvalue()
 
 
-def batch(augment: Augment | None, first: int = 0, **noise: object) -> Batch:
+def batch(augment: Augmentation | None, first: int = 0, **noise: object) -> Batch:
     rows = Encoded(
         stage=0,
         number=0,
@@ -43,7 +43,7 @@ def pixels(of: Batch) -> tuple[np.ndarray, np.ndarray]:
     return of.sketches, of.photos
 
 
-STILL = Augment(scale=0, shift=0, rotate=0, photo=0)
+STILL = Augmentation(scale=0, shift=0, rotate=0, photo_ratio=0)
 
 
 def test_without_augmentation_it_is_what_was_encoded() -> None:
@@ -62,7 +62,7 @@ def test_sketch_and_photo_of_a_sample_are_flipped_together() -> None:
 
 
 def test_the_place_in_the_stage_decides_the_view_not_the_share_it_is_read_in() -> None:
-    augment = Augment(words=0.5)
+    augment = Augmentation(word_dropout=0.5)
     whole, later = batch(augment), batch(augment, first=4)
     for a, b in zip(pixels(whole), pixels(later), strict=True):
         assert (a[4:] == b[:-4]).all()

@@ -15,8 +15,8 @@ from stbir.data.sampling import Step, eligible, epoch_order, samples_an_epoch, s
 from stbir.errors import InputError
 
 
-def photos(sketches: list[int], extra: int = 0, group: int = 4, classes: int = 3) -> Photos:
-    counts = np.array(sketches + [0] * extra)
+def photos(sketches: list[int], aux: int = 0, group: int = 4, classes: int = 3) -> Photos:
+    counts = np.array(sketches + [0] * aux)
     n = len(counts)
     numbers = np.arange(n)
     return Photos(
@@ -26,7 +26,7 @@ def photos(sketches: list[int], extra: int = 0, group: int = 4, classes: int = 3
         sketches=counts,
         label=np.where(numbers < len(sketches), numbers % classes, -1),
         text_key=numbers,
-        extra=numbers >= len(sketches),
+        aux=numbers >= len(sketches),
         texts=[str(i) for i in numbers],
         ids=[str(i) for i in numbers],
     )
@@ -34,11 +34,11 @@ def photos(sketches: list[int], extra: int = 0, group: int = 4, classes: int = 3
 
 ONE = Stage("sketch", ("sketch",), (TO_SKETCH,), 2)
 ALL = replace(ONE, sketches="all")
-CLIP = Stage("clip", ("photo", "text"), (PHOTO_TO_TEXT,), 2, extra=True)
+CLIP = Stage("pretrain", ("photo", "text"), (PHOTO_TO_TEXT,), 2, aux=True)
 
 
 def plan(stages: tuple[Stage, ...], batch: int = 5, seed: int = 0, shuffle: int = 8) -> Recipe:
-    return replace(recipe("smoke"), stages=stages, batch=batch, seed=seed, shuffle=shuffle)
+    return replace(recipe("smoke"), stages=stages, batch_size=batch, seed=seed, shuffle_window=shuffle)
 
 
 def drawn(found: list[Step]) -> list[tuple[int, int]]:
@@ -70,7 +70,7 @@ def test_epochs_differ_and_the_seed_decides() -> None:
 
 @pytest.mark.parametrize("done", [0, 1, 3, 7, 8, 11])
 def test_a_cursor_gives_the_rest_of_the_same_order(done: int) -> None:
-    index, r = photos([2, 1, 1, 3, 1, 1, 2, 1], extra=5), plan((CLIP, ALL))
+    index, r = photos([2, 1, 1, 3, 1, 1, 2, 1], aux=5), plan((CLIP, ALL))
     whole = list(steps(index, r))
     rest = list(steps(index, r, done))
     assert [(s.stage, s.number, s.first) for s in rest] == [
@@ -80,7 +80,7 @@ def test_a_cursor_gives_the_rest_of_the_same_order(done: int) -> None:
 
 
 def test_every_step_is_full_and_stages_have_their_length() -> None:
-    index, r = photos([2, 1, 1, 3, 1, 1, 2, 1], extra=5), plan((CLIP, ALL))
+    index, r = photos([2, 1, 1, 3, 1, 1, 2, 1], aux=5), plan((CLIP, ALL))
     whole = list(steps(index, r))
     assert {len(s.order.photo) for s in whole} == {5}
     assert Counter(s.stage for s in whole) == {0: steps_of(index, CLIP, 5), 1: steps_of(index, ALL, 5)}
@@ -95,12 +95,12 @@ def test_any_number_of_photos_fills_a_batch(count: int) -> None:
 
 
 def test_extra_photos_serve_the_stages_that_take_them() -> None:
-    index = photos([1, 1, 0], extra=2)
+    index = photos([1, 1, 0], aux=2)
     assert eligible(index, CLIP).tolist() == [0, 1, 2, 3, 4]
-    assert eligible(index, replace(CLIP, extra=False)).tolist() == [0, 1, 2]
+    assert eligible(index, replace(CLIP, aux=False)).tolist() == [0, 1, 2]
     index.sketches[4] = 2
     assert eligible(index, ONE).tolist() == [0, 1]
-    assert eligible(index, replace(ONE, extra=True)).tolist() == [0, 1, 4]
+    assert eligible(index, replace(ONE, aux=True)).tolist() == [0, 1, 4]
 
 
 def test_a_window_holds_whole_row_groups() -> None:
@@ -114,7 +114,7 @@ def test_a_window_holds_whole_row_groups() -> None:
 def test_grouping_brings_classes_together_and_loses_nothing() -> None:
     index = photos([1] * 60, classes=6, group=60)
     loose = epoch_order(index, ONE, (0, 0, 0), 60).photo
-    tight = epoch_order(index, replace(ONE, group=3), (0, 0, 0), 60).photo
+    tight = epoch_order(index, replace(ONE, per_class=3), (0, 0, 0), 60).photo
 
     def mates(order: np.ndarray) -> int:  # type: ignore[type-arg]
         return sum(a == b for a, b in pairwise(index.label[order]))
@@ -125,27 +125,27 @@ def test_grouping_brings_classes_together_and_loses_nothing() -> None:
 
 def test_drawn_negatives_share_the_class_and_are_other_photos() -> None:
     index = photos([1] * 12, group=12)
-    order = epoch_order(index, replace(ONE, negatives="stored", hard=6), (0, 0, 0), 12)
-    assert order.hard.shape == (12, 6)
-    assert (index.label[order.hard] == index.label[order.photo][:, None]).all()
-    assert (order.hard != order.photo[:, None]).all()
+    order = epoch_order(index, replace(ONE, negatives="stored", hard_negatives=6), (0, 0, 0), 12)
+    assert order.hard_negatives.shape == (12, 6)
+    assert (index.label[order.hard_negatives] == index.label[order.photo][:, None]).all()
+    assert (order.hard_negatives != order.photo[:, None]).all()
 
 
 def test_drawn_negatives_are_different_ones_where_there_are_as_many() -> None:
     index = photos([1] * 12, classes=2, group=12)
-    order = epoch_order(index, replace(ONE, negatives="stored", hard=5), (0, 0, 0), 12)
-    assert all(len(set(row)) == 5 for row in order.hard.tolist())
+    order = epoch_order(index, replace(ONE, negatives="stored", hard_negatives=5), (0, 0, 0), 12)
+    assert all(len(set(row)) == 5 for row in order.hard_negatives.tolist())
 
 
 def test_a_lone_photo_has_no_negative_but_itself() -> None:
-    order = epoch_order(photos([1]), replace(ONE, negatives="stored", hard=2), (0, 0, 0), 1)
-    assert order.hard.tolist() == [[0, 0]]
+    order = epoch_order(photos([1]), replace(ONE, negatives="stored", hard_negatives=2), (0, 0, 0), 1)
+    assert order.hard_negatives.tolist() == [[0, 0]]
 
 
 def test_a_photo_alone_in_its_class_draws_from_others() -> None:
     index = photos([1] * 4, classes=4)
-    order = epoch_order(index, replace(ONE, negatives="stored", hard=3), (0, 0, 0), 4)
-    assert (order.hard != order.photo[:, None]).all()
+    order = epoch_order(index, replace(ONE, negatives="stored", hard_negatives=3), (0, 0, 0), 4)
+    assert (order.hard_negatives != order.photo[:, None]).all()
 
 
 def test_data_that_lacks_what_the_stage_needs_is_refused() -> None:

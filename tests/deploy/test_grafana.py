@@ -27,7 +27,7 @@ def expressions(file: Path) -> list[str]:
 
 
 def own_figures(room: str) -> Iterator[str]:
-    source = (ROOT / room / "meters.py").read_text()
+    source = (ROOT / room / "metrics.py").read_text()
     yield from (f"ray_stbir_train_{name}" for name in re.findall(r'_gauge\("(\w+)"', source))
     yield from (f"ray_{name}_total" for name in re.findall(r'Counter\(\s*"(\w+)"', source))
     yield from (f"ray_{name}" for name in re.findall(r'Gauge\(\s*"(\w+)"', source))
@@ -48,19 +48,21 @@ OURS = sorted(file for file in FOLDER.iterdir() if file.name != "serve.json")
 def test_every_figure_asked_for_exists(file: Path) -> None:
     asked = {name for expression in expressions(file) for name in NAME.findall(expression)}
     assert asked
-    others = asked - {*own_figures("ray_jobs"), *own_figures("serve")}
+    others = asked - {*own_figures("ray_jobs/cluster"), *own_figures("serve")}
     theirs = rays_figures()
     assert {name for name in others if name not in theirs} == set()
 
 
 def test_every_figure_of_training_is_drawn() -> None:
     drawn = " ".join(each for name in ("train", "data") for each in expressions(FOLDER / f"{name}.json"))
-    assert {name for name in own_figures("ray_jobs") if name not in drawn} == set()
+    assert {name for name in own_figures("ray_jobs/cluster") if name not in drawn} == set()
 
 
 def test_no_figure_has_a_label_that_prometheus_sets_itself() -> None:
     """It would come as `exported_…`, and every gallery under one name."""
-    labels = re.findall(r"\(\s*((?:\"\w+\",?\s*)+)\)", (ROOT / "ray_jobs" / "meters.py").read_text())
+    labels = re.findall(
+        r"\(\s*((?:\"\w+\",?\s*)+)\)", (ROOT / "ray_jobs" / "cluster" / "metrics.py").read_text()
+    )
     given = {label for group in labels for label in re.findall(r'"(\w+)"', group)}
     assert "gallery" in given
     assert not given & {"job", "instance"}

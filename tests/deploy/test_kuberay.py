@@ -103,7 +103,7 @@ def test_a_jobs_entry_point_is_a_command_of_this_project(name: str) -> None:
     assert (ROOT / script).is_file()
     args = {"train": train, "embed": embed_gallery}[name].parser().parse_args(arguments)
     if name == "train":
-        worker_range(args.workers, recipe(args.recipe).batch)
+        worker_range(args.workers, recipe(args.recipe).batch_size)
 
 
 def test_the_endpoint_outlives_its_head_and_asks_for_keys() -> None:

@@ -22,7 +22,7 @@ def test_a_script_is_shell(script: Path) -> None:
 def test_a_set_has_its_recipe_and_its_counts_stand_in_the_docs(script: str, name: str) -> None:
     command = (ROOT / "runs" / script).read_text().splitlines()[-1]
     assert f"published.sh {name} " in command
-    assert recipe(name).batch % 8 == 0
+    assert recipe(name).batch_size % 8 == 0
     documented = (ROOT / "docs" / "data.md").read_text().replace(",", "")
     for count in (
         word.split("=")[1] for word in command.split() if word.startswith(("photos=", "sketches="))

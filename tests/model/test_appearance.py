@@ -5,7 +5,7 @@ import torch
 
 from ray_jobs.recipes import recipe
 from ray_jobs.recipes.small import HALF
-from stbir.config import ModelConfig, PictureTower, Preprocess, TextTower
+from stbir.config import ImageEncoderConfig, ModelConfig, Preprocess, TextEncoderConfig
 from stbir.errors import InputError
 from stbir.model import checkpoint
 from stbir.model.appearance import COLOURS, TEXTURES, Details, palette
@@ -14,12 +14,12 @@ from stbir.model.fusion import fuse
 from stbir.model.retriever import Retriever
 
 DIM, DETAILS = 24, 10
-WORDS = TextTower("bag", library="words", options={"vocab_size": 49408, "context_length": 12})
+WORDS = TextEncoderConfig("bag", library="words", options={"vocab_size": 49408, "context_length": 12})
 
 
 def config(**changes: object) -> ModelConfig:
-    photo = PictureTower("timm", "test_resnet", Preprocess(32, **HALF), grid=2, finer=((8, 2),))
-    whole = ModelConfig(dim=DIM, photo=photo, sketch=photo, text=WORDS, details=DETAILS)
+    photo = ImageEncoderConfig("timm", "test_resnet", Preprocess(32, **HALF), grid=2, multiscale=((8, 2),))
+    whole = ModelConfig(dim=DIM, photo=photo, sketch=photo, text=WORDS, appearance_dims=DETAILS)
     return replace(whole, **changes)  # type: ignore[arg-type]
 
 
@@ -110,10 +110,10 @@ def test_the_order_of_the_words_does_not_matter() -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"details": DIM}, "details: 24 leaves nothing of dim=24"),
+        ({"appearance_dims": DIM}, "appearance_dims: 24 leaves none of dim=24"),
         (
-            {"photo": PictureTower("open_clip", "ViT-B-32", Preprocess(32, **HALF))},
-            "maps of a timm photo tower",
+            {"photo": ImageEncoderConfig("open_clip", "ViT-B-32", Preprocess(32, **HALF))},
+            "maps of a timm photo encoder",
         ),
     ],
 )
@@ -125,7 +125,7 @@ def test_what_leaves_no_place_for_details_is_refused(changes: dict[str, object],
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"weights": "openai"}, "leave them out for words"),
+        ({"weights": "openai"}, "leave them out"),
         ({"options": {}}, "vocab_size and context_length"),
         ({"options": {**WORDS.options, "hf_tokenizer_name": "roberta"}}, "leave hf_tokenizer_name out"),
     ],
@@ -136,6 +136,6 @@ def test_words_take_no_weights_and_need_their_sizes(changes: dict[str, object], 
 
 
 def test_a_trunk_that_cannot_take_such_pictures_is_refused() -> None:
-    photo = PictureTower("timm", "vit_tiny_patch16_224", Preprocess(32, **HALF))
+    photo = ImageEncoderConfig("timm", "vit_tiny_patch16_224", Preprocess(32, **HALF))
     with pytest.raises(InputError, match="the maps of 'vit_tiny_patch16_224' cannot be made: Input height"):
         build(config(photo=photo, sketch=None))

@@ -10,7 +10,7 @@ import torch
 
 from ray_jobs.recipes import recipe
 from ray_jobs.recipes.small import HALF
-from stbir.config import ModelConfig, PictureTower, Preprocess, TextTower
+from stbir.config import ImageEncoderConfig, ModelConfig, Preprocess, TextEncoderConfig
 from stbir.errors import InputError
 from stbir.model.batch_norm_folding import fold_batch_norms
 from stbir.model.builder import build, encoder
@@ -41,8 +41,8 @@ def clip_weights(tiny_clip: str, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 def clip_config(name: str, weights: str | None) -> ModelConfig:
-    photo = PictureTower("open_clip", name, Preprocess(32, **HALF), weights=weights)
-    return ModelConfig(dim=24, photo=photo, text=TextTower(name, weights=weights))
+    photo = ImageEncoderConfig("open_clip", name, Preprocess(32, **HALF), weights=weights)
+    return ModelConfig(dim=24, photo=photo, text=TextEncoderConfig(name, weights=weights))
 
 
 def pixels(seed: int = 0, size: int = 32, channels: int = 3) -> torch.Tensor:
@@ -93,7 +93,7 @@ def test_a_missing_weights_file_is_refused(tiny_clip: str) -> None:
 
 
 def timm_config(weights: str | None, **changes: object) -> ModelConfig:
-    tower = PictureTower("timm", "mobilenetv2_035", Preprocess(32, **HALF), weights=weights)
+    tower = ImageEncoderConfig("timm", "mobilenetv2_035", Preprocess(32, **HALF), weights=weights)
     text = recipe("smoke").model.text
     return ModelConfig(dim=8, photo=replace(tower, **changes), text=text)  # type: ignore[arg-type]
 
@@ -150,13 +150,13 @@ def test_finer_cells_are_normalised_means_of_an_earlier_map() -> None:
 
 
 def test_a_tower_adds_the_projections_of_earlier_maps() -> None:
-    model = build(timm_config(None, grid=2, finer=((16, 2), (8, 4)))).eval()
+    model = build(timm_config(None, grid=2, multiscale=((16, 2), (8, 4)))).eval()
     tower, floats = model.photo, (pixels().float() / 255 - 0.5) / 0.5
     with torch.no_grad():
         last, maps = tower.trunk.forward_intermediates(floats)  # type: ignore[operator]
         sides = [32 // m.shape[-1] for m in maps]
         rows = tower.project(tower.trunk.forward_head(last, pre_logits=True))  # type: ignore[operator]
-        for (stride, _), (cells, linear) in zip(((16, 2), (8, 4)), tower.finer, strict=True):  # type: ignore[misc]
+        for (stride, _), (cells, linear) in zip(((16, 2), (8, 4)), tower.multiscale, strict=True):  # type: ignore[misc]
             alone = [torch.zeros_like(m) for m in maps]
             alone[sides.index(stride)] = maps[sides.index(stride)]
             rows = rows + linear(cells(alone))
@@ -165,11 +165,11 @@ def test_a_tower_adds_the_projections_of_earlier_maps() -> None:
 
 def test_finer_needs_a_map_of_that_stride() -> None:
     with pytest.raises(InputError, match=r"finer: no map of stride 5; there are \[2, 4, 8, 16, 32\]"):
-        build(timm_config(None, finer=((5, 2),)))
+        build(timm_config(None, multiscale=((5, 2),)))
 
 
 def test_a_tower_with_cells_is_rebuilt_from_its_configuration() -> None:
-    config = timm_config(None, grid=2, finer=((8, 2),))
+    config = timm_config(None, grid=2, multiscale=((8, 2),))
     first, again = build(config).photo, encoder(config, "photo", pretrained=False)
     again.load_state_dict(first.state_dict())
     assert torch.equal(first.eval()(pixels()), again.eval()(pixels()))
@@ -177,7 +177,7 @@ def test_a_tower_with_cells_is_rebuilt_from_its_configuration() -> None:
 
 
 def test_cells_need_a_feature_map() -> None:
-    photo = PictureTower("timm", "vit_tiny_patch16_224", Preprocess(224, **HALF), grid=2)
+    photo = ImageEncoderConfig("timm", "vit_tiny_patch16_224", Preprocess(224, **HALF), grid=2)
     with pytest.raises(InputError, match="'vit_tiny_patch16_224' gives no feature map"):
         encoder(replace(timm_config(None), photo=photo), "photo")
 

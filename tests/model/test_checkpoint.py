@@ -1,6 +1,8 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 
 from ray_jobs.recipes import recipe
@@ -107,3 +109,19 @@ def test_counts_and_origin_are_in_the_manifest(model: Retriever) -> None:
     save("memory://checkpoints/run", model)
     manifest = read_manifest(Folder("memory://checkpoints/run"), "checkpoint")
     assert (manifest.counts, manifest.made_from) == ({"steps": 1}, "sha256:0")
+
+
+def test_tensors_with_the_module_names_of_an_old_checkpoint_open(tmp_path: Path) -> None:
+    """Version 0.1 wrote `finer`, `details` and `usual`."""
+    image = replace(recipe("chairs_cpu").model.photo, weights=None)
+    r = replace(recipe("chairs_cpu"), model=replace(recipe("chairs_cpu").model, photo=image, sketch=image))
+    retriever = build(r.model)
+    checkpoint.save(str(tmp_path), "a", retriever, r, made_from="sha256:0", counts={"steps": 1})
+    old = {new: old for old, new in checkpoint.RENAMED_MODULES.items()}
+    file = tmp_path / "a" / "photo.safetensors"
+    tensors = safetensors.torch.load_file(file)
+    renamed = {".".join(old.get(part, part) for part in name.split(".")): t for name, t in tensors.items()}
+    assert {name.split(".")[0] for name in renamed} >= {"finer", "details", "hubness"}
+    safetensors.torch.save_file(renamed, file)
+    opened = checkpoint.load(str(tmp_path), "photo").state_dict()
+    assert all(torch.equal(tensor, opened[name]) for name, tensor in retriever.photo.state_dict().items())

@@ -24,7 +24,7 @@ from stbir.data.shards import open_shards
 
 
 def recipe_to_cut() -> Recipe:
-    return override(recipe("smoke"), ["batch=8", "stages.sketch.epochs=4"])
+    return override(recipe("smoke"), ["batch_size=8", "stages.sketch.epochs=4"])
 
 
 def job_of(recipe: Recipe, shards: str, out: str, save_every: int | None = None) -> Job:

@@ -49,7 +49,7 @@ def test_trials_are_kept_compared_and_gone_on_with(folds: str, tmp_path: Path) -
     assert {name: (tmp_path / "trials" / name).stat().st_mtime_ns for name in kept[1:]} == others
 
     with pytest.raises(InputError, match="is of another --set"):
-        run(folds, tmp_path, "--set", "batch=8")
+        run(folds, tmp_path, "--set", "batch_size=8")
 
 
 @pytest.mark.slow(reason="trials run in processes of their own, which import the model libraries")
@@ -57,7 +57,7 @@ def test_a_trial_that_diverges_is_named_and_costs_no_other(
     folds: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(Failed, match=r"smoke-fold0-seed0: stage \w+, step \d+: the loss is nan"):
-        run(folds, tmp_path / "all", "--folds", "fold0", "fold1", "--set", "optimiser.lr=1e30")
+        run(folds, tmp_path / "all", "--folds", "fold0", "fold1", "--set", "optimizer.lr=1e30")
     first, whole = iter([DivergedError("stage clip, step 1")]), ablate._result
     monkeypatch.setattr(ablate, "_result", lambda done: next(first, None) or whole(done))
     with pytest.raises(Failed, match=r"the table is without these: smoke.*: stage clip, step 1") as told:
@@ -97,7 +97,7 @@ def test_each_seed_named_is_tried_once(folds: str) -> None:
         (["--recipes", "best"], "no 'best'"),
         (["--folds", "fold0"], "--folds: fold0; make some"),
         (["--folds", "fold0", "fold9"], "split 'fold9' is empty; there is fold0, fold1, test"),
-        (["--set", "batch=0"], "batch"),
+        (["--set", "batch_size=0"], "batch"),
         (["--cpus", "0"], "--cpus: 0 is less than 1"),
         (["--extra-shards", "nowhere"], "nowhere: no shards here"),
     ],

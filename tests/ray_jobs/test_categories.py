@@ -16,7 +16,7 @@ from stbir.training.clusters import cluster
 
 
 def clustered(count: int) -> Recipe:
-    return replace(recipe("smoke"), clusters=count)
+    return replace(recipe("smoke"), num_clusters=count)
 
 
 def test_what_lies_together_is_one_cluster() -> None:
@@ -31,8 +31,8 @@ def test_photos_without_labels_get_clusters_and_others_stay_as_they_are(shards: 
     there = open_shards(shards)
     photos, classes = indexed(clustered(3), there, ["train"], [there])
     assert classes == ["cluster 0", "cluster 1", "cluster 2"]
-    assert set(photos.label[~photos.extra]) == {0, 1, 2}
-    assert set(photos.label[photos.extra]) == {UNKNOWN}
+    assert set(photos.label[~photos.aux]) == {0, 1, 2}
+    assert set(photos.label[photos.aux]) == {UNKNOWN}
     again, _ = indexed(clustered(3), there, ["train"], [there])
     assert again.digest == photos.digest
     by_hand, names = indexed(recipe("smoke"), there, ["train"], [there])
@@ -52,10 +52,10 @@ def test_a_run_goes_on_with_the_clusters_it_began_with(shards: str, tmp_path: Pa
 
 
 def test_a_recipe_that_needs_no_classes_makes_no_clusters(shards: str) -> None:
-    plain = replace(recipe("smoke_without_category"), clusters=3)
+    plain = replace(recipe("smoke_without_category"), num_clusters=3)
     assert indexed(plain, open_shards(shards), ["train"])[1] == []
 
 
 def test_more_clusters_than_photos_are_refused(shards: str) -> None:
-    with pytest.raises(InputError, match="photos cannot make 5000; --set clusters=N"):
+    with pytest.raises(InputError, match="photos cannot make 5000; --set num_clusters=N"):
         indexed(clustered(5000), open_shards(shards), ["train"])

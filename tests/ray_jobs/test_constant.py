@@ -11,9 +11,9 @@ import torch
 from pydantic import ValidationError
 
 from ray_jobs.recipes import recipe
-from ray_jobs.recipes.stages import POOR_QUERIES, joint, knowing_hubs, weigh
+from ray_jobs.recipes.stages import CORRUPTED_QUERIES, fusion, joint, with_hubness
 from ray_jobs.training import decode
-from stbir.config import Augment, Optimiser, Recipe, Stage
+from stbir.config import Augmentation, OptimizerConfig, Recipe, Stage
 from stbir.data.photo_index import Photos, classes_of, index_photos
 from stbir.data.shards import open_shards
 from stbir.model.builder import build
@@ -33,11 +33,11 @@ def photos(shards: str) -> Photos:
 
 
 def plain(*names: str, **changes: object) -> Recipe:
-    """Stages of `paper_small` with the towers of `smoke`, and no augmentation."""
-    stages = [stage for stage in recipe("paper_small").stages if stage.name in names]
+    """Stages of `chairs_cpu_reference` with the towers of `smoke`, and no augmentation."""
+    stages = [stage for stage in recipe("chairs_cpu_reference").stages if stage.name in names]
     changed = tuple(replace(stage, epochs=2, **changes) for stage in stages)  # type: ignore[arg-type]
     # At a rate that moves nothing: AdamW would blow up what is rounded otherwise in another batch.
-    return replace(recipe("smoke"), augment=None, stages=changed, optimiser=Optimiser(lr=1e-12))
+    return replace(recipe("smoke"), augmentation=None, stages=changed, optimizer=OptimizerConfig(lr=1e-12))
 
 
 def losses(r: Recipe, photos: Photos) -> list[float]:
@@ -52,7 +52,7 @@ def losses(r: Recipe, photos: Photos) -> list[float]:
 
 @pytest.mark.parametrize(("sketches", "chunk"), [("one", None), ("all", 5)])
 def test_training_on_them_is_training_on_the_towers(photos: Photos, sketches: str, chunk: int | None) -> None:
-    r = replace(plain("sketch", "image", "text", sketches=sketches), chunk=chunk)
+    r = replace(plain("sketch", "image", "text", sketches=sketches), chunk_size=chunk)
     once = losses(r, photos)
     with patch.object(Recipe, "constant", lambda self, stage: ()):
         again = losses(r, photos)
@@ -109,7 +109,7 @@ def test_workers_share_the_work_and_all_have_the_whole(photos: Photos) -> None:
 def knowing(lr: float = 1e-3) -> Recipe:
     smoke = recipe("smoke")
     return replace(
-        smoke, model=replace(smoke.model, gate=4, hubness=64), stages=(knowing_hubs(weigh(1, lr)),)
+        smoke, model=replace(smoke.model, gate=4, hubness=64), stages=(with_hubness(fusion(1, lr)),)
     )
 
 
@@ -126,7 +126,7 @@ def test_hubs_are_measured_against_the_queries_of_training_before_the_first_step
     width = hubs.queries.shape[2]
     kept = torch.linspace(0, len(sketch_SD) - 1, 64).round().long() if len(sketch_SD) > 64 else slice(None)
     assert torch.equal(hubs.queries[0, : min(64, len(sketch_SD))], sketch_SD[kept][:, :width])
-    assert torch.allclose(hubs.usual, hubs.nearness(photo_PD[:, :width]).mean(0))
+    assert torch.allclose(hubs.mean_similarity, hubs.nearness(photo_PD[:, :width]).mean(0))
 
 
 def test_a_run_that_goes_on_within_the_stage_does_not_measure_again(photos: Photos) -> None:
@@ -143,9 +143,9 @@ def test_a_run_that_goes_on_within_the_stage_does_not_measure_again(photos: Phot
     ("changes", "says"),
     [
         ({"model": recipe("smoke").model}, "set model.hubness"),
-        ({"stages": (knowing_hubs(weigh(1, 1e-3)), joint(1))}, "a tower learns in it or after it"),
-        ({"stages": (knowing_hubs(joint(1)),)}, "a tower learns in it or after it"),
-        ({"stages": tuple(knowing_hubs(replace(weigh(1, 1e-3), name=n)) for n in "ab")}, "once is enough"),
+        ({"stages": (with_hubness(fusion(1, 1e-3)), joint(1))}, "a tower learns in it or after it"),
+        ({"stages": (with_hubness(joint(1)),)}, "a tower learns in it or after it"),
+        ({"stages": tuple(with_hubness(replace(fusion(1, 1e-3), name=n)) for n in "ab")}, "once is enough"),
     ],
 )
 def test_a_recipe_that_would_measure_in_vain_is_refused(changes: dict[str, Any], says: str) -> None:
@@ -159,18 +159,18 @@ def test_a_recipe_that_would_measure_in_vain_is_refused(changes: dict[str, Any],
     ("stage", "augment", "constant"),
     [
         (plain("sketch").stages[0], None, ("photo", "text")),
-        (plain("sketch").stages[0], Augment(), ()),
+        (plain("sketch").stages[0], Augmentation(), ()),
         (plain("image").stages[0], None, ("sketch", "text")),
         (joint(1), None, ()),
-        (weigh(1, 1e-2), None, ("photo",)),
-        (replace(weigh(1, 1e-2), noise=None), None, ("sketch", "photo", "text")),
-        (replace(plain("text").stages[0], noise=POOR_QUERIES), None, ("sketch", "photo")),
+        (fusion(1, 1e-2), None, ("photo",)),
+        (replace(fusion(1, 1e-2), noise=None), None, ("sketch", "photo", "text")),
+        (replace(plain("text").stages[0], noise=CORRUPTED_QUERIES), None, ("sketch", "photo")),
     ],
 )
 def test_what_stays_the_same_is_what_neither_learns_nor_moves(
-    stage: Stage, augment: Augment | None, constant: tuple[str, ...]
+    stage: Stage, augment: Augmentation | None, constant: tuple[str, ...]
 ) -> None:
     small = recipe("smoke")
-    r = replace(small, model=replace(small.model, gate=4), augment=augment, stages=(stage,))
+    r = replace(small, model=replace(small.model, gate=4), augmentation=augment, stages=(stage,))
     assert r.constant(stage) == constant
     assert set(r.streamed(stage)) == set(stage.modalities) - set(constant)

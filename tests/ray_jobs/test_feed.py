@@ -11,11 +11,11 @@ import pytest
 import ray
 
 from ray_jobs.recipes import recipe
-from ray_jobs.recipes.stages import SKETCH_NOISE, joint, weigh
+from ray_jobs.recipes.stages import SKETCH_NOISE, fusion, joint
 from ray_jobs.training import decode, ingest
 from ray_jobs.training.data_config import Dealt
 from ray_jobs.training.job import STEPS_IN_FLIGHT, Job
-from stbir.config import Augment, Recipe, Stage
+from stbir.config import Augmentation, Recipe, Stage
 from stbir.data.batch import Batch, Encoded
 from stbir.data.photo_index import Photos, index_photos
 from stbir.data.sampling import steps
@@ -25,7 +25,7 @@ from stbir.data.shards import open_shards
 @pytest.fixture(scope="module")
 def small() -> Recipe:
     r = recipe("smoke")
-    return replace(r, stages=r.stages[:2], batch=8, shuffle=16)
+    return replace(r, stages=r.stages[:2], batch_size=8, shuffle_window=16)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_the_stream_is_the_plan(photos: Photos, small: Recipe) -> None:
 
 
 def test_made_in_this_process_it_is_the_same(photos: Photos, small: Recipe) -> None:
-    small = replace(small, augment=Augment(words=0.5))
+    small = replace(small, augmentation=Augmentation(word_dropout=0.5))
     for here, there in zip(decode.local(photos, small), rows(photos, small, done=0, workers=1), strict=True):
         assert (here.stage, here.number, here.texts) == (there.stage, there.number, there.texts)
         assert here.photo.tolist() == there.photo.tolist()
@@ -59,7 +59,7 @@ def test_made_in_this_process_it_is_the_same(photos: Photos, small: Recipe) -> N
 def test_two_workers_and_a_cursor_see_the_same_pictures_in_the_same_order(
     photos: Photos, small: Recipe
 ) -> None:
-    small = replace(small, augment=Augment(words=0.5))
+    small = replace(small, augmentation=Augmentation(word_dropout=0.5))
     alone = rows(photos, small, done=0, workers=1)[3:]
     shares = rows(photos, small, done=3, workers=2)
     assert len(shares) == 2 * len(alone)
@@ -103,7 +103,7 @@ def test_poor_queries_are_of_sketches_and_texts_that_learn() -> None:
 
 
 def test_the_gate_learns_from_poor_queries_of_towers_that_stand_still() -> None:
-    assert noise_of(weigh(1, 1e-3)).keys() == {"sketch_noise", "text_noise", "poor"}
+    assert noise_of(fusion(1, 1e-3)).keys() == {"sketch_noise", "text_noise", "poor"}
 
 
 def test_without_a_curriculum_nothing_is_corrupted() -> None:
@@ -119,7 +119,7 @@ def test_ray_train_is_told_how_far_ahead_decoding_may_go(photos: Photos, small: 
 
     [first, *_] = decode.shares(photos, small, workers=1, start=0, count=1)
     stored, decoded = sum(len(photo) for photo in first.photos), 8 * (3 + 1) * 32 * 32
-    assert not first.sketches  # not of the stage `clip`
+    assert not first.sketches  # not of the stage `pretrain`
     assert told(gpu=False) == told(gpu=False, epochs=1000) == STEPS_IN_FLIGHT * max(stored, decoded)
     assert told(gpu=True) == float("inf")
 

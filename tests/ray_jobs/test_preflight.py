@@ -161,7 +161,7 @@ def test_the_bytes_of_a_step_are_those_of_its_decoded_rows() -> None:
     smoke = recipe("smoke")
     a_row = (3 + 1) * 32 * 32  # a photo in colour and a sketch in grey, a byte a value
     assert step_bytes(smoke) == 16 * a_row
-    stored = override(recipe("paper"), [])
+    stored = override(recipe("reference"), [])
     assert step_bytes(stored) == 16 * (1 + 6) * (3 + 1) * 224 * 224
 
 
@@ -199,7 +199,7 @@ def test_one_table_and_one_exit_code(
     assert "written, read, listed, deleted" in out
     assert not (tmp_path / "out").exists()
 
-    assert _run(monkeypatch, *wanted, "--workers", "16", "--set", "batch=32", "--wait", "0") == 2
+    assert _run(monkeypatch, *wanted, "--workers", "16", "--set", "batch_size=32", "--wait", "0") == 2
     said = capsys.readouterr()
     assert "missing  CPUs" in said.out
     assert "→ start more nodes, or give fewer workers" in said.out

@@ -40,7 +40,7 @@ def test_a_checkpoint_of_another_run_is_not_gone_on_with(
     begun = {"made_from": "", "counts": {"steps": 0}, "details": {"photos": digest, "data": data}}
     checkpoint.save(out, "step-0", build(smoke.model), smoke, **begun)
     with pytest.raises(InputError, match="another recipe; choose another --out"):
-        run("--recipe", "smoke", "--shards", shards, "--out", out, "--set", "batch=4")
+        run("--recipe", "smoke", "--shards", shards, "--out", out, "--set", "batch_size=4")
     with pytest.raises(InputError, match="of other photos"):
         run("--recipe", "smoke", "--shards", shards, "--out", out, "--split", "train,val")
     other = {**begun, "details": {"photos": digest, "data": ["sha256:other pictures"]}}
@@ -52,7 +52,7 @@ def test_a_checkpoint_of_another_run_is_not_gone_on_with(
 def test_a_run_that_diverges_names_step_and_photos_and_leaves_what_was_good(
     shards: str, tmp_path: Path
 ) -> None:
-    diverging = override(recipe("smoke"), ["optimiser.lr=1e38"])
+    diverging = override(recipe("smoke"), ["optimizer.lr=1e38"])
     stopped = work_alone(job_of(diverging, shards, str(tmp_path)))
     assert stopped is not None
     assert re.match(r"stage clip, step \d: the loss is nan; its photos are synthetic-0:", stopped)
@@ -82,15 +82,15 @@ def test_where_the_first_weights_lay_is_no_part_of_a_run() -> None:
     smoke = recipe("smoke")
     moved = override(smoke, ["model.photo.weights=elsewhere/w.pt", "model.text.weights=there.pt"])
     assert _identity(moved) == _identity(smoke)
-    assert _identity(override(smoke, ["chunk=4"])) == _identity(smoke)
-    assert _identity(override(smoke, ["batch=4"])) != _identity(smoke)
+    assert _identity(override(smoke, ["chunk_size=4"])) == _identity(smoke)
+    assert _identity(override(smoke, ["batch_size=4"])) != _identity(smoke)
 
 
 @pytest.mark.parametrize(
     ("change", "says"),
     [
         (["--recipe", "best"], "--recipe: no 'best'"),
-        (["--set", "batch=0"], "batch: Input should be greater than or equal to 1"),
+        (["--set", "batch_size=0"], "batch: Input should be greater than or equal to 1"),
         (["--workers", "3"], "--workers: batch 16 does not divide by 3"),
         (["--workers", "0"], "does not divide by 0"),
         (["--workers", "1:3"], "batch 16 does not divide by 3"),

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from ray_jobs.recipes import recipe
-from ray_jobs.recipes.stages import weigh
-from stbir.config import Margins
+from ray_jobs.recipes.stages import fusion
+from stbir.config import LossConstants
 from stbir.embedding.queries import Embedded
 from stbir.embedding.queries import queries as queries_of
 from stbir.model import checkpoint
@@ -38,7 +38,7 @@ def queries(seed: int) -> tuple[Rows, torch.Tensor]:
 def learnt(lr: float) -> Gate:
     """A gate after 150 steps at that rate."""
     torch.manual_seed(0)
-    stage, learner = weigh(1, lr), Learner(build(MODEL), classes=0)
+    stage, learner = fusion(1, lr), Learner(build(MODEL), classes=0)
     learner.learn(stage)
     gate = learner.retriever.gate
     assert gate is not None
@@ -46,7 +46,9 @@ def learnt(lr: float) -> Gate:
     numbers = torch.arange(N)
     for step in range(150):
         rows, _ = queries(step)
-        terms = stage_loss(stage, Margins(), rows, Keys(numbers, numbers, numbers), None, learner.anchor)
+        terms = stage_loss(
+            stage, LossConstants(), rows, Keys(numbers, numbers, numbers), None, learner.anchor
+        )
         optimizer.zero_grad()
         terms["nce"].backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -67,7 +69,7 @@ def test_it_learns_to_trust_the_text_where_the_sketch_shows_nothing() -> None:
 
 
 def test_without_a_gate_in_an_experiment_means_the_plain_mean() -> None:
-    lr = recipe("ours_small_without_gate").stages[-1].lr
+    lr = recipe("chairs_cpu_without_gate").stages[-1].lr
     assert lr is not None
     gate, (rows, _) = learnt(lr), queries(1000)
     assert gate(rows["sketch"], rows["text"]).abs().max() < 1e-6

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from ray_jobs.recipes import recipe
-from ray_jobs.recipes.stages import joint, tied, weigh
-from stbir.config import Margins, Recipe, Stage
+from ray_jobs.recipes.stages import fusion, joint, with_shared_encoder
+from stbir.config import LossConstants, Recipe, Stage
 from stbir.model.builder import build
 from stbir.training.gradients import Rows, Terms, at_once, in_chunks
 from stbir.training.losses import stage_loss
@@ -35,10 +35,12 @@ def gradients(stage: Stage, chunk: int | None, dropout: float = 0.0) -> tuple[Te
     learner.retriever.gate.eval()  # the loop sees to its dice
     numbers = torch.arange(N)
     keys = Keys(numbers, numbers, numbers % 2)
-    backward = in_chunks(learner, chunk, stage.learns) if chunk else at_once(learner)
+    backward = in_chunks(learner, chunk, stage.trainable) if chunk else at_once(learner)
     terms = backward(
         {m: inputs()[m] for m in stage.modalities},
-        lambda features: stage_loss(stage, Margins(), features, keys, learner.classes_CD, learner.anchor),
+        lambda features: stage_loss(
+            stage, LossConstants(), features, keys, learner.classes_CD, learner.anchor
+        ),
         CPU,
         2**64 - 1,  # the largest seed there is
     )
@@ -46,7 +48,7 @@ def gradients(stage: Stage, chunk: int | None, dropout: float = 0.0) -> tuple[Te
 
 
 def stages() -> list[Stage]:
-    return [*recipe("smoke").stages, tied(joint(1)), weigh(1, 1e-3)]
+    return [*recipe("smoke").stages, with_shared_encoder(joint(1)), fusion(1, 1e-3)]
 
 
 @pytest.mark.parametrize("chunk", [1, 3, N, 50])
@@ -73,8 +75,8 @@ def test_a_chunk_is_encoded_again_with_the_same_dice() -> None:
 
 def test_batch_norms_that_learn_take_no_chunks() -> None:
     def chunked(r: Recipe) -> Recipe:
-        return replace(r, chunk=8)
+        return replace(r, chunk_size=8)
 
-    assert chunked(recipe("smoke")).chunk == 8
-    with pytest.raises(ValueError, match="chunk: batch norms that learn"):
+    assert chunked(recipe("smoke")).chunk_size == 8
+    with pytest.raises(ValueError, match="chunk_size: batch norms that learn"):
         chunked(recipe("demo"))

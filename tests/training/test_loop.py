@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from ray_jobs.recipes import recipe
-from ray_jobs.recipes.stages import joint, steady_trunk, tied, weigh
+from ray_jobs.recipes.stages import fusion, joint, with_frozen_backbone, with_shared_encoder
 from stbir.config import Recipe
 from stbir.data.batch import Batch
 from stbir.data.photo_index import Photos
@@ -35,7 +35,7 @@ def photos() -> Photos:
         sketches=np.ones(N, np.int64),
         label=numbers % 2,
         text_key=numbers,
-        extra=np.zeros(N, bool),
+        aux=np.zeros(N, bool),
         texts=[f"colour {i} vase" for i in numbers],
         ids=[f"vase:{i}" for i in numbers],
     )
@@ -45,7 +45,7 @@ def batches(stage_name: str, steps: int, start: int = 0) -> Iterator[Batch]:
     for step in range(start, steps):
         rng = np.random.default_rng(step)
         pictures = rng.integers(0, 256, (N, 3, 32, 32), np.uint8)
-        sketches = None if stage_name == "clip" else pictures[:, :1].copy()
+        sketches = None if stage_name == "pretrain" else pictures[:, :1].copy()
         photo = rng.permutation(N)
         yield Batch(
             0, step, 1, photo, np.zeros_like(photo), sketches, pictures, [f"colour {i} vase" for i in photo]
@@ -53,9 +53,9 @@ def batches(stage_name: str, steps: int, start: int = 0) -> Iterator[Batch]:
 
 
 def with_tied(r: Recipe) -> Recipe:
-    steady = replace(joint(1), name="steady", learns=("sketch", "photo"))
+    steady = replace(joint(1), name="steady", trainable=("sketch", "photo"))
     model = replace(r.model, gate=4)
-    return replace(r, model=model, stages=(tied(joint(1)), steady, *r.stages, weigh(1, 1e-2)))
+    return replace(r, model=model, stages=(with_shared_encoder(joint(1)), steady, *r.stages, fusion(1, 1e-2)))
 
 
 def with_dice(r: Recipe) -> Recipe:
@@ -84,7 +84,7 @@ def snapshot(run: StageRun) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in run.learner.state_dict().items()}
 
 
-@pytest.mark.parametrize("name", ["clip", "steady", "sketch", "image", "text", "weigh"])
+@pytest.mark.parametrize("name", ["pretrain", "steady", "sketch", "image", "text", "fusion"])
 def test_only_the_learners_change(name: str, photos: Photos) -> None:
     r, run = fresh(name)
     before = snapshot(run)
@@ -94,12 +94,12 @@ def test_only_the_learners_change(name: str, photos: Photos) -> None:
         for key, value in snapshot(run).items()
         if not torch.equal(value, before[key])
     }
-    assert changed - {"classes_CD"} == set(run.stage.learns)
+    assert changed - {"classes_CD"} == set(run.stage.trainable)
 
 
 def test_what_stands_still_in_a_stage_learns_again_in_the_next(photos: Photos) -> None:
     r, run = fresh("image")
-    steady = start_stage(steady_trunk(run.stage), r, run.learner, steps=6)
+    steady = start_stage(with_frozen_backbone(run.stage), r, run.learner, steps=6)
     before = snapshot(steady)
     list(train(steady, r, photos, batches("image", 2), CPU))
     trunk = {name for name in before if name.startswith("retriever.photo.trunk.")}
@@ -206,7 +206,7 @@ def degenerate(kind: str, photos: Photos) -> tuple[Photos, Batch]:
     return replace(photos, label=same if kind == "one class" else same - 1), batch
 
 
-@pytest.mark.parametrize("name", ["joint", "sketch", "image", "text", "weigh"])
+@pytest.mark.parametrize("name", ["joint", "sketch", "image", "text", "fusion"])
 @pytest.mark.parametrize("kind", ["one photo", "one caption", "one class", "no class"])
 def test_a_batch_without_contrast_teaches_nothing_wrong(kind: str, name: str, photos: Photos) -> None:
     r, run = fresh(name)
@@ -221,10 +221,10 @@ def test_a_batch_without_contrast_teaches_nothing_wrong(kind: str, name: str, ph
 def test_what_stands_still_keeps_its_statistics_too(photos: Photos) -> None:
     r = recipe("demo")
     learner = Learner(build(r.model), classes=2)
-    [stage] = [s for s in r.stages if s.name == "clip"]
-    run = start_stage(steady_trunk(stage), r, learner, steps=2)
+    [stage] = [s for s in r.stages if s.name == "pretrain"]
+    run = start_stage(with_frozen_backbone(stage), r, learner, steps=2)
     before = {name: value.clone() for name, value in learner.retriever.photo.trunk.named_buffers()}
-    list(train(run, r, photos, batches("clip", 2), CPU))
+    list(train(run, r, photos, batches("pretrain", 2), CPU))
     after = dict(learner.retriever.photo.trunk.named_buffers())
     assert before
     assert all(torch.equal(after[name], value) for name, value in before.items())
@@ -232,5 +232,5 @@ def test_what_stands_still_keeps_its_statistics_too(photos: Photos) -> None:
 
 def test_what_stands_still_must_be_there(photos: Photos) -> None:
     r, run = fresh("image")
-    with pytest.raises(InputError, match="still: no parameter begins with 'trnk'"):
-        start_stage(replace(run.stage, still=("trnk",)), r, run.learner, steps=2)
+    with pytest.raises(InputError, match="frozen: no parameter begins with 'trnk'"):
+        start_stage(replace(run.stage, frozen=("trnk",)), r, run.learner, steps=2)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from stbir.config import Margins, Pair, Stage, Weights
+from stbir.config import LossConstants, LossWeights, Pair, Stage
 from stbir.training.losses import arcface, info_nce, stage_loss, triplet
 from stbir.training.negatives import Keys
 
@@ -94,7 +94,7 @@ def test_a_stage_weighs_its_terms() -> None:
     features = {m: unit(4, 8, seed=i) for i, m in enumerate(("sketch", "photo", "text"))}
     heads = unit(2, 8, seed=9)
     who = keys([0, 1, 2, 3], label=[0, 0, 1, 1])
-    terms = stage_loss(SKETCH, Margins(), features, who, heads)  # type: ignore[arg-type]
+    terms = stage_loss(SKETCH, LossConstants(), features, who, heads)  # type: ignore[arg-type]
     anchor = F.normalize(features["photo"] + features["text"], dim=-1)
     others = ~torch.eye(4, dtype=torch.bool)
     rows = (anchor, features["sketch"], features["sketch"], others)
@@ -110,8 +110,8 @@ def test_a_term_of_weight_zero_is_not_computed(off: str) -> None:
     from dataclasses import replace
 
     features = {m: unit(3, 8, seed=i) for i, m in enumerate(("sketch", "photo", "text"))}
-    stage = replace(SKETCH, weights=replace(Weights(), **{off: 0.0}))
-    terms = stage_loss(stage, Margins(), features, keys([0, 1, 2]), unit(1, 8))  # type: ignore[arg-type]
+    stage = replace(SKETCH, weights=replace(LossWeights(), **{off: 0.0}))
+    terms = stage_loss(stage, LossConstants(), features, keys([0, 1, 2]), unit(1, 8))  # type: ignore[arg-type]
     assert set(terms) == {"nce", "triplet", "category"} - {off}
 
 
@@ -120,7 +120,7 @@ def test_one_photo_alone_gives_a_finite_loss(photos: list[int]) -> None:
     features = {
         m: unit(len(photos), 8, seed=i).requires_grad_() for i, m in enumerate(("sketch", "photo", "text"))
     }
-    terms = stage_loss(SKETCH, Margins(), features, keys(photos), unit(1, 8))  # type: ignore[arg-type]
+    terms = stage_loss(SKETCH, LossConstants(), features, keys(photos), unit(1, 8))  # type: ignore[arg-type]
     assert terms["nce"].item() == pytest.approx(0, abs=1e-9)
     assert terms["triplet"].item() == 0
     torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
@@ -130,10 +130,16 @@ def test_one_photo_alone_gives_a_finite_loss(photos: list[int]) -> None:
 
 def test_drawn_negatives_are_candidates_and_not_samples() -> None:
     stage = Stage(
-        "sketch", ("sketch",), (Pair(("photo",), "sketch"),), 1, Weights(1, 0, 0), negatives="stored", hard=2
+        "sketch",
+        ("sketch",),
+        (Pair(("photo",), "sketch"),),
+        1,
+        LossWeights(1, 0, 0),
+        negatives="stored",
+        hard_negatives=2,
     )
     features = {"photo": unit(6, 8, seed=1), "sketch": unit(6, 8, seed=2)}
-    terms = stage_loss(stage, Margins(), features, keys([0, 1, 2, 5, 6, 7], rows=3), None)  # type: ignore[arg-type]
+    terms = stage_loss(stage, LossConstants(), features, keys([0, 1, 2, 5, 6, 7], rows=3), None)  # type: ignore[arg-type]
     expected = 0.0
     for sample, drawn in ((0, (1, 2)), (3, (4, 5))):
         a = features["photo"][sample]

@@ -5,7 +5,7 @@ from stbir.training.negatives import Keys, masks
 
 def slow(keys: Keys, kind: str) -> tuple[list[list[bool]], list[list[bool]]]:
     """The rules of the method in plain words, one pair at a time."""
-    step, nce, hard = keys.rows_a_sample, [], []
+    step, nce, hard_negatives = keys.rows_a_sample, [], []
     n = len(keys.photo)
     for i in range(0, n, step):
         other = [
@@ -17,8 +17,10 @@ def slow(keys: Keys, kind: str) -> tuple[list[list[bool]], list[list[bool]]]:
             other[j] and bool(keys.label[i] >= 0) and bool(keys.label[j] == keys.label[i]) for j in range(n)
         ]
         nce.append(drawn if kind == "stored" else other)
-        hard.append(drawn if kind == "stored" else mates if kind == "class" and any(mates) else other)
-    return nce, hard
+        hard_negatives.append(
+            drawn if kind == "stored" else mates if kind == "class" and any(mates) else other
+        )
+    return nce, hard_negatives
 
 
 def test_the_masks_follow_the_rules() -> None:

@@ -3,7 +3,7 @@ from itertools import pairwise
 import pytest
 
 from ray_jobs.recipes import recipe
-from stbir.config import Optimiser
+from stbir.config import OptimizerConfig
 from stbir.model.builder import build
 from stbir.training.optim import adamw, rate, set_rate
 from stbir.training.stages import Learner
@@ -24,7 +24,7 @@ def test_the_reference_rate_is_constant() -> None:
 
 def test_picture_trunks_learn_at_their_share_of_the_rate() -> None:
     learner = Learner(build(recipe("smoke").model), classes=2)
-    optimizer = adamw(Optimiser(lr=0.1, trunk=0.5, weight_decay=0.01), learner)
+    optimizer = adamw(OptimizerConfig(lr=0.1, backbone_lr_ratio=0.5, weight_decay=0.01), learner)
     set_rate(optimizer, 0.5)
     slow = {id(p) for tower in ("sketch", "photo") for p in learner.retriever.tower(tower).trunk.parameters()}  # type: ignore[arg-type, union-attr]
     rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
@@ -37,5 +37,5 @@ def test_only_what_learns_is_optimised() -> None:
     learner = Learner(build(recipe("smoke").model), classes=2)
     [stage] = [s for s in recipe("smoke").stages if s.name == "text"]
     learner.learn(stage)
-    optimised = {id(p) for group in adamw(Optimiser(), learner).param_groups for p in group["params"]}
+    optimised = {id(p) for group in adamw(OptimizerConfig(), learner).param_groups for p in group["params"]}
     assert optimised == {id(p) for p in learner.retriever.text.parameters()} | {id(learner.classes_CD)}
