@@ -1,19 +1,21 @@
-# The environment of requirements.lock with this repository's code, for every node of a cluster.
+# The image of every cluster node: the runtime dependencies and this project's code.
 #   docker build -t REGISTRY/stbir:TAG .
-# Without a download of its own: the base image and what pip reads come from wherever your machine gets them.
-FROM python:3.11-slim
+# To pin the base image: --build-arg PYTHON_IMAGE=python:3.11-slim@sha256:DIGEST, with the digest that
+#   docker buildx imagetools inspect python:3.11-slim   prints.
+ARG PYTHON_IMAGE=python:3.11-slim
+FROM ${PYTHON_IMAGE}
 
-RUN useradd --create-home --uid 1000 ray && python -m pip install --no-cache-dir uv
+RUN useradd --create-home --uid 1000 ray && python -m pip install --no-cache-dir uv==0.13.9
 WORKDIR /app
-COPY requirements.lock pyproject.toml README.md LICENSE ./
-RUN uv venv --python 3.11 /opt/stbir && uv pip sync --python /opt/stbir/bin/python --no-cache --require-hashes requirements.lock
+COPY requirements.runtime.lock LICENSE ./
+RUN uv venv --python 3.11 /opt/stbir && \
+    uv pip sync --python /opt/stbir/bin/python --no-cache --require-hashes requirements.runtime.lock
 COPY stbir stbir
 COPY ray_jobs ray_jobs
 COPY serve serve
 COPY deploy/healthy.py deploy/healthy.py
-RUN uv pip install --python /opt/stbir/bin/python --no-cache --no-deps --no-build-isolation --editable .
 
-# Everyone but root may run it; the token comes from a secret at run time, never from here.
+# Not root. The cluster's token comes from a secret at run time and is not part of the image.
 USER 1000
-ENV PATH=/opt/stbir/bin:$PATH PYTHONUNBUFFERED=1 RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0
+ENV PATH=/opt/stbir/bin:$PATH PYTHONPATH=/app PYTHONUNBUFFERED=1 RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0
 CMD ["python", "ray_jobs/preflight.py", "--help"]

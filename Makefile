@@ -1,4 +1,4 @@
-# Every habit of this project is one command. `make` alone lists them.
+# The development commands of this project. `make` alone lists them.
 
 .DEFAULT_GOAL := help
 SHELL := bash
@@ -10,58 +10,64 @@ RUN := $(VENV)/bin
 READY := $(VENV)/.ready
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$python; break; }; done)
-# `make test TESTS=tests/model` runs one folder, `make test TESTS="-k gallery"` what a word matches.
+# `make test TESTS=tests/model` runs one folder, `make test TESTS="-k gallery"` the tests that match a word.
 TESTS ?=
-# `make demo DEMO="FOLDER PHOTOS"` keeps what it makes elsewhere, or draws fewer photos.
+# `make demo DEMO="FOLDER PHOTOS"` sets the output folder and the number of photos.
 DEMO ?=
-# The CUDA build of torch is large and slow links are common.
+# The CUDA build of torch is large: allow for slow networks.
 export UV_HTTP_TIMEOUT ?= 600
 
-.PHONY: help setup demo test test-cluster format format-check lint types lock clean
+.PHONY: help setup demo test test-fast test-cluster format format-check lint types lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
 
-setup: $(READY) ## .venv from requirements.lock, with the project itself in it, and nothing else
+setup: $(READY) ## create .venv from requirements.lock, with the project in editable mode
 
-demo: setup ## synthetic pictures -> training -> gallery -> report -> an answered query (CPU, minutes)
+demo: setup ## synthetic data -> training -> gallery -> report -> one answered query (CPU, minutes)
 	PATH="$(CURDIR)/$(RUN):$$PATH" bash runs/demo.sh $(DEMO)
 
-test: format-check lint types ## everything a change must pass: format, lint, types, tests
+test: format-check lint types ## format, lint, types and tests: what every change must pass
 	$(RUN)/python -m pytest --ignore=tests/cluster $(TESTS)
 
-test-cluster: setup ## what takes minutes: clusters of its own, machines lost, load
+test-fast: setup ## tests of less than ten seconds each, in parallel
+	$(RUN)/python -m pytest --ignore=tests/cluster -m "not slow" --numprocesses auto --dist loadfile $(TESTS)
+
+test-cluster: setup ## tests that start clusters: lost nodes, failures, load (an hour)
 	$(RUN)/python -m pytest $(or $(TESTS),tests/cluster)
 
-format: setup ## rewrite the code in the project's format
+format: setup ## format the code
 	$(RUN)/ruff check --fix-only --quiet .
 	$(RUN)/ruff format .
 
 format-check: setup
 	$(RUN)/ruff format --check .
 
-lint: setup ## ruff's rules
+lint: setup ## check the code with ruff
 	$(RUN)/ruff check .
 
-types: setup ## strict types over stbir, ray_jobs, serve
+types: setup ## check types with mypy (strict)
 	$(RUN)/mypy
 
-lock: $(VENV)/uv ## resolve pyproject.toml anew into requirements.lock
+lock: $(VENV)/uv ## resolve pyproject.toml into requirements.lock and requirements.runtime.lock
 	$$(cat $(VENV)/uv) pip compile --quiet --universal --generate-hashes --no-emit-index-url \
 		--python-version 3.11 --upgrade --group dev --output-file requirements.lock pyproject.toml
+	$$(cat $(VENV)/uv) pip compile --quiet --universal --generate-hashes --no-emit-index-url \
+		--python-version 3.11 --constraint requirements.lock \
+		--output-file requirements.runtime.lock pyproject.toml
 
-clean: ## remove .venv and every cache
+clean: ## remove .venv and all caches
 	rm -rf $(VENV) .venv-uv .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The project goes in as it lies here (editable), built by what the lock holds: no download beyond the lock.
+# The project is installed in editable mode with the build backend of the lock: no further download.
 $(READY): requirements.lock pyproject.toml | $(VENV)/uv
 	$$(cat $(VENV)/uv) pip sync --python $(RUN)/python --require-hashes requirements.lock
 	$$(cat $(VENV)/uv) pip install --python $(RUN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# The environment, and beside it the name of the uv that fills it: the one on PATH, a module of this
-# Python, one that pip may install, or (where the system's Python forbids that) one of its own.
+# Creates the environment and records the uv command to use: uv on PATH, a module of this Python, one
+# installed by pip, or one in its own environment if the system's Python forbids that.
 $(VENV)/uv:
 	@test -n "$(PYTHON)" || { echo "setup: no Python 3.11 or newer on PATH; install one, or: make PYTHON=/path/to/python3" >&2; exit 2; }
 	@find_uv() { \
@@ -70,6 +76,6 @@ $(VENV)/uv:
 		else return 1; fi; }; \
 	own_uv() { $(PYTHON) -m venv .venv-uv && .venv-uv/bin/pip install --quiet uv && echo .venv-uv/bin/uv; }; \
 	uv=$$(find_uv || { $(PYTHON) -m pip install --quiet uv >/dev/null 2>&1 && find_uv; } || own_uv) \
-		|| { echo "setup: uv could not be installed; put it on PATH (any way its authors offer)" >&2; exit 2; }; \
+		|| { echo "setup: uv could not be installed; install it and put it on PATH" >&2; exit 2; }; \
 	$$uv venv --quiet --allow-existing --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" $(VENV); \
 	echo "$$uv" > $@

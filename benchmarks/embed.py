@@ -1,12 +1,11 @@
-"""Embedding as users run it against what the same machine could do, and against a plain DataLoader script.
+"""Compares `embed_gallery` with a DataLoader script and with the limits of the machine.
 
-`python benchmarks/embed.py` makes its pictures (JPEG, 256 to 384 pixels a side) and a model with no training.
-Four sides, one after another: decoding alone, one process a core; the model alone, on resident tensors; the
-DataLoader script (these three in `plain.py`); `embed_gallery`. The last two make the same: vectors, small
-pictures, hashes of content, on disk. Rates are photos a second once they flow; `whole_s` are seconds from
-start to end, with processes and models loaded on the way.
-The last line is JSON: `vs_ceiling` is ours against the lower of decoding and model. Where both share their
-cores, as without a GPU, no job reaches that: `vs_shared_ceiling` is against 1 / (1/decoding + 1/model).
+`python benchmarks/embed.py` makes photos (JPEG, 256 to 384 pixels a side) and an untrained model. It measures
+four variants: decoding only, one process per core; the model only, on resident tensors; the DataLoader script
+(these three in `plain.py`); `embed_gallery`. The last two write the same: vectors, thumbnails, content
+hashes. Rates are photos per second in steady state; `whole_s` are total seconds with start-up. The last line
+is JSON: `vs_ceiling` is relative to the slower of decoding and model. If both share the cores (no GPU), the
+ceiling is 1 / (1/decoding + 1/model): `vs_shared_ceiling`.
 """
 
 import argparse
@@ -28,41 +27,45 @@ from ray_jobs.cli import run
 from ray_jobs.cluster.connection import connect
 from ray_jobs.recipes import recipe as named_recipe
 from stbir.model import checkpoint
-from stbir.model.builder import build
+from stbir.model.builder import build_retriever
 
 _FOLDERS = 20
 
 
 def main(args: argparse.Namespace) -> dict[str, Any]:
-    """Make pictures and a model, run the four sides, print the table."""
+    """Make photos and a model, run the four variants, print the table."""
     with tempfile.TemporaryDirectory(dir=args.scratch) as folder:
-        make_pictures(Path(folder) / "photos", args.photos)
+        make_photos(Path(folder) / "photos", args.photos)
         model = make_model(f"{folder}/checkpoint", args.recipe)
-        rates, plain_s = {}, 0.0
+        rates, baseline_s = {}, 0.0
         for side in plain.SIDES:
-            began = time.perf_counter()
-            rates[side] = _plain(side, model, folder)
-            plain_s = time.perf_counter() - began  # of the last, the script
-            print(f"{side}: {rates[side]:.1f} photos/s, {plain_s:.0f} s in all", file=sys.stderr, flush=True)
-        rates["ours"], ours_s = _ours(model, folder, args)
-    return _table(rates, {"dataloader": plain_s, "ours": ours_s}, args.photos)
+            start = time.perf_counter()
+            rates[side] = _run_baseline(side, model, folder)
+            baseline_s = time.perf_counter() - start  # the last variant is the script
+            print(
+                f"{side}: {rates[side]:.1f} photos/s, {baseline_s:.0f} s in total",
+                file=sys.stderr,
+                flush=True,
+            )
+        rates["ours"], stbir_s = _embed_gallery(model, folder, args)
+    return _table(rates, {"dataloader": baseline_s, "ours": stbir_s}, args.photos)
 
 
-def make_pictures(folder: Path, count: int) -> None:
-    """Crops of a few large drawn grounds: each another, made in a millisecond."""
+def make_photos(folder: Path, count: int) -> None:
+    """Write `count` distinct crops of a few large synthetic images."""
     rng = np.random.default_rng(0)
-    grounds = [_ground(rng) for _ in range(4)]
+    textures = [_texture(rng) for _ in range(4)]
     for number in range(count):
         width, height = (int(side) for side in rng.integers(256, 385, 2))
         left, top = (int(side) for side in rng.integers(0, 1024 - 384, 2))
-        crop = grounds[number % 4].crop((left, top, left + width, top + height))
+        crop = textures[number % 4].crop((left, top, left + width, top + height))
         path = folder / f"kind {number % _FOLDERS:02}" / f"{number:07}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         crop.save(path, "JPEG", quality=88)
 
 
-def _ground(rng: np.random.Generator) -> Image.Image:
-    """1024 x 1024, coarse and fine structure: about 20 kB of JPEG a picture cut from it."""
+def _texture(rng: np.random.Generator) -> Image.Image:
+    """A 1024 x 1024 image with coarse and fine structure; a crop has about 20 kB as JPEG."""
     coarse = Image.fromarray(rng.integers(0, 256, (24, 24, 3), np.uint8)).resize(
         (1024, 1024), Image.Resampling.BICUBIC
     )
@@ -71,18 +74,18 @@ def _ground(rng: np.random.Generator) -> Image.Image:
 
 
 def make_model(uri: str, name: str) -> str:
-    """A checkpoint of the recipe with random weights."""
+    """Save a checkpoint of the recipe with random weights."""
     recipe = named_recipe(name)
-    bare = replace(recipe.model, photo=replace(recipe.model.photo, weights=None))
-    if bare.sketch is not None:
-        bare = replace(bare, sketch=replace(bare.sketch, weights=None))
-    recipe = replace(recipe, model=bare)
-    checkpoint.save(uri, "000", build(recipe.model), recipe, made_from="", counts={})
+    model = replace(recipe.model, photo=replace(recipe.model.photo, weights=None))
+    if model.sketch is not None:
+        model = replace(model, sketch=replace(model.sketch, weights=None))
+    recipe = replace(recipe, model=model)
+    checkpoint.save(uri, "000", build_retriever(recipe.model), recipe, made_from="", counts={})
     return uri
 
 
-def _plain(side: str, model: str, folder: str) -> float:
-    """In a process of its own, with its start: what a script costs that is run by itself."""
+def _run_baseline(side: str, model: str, folder: str) -> float:
+    """The rate of a variant of `plain.py`, measured in its own process."""
     command = [sys.executable, "-m", "benchmarks.plain", side, model, f"{folder}/photos", f"{folder}/plain"]
     done = subprocess.run(
         command, stdout=subprocess.PIPE, check=True, text=True, cwd=Path(__file__).parent.parent
@@ -90,30 +93,40 @@ def _plain(side: str, model: str, folder: str) -> float:
     return float(done.stdout.splitlines()[-1])
 
 
-def _ours(model: str, folder: str, args: argparse.Namespace) -> tuple[float, float]:
-    began = time.perf_counter()
+def _embed_gallery(model: str, folder: str, args: argparse.Namespace) -> tuple[float, float]:
+    start = time.perf_counter()
     connect()
-    words = ["--checkpoint", model, "--photos", f"folder:{folder}/photos", "--gallery", f"{folder}/gallery"]
-    words += ["--batch", str(args.batch)] if args.batch else []
-    summary = embed_gallery.main(embed_gallery.parser().parse_args(words))
+    arguments = [
+        "--checkpoint",
+        model,
+        "--photos",
+        f"folder:{folder}/photos",
+        "--gallery",
+        f"{folder}/gallery",
+    ]
+    arguments += ["--batch", str(args.batch)] if args.batch else []
+    summary = embed_gallery.main(embed_gallery.parser().parse_args(arguments))
     ray.shutdown()
     print(f"the encoder waited {summary['waited']:.1%}", file=sys.stderr)
-    return float(summary["photos_per_s"]), time.perf_counter() - began
+    return float(summary["photos_per_s"]), time.perf_counter() - start
 
 
-def _table(rates: dict[str, float], whole_s: dict[str, float], photos: int) -> dict[str, Any]:
-    ours = rates["ours"]
+def _table(rates: dict[str, float], total_s: dict[str, float], photos: int) -> dict[str, Any]:
+    stbir_rate = rates["ours"]
     shared = 1 / (1 / rates["decoding"] + 1 / rates["encoding"])
     for name, rate in rates.items():
-        print(f"{name:12} {rate:9.1f} photos/s   ours is {ours / rate:5.2f} of it", file=sys.stderr)
+        print(
+            f"{name:12} {rate:9.1f} photos/s   embed_gallery / this: {stbir_rate / rate:5.2f}",
+            file=sys.stderr,
+        )
     return {
         "photos": photos,
         "photos_per_s": {name: round(rate, 1) for name, rate in rates.items()},
-        "whole_s": {name: round(seconds, 1) for name, seconds in whole_s.items()},
-        "vs_ceiling": round(ours / min(rates["decoding"], rates["encoding"]), 3),
-        "vs_shared_ceiling": round(ours / shared, 3),
-        "vs_dataloader": round(ours / rates["dataloader"], 3),
-        "whole_vs_dataloader": round(whole_s["dataloader"] / whole_s["ours"], 3),
+        "whole_s": {name: round(seconds, 1) for name, seconds in total_s.items()},
+        "vs_ceiling": round(stbir_rate / min(rates["decoding"], rates["encoding"]), 3),
+        "vs_shared_ceiling": round(stbir_rate / shared, 3),
+        "vs_dataloader": round(stbir_rate / rates["dataloader"], 3),
+        "whole_vs_dataloader": round(total_s["dataloader"] / total_s["ours"], 3),
     }
 
 
@@ -125,13 +138,13 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--recipe",
         default="chairs_cpu",
-        help="whose photo tower encodes, with random weights (%(default)s)",
+        help="recipe of the photo encoder, with random weights (%(default)s)",
     )
-    add("--batch", type=int, help="as of embed_gallery")
+    add("--batch", type=int, help="as in embed_gallery")
     add(
         "--scratch",
         metavar="FOLDER",
-        help="where pictures and galleries lie meanwhile (default: as the system)",
+        help="folder for photos and galleries (default: the system's)",
     )
     return parser
 

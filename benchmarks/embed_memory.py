@@ -1,8 +1,8 @@
-"""Whether embedding needs more memory for more photos: the same model on few and on ten times as many.
+"""Compares the peak memory of embedding N and 10 N photos.
 
-`python benchmarks/embed_memory.py` makes its pictures. Peaks, in MiB, of what each process of Ray holds
-for itself and of the object store, sampled while `embed_gallery` runs.
-The last line is JSON: `ratio` is many against few, `total` of the sum of the kinds' peaks.
+`python benchmarks/embed_memory.py` makes the photos. It samples the private memory (MiB) of each Ray process
+and of the object store while `embed_gallery` runs.
+The last line is JSON: `ratio` is 10 N over N by kind of process, `total` that of the sums.
 """
 
 import argparse
@@ -10,8 +10,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.embed import make_model, make_pictures
-from benchmarks.memory import Watch
+from benchmarks.embed import make_model, make_photos
+from benchmarks.memory import MemorySampler
 from ray_jobs import embed_gallery
 from ray_jobs.cli import run
 from ray_jobs.cluster.connection import connect
@@ -27,11 +27,11 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _peaks(photos: int, args: argparse.Namespace) -> dict[str, float]:
-    """MiB by kind of process."""
+    """Peak MiB by kind of process."""
     with tempfile.TemporaryDirectory() as folder:
-        make_pictures(Path(folder) / "photos", photos)
+        make_photos(Path(folder) / "photos", photos)
         model = make_model(f"{folder}/checkpoint", args.recipe)
-        words = [
+        arguments = [
             "--checkpoint",
             model,
             "--photos",
@@ -39,15 +39,15 @@ def _peaks(photos: int, args: argparse.Namespace) -> dict[str, float]:
             "--gallery",
             f"{folder}/gallery",
         ]
-        watch = Watch()
-        watch.start()
-        embed_gallery.main(embed_gallery.parser().parse_args(words))
-        return watch.stop()
+        sampler = MemorySampler()
+        sampler.start()
+        embed_gallery.main(embed_gallery.parser().parse_args(arguments))
+        return sampler.stop()
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser("benchmarks/embed_memory.py", description=(__doc__ or "").split(":")[0])
+    parser = argparse.ArgumentParser("benchmarks/embed_memory.py", description=(__doc__ or "").split(".")[0])
     parser.add_argument("--photos", type=int, default=5000)
     parser.add_argument("--recipe", default="smoke")
     return parser

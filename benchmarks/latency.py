@@ -1,4 +1,4 @@
-"""Recall, latency and memory of one engine of `benchmarks/search.py`, in the process that calls."""
+"""Recall, latency and memory of one engine of `benchmarks/search.py`, in the calling process."""
 
 import json
 import threading
@@ -10,85 +10,91 @@ from typing import Any
 import numpy as np
 import psutil
 
-from benchmarks.engines import ENGINES, Ask, K, Task
+from benchmarks.engines import ENGINES, K, Search, Task
 
 CLIENTS = 8
 _WARM_UP = 20
 
 
 def build(task: Task, name: str) -> dict[str, Any]:
-    """Build where it is not built yet; seconds and the peak of memory that this process held for itself."""
-    note = task.file(f"{ENGINES[name].of or name}.json")
-    if not note.exists():
+    """Build unless built; the seconds and the peak private memory of this process."""
+    cache_file = task.file(f"{ENGINES[name].index_of or name}.json")
+    if not cache_file.exists():
         with _Peak() as peak:
             started = time.perf_counter()
             facts = ENGINES[name].build(task)
-            spent = time.perf_counter() - started
-        found = {"build_s": round(spent, 1), "build_peak_mib": round(peak[0] / 2**20), **facts}
-        note.write_text(json.dumps(found))
-    return dict(json.loads(note.read_text()))
+            seconds = time.perf_counter() - started
+        results = {"build_s": round(seconds, 1), "build_peak_mib": round(peak[0] / 2**20), **facts}
+        cache_file.write_text(json.dumps(results))
+    return dict(json.loads(cache_file.read_text()))
 
 
 def measure(task: Task, name: str) -> dict[str, Any]:
     """Recall and latency, unfiltered and under each filter."""
     engine = ENGINES[name]
     started = time.perf_counter()
-    ask = engine.open(task)
+    search = engine.open(task)
     opened = time.perf_counter() - started
     answers = np.load(task.file("answers.npz"))
     query_QD = np.load(task.file("queries.npy"))
-    found: dict[str, Any] = {"open_s": round(opened, 1)}
+    results: dict[str, Any] = {"open_s": round(opened, 1)}
     for key in answers.files if engine.filters else ["all"]:
-        kept = None if key == "all" else int(np.ceil(float(key) * task.rows))
-        title = "unfiltered" if kept is None else f"keeps {float(key):.2%}"
-        found[title] = _figures(ask, query_QD, kept, answers[key], task.seconds)
-    found["memory_mib"] = round(psutil.Process().memory_full_info().uss / 2**20)
-    return found
+        threshold = None if key == "all" else int(np.ceil(float(key) * task.rows))
+        title = "unfiltered" if threshold is None else f"keeps {float(key):.2%}"
+        results[title] = _figures(search, query_QD, threshold, answers[key], task.seconds)
+    results["memory_mib"] = round(psutil.Process().memory_full_info().uss / 2**20)
+    return results
 
 
-def _figures(ask: Ask, query_QD: Any, kept: int | None, answer_QK: Any, seconds: float) -> dict[str, Any]:
-    first = _timed(ask, query_QD[0], kept)
+def _figures(
+    search: Search, query_QD: Any, threshold: int | None, answer_QK: Any, seconds: float
+) -> dict[str, Any]:
+    first_s = _timed(search, query_QD[0], threshold)
     for query_D in query_QD[:_WARM_UP]:
-        ask(query_D, kept)
-    times, hits = _one_client(ask, query_QD, kept, seconds)
-    right = [
-        len({*map(int, found)} & {*answer_K.tolist()})
-        for found, answer_K in zip(hits, answer_QK, strict=False)
+        search(query_D, threshold)
+    times, hits = _one_client(search, query_QD, threshold, seconds)
+    num_correct = [
+        len({*map(int, results)} & {*answer_K.tolist()})
+        for results, answer_K in zip(hits, answer_QK, strict=False)
     ]
-    many, rate = _many_clients(ask, query_QD, kept, seconds)
+    concurrent_times, rate = _many_clients(search, query_QD, threshold, seconds)
     return {
-        "recall_at_10": round(sum(right) / (min(K, kept or K) * len(right)), 4),
+        "recall_at_10": round(sum(num_correct) / (min(K, threshold or K) * len(num_correct)), 4),
         **_quantiles(times),
-        "first_ms": round(1000 * first, 2),
+        "first_ms": round(1000 * first_s, 2),
         "queries": len(times),
-        "clients_8": {**_quantiles(many), "per_s": round(rate, 1)},
+        "clients_8": {**_quantiles(concurrent_times), "per_s": round(rate, 1)},
     }
 
 
-def _timed(ask: Ask, query_D: Any, kept: int | None) -> float:
+def _timed(search: Search, query_D: Any, threshold: int | None) -> float:
     started = time.perf_counter()
-    ask(query_D, kept)
+    search(query_D, threshold)
     return time.perf_counter() - started
 
 
-def _one_client(ask: Ask, query_QD: Any, kept: int | None, seconds: float) -> tuple[list[float], list[Any]]:
-    times, hits, until = [], [], time.perf_counter() + seconds
+def _one_client(
+    search: Search, query_QD: Any, threshold: int | None, seconds: float
+) -> tuple[list[float], list[Any]]:
+    times, hits, deadline = [], [], time.perf_counter() + seconds
     for query_D in query_QD:
         started = time.perf_counter()
-        hits.append(ask(query_D, kept))
+        hits.append(search(query_D, threshold))
         times.append(time.perf_counter() - started)
-        if time.perf_counter() > until:
+        if time.perf_counter() > deadline:
             break
     return times, hits
 
 
-def _many_clients(ask: Ask, query_QD: Any, kept: int | None, seconds: float) -> tuple[list[float], float]:
-    until = time.perf_counter() + seconds / 2
+def _many_clients(
+    search: Search, query_QD: Any, threshold: int | None, seconds: float
+) -> tuple[list[float], float]:
+    deadline = time.perf_counter() + seconds / 2
 
     def client(number: int) -> list[float]:
-        mine, times = cycle(query_QD[number::CLIENTS]), []
-        while time.perf_counter() < until:
-            times.append(_timed(ask, next(mine), kept))
+        queries, times = cycle(query_QD[number::CLIENTS]), []
+        while time.perf_counter() < deadline:
+            times.append(_timed(search, next(queries), threshold))
         return times
 
     started = time.perf_counter()
@@ -103,18 +109,18 @@ def _quantiles(times: list[float]) -> dict[str, float]:
 
 
 class _Peak:
-    """Samples what this process holds for itself until the block ends."""
+    """Samples the private memory of this process until the block ends."""
 
     def __enter__(self) -> list[int]:
-        self._most, self._ended = [0], threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._max, self._stopped = [0], threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
         self._thread.start()
-        return self._most
+        return self._max
 
-    def _watch(self) -> None:
-        while not self._ended.wait(0.5):
-            self._most[0] = max(self._most[0], psutil.Process().memory_full_info().uss)
+    def _sample(self) -> None:
+        while not self._stopped.wait(0.5):
+            self._max[0] = max(self._max[0], psutil.Process().memory_full_info().uss)
 
     def __exit__(self, *_: object) -> None:
-        self._ended.set()
+        self._stopped.set()
         self._thread.join()

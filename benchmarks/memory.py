@@ -1,8 +1,8 @@
-"""Whether training needs more memory for more data: the same recipe on few photos and on ten times as many.
+"""Compares the peak memory of training on N and 10 N photos.
 
-`python benchmarks/memory.py` draws the pairs itself. Peaks, in MiB, of what each process of Ray holds for
-itself and of the object store, sampled while `train.py` runs.
-The last line is JSON: `ratio` is many against few.
+`python benchmarks/memory.py` makes the photos. It samples the private memory (MiB) of each Ray process and of
+the object store while `train.py` runs.
+The last line is JSON: `ratio` is 10 N over N by kind of process.
 """
 
 import argparse
@@ -19,8 +19,8 @@ from ray_jobs.cli import run
 from ray_jobs.cluster.connection import connect
 
 MIB = 2**20
-EVERY_S = 0.2
-STORE = "raylet"  # the object store is shared memory of this process
+SAMPLE_S = 0.2
+OBJECT_STORE = "raylet"  # its shared memory is the object store
 
 
 def main(args: argparse.Namespace) -> dict[str, Any]:
@@ -32,65 +32,74 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _peaks(photos: int, args: argparse.Namespace) -> dict[str, float]:
-    """MiB by kind of process."""
+    """Peak MiB by kind of process."""
     with tempfile.TemporaryDirectory() as folder:
         shards = f"{folder}/shards"
-        given = ["--source", f"synthetic:{photos}", "--out", shards]
-        prepare_shards.main(prepare_shards.parser().parse_args(given))
-        watch = Watch()
-        watch.start()
-        given = ["--recipe", args.recipe, "--shards", shards, "--out", f"{folder}/out", "--set", *args.set]
-        train.main(train.parser().parse_args(given))
-        return watch.stop()
+        arguments = ["--source", f"synthetic:{photos}", "--out", shards]
+        prepare_shards.main(prepare_shards.parser().parse_args(arguments))
+        sampler = MemorySampler()
+        sampler.start()
+        arguments = [
+            "--recipe",
+            args.recipe,
+            "--shards",
+            shards,
+            "--out",
+            f"{folder}/out",
+            "--set",
+            *args.set,
+        ]
+        train.main(train.parser().parse_args(arguments))
+        return sampler.stop()
 
 
-class Watch(threading.Thread):
-    """Samples the memory of this process and of all that it started, by kind, until it is stopped."""
+class MemorySampler(threading.Thread):
+    """Samples the memory of this process and its children by kind, until it is stopped."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
-        self._ended = threading.Event()
+        self._stopped = threading.Event()
         self._peaks: dict[str, float] = defaultdict(float)
 
     def run(self) -> None:
-        """Called by `start`."""
-        while not self._ended.wait(EVERY_S):
+        """Sample until `stop`; called by `start`."""
+        while not self._stopped.wait(SAMPLE_S):
             this = psutil.Process()
-            self._note("driver", this)
-            for process in this.children(recursive=True):  # Ray's, where this process has started it
-                self._look_at(process)
+            self._record("driver", this)
+            for process in this.children(recursive=True):  # Ray, if this process started it
+                self._sample(process)
 
-    def _look_at(self, process: psutil.Process) -> None:
+    def _sample(self, process: psutil.Process) -> None:
         try:
             if kind := _kind(process.cmdline()):
-                self._note(kind, process)
+                self._record(kind, process)
         except (psutil.NoSuchProcess, psutil.AccessDenied):
-            return  # ended since it was listed
+            return  # it has ended
 
-    def _note(self, kind: str, process: psutil.Process) -> None:
+    def _record(self, kind: str, process: psutil.Process) -> None:
         memory = process.memory_full_info()
-        held = memory.shared if kind == STORE else memory.uss
-        self._peaks[kind] = max(self._peaks[kind], round(held / MIB, 1))
+        size = memory.shared if kind == OBJECT_STORE else memory.uss
+        self._peaks[kind] = max(self._peaks[kind], round(size / MIB, 1))
 
     def stop(self) -> dict[str, float]:
-        """The peaks so far."""
-        self._ended.set()
+        """Stop sampling; the peaks."""
+        self._stopped.set()
         self.join()
         return dict(self._peaks)
 
 
 def _kind(command: list[str]) -> str | None:
-    """What a process of Ray works on; None for any other, and for those that only wait."""
-    words = " ".join(command)
-    if Path(words.split(" ")[0]).name == STORE:
-        return STORE
-    busy = words.startswith("ray::") and not words.startswith("ray::IDLE")
-    return words.split("(")[0].split(".")[0].removeprefix("ray::").strip() if busy else None
+    """Kind of a Ray process; None for idle and other processes."""
+    command_line = " ".join(command)
+    if Path(command_line.split(" ")[0]).name == OBJECT_STORE:
+        return OBJECT_STORE
+    is_busy = command_line.startswith("ray::") and not command_line.startswith("ray::IDLE")
+    return command_line.split("(")[0].split(".")[0].removeprefix("ray::").strip() if is_busy else None
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser("benchmarks/memory.py", description=(__doc__ or "").split(":")[0])
+    parser = argparse.ArgumentParser("benchmarks/memory.py", description=(__doc__ or "").split(".")[0])
     parser.add_argument("--photos", type=int, default=400)
     parser.add_argument("--recipe", default="smoke")
     parser.add_argument("--set", nargs="*", metavar="FIELD=VALUE", default=["shuffle_window=128"])

@@ -1,9 +1,9 @@
-"""Four times the searches that the endpoint can answer, for two minutes, and what becomes of it.
+"""Overloads the endpoint at four times its capacity for two minutes.
 
-`python benchmarks/overload.py`: the capacity with 64 clients, then searches at `--times` that rate in an open
-loop, then the capacity again. It holds where every answer is 200, 429 or 504, 99 % of the 200s come within
-the deadline, no process keeps growing, and ten seconds later the throughput is back. The last line is JSON;
-exit code 1: it does not hold.
+`python benchmarks/overload.py` measures the capacity with 64 clients, sends `--times` that rate in an open
+loop, then measures the capacity again. The endpoint passes if every status is 200, 429 or 504, 99 % of the
+200s meet the deadline, no process keeps growing, and the throughput recovers within ten seconds. The last
+line is JSON; exit code 1 if it fails.
 """
 
 import argparse
@@ -16,42 +16,42 @@ from typing import Any
 
 import psutil
 
-from benchmarks.endpoint.sides import Row, load, serving, world
+from benchmarks.endpoint.sides import Row, load, make_world, serving
 
 ALLOWED = {"200", "429", "504"}
 DEADLINE_MS = 10_000  # of serve/config.yaml
 MIB = 2**20
-# Of the middle of the overload, at its end: allocators keep what they once had, a leak goes on.
-GROWTH, BACK = 1.1, 0.9
+# Memory at the end over that in the middle of the overload: allocators keep memory, a leak grows.
+MAX_GROWTH, MIN_RECOVERY = 1.1, 0.9
 SETTLE_S = 10
 
 
 def main(args: argparse.Namespace) -> dict[str, Any]:
-    """Measure before, during and after, and judge."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that no server is left behind
+    """Measure before, during and after the overload."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # stops the server too
     with tempfile.TemporaryDirectory() as scratch:
-        folder = args.world or world(scratch, args.recipe, args.photos)
-        extra = ["--config", args.config] if args.config else []
-        with serving(args.side, folder, *extra) as (url, process):
-            measured = _measured(url, process, args)
-            _print(measured)
-    return _judged(measured)
+        folder = args.make_world or make_world(scratch, args.recipe, args.photos)
+        options = ["--config", args.config] if args.config else []
+        with serving(args.side, folder, *options) as (url, pid):
+            measurements = _measure(url, pid, args)
+            _print(measurements)
+    return _verdict(measurements)
 
 
-def _measured(url: str, process: int, args: argparse.Namespace) -> dict[str, Any]:
+def _measure(url: str, pid: int, args: argparse.Namespace) -> dict[str, Any]:
     before = load(url, "--clients", 64, "--seconds", 20, "--warm-up", 5)
     rate = round(args.times * before["rps"], 1)
-    with _Memory(process, args.seconds) as memory:
+    with _Memory(pid, args.seconds) as memory:
         during = load(url, "--rate", rate, "--seconds", args.seconds, "--warm-up", 0, "--seed", 1)
     after = load(url, "--clients", 64, "--seconds", 20, "--warm-up", SETTLE_S, "--seed", 2)
     return {"rate": rate, "before": before, "during": during, "after": after, "mib": memory.mib}
 
 
 class _Memory:
-    """MiB of each replica's own, in the middle of the overload and at its end."""
+    """Private MiB of each replica, in the middle and at the end of the overload."""
 
-    def __init__(self, process: int, seconds: float) -> None:
-        self.process, self.mib = process, dict[str, list[float]]()
+    def __init__(self, pid: int, seconds: float) -> None:
+        self.pid, self.mib = pid, dict[str, list[float]]()
         self.timer = threading.Timer(seconds / 2, self._note)
 
     def __enter__(self) -> "_Memory":
@@ -63,49 +63,49 @@ class _Memory:
         self._note()
 
     def _note(self) -> None:
-        for child in psutil.Process(self.process).children(recursive=True):
+        for child in psutil.Process(self.pid).children(recursive=True):
             name = child.name()
             if name.startswith("ray::") and "IDLE" not in name:
-                held = child.memory_full_info().uss / MIB
-                self.mib.setdefault(f"{name} {child.pid}", []).append(round(held, 1))
+                size = child.memory_full_info().uss / MIB
+                self.mib.setdefault(f"{name} {child.pid}", []).append(round(size, 1))
 
 
-def _print(measured: dict[str, Any]) -> None:
+def _print(measurements: dict[str, Any]) -> None:
     for name in ("before", "during", "after"):
-        row: Row = measured[name]
-        told = {key: row[key] for key in ("rps", "p50_ms", "p95_ms", "p99_ms", "statuses")}
-        print(f"{name:7} {json.dumps(told)}")
-    for name, mib in measured["mib"].items():
+        row: Row = measurements[name]
+        columns = {key: row[key] for key in ("rps", "p50_ms", "p95_ms", "p99_ms", "statuses")}
+        print(f"{name:7} {json.dumps(columns)}")
+    for name, mib in measurements["mib"].items():
         print(f"{name}: {' -> '.join(map(str, mib))} MiB")
 
 
-def _judged(measured: dict[str, Any]) -> dict[str, Any]:
-    before, during, after = (measured[name] for name in ("before", "during", "after"))
-    growth = max(mib[-1] / mib[0] for mib in measured["mib"].values() if len(mib) > 1)
-    back = after["rps"] / before["rps"]
+def _verdict(measurements: dict[str, Any]) -> dict[str, Any]:
+    before, during, after = (measurements[name] for name in ("before", "during", "after"))
+    growth = max(mib[-1] / mib[0] for mib in measurements["mib"].values() if len(mib) > 1)
+    recovery = after["rps"] / before["rps"]
     return {
-        "rate": measured["rate"],
+        "rate": measurements["rate"],
         "statuses": during["statuses"],
         "p99_ms": during["p99_ms"],
         "memory_growth": round(growth, 3),
-        "throughput_after": round(back, 3),
+        "throughput_after": round(recovery, 3),
         "holds": set(during["statuses"]) <= ALLOWED
         and during["p99_ms"] <= DEADLINE_MS
-        and growth <= GROWTH
-        and back >= BACK,
+        and growth <= MAX_GROWTH
+        and recovery >= MIN_RECOVERY,
     }
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--side", choices=("ours", "serve_run"), default="ours", help="as of serve.py")
-    parser.add_argument("--world", help="a folder with `checkpoint` and `gallery`, in place of random ones")
-    parser.add_argument("--recipe", default="chairs_cpu", help="whose towers are made")
-    parser.add_argument("--photos", type=int, default=10_000, help="in the gallery that is made")
-    parser.add_argument("--times", type=float, default=4, help="the capacity")
-    parser.add_argument("--seconds", type=float, default=120, help="of overload")
-    parser.add_argument("--config", help="in place of serve/config.yaml")
+    parser.add_argument("--side", choices=("ours", "serve_run"), default="ours", help="as in serve.py")
+    parser.add_argument("--world", help="folder with `checkpoint` and `gallery`; default: random ones")
+    parser.add_argument("--recipe", default="chairs_cpu", help="recipe of the random encoders")
+    parser.add_argument("--photos", type=int, default=10_000, help="size of the random gallery")
+    parser.add_argument("--times", type=float, default=4, help="multiple of the capacity")
+    parser.add_argument("--seconds", type=float, default=120, help="duration of the overload")
+    parser.add_argument("--config", help="replaces serve/config.yaml")
     return parser
 
 

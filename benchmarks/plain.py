@@ -1,6 +1,6 @@
-"""What `embed_gallery` is held against: decoding alone, the model alone, and a plain DataLoader script.
+"""Baselines of `embed.py`: decoding only, the model only, and a DataLoader script.
 
-No Ray and no Lance here: the loader forks, and it is to be the script that a user would write.
+No Ray and no Lance here: the loader forks, and this is the script that a user would write.
 """
 
 import os
@@ -17,46 +17,45 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from stbir.embedding.embed import encode
-from stbir.gallery.fingerprint import content_of
-from stbir.gallery.thumbnail import shrunk
-from stbir.images import Pixels, open_picture, square_pixels
+from stbir.gallery.fingerprint import content_hash
+from stbir.gallery.thumbnail import encode_thumbnail
+from stbir.images import Pixels, open_image, resize_photo
 from stbir.model import checkpoint
 from stbir.model.encoders import ImageEncoder
 
-_ENOUGH = 4000  # photos, to know how fast decoding is
-_SECONDS_A_SIZE = 2.0
+_SAMPLE_PHOTOS = 4000
+_SECONDS_PER_SIZE = 2.0
 _BATCH = 64
-_SCHEMA = pa.schema([("path", pa.string()), ("content", pa.string()), ("thumbnail", pa.binary())])
 _SCHEMA = pa.schema([("path", pa.string()), ("content", pa.string()), ("thumbnail", pa.binary())])
 Item = tuple[Pixels, bytes, str, str]
 
 
-def decoding(model: str, files: list[str], size: int, out: Path) -> float:
-    """Photos a second of one process a core."""
+def measure_decoding(model: str, files: list[str], size: int, out: Path) -> float:
+    """Decoded photos per second, one process per core."""
     cores = os.cpu_count() or 1
     with ProcessPoolExecutor(cores, mp_context=get_context("fork")) as pool:
-        list(pool.map(_item_sizes, [(path, size) for path in files[:cores]]))  # they have started
-        some = files[:_ENOUGH]
-        began = time.perf_counter()
-        for _ in pool.map(_item_sizes, [(path, size) for path in some], chunksize=32):
+        list(pool.map(_item_sizes, [(path, size) for path in files[:cores]]))  # start the processes
+        sample = files[:_SAMPLE_PHOTOS]
+        start = time.perf_counter()
+        for _ in pool.map(_item_sizes, [(path, size) for path in sample], chunksize=32):
             pass
-        return len(some) / (time.perf_counter() - began)
+        return len(sample) / (time.perf_counter() - start)
 
 
-def _item_sizes(what: tuple[str, int]) -> int:
-    """Pixels do not travel: this is the ceiling."""
-    return _item(*what)[0].size
+def _item_sizes(arguments: tuple[str, int]) -> int:
+    """Decode, but return no pixels: an upper limit."""
+    return _item(*arguments)[0].size
 
 
 def _item(path: str, size: int) -> Item:
     data = Path(path).read_bytes()
-    picture = open_picture(data)
-    pixels = square_pixels(picture, size)
-    return pixels, shrunk(picture), content_of(data), path
+    image = open_image(data)
+    pixels = resize_photo(image, size)
+    return pixels, encode_thumbnail(image), content_hash(data), path
 
 
-def encoding(model: str, files: list[str], size: int, out: Path) -> float:
-    """Photos a second of the model on tensors that are there, in the best of the usual sizes of a batch."""
+def measure_encoding(model: str, files: list[str], size: int, out: Path) -> float:
+    """Encoded photos per second on resident tensors, at the best batch size."""
     encoder = _loaded(model)
     pixels_B3SS = torch.tensor(np.stack([_item(path, size)[0] for path in files[:256]]))
     sizes = [batch for batch in (16, 32, 64, 128, 256) if batch <= len(pixels_B3SS)]
@@ -65,11 +64,11 @@ def encoding(model: str, files: list[str], size: int, out: Path) -> float:
 
 def _rate(encoder: ImageEncoder, pixels_B3SS: torch.Tensor) -> float:
     encode(encoder, pixels_B3SS)
-    done, began = 0, time.perf_counter()
-    while (spent := time.perf_counter() - began) < _SECONDS_A_SIZE:
+    done, start = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - start) < _SECONDS_PER_SIZE:
         encode(encoder, pixels_B3SS)
         done += len(pixels_B3SS)
-    return done / spent
+    return done / elapsed
 
 
 def _loaded(model: str) -> ImageEncoder:
@@ -79,7 +78,7 @@ def _loaded(model: str) -> ImageEncoder:
 
 
 class Photos(Dataset[Item]):
-    """What a user would write: files on disk, decoded by the loader's processes."""
+    """Files on disk, decoded by the loader's processes."""
 
     def __init__(self, files: list[str], size: int) -> None:
         self.files, self.size = files, size
@@ -97,8 +96,8 @@ def _collate(items: list[Item]) -> tuple[torch.Tensor, list[bytes], list[str], l
     return torch.from_numpy(np.stack(pixels)), thumbnails, contents, paths
 
 
-def dataloader(model: str, files: list[str], size: int, out: Path) -> float:
-    """The script; photos a second behind the first batch."""
+def measure_dataloader(model: str, files: list[str], size: int, out: Path) -> float:
+    """Photos per second of the DataLoader script, without the first batch."""
     encoder = _loaded(model)
     loader = DataLoader(
         Photos(files, size),
@@ -109,21 +108,21 @@ def dataloader(model: str, files: list[str], size: int, out: Path) -> float:
         prefetch_factor=4,
     )
     out.mkdir()
-    vectors, counted = [], list[float]()
+    vectors, batch_times = [], list[float]()
     with pq.ParquetWriter(out / "photos.parquet", _SCHEMA) as writer:
         for pixels, thumbnails, contents, paths in loader:
             vectors.append(encode(encoder, pixels))
             writer.write_table(pa.table([paths, contents, thumbnails], schema=_SCHEMA))
-            counted.append(time.perf_counter())
+            batch_times.append(time.perf_counter())
     np.save(out / "vectors.npy", np.concatenate(vectors))
-    return (len(files) - _BATCH) / (counted[-1] - counted[0])
+    return (len(files) - _BATCH) / (batch_times[-1] - batch_times[0])
 
 
-SIDES = {"decoding": decoding, "encoding": encoding, "dataloader": dataloader}
+SIDES = {"decoding": measure_decoding, "encoding": measure_encoding, "dataloader": measure_dataloader}
 
 
 def main(side: str, model: str, photos: str, out: str) -> None:
-    """Print the rate of a side on the JPEGs of a folder."""
+    """Print the rate of a variant on the JPEGs of a folder."""
     size = checkpoint.read_recipe(model).model.photo.preprocess.size
     files = sorted(str(path) for path in Path(photos).rglob("*.jpg"))
     print(SIDES[side](model, files, size, Path(out)))

@@ -1,9 +1,8 @@
-"""How training scales when the model is none: `python benchmarks/scaling.py --shards URI [--workers 1 2 4]`.
+"""Scaling of training without a model: `python benchmarks/scaling.py --shards URI [--workers 1 2 4]`.
 
-The data pipeline is the real one; each step then sleeps for a known time, as a GPU would compute, and
-averages gradients of a known size with the other workers by the real exchange (gloo). A worker's share of a
-step is the same at any number of workers, so each should do as many steps a second as one alone: efficiency
-is its rate over that of one. The last line is JSON.
+The data pipeline is the real one. Each step then sleeps for a fixed time, in place of a GPU, and averages
+gradients of a fixed size by the real exchange (gloo). The share per worker is constant, so ideal scaling
+keeps the steps per second: efficiency is the rate over that of one worker. The last line is JSON.
 """
 
 import argparse
@@ -27,64 +26,64 @@ from ray_jobs.cli import run
 from ray_jobs.recipes import recipe as named_recipe
 from ray_jobs.recipes.override import override
 from ray_jobs.training import ingest
-from ray_jobs.training.class_labels import indexed
-from ray_jobs.training.data_config import Dealt
+from ray_jobs.training.class_labels import index_photos_with_labels
+from ray_jobs.training.data_config import PlanDataConfig
 from ray_jobs.training.job import Job
 from stbir.config import Recipe
-from stbir.data.sampling import samples_an_epoch
+from stbir.data.sampling import samples_per_epoch
 from stbir.data.shards import open_shards
 
 QUIET: dict[str, Any] = {"include_dashboard": False, "logging_level": "error"}
-WARM_UP = 5  # steps that do not count
+WARM_UP = 5  # steps not measured
 
 
 def main(args: argparse.Namespace) -> dict[str, Any]:
-    """Measure each number of workers, print the table, and give what the last line says."""
+    """Measure each number of workers, print the table, return the summary."""
     base = override(named_recipe(args.recipe), [*args.set, f"batch_size={args.share}"])
-    ray.init("local", num_cpus=max(args.workers) + ingest.DECODERS + 1, log_to_driver=False, **QUIET)
-    found = {workers: _measure(args, base, workers) for workers in args.workers}
-    alone = found[args.workers[0]]["steps_per_s"]
-    for figures in found.values():
-        figures["efficiency"] = round(figures["steps_per_s"] / alone, 3)
-    for workers, figures in found.items():
+    ray.init("local", num_cpus=max(args.workers) + ingest.NUM_DECODERS + 1, log_to_driver=False, **QUIET)
+    results = {workers: _measure(args, base, workers) for workers in args.workers}
+    baseline = results[args.workers[0]]["steps_per_s"]
+    for figures in results.values():
+        figures["efficiency"] = round(figures["steps_per_s"] / baseline, 3)
+    for workers, figures in results.items():
         print(f"{workers} workers: {figures}", file=sys.stderr)
-    return {"sleep_s": args.sleep, "megabytes": args.megabytes, "share": args.share, "by_workers": found}
+    return {"sleep_s": args.sleep, "megabytes": args.megabytes, "share": args.share, "by_workers": results}
 
 
 def _measure(args: argparse.Namespace, base: Recipe, workers: int) -> dict[str, float]:
     shards = open_shards(args.shards)
     stage = max(base.stages, key=lambda stage: len(stage.modalities))
-    photos, classes = indexed(base, shards, args.split.split(","))
+    photos, classes = index_photos_with_labels(base, shards, args.split.split(","))
     batch, needed = args.share * workers, WARM_UP + args.steps
-    epochs = math.ceil(needed * batch / samples_an_epoch(photos, stage))
+    epochs = math.ceil(needed * batch / samples_per_epoch(photos, stage))
     recipe = replace(base, batch_size=batch, stages=(replace(stage, epochs=epochs),))
     with tempfile.TemporaryDirectory() as out:
         job = Job(recipe, photos, classes, out, args.shards, [], None, None, None)
         trainer = TorchTrainer(
-            partial(_work, job, args.steps, args.sleep, args.megabytes),
+            partial(train_loop, job, args.steps, args.sleep, args.megabytes),
             datasets={"train": None},
-            dataset_config=FromTheStart(job),
+            dataset_config=DealtFromStart(job),
             scaling_config=ScalingConfig(num_workers=workers, resources_per_worker={"CPU": 1}),
             run_config=RunConfig(name="scaling", storage_path=out),
         )
-        ingest.keep_order()
+        ingest.preserve_order()
         times: dict[str, float] = trainer.fit().return_value
         return times
 
 
-class FromTheStart(Dealt):
-    """`Dealt`, of a run that has no checkpoint."""
+class DealtFromStart(PlanDataConfig):
+    """`PlanDataConfig`, of a run that has no checkpoint."""
 
-    def done(self) -> int:
-        """No step."""
+    def completed_steps(self) -> int:
+        """Completed steps: 0."""
         return 0
 
 
-def _work(job: Job, steps: int, sleep_s: float, megabytes: float) -> dict[str, float]:
-    """A worker: wait for its share, sleep, exchange gradients. Its medians, in seconds, after warming up."""
+def train_loop(job: Job, steps: int, sleep_s: float, megabytes: float) -> dict[str, float]:
+    """One worker: wait for its share, sleep, exchange gradients. Median seconds after the warm-up."""
     gradients = torch.ones(int(megabytes * 2**20 / 4))
     waits, exchanges, starts = [], [], []
-    shares = ingest.batches(ray.train.get_dataset_shard("train"))
+    shares = ingest.iter_batches(ray.train.get_dataset_shard("train"))
     for _ in range(WARM_UP + steps):
         starts.append(time.perf_counter())
         next(shares)
@@ -110,10 +109,10 @@ def parser() -> argparse.ArgumentParser:
     add("--recipe", default="smoke")
     add("--split", default="train")
     add("--workers", type=int, nargs="+", default=[1, 2, 4])
-    add("--share", type=int, default=16, help="samples of a worker's step (%(default)s)")
-    add("--steps", type=int, default=40, help="that count (%(default)s)")
-    add("--sleep", type=float, default=0.25, metavar="SECONDS", help="what a step computes (%(default)s)")
-    add("--megabytes", type=float, default=4, help="of gradients exchanged in a step (%(default)s)")
+    add("--share", type=int, default=16, help="samples per worker and step (%(default)s)")
+    add("--steps", type=int, default=40, help="measured steps (%(default)s)")
+    add("--sleep", type=float, default=0.25, metavar="SECONDS", help="computing time per step (%(default)s)")
+    add("--megabytes", type=float, default=4, help="gradients exchanged per step (%(default)s)")
     add("--set", metavar="FIELD=VALUE", nargs="*", default=[])
     return parser
 

@@ -1,11 +1,11 @@
-"""The endpoint beside a plain server with the same model and gallery, and beside one that answers one by one.
+"""Compares the endpoint with a plain server and with Flask, on the same model and gallery.
 
-`python benchmarks/serve.py` makes both of random numbers. `floor`: one uvicorn process without Ray, batching.
-`flask`: one query at a time. `ours`: behind Ray's HAProxy, as docs/operations.md tells for load; `serve_run`:
-as that command starts it. At 1, 8, 32 and 128 clients, and in an open loop at half of each side's best:
-searches answered a second, latencies, errors, milliseconds of CPU a search (to which nothing else that runs
-on the machine adds); then the mean of each step. The floor is measured before and after ours, so that a
-machine that slows down shows. The last line is JSON.
+`python benchmarks/serve.py` makes random encoders and vectors. `floor`: one uvicorn process with batching, no
+Ray. `flask`: one query at a time. `ours`: the endpoint behind Ray's HAProxy (docs/serve.md, Overload);
+`serve_run`: as that command starts it. Measured at 1, 8, 32 and 128 clients, and in an open loop at half of
+the best rate: searches per second, latencies, errors, CPU ms per search (of its own processes), and the mean
+of each step. The floor is measured before and after, to detect a machine that slows down. The last line is
+JSON.
 """
 
 import argparse
@@ -18,56 +18,56 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
-from benchmarks.endpoint.sides import Row, cpu_s, load, serving, world
+from benchmarks.endpoint.sides import Row, cpu_s, load, make_world, serving
 
-OURS = ("ours", "serve_run")
-SHOWN = ("rps", "p50_ms", "p95_ms", "p99_ms", "errors", "cpu_ms")
-Measured = list[tuple[str, dict[str, Row]]]  # a side, and its row for each number of clients
+STBIR_SIDES = ("ours", "serve_run")
+COLUMNS = ("rps", "p50_ms", "p95_ms", "p99_ms", "errors", "cpu_ms")
+Measured = list[tuple[str, dict[str, Row]]]  # (side, row by number of clients)
 
 
 def main(args: argparse.Namespace) -> dict[str, Any]:
-    """Measure each side, print the table, and give what the last line says."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that no server is left behind
+    """Measure each side, print the table, return the summary."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # stops the server too
     with tempfile.TemporaryDirectory() as scratch:
-        folder = args.world or world(scratch, args.recipe, args.photos)
-        measured = [(name, _side(name, folder, args)) for name in args.sides.split(",")]
-    _trace(measured)
-    return _summary(measured)
+        folder = args.make_world or make_world(scratch, args.recipe, args.photos)
+        measurements = [(name, _side(name, folder, args)) for name in args.sides.split(",")]
+    _trace(measurements)
+    return _summary(measurements)
 
 
 def _side(name: str, folder: str, args: argparse.Namespace) -> dict[str, Row]:
-    extra = ["--config", args.config] if name in OURS and args.config else []
-    with serving(name, folder, *extra) as (url, process):
+    options = ["--config", args.config] if name in STBIR_SIDES and args.config else []
+    with serving(name, folder, *options) as (url, pid):
         rows = {
-            f"{clients} clients": _measured(url, process, args, "--clients", clients, "--seed", clients)
+            f"{clients} clients": _run_load(url, pid, args, "--clients", clients, "--seed", clients)
             for clients in sorted(args.clients)
         }
         half = round(max(row["rps"] for row in rows.values()) / 2, 1)
-        rows["open loop"] = _measured(url, process, args, "--rate", max(1, half))
+        rows["open loop"] = _run_load(url, pid, args, "--rate", max(1, half))
     for how, row in rows.items():
-        told = "  ".join(f"{key} {row[key]:>7}" for key in SHOWN)
-        print(f"{name:6} {how:12} {told}", flush=True)
+        columns = "  ".join(f"{key} {row[key]:>7}" for key in COLUMNS)
+        print(f"{name:6} {how:12} {columns}", flush=True)
     return rows
 
 
-def _measured(url: str, process: int, args: argparse.Namespace, *how: Any) -> Row:
-    """What the clients saw, and how long the side's processes computed for each search."""
-    before = cpu_s(process)
+def _run_load(url: str, pid: int, args: argparse.Namespace, *how: Any) -> Row:
+    """Run the load; its results with the CPU time per search of the side's processes."""
+    before = cpu_s(pid)
     row = load(url, "--seconds", args.seconds, "--kinds", args.kinds, *how)
-    return {**row, "cpu_ms": round((cpu_s(process) - before) * 1000 / max(1, row["answered"]), 1)}
+    return {**row, "cpu_ms": round((cpu_s(pid) - before) * 1000 / max(1, row["answered"]), 1)}
 
 
-def _trace(measured: Measured) -> None:
-    for name, rows in measured:
+def _trace(measurements: Measured) -> None:
+    for name, rows in measurements:
         for how, row in rows.items():
             print(f"{name:6} {how:12} mean ms a step: {json.dumps(row['steps_ms'])}")
 
 
-def _summary(measured: Measured) -> dict[str, Any]:
-    """Ratios of the best throughput at any number of clients, and of the median at the fewest clients."""
-    rps = _means((name, max(row["rps"] for row in rows.values())) for name, rows in measured)
-    p50 = _means((name, next(iter(rows.values()))["p50_ms"]) for name, rows in measured)
-    cpu = _means((name, min(row["cpu_ms"] for row in rows.values())) for name, rows in measured)
+def _summary(measurements: Measured) -> dict[str, Any]:
+    """Ratios of the best throughput, and of the median latency at the fewest clients."""
+    rps = _means((name, max(row["rps"] for row in rows.values())) for name, rows in measurements)
+    p50 = _means((name, next(iter(rows.values()))["p50_ms"]) for name, rows in measurements)
+    cpu = _means((name, min(row["cpu_ms"] for row in rows.values())) for name, rows in measurements)
     summary: dict[str, Any] = {"rps": rps, "p50_ms": p50, "cpu_ms": cpu}
     for other in ("floor", "flask"):
         for prefix, side in (("", "ours"), ("serve_run_", "serve_run")):
@@ -79,7 +79,7 @@ def _summary(measured: Measured) -> dict[str, Any]:
 
 
 def _means(pairs: Iterable[tuple[str, float]]) -> dict[str, float]:
-    """Of each side over its turns."""
+    """The mean of each side over its runs."""
     by_side: dict[str, list[float]] = defaultdict(list)
     for name, value in pairs:
         by_side[name].append(value)
@@ -89,14 +89,14 @@ def _means(pairs: Iterable[tuple[str, float]]) -> dict[str, float]:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--world", help="a folder with `checkpoint` and `gallery`, in place of random ones")
-    parser.add_argument("--recipe", default="chairs_cpu", help="whose towers are made")
-    parser.add_argument("--photos", type=int, default=10_000, help="in the gallery that is made")
-    parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32, 128], help="at once")
-    parser.add_argument("--seconds", type=float, default=8, help="of each measurement")
-    parser.add_argument("--kinds", default="mixed", help="what the searches have: mixed, sketch or text")
-    parser.add_argument("--sides", default="floor,flask,serve_run,ours,floor", help="in this order")
-    parser.add_argument("--config", help="of ours, in place of serve/config.yaml")
+    parser.add_argument("--world", help="folder with `checkpoint` and `gallery`; default: random ones")
+    parser.add_argument("--recipe", default="chairs_cpu", help="recipe of the random encoders")
+    parser.add_argument("--photos", type=int, default=10_000, help="size of the random gallery")
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32, 128], help="concurrent clients")
+    parser.add_argument("--seconds", type=float, default=8, help="per measurement")
+    parser.add_argument("--kinds", default="mixed", help="queries: mixed, sketch or text")
+    parser.add_argument("--sides", default="floor,flask,serve_run,ours,floor", help="sides in this order")
+    parser.add_argument("--config", help="of the endpoint; replaces serve/config.yaml")
     return parser
 
 

@@ -1,8 +1,8 @@
-"""Training as users run it against the same training on tensors that are already there, side by side.
+"""Compares the training pipeline with training on resident tensors.
 
-`python benchmarks/train.py --recipe R --shards URI`: samples a second a stage, of the whole pipeline (shards,
-Ray Data, Ray Train) and of resident batches in a process with the same environment, before and after it.
-The last line is JSON: `vs_resident` is the ratio by stage.
+`python benchmarks/train.py --recipe R --shards URI` prints samples per second by stage: of the pipeline
+(shards, Ray Data, Ray Train), and of resident batches in a process with the same environment, before and
+after it. The last line is JSON: `vs_resident` is the ratio by stage.
 """
 
 import argparse
@@ -28,31 +28,31 @@ from ray_jobs.cluster.connection import connect
 from ray_jobs.recipes import recipe as named_recipe
 from ray_jobs.recipes.override import override
 from ray_jobs.training import decode
-from ray_jobs.training.class_labels import indexed
-from ray_jobs.training.job import ENVIRONMENT
+from ray_jobs.training.class_labels import index_photos_with_labels
+from ray_jobs.training.job import WORKER_ENVIRONMENT
 from stbir.config import Recipe
-from stbir.data.photo_index import Photos
-from stbir.data.sampling import samples_an_epoch
+from stbir.data.photo_index import PhotoIndex
+from stbir.data.sampling import samples_per_epoch
 from stbir.data.shards import open_shards
 from stbir.errors import InputError
-from stbir.model.builder import build
+from stbir.model.builder import build_retriever
 from stbir.storage.folder import Folder
 from stbir.training import loop
-from stbir.training.stages import Learner, start_stage
+from stbir.training.stages import TrainableModel, start_stage
 
-WARM_UP = 3  # steps of each stage that do not count
-Steps = dict[str, list[dict[str, Any]]]  # of each stage
+WARM_UP = 3  # steps of each stage, not measured
+Steps = dict[str, list[dict[str, Any]]]  # by stage
 
 
 def main(args: argparse.Namespace) -> dict[str, Any]:
-    """Measure, print the table, and give what the last line says."""
+    """Measure, print the table, return the summary."""
     if args.steps <= WARM_UP:
-        raise InputError(f"--steps: {args.steps} leaves nothing after {WARM_UP} to warm up; give more")
+        raise InputError(f"--steps: {args.steps} must exceed the {WARM_UP} warm-up steps")
     shards, aux = open_shards(args.shards), [open_shards(uri) for uri in args.aux_shards]
     long = override(named_recipe(args.recipe), args.set)
-    photos, classes = indexed(long, shards, args.split.split(","), aux)
+    photos, classes = index_photos_with_labels(long, shards, args.train_split.split(","), aux)
     epochs = {
-        stage.name: _epochs(samples_an_epoch(photos, stage), long.batch_size, args.steps)
+        stage.name: _epochs(samples_per_epoch(photos, stage), long.batch_size, args.steps)
         for stage in long.stages
     }
     recipe = replace(long, stages=tuple(replace(s, epochs=epochs[s.name]) for s in long.stages))
@@ -68,34 +68,41 @@ def _epochs(samples: int, batch: int, steps: int) -> int:
 
 
 def _pipeline(args: argparse.Namespace, short: list[str]) -> Steps:
-    """The real command, and what it logged of each step."""
+    """Run train.py; its log by stage."""
     with tempfile.TemporaryDirectory() as out:
-        given = ["--recipe", args.recipe, "--shards", args.shards, "--split", args.split, "--out", out]
-        given += ["--extra-shards", *args.aux_shards] if args.aux_shards else []
-        train.main(train.parser().parse_args([*given, "--set", *args.set, *short]))
+        arguments = ["--recipe", args.recipe, "--shards", args.shards]
+        arguments += ["--train-split", args.train_split, "--out", out]
+        arguments += ["--aux-shards", *args.aux_shards] if args.aux_shards else []
+        train.main(train.parser().parse_args([*arguments, "--set", *args.set, *short]))
         folder = Folder(out)
-        lines = [line for name in folder.names("log/*") for line in folder.read(name).decode().splitlines()]
+        lines = [
+            line for name in folder.list_files("log/*") for line in folder.read(name).decode().splitlines()
+        ]
     return _by_stage(json.loads(line) for line in lines)
 
 
-def _resident(recipe: Recipe, photos: Photos, classes: int, steps: int) -> Steps:
+def _resident(recipe: Recipe, photos: PhotoIndex, classes: int, steps: int) -> Steps:
     gpus = 1 if ray.cluster_resources().get("GPU") else 0
-    task = ray.remote(num_cpus=1, num_gpus=gpus, runtime_env={"env_vars": ENVIRONMENT})(_train_resident)
-    found: Steps = ray.get(task.remote(recipe, photos, classes, steps))
-    return found
+    task = ray.remote(num_cpus=1, num_gpus=gpus, runtime_env={"env_vars": WORKER_ENVIRONMENT})(
+        _train_resident
+    )
+    timings: Steps = ray.get(task.remote(recipe, photos, classes, steps))
+    return timings
 
 
-def _train_resident(recipe: Recipe, photos: Photos, classes: int, steps: int) -> Steps:
-    """`steps` of each stage, decoded before the clock starts. The library's own loop measures."""
+def _train_resident(recipe: Recipe, photos: PhotoIndex, classes: int, steps: int) -> Steps:
+    """Train `steps` of each stage on decoded batches; the library's loop measures."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_num_threads(os.cpu_count() or 1)
-    learner = Learner(build(recipe.model, recipe.seed), classes).to(device)
-    by_number = itertools.groupby(decode.local(photos, recipe), key=lambda batch: batch.stage)
+    learner = TrainableModel(build_retriever(recipe.model, recipe.seed), classes).to(device)
+    by_number = itertools.groupby(decode.iter_local_batches(photos, recipe), key=lambda batch: batch.stage)
     done = []
     for number, batches in by_number:
-        here = list(batches)[:steps]  # all are decoded before the first step
-        stage_run = start_stage(recipe.stages[number], recipe, learner, len(here))
-        done += [asdict(metrics) for metrics in loop.train(stage_run, recipe, photos, here, device)]
+        resident_batches = list(batches)[:steps]  # all are decoded before the first step
+        stage_run = start_stage(recipe.stages[number], recipe, learner, len(resident_batches))
+        done += [
+            asdict(metrics) for metrics in loop.train(stage_run, recipe, photos, resident_batches, device)
+        ]
     return _by_stage(done)
 
 
@@ -147,14 +154,14 @@ def _rounded(values: dict[str, float]) -> dict[str, float]:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser("benchmarks/train.py", description=(__doc__ or "").split(":")[0])
+    parser = argparse.ArgumentParser("benchmarks/train.py", description=(__doc__ or "").split(".")[0])
     add = parser.add_argument
     add("--recipe", required=True)
     add("--shards", required=True, metavar="URI")
-    add("--split", default="train")
-    add("--steps", type=int, default=20, help="at least so many of each stage")
+    add("--train-split", default="train")
+    add("--steps", type=int, default=20, help="minimum steps of each stage")
     several = functools.partial(add, nargs="*", action="extend", default=[])
-    several("--extra-shards", metavar="URI")
+    several("--aux-shards", metavar="URI")
     several("--set", metavar="FIELD=VALUE")
     return parser
 

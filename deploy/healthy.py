@@ -1,6 +1,6 @@
-"""The probe of a node: `healthy.py PORT/PATH…`, exit code 0 where each answers 200. Standard library alone.
+"""Health probe of a node: `healthy.py PORT/PATH…`, exit code 0 if each answers 200. Standard library only.
 
-A probe of Kubernetes itself cannot send the cluster's token; this one does.
+Kubernetes' own HTTP probes cannot send the cluster's token from a secret; this one does.
 """
 
 import os
@@ -11,21 +11,21 @@ import urllib.request
 TIMEOUT_S = 5
 
 
-def main(first: str, *more: str) -> int:
-    """0 where each http://127.0.0.1:PORT/PATH answers 200, 1 where one does not."""
-    return 0 if all(map(answers, (first, *more))) else 1
+def main(*endpoints: str) -> int:
+    """0 if every http://127.0.0.1:PORT/PATH answers 200, 1 if one does not, or none is named."""
+    return 0 if endpoints and all(map(is_healthy, endpoints)) else 1
 
 
-def answers(where: str) -> bool:
-    """Whether the answer is 200; why it is none goes to stderr."""
+def is_healthy(endpoint: str) -> bool:
+    """Whether PORT/PATH answers 200; an error is printed to stderr."""
     headers = {"Authorization": f"Bearer {os.environ.get('RAY_AUTH_TOKEN', '')}"}
-    request = urllib.request.Request(f"http://127.0.0.1:{where}", headers=headers)
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    request = urllib.request.Request(f"http://127.0.0.1:{endpoint}", headers=headers)
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy
     try:
-        with direct.open(request, timeout=TIMEOUT_S) as answer:
-            return bool(answer.status == 200)
+        with opener.open(request, timeout=TIMEOUT_S) as response:
+            return bool(response.status == 200)
     except (urllib.error.URLError, OSError) as error:
-        print(f"{where}: {error}", file=sys.stderr)
+        print(f"{endpoint}: {error}", file=sys.stderr)
         return False
 
 

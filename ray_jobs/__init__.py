@@ -1,1 +1,4 @@
-"""One file = one stage = one command; thin wiring of the library onto Ray."""
+"""The nine commands, one module each, and `cli`; their code is in `jobs` and the other subpackages.
+
+Never algorithms: those are in `stbir`. Never HTTP: that is in `serve`.
+"""

@@ -1,10 +1,10 @@
-"""Recipes x seeds x folds as Ray tasks: one table of means, deviations and paired differences."""
+"""Ablation study: train and evaluate recipes x seeds x folds as Ray tasks, and compare the results."""
 
 import argparse
 import functools
 from typing import Any
 
-from ray_jobs.cli import add_wait, run
+from ray_jobs.cli import add_resource_timeout, add_retired, run
 from ray_jobs.recipes import recipe_help
 
 
@@ -13,24 +13,21 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("ablate", description=__doc__)
     add = parser.add_argument
     several = functools.partial(add, nargs="+", action="extend")
-    several(
-        "--recipes",
-        required=True,
-        help=f"the first is what the others are held against; of {recipe_help()}",
-    )
+    several("--recipes", required=True, help=f"the first is the baseline; of {recipe_help()}")
     several("--seeds", type=int, default=[], help="(default 0)")
-    several("--folds", metavar="SPLIT", help="each is asked by trials trained on the others (default fold…)")
+    several("--folds", metavar="SPLIT", help="evaluate on each, train on the others (default fold…)")
     add("--shards", required=True, metavar="URI", help="made by prepare_shards.py --folds N")
-    several("--extra-shards", metavar="URI", default=[], help="other data sets, as in train.py")
-    several("--set", metavar="FIELD=VALUE", default=[], help="for all recipes, e.g. a smaller budget")
-    add("--cpus", type=int, default=2, help="CPUs a trial (%(default)s)")
-    add("--out", required=True, metavar="URI", help="where to; the same again goes on")
-    add_wait(parser)
+    several("--aux-shards", metavar="URI", default=[], help="other data sets, as in train.py")
+    several("--set", metavar="FIELD=VALUE", default=[], help="for all recipes, e.g. fewer epochs")
+    add("--cpus", type=int, default=2, help="CPUs per trial (%(default)s)")
+    add("--out", required=True, metavar="URI", help="output folder; re-run the same command to resume")
+    add_resource_timeout(parser)
+    add_retired(parser, {"--extra-shards": "--aux-shards"})
     return parser
 
 
 def main(args: argparse.Namespace) -> dict[str, Any]:
-    """Runs the job. Ray and torch load only now, after the arguments have been parsed."""
+    """Run the job. Ray and torch are imported only here, after the arguments are parsed."""
     from ray_jobs.jobs.ablate import ablate
 
     return ablate(args)

@@ -1,4 +1,4 @@
-"""SHARDS → SHARDS with captions: a vision-language model is asked about each picture, once."""
+"""SHARDS → SHARDS with captions by a vision-language model."""
 
 import argparse
 from typing import Any
@@ -8,7 +8,7 @@ from ray_jobs.cli import run
 
 
 def main(args: argparse.Namespace) -> dict[str, Any]:
-    """Runs the job. Ray and torch load only now, after the arguments have been parsed."""
+    """Run the job. Imports Ray only after the arguments have been parsed."""
     from ray_jobs.jobs.caption import caption
 
     return caption(args)

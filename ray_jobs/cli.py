@@ -1,17 +1,18 @@
-"""What every command shares: exit codes and the last line of standard output."""
+"""Shared behaviour of all commands: exit codes, JSON output, options for cluster resources."""
 
 import argparse
+import functools
 import json
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from stbir.errors import InputError
 
 
-class Failed(Exception):
-    """The work was done and its result is bad, e.g. too many pictures in quarantine: exit code 1."""
+class JobFailedError(Exception):
+    """The job ended with an unacceptable result, e.g. too many photos in quarantine: exit code 1."""
 
     def __init__(self, message: str, summary: dict[str, Any]) -> None:
         super().__init__(message)
@@ -19,31 +20,51 @@ class Failed(Exception):
 
 
 def run(main: Callable[[argparse.Namespace], dict[str, Any]], parser: argparse.ArgumentParser) -> None:
-    """Parse, work, print one line of JSON, exit: 0 done, 1 done with a bad result, 2 bad input."""
+    """Parse the arguments, run `main`, and print its summary as one line of JSON.
+
+    Exit codes: 0 success, 1 the job failed, 2 invalid input.
+    """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         summary = main(parser.parse_args())
-    except Failed as failure:
+    except JobFailedError as failure:
         print(f"{parser.prog}: {failure}", file=sys.stderr)
         print(json.dumps(failure.summary), flush=True)
         sys.exit(1)
     except Exception as error:
-        refusal = input_error(error)
-        if refusal is None:
+        invalid_input = input_error(error)
+        if invalid_input is None:
             raise
-        print(f"{parser.prog}: {refusal}", file=sys.stderr)
+        print(f"{parser.prog}: {invalid_input}", file=sys.stderr)
         sys.exit(2)
     print(json.dumps(summary), flush=True)
 
 
-def add_wait(parser: argparse.ArgumentParser) -> None:
-    """The option of every command that asks a cluster to grow."""
-    wait = "for a cluster to grow (%(default)g)"
-    parser.add_argument("--wait", type=float, default=900, metavar="SECONDS", help=wait)
+class _RetiredOption(argparse.Action):
+    """Ends parsing with an error that names the new option, which is `const`."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        parser.error(f"{self.option_strings[0]} is now {self.const}")
+
+
+def add_retired(parser: argparse.ArgumentParser, options: Mapping[str, str]) -> None:
+    """Reject renamed options with an error. `options` maps each old option to the new one."""
+    parser.allow_abbrev = False  # a prefix must not match a retired option
+    add = functools.partial(parser.add_argument, action=_RetiredOption, nargs="?", help=argparse.SUPPRESS)
+    for old, new in options.items():
+        add(old, const=new, dest=argparse.SUPPRESS, default=argparse.SUPPRESS)
+
+
+def add_resource_timeout(parser: argparse.ArgumentParser) -> None:
+    """Add `--resource-timeout`, for commands that request resources from a cluster."""
+    timeout = "how long to wait for the cluster to scale up (%(default)g)"
+    parser.add_argument("--resource-timeout", type=float, default=900, metavar="SECONDS", help=timeout)
+    add_retired(parser, {"--wait": "--resource-timeout"})
 
 
 def input_error(error: BaseException | None) -> InputError | None:
-    """The InputError behind what was raised, be it here or in a task, where Ray keeps it as `cause`."""
-    while error is not None and not isinstance(error, InputError):
+    """The InputError that caused an exception, here or in a Ray task; None if there is none."""
+    # Ray's task errors are instances of their cause's class too, with the traceback as message.
+    while error is not None and (hasattr(error, "cause") or not isinstance(error, InputError)):
         error = getattr(error, "cause", None) or error.__cause__
     return error

@@ -1,43 +1,41 @@
-"""Photos + CHECKPOINT → GALLERY: decode in CPU tasks, encode in actors that hold the photo tower, publish.
+"""Embed photos with a CHECKPOINT, and publish them as a GALLERY.
 
-Again with the same gallery: only what is new or changed is embedded, and what is gone is removed.
+A re-run embeds new and changed photos only, and removes the photos that the catalogue no longer has.
 """
 
 import argparse
 from typing import Any
 
-from ray_jobs.cli import add_wait, run
+from ray_jobs.cli import add_resource_timeout, add_retired, run
 from stbir.config.choices import CATALOGUE_KINDS, INDEX_THRESHOLD
 
 
 def parser() -> argparse.ArgumentParser:
-    """What the command takes."""
+    """The command line."""
     parser = argparse.ArgumentParser("embed_gallery", description=__doc__)
     add = parser.add_argument
     add("--checkpoint", metavar="URI", help="made by train.py")
-    add("--shards", metavar="URI", help="the photos: made by prepare_shards.py")
-    add("--split", help="only the photos of this split of the shards (default: all)")
-    add("--photos", metavar="KIND:URI", help=f"the photos, instead of --shards: {', '.join(CATALOGUE_KINDS)}")
-    add("--delete", nargs="+", metavar="ID", help="remove these from what is published, and publish the rest")
-    add("--gallery", required=True, metavar="URI", help="where to; again = a new version")
-    add("--workers", type=int, help="actors with the photo tower (default: one a GPU, else 1)")
-    add("--gpu", choices=["auto", "yes", "no"], default="auto", help="a GPU an actor; auto: if there now")
-    add_wait(parser)
-    add("--batch", type=int, help="photos encoded at once (default: the size that turns out fastest)")
-    add(
-        "--index-above",
-        type=int,
-        default=INDEX_THRESHOLD,
-        metavar="PHOTOS",
-        help="below: exact (%(default)s)",
-    )
-    add("--max-bad", type=float, default=0.01, metavar="SHARE", help="bad photos allowed (%(default)s)")
-    add("--queries", metavar="NPY", help="vectors of real queries to measure recall with, too")
+    add("--shards", metavar="URI", help="shards with the photos, made by prepare_shards.py")
+    add("--split", help="embed this split of the shards only (default: all)")
+    add("--photos", metavar="KIND:URI", help=f"photos instead of --shards: {', '.join(CATALOGUE_KINDS)}")
+    add("--delete", nargs="+", metavar="ID", help="delete these photos from the published version")
+    add("--gallery", required=True, metavar="URI", help="gallery to write; a re-run adds a version")
+    add("--workers", type=int, help="encoder actors (default: one for each GPU, else 1)")
+    gpu = "give each actor a GPU; auto: if enough are present"
+    add("--gpu", choices=["auto", "yes", "no"], default="auto", help=gpu)
+    add_resource_timeout(parser)
+    add("--batch", type=int, help="batch size of the encoder (default: tuned for throughput)")
+    threshold = "use exact search up to this many photos (%(default)s)"
+    add("--index-threshold", type=int, default=INDEX_THRESHOLD, metavar="PHOTOS", help=threshold)
+    error_rate = "largest accepted share of bad photos (%(default)s)"
+    add("--max-error-rate", type=float, default=0.01, metavar="SHARE", help=error_rate)
+    add("--queries", metavar="NPY", help="vectors of real queries, to measure the recall with")
+    add_retired(parser, {"--index-above": "--index-threshold", "--max-bad": "--max-error-rate"})
     return parser
 
 
 def main(args: argparse.Namespace) -> dict[str, Any]:
-    """Runs the job. Ray and torch load only now, after the arguments have been parsed."""
+    """Run the job. Ray and torch are imported only here, after the arguments are parsed."""
     from ray_jobs.jobs.embed_gallery import embed_gallery
 
     return embed_gallery(args)

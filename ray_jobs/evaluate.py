@@ -1,4 +1,4 @@
-"""CHECKPOINT + a split of SHARDS → REPORT: sketch, text and both as queries, side by side."""
+"""Evaluate a CHECKPOINT on a split of SHARDS, and write a REPORT: sketch, text and sketch+text queries."""
 
 import argparse
 from typing import Any
@@ -8,33 +8,23 @@ from stbir.config.choices import PROTOCOLS
 
 
 def parser() -> argparse.ArgumentParser:
-    """What the command takes."""
+    """The command line."""
     parser = argparse.ArgumentParser("evaluate", description=__doc__)
-    parser.add_argument("--checkpoint", required=True, metavar="URI", help="made by train.py")
-    parser.add_argument("--shards", required=True, metavar="URI", help="made by prepare_shards.py")
-    parser.add_argument(
-        "--split", required=True, help="its photos are the gallery, its sketches and texts ask"
-    )
-    parser.add_argument("--out", required=True, metavar="URI", help="where report.json and report.html go")
-    parser.add_argument(
-        "--protocol",
-        choices=PROTOCOLS,
-        default=PROTOCOLS[0],
-        help="each sketch a query, or all of a photo averaged into one (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--robustness",
-        action="store_true",
-        help="ask the same again with sketches and texts distorted lightly, medium, heavily",
-    )
-    parser.add_argument(
-        "--seed", type=int, default=0, help="decides how --robustness distorts (default: %(default)s)"
-    )
+    add = parser.add_argument
+    add("--checkpoint", required=True, metavar="URI", help="made by train.py")
+    add("--shards", required=True, metavar="URI", help="made by prepare_shards.py")
+    add("--split", required=True, help="its photos are the gallery, its sketches and captions the queries")
+    add("--out", required=True, metavar="URI", help="output folder of report.json and report.html")
+    protocol = "one query per sketch, or per photo with its sketches averaged (default: %(default)s)"
+    add("--protocol", choices=PROTOCOLS, default=PROTOCOLS[0], help=protocol)
+    robustness = "also evaluate with corrupted sketches and texts: light, medium, heavy"
+    add("--robustness", action="store_true", help=robustness)
+    add("--seed", type=int, default=0, help="of the corruptions of --robustness (default: %(default)s)")
     return parser
 
 
 def main(args: argparse.Namespace) -> dict[str, Any]:
-    """Runs the job. Ray and torch load only now, after the arguments have been parsed."""
+    """Run the job. Ray and torch are imported only here, after the arguments are parsed."""
     from ray_jobs.jobs.evaluate import evaluate_checkpoint
 
     return evaluate_checkpoint(args)

@@ -1,60 +1,67 @@
-"""The life of a GALLERY: its versions, going back to one, folding in what was added, moving it elsewhere."""
+"""Manage the versions of a GALLERY: list, tag, roll back, optimize, prune, export and import."""
 
 import argparse
-from collections.abc import Callable
 from typing import Any
 
-from ray_jobs.cli import run
+from ray_jobs.cli import add_retired, run
 from stbir.config.choices import EXPORT_FORMATS, INDEX_KINDS, INDEX_THRESHOLD
+from stbir.errors import InputError
+
+RETIRED = {"clean": "prune", "name": "tag"}  # subcommands of version 0.1: old → new
 
 
 def parser() -> argparse.ArgumentParser:
-    """What the command takes."""
+    """The command line."""
     parser = argparse.ArgumentParser("gallery", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="action")
 
-    def command(name: str, says: str) -> Callable[..., argparse.Action]:
-        one = commands.add_parser(name, help=says.rstrip("."), description=says)
-        one.add_argument("gallery", metavar="GALLERY", help="made by embed_gallery.py, or to be made")
-        return one.add_argument
+    def command(name: str, description: str) -> argparse.ArgumentParser:
+        subparser = commands.add_parser(name, help=description.rstrip("."), description=description)
+        subparser.add_argument("gallery", metavar="GALLERY", help="made by embed_gallery.py or `import`")
+        return subparser
 
-    command("versions", "All versions that were published, newest first.")
-    add = command("name", "Give a version a name.")
-    add("name")
-    add("version", nargs="?", help="its number or another name (default: what is published)")
-    command("rollback", "Let readers see an earlier version again.")("to", metavar="NAME|VERSION")
-    add = command("optimize", "Fold in what was added since the index was built, measure, publish.")
-    add("--rebuild", action="store_true", help="build the vector index anew")
-    _add_index(add)
-    add = command("clean", "Remove old versions and the files that only they have.")
-    add("--keep", type=int, default=3, help="so many published versions stay (%(default)s)")
-    add("--older-than", type=float, default=7, metavar="DAYS", help="remove nothing newer (%(default)s)")
-    add = command("export", "Write what is published as plain files.")
-    add("out", metavar="OUT", help="where to")
-    add("--form", choices=EXPORT_FORMATS, default=EXPORT_FORMATS[0])
-    add("--version", help="its name (default: what is published)")
-    add = command("import", "Publish vectors that lie in plain files.")
-    add("source", metavar="FROM", help="what export wrote, or Parquet with photo_id, category, embedding")
-    add("--checkpoint", metavar="URI", help="what made the vectors, where FROM does not say it")
-    _add_index(add)
+    command("versions", "List all published versions, newest first.")
+    add = command("tag", "Tag a version.").add_argument
+    add("tag")
+    add("version", nargs="?", help="its number or another tag (default: the published version)")
+    command("rollback", "Publish an earlier version.").add_argument("to", metavar="TAG|VERSION")
+    optimize = command("optimize", "Compact the table, index new rows, measure the recall, and publish.")
+    optimize.add_argument("--rebuild", action="store_true", help="rebuild the vector index")
+    _add_index_options(optimize)
+    add = command("prune", "Delete old versions and the files that only they use.").add_argument
+    add("--keep", type=int, default=3, help="number of published versions to keep (%(default)s)")
+    add("--older-than", type=float, default=7, metavar="DAYS", help="keep younger versions (%(default)s)")
+    export = command("export", "Write a version as plain files.")
+    export.add_argument("out", metavar="OUT", help="output folder")
+    export.add_argument("--format", choices=EXPORT_FORMATS, default=EXPORT_FORMATS[0])
+    export.add_argument("--version", help="its tag (default: the published version)")
+    add_retired(export, {"--form": "--format"})
+    import_ = command("import", "Publish vectors from plain files.")
+    source = "an export, or Parquet files with photo_id, category, embedding"
+    import_.add_argument("source", metavar="FROM", help=source)
+    checkpoint = "the checkpoint of the vectors, if FROM has no manifest"
+    import_.add_argument("--checkpoint", metavar="URI", help=checkpoint)
+    _add_index_options(import_)
+    for name in RETIRED:  # takes any arguments, also those that look like options
+        retired = commands.add_parser(name, prefix_chars="\0", add_help=False)
+        retired.add_argument("arguments", nargs="*")
     return parser
 
 
-def _add_index(add: Callable[..., argparse.Action]) -> None:
-    add("--index", choices=INDEX_KINDS, help="another kind than the size suggests")
-    add(
-        "--index-above",
-        type=int,
-        default=INDEX_THRESHOLD,
-        metavar="PHOTOS",
-        help="below: exact (%(default)s)",
-    )
-    add("--columns", nargs="*", default=[], help="metadata to index for filters, beside category")
-    add("--queries", metavar="NPY", help="vectors of real queries to measure recall with, too")
+def _add_index_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--index", choices=INDEX_KINDS, help="index kind (default: by the number of photos)")
+    threshold = "use exact search up to this many photos (%(default)s)"
+    add("--index-threshold", type=int, default=INDEX_THRESHOLD, metavar="PHOTOS", help=threshold)
+    add("--columns", nargs="*", default=[], help="metadata columns to index for filters, besides category")
+    add("--queries", metavar="NPY", help="vectors of real queries, to measure the recall with")
+    add_retired(parser, {"--index-above": "--index-threshold"})
 
 
 def main(args: argparse.Namespace) -> dict[str, Any]:
-    """Runs the action. Lance and Ray load only now, after the arguments have been parsed."""
+    """Run the subcommand. Lance and Ray are imported only here, after the arguments are parsed."""
+    if args.action in RETIRED:
+        raise InputError(f"{args.action} is now {RETIRED[args.action]}")
     from ray_jobs.jobs.gallery import ACTIONS
 
     return ACTIONS[args.action](args)

@@ -1,10 +1,9 @@
-"""Whether all is there that a job needs, before it runs: one table, each finding with its remedy."""
+"""Preflight checks of a job: one table of results (ok, warning, missing), each with its remedy."""
 
 import argparse
-import functools
 from typing import Any
 
-from ray_jobs.cli import run
+from ray_jobs.cli import add_resource_timeout, add_retired, run
 from stbir.config.choices import CATALOGUE_KINDS, PREFLIGHT_JOBS
 
 
@@ -12,25 +11,22 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser("preflight.py", description=__doc__)
     add = parser.add_argument
-    add("--for", dest="work", required=True, choices=PREFLIGHT_JOBS, help="the job that is to run")
-    for option in ("recipe", "shards", "checkpoint", "gallery", "out", "split"):
+    add("--job", required=True, choices=PREFLIGHT_JOBS, help="job to check")
+    for option in ("recipe", "shards", "checkpoint", "gallery", "out"):
         add(f"--{option}", help="as in that job")
+    add("--split", help="as --train-split or --split of that job")
     add("--photos", metavar="KIND:URI", help=f"as in embed_gallery.py: {', '.join(CATALOGUE_KINDS)}")
-    add("--workers", help="as in that job; with --for serve how many towers have a GPU each")
-    add(
-        "--gpu",
-        choices=["auto", "yes", "no"],
-        default="auto",
-        help="as in that job; yes for a profile with GPUs",
-    )
-    add("--wait", type=float, default=900, metavar="SECONDS", help="as in that job (%(default)g)")
-    several = functools.partial(add, nargs="*", action="extend", default=[])
-    several("--set", metavar="FIELD=VALUE", help="as in train.py")
+    add("--workers", help="as in that job; with --job serve: replicas of an encoder, each with a GPU")
+    gpu = "as in that job; yes for a profile with GPUs"
+    add("--gpu", choices=["auto", "yes", "no"], default="auto", help=gpu)
+    add("--set", nargs="*", action="extend", default=[], metavar="FIELD=VALUE", help="as in train.py")
+    add_resource_timeout(parser)
+    add_retired(parser, {"--for": "--job"})
     return parser
 
 
 def main(args: argparse.Namespace) -> dict[str, Any]:
-    """Runs the job. Ray and torch load only now, after the arguments have been parsed."""
+    """Run the job. Ray and torch are imported only here, after the arguments are parsed."""
     from ray_jobs.jobs.preflight import preflight
 
     return preflight(args)

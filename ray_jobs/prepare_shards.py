@@ -1,9 +1,9 @@
-"""Pictures → SHARDS: one Parquet row a photo, every picture read and decoded once, nothing lost unseen."""
+"""Photos, sketches and captions of a source → SHARDS: Parquet files with one row per photo."""
 
 import argparse
 from typing import Any
 
-from ray_jobs.cli import add_wait, run
+from ray_jobs.cli import add_resource_timeout, add_retired, run
 from stbir.config.choices import REQUIREMENTS, SOURCE_KINDS
 
 
@@ -12,34 +12,32 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="prepare_shards",
         description="Read photos, sketches and captions from a source and write them as SHARDS.",
-        epilog="Exit code 1, and nothing published, where the share of bad photos or of bad sketches exceeds"
-        " --max-bad; quarantine.parquet in the --out folder says what is wrong with each. The same command"
-        " again replaces the shards; until then those that are there stay readable.",
+        epilog="If the share of bad photos or bad sketches exceeds --max-error-rate, the exit code is 1 and"
+        " nothing is published. quarantine.parquet in the --out folder lists each error. A new run replaces"
+        " the shards; until it ends, readers see the old ones.",
     )
     add = parser.add_argument
     kinds = f"KIND = {' | '.join(SOURCE_KINDS)}; PATH = any fsspec URI, or PHOTOS[,seed=SEED]"
     add("--source", required=True, metavar="KIND:PATH", help=kinds)
     add("--out", required=True, metavar="URI", help="folder to write to (path, s3://…)")
-    add("--max-bad", type=float, default=0.01, metavar="SHARE", help="share that may be bad (default 0.01)")
-    add("--rows-per-file", type=int, default=128, metavar="N", help="most photos in a file (default 128)")
-    add(
-        "--requires",
-        choices=REQUIREMENTS,
-        default="sketch,text",
-        metavar="PARTS",
-        help=f"what a photo must have: {' | '.join(REQUIREMENTS)} (default sketch,text; photo: nothing more)",
+    error_rate = "largest accepted share of bad photos or sketches (default 0.01)"
+    add("--max-error-rate", type=float, default=0.01, metavar="SHARE", help=error_rate)
+    add("--rows-per-file", type=int, default=128, metavar="N", help="largest number of photos (default 128)")
+    require = (
+        f"parts that a photo must have: {' | '.join(REQUIREMENTS)} (default sketch,text; photo: neither)"
     )
-    add_wait(parser)
+    add("--require", choices=REQUIREMENTS, default="sketch,text", metavar="PARTS", help=require)
+    add_resource_timeout(parser)
+    add_retired(parser, {"--max-bad": "--max-error-rate", "--requires": "--require"})
     splits = parser.add_mutually_exclusive_group()
     splits.add_argument("--split", metavar="NAME", help="put every photo into this split")
-    splits.add_argument(
-        "--folds", type=int, metavar="N", help="deal all photos but those of test into fold0 … (seeded)"
-    )
+    folds = "distribute all photos except the test split over fold0 … (seeded)"
+    splits.add_argument("--folds", type=int, metavar="N", help=folds)
     return parser
 
 
 def main(args: argparse.Namespace) -> dict[str, Any]:
-    """Runs the job. Ray and torch load only now, after the arguments have been parsed."""
+    """Run the job. Ray and torch are imported only here, after the arguments are parsed."""
     from ray_jobs.jobs.prepare_shards import prepare_shards
 
     return prepare_shards(args)

@@ -1,43 +1,50 @@
-"""Train a retriever from shards into a checkpoint: `python ray_jobs/train.py --help`.
-
-The same command again goes on where the last good checkpoint stands. The library trains
-(`stbir.training`); this file schedules, reports, evaluates and saves.
-"""
+"""Shards → checkpoint: trains a retriever with a recipe, and resumes an interrupted run."""
 
 import argparse
 import functools
 from typing import Any
 
-from ray_jobs.cli import add_wait, run
+from ray_jobs.cli import add_resource_timeout, add_retired, run
 from ray_jobs.recipes import recipe_help
 from stbir.config.choices import PROFILERS
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser("train.py", description=(__doc__ or "").split(":")[0])
+    parser = argparse.ArgumentParser(
+        prog="train.py",
+        description="Train a retriever from shards into a checkpoint. Re-run the same command to resume.",
+    )
     add = parser.add_argument
     add("--recipe", required=True, help=f"one of {recipe_help()}")
-    add("--shards", required=True, metavar="URI", help="made by prepare_shards.py")
-    add("--out", required=True, metavar="URI", help="checkpoint; the same again goes on")
+    add("--shards", required=True, metavar="URI", help="output of prepare_shards.py")
+    add("--out", required=True, metavar="URI", help="checkpoint to write, or to resume from")
+    workers = "number of GPUs or CPU processes; a range is elastic (default 1)"
+    add("--workers", default="1", metavar="N|MIN:MAX", help=workers)
+    gpu = "one GPU per worker; auto: if the cluster has enough (default auto)"
+    add("--gpu", choices=["auto", "yes", "no"], default="auto", help=gpu)
     add(
-        "--workers", default="1", metavar="N|MIN:MAX", help="GPUs, or processes on CPUs; as many as there are"
+        "--train-split",
+        default="train",
+        metavar="SPLITS",
+        help="splits to train on, e.g. train,val (default train)",
     )
-    add("--gpu", choices=["auto", "yes", "no"], default="auto", help="a GPU a worker; auto: if there now")
-    add("--split", default="train", help="splits to train on, e.g. train,val")
-    add("--validate", metavar="SPLIT", help="split to check every epoch; default: val if there")
-    several = functools.partial(add, nargs="*", action="extend", default=[])
-    several("--extra-shards", metavar="URI", help="other data sets, for the stages that take them")
-    several("--set", metavar="FIELD=VALUE", help="e.g. stages.sketch.epochs=2 batch_size=32")
-    add("--save-every", type=int, metavar="STEPS", help="save within epochs too; default: at their ends")
-    add("--profile", choices=PROFILERS, help="watch the first worker; see OUT/profile")
-    add_wait(parser)
-    add("--max-failures", type=int, default=3, help="how many lost workers to survive")
+    add("--val-split", metavar="SPLIT", help="split to validate on after each epoch (default: val, if any)")
+    add_list = functools.partial(add, nargs="*", action="extend", default=[])
+    add_list("--aux-shards", metavar="URI", help="auxiliary data sets, for the stages with `aux`")
+    add_list("--set", metavar="FIELD=VALUE", help="e.g. stages.sketch.epochs=2 batch_size=32")
+    interval = "also save a checkpoint every STEPS steps (default: after each epoch only)"
+    add("--checkpoint-every", type=int, dest="checkpoint_interval", metavar="STEPS", help=interval)
+    add("--profile", choices=PROFILERS, help="profile the first worker, into OUT/profile")
+    add_resource_timeout(parser)
+    add_retired(parser, {"--split": "--train-split", "--validate": "--val-split"})
+    add_retired(parser, {"--extra-shards": "--aux-shards", "--save-every": "--checkpoint-every"})
+    add("--max-failures", type=int, default=3, help="number of tolerated worker failures (default 3)")
     return parser
 
 
 def main(args: argparse.Namespace) -> dict[str, Any]:
-    """Runs the job. Ray and torch load only now, after the arguments have been parsed."""
+    """Run the job. Ray and torch are imported only here, after the arguments are parsed."""
     from ray_jobs.jobs.train import train
 
     return train(args)

@@ -1,23 +1,23 @@
 #!/usr/bin/env bash
-# The whole story on drawn pictures, from nothing to an answered query. `make demo` runs it.
+# The whole pipeline on synthetic data, up to one answered query. `make demo` runs it.
 #   bash runs/demo.sh [FOLDER] [PHOTOS]
 set -euo pipefail
 out=${1:-out/demo}
 photos=${2:-800}
 
-say() { printf '\n== %s\n' "$*" >&2; }
+log() { printf '\n== %s\n' "$*" >&2; }
 
-say "draw $photos photos with sketches and captions"
+log "make $photos synthetic photos with sketches and captions"
 python ray_jobs/prepare_shards.py --source "synthetic:$photos" --out "$out/shards"
 
-say "train the three towers"
+log "train the three encoders"
 python ray_jobs/train.py --recipe demo --shards "$out/shards" --out "$out/checkpoint"
 
-say "embed the test photos into a gallery"
+log "embed the test photos into a gallery"
 python ray_jobs/embed_gallery.py --checkpoint "$out/checkpoint" --shards "$out/shards" --split test --gallery "$out/gallery"
 
-say "serve it, ask it"
+log "serve the gallery and send one query"
 bash runs/ask.sh "$out"
 
-say "how good is it? (with pictures: $out/report/report.html)"
+log "evaluate (report: $out/report/report.html)"
 python ray_jobs/evaluate.py --checkpoint "$out/checkpoint" --shards "$out/shards" --split test --out "$out/report"

@@ -1,1 +1,3 @@
-"""The retrieval endpoint: an ingress and three replicas on Ray Serve."""
+"""The retrieval endpoint on Ray Serve: wiring, settings, messages between deployments, problem details.
+Never training or embedding jobs; routes belong to `serve.http`, replicas to `serve.deployments`.
+"""

@@ -26,57 +26,58 @@ from stbir.errors import InputError
 
 log = logging.getLogger(__name__)
 ARGUMENTS = ("checkpoint", "gallery", "config")
+USAGE = "serve run serve.app:build checkpoint=URI gallery=URI [config=FILE]"
 
 
-class Refusal(click.ClickException):
+class StartupError(click.ClickException):
     """Ends `serve run` with one line instead of a traceback."""
 
     exit_code = 2
 
 
 def build(args: dict[str, str]) -> Application:
-    """The application, from the arguments of `serve run`. Bad ones end the command: one line, exit code 2."""
+    """The application for `serve run`. A bad argument ends the command with one line and exit code 2."""
     environment.set_defaults(os.environ)
-    # `serve run` starts Ray after this; Ray forks only to execute, which leaves Lance's threads unharmed.
+    # `serve run` starts Ray after this. Ray forks only to execute, which is safe with Lance's threads.
     warnings.filterwarnings("ignore", message="lance is not fork-safe")
     try:
-        return wire(_known(args))
+        _check_arguments(args)
+        return build_application(args)
     except InputError as error:
-        raise Refusal(str(error)) from error
+        raise StartupError(str(error)) from error
 
 
-def wire(args: dict[str, str]) -> Application:
-    """As `build`, but raises InputError: where there is no checkpoint, or the gallery is of another one."""
+def build_application(args: dict[str, str]) -> Application:
+    """Same as `build`, but raises InputError for a missing checkpoint or a gallery of another checkpoint."""
     settings = read_settings(args.get("config"))
     release = resolve({"checkpoint": args["checkpoint"], "gallery": args["gallery"]})
     if release.version is None:
         log.warning("%s: no gallery is published yet; searches answer 503 until one is", release.gallery)
-    return _deployments(settings, release)
+    return _bind(settings, release)
 
 
-def _deployments(settings: Settings, release: Release) -> Application:
-    wanted = {"checkpoint": release.checkpoint, "gallery": release.gallery, "version": release.version}
+def _bind(settings: Settings, release: Release) -> Application:
+    user_config = {"checkpoint": release.checkpoint, "gallery": release.gallery, "version": release.version}
 
-    def deployment(kind: type, options: dict[str, Any]) -> Any:
-        return serve.deployment(kind, user_config=wanted, **options)
+    def deployment(cls: type, options: dict[str, Any]) -> Any:
+        return serve.deployment(cls, user_config=user_config, **options)
 
-    def behind(kind: type, options: dict[str, Any]) -> Any:
-        return deployment(kind, environment.behind_ingress(options))
+    def low_priority(cls: type, options: dict[str, Any]) -> Any:
+        return deployment(cls, environment.with_low_priority(options))
 
+    text = settings.text
     return deployment(Ingress, settings.ingress.options).bind(
-        behind(SketchReplica, settings.sketch.options).bind(settings.sketch.batching),
-        behind(TextReplica, settings.text.options).bind(settings.text.batching, settings.text.recent),
-        behind(FusionReplica, settings.fusion.options).bind(settings.fusion.cache),
+        low_priority(SketchReplica, settings.sketch.options).bind(settings.sketch.batching),
+        low_priority(TextReplica, text.options).bind(text.batching, text.text_cache),
+        low_priority(FusionReplica, settings.fusion.options).bind(settings.fusion.cache),
         settings,
     )
 
 
-def _known(args: dict[str, str]) -> dict[str, str]:
-    usage = "serve run serve.app:build checkpoint=URI gallery=URI [config=FILE]"
-    for name in ARGUMENTS[:2]:
+def _check_arguments(args: dict[str, str]) -> None:
+    for name in ("checkpoint", "gallery"):
         if not args.get(name):
-            raise InputError(f"{name}: missing; {usage}")
+            raise InputError(f"{name}: missing; {USAGE}")
     for name in args:
         if name not in ARGUMENTS:
-            raise InputError(f"{name}: no such argument; {usage}")
-    return args
+            raise InputError(f"{name}: no such argument; {USAGE}")

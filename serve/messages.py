@@ -1,4 +1,4 @@
-"""What the deployments say to one another. Plain values: the ingress needs neither torch nor Lance."""
+"""Messages between the deployments. Plain values: the ingress imports neither torch nor Lance."""
 
 import math
 from dataclasses import dataclass, field
@@ -14,49 +14,48 @@ Vector = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Release:
-    """What a request is answered by, throughout: a checkpoint, and a version of the gallery made with it."""
+    """A checkpoint and a version of the gallery embedded with it. Each request is answered by one."""
 
-    checkpoint: str  # URI of this very one: a run that goes on does not move it
+    checkpoint: str  # URI of one saved state, which later epochs of the run do not change
     digest: str
     gallery: str
-    version: int | None = None  # None: nothing is published yet
+    version: int | None = None  # None: no gallery is published yet
 
 
 @dataclass(frozen=True)
 class Query:
-    """What to search by and for. `sketch` is an encoded picture whose header has been checked; `photo_id` a
-    photo of the gallery, which stands in its place: more like this one."""
+    """A search. A replica drops it after its deadline."""
 
-    sketch: bytes | None
+    sketch: bytes | None  # an encoded image whose header has been checked
     text: str | None
     k: int
     sketch_weight: float
     category: str | None
-    photo_id: str | None = None
+    photo_id: str | None = None  # a gallery photo in place of a sketch
     where: tuple[Condition, ...] = ()
-    deadline: float = math.inf  # seconds since the epoch: whoever has the query later drops it
+    deadline: float = math.inf  # seconds since the epoch
 
     @property
     def kind(self) -> str:
-        """What it asks by."""
-        named = (("photo", self.photo_id), ("sketch", self.sketch), ("text", self.text))
-        return "+".join(name for name, part in named if part is not None)
+        """Its modalities, for logs and metrics, as "sketch+text"."""
+        parts = (("photo", self.photo_id), ("sketch", self.sketch), ("text", self.text))
+        return "+".join(name for name, part in parts if part is not None)
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """The unit vector (D,) of one modality, and how long its steps took."""
+    """The unit vector (D,) of one modality, and the time of its steps."""
 
     vector: Vector
     timing_ms: dict[str, float]
 
 
-Outcome = Encoded | Exception  # of one part of a query: its vector, or what is wrong with it
+EncodeResult = Encoded | Exception  # one modality of a query: its vector, or its error
 
 
 @dataclass(frozen=True)
-class Found:
-    """The hits of one query, what they are from, and how long every step took.
+class SearchResult:
+    """The hits of one query, the release they come from, and the time of each step.
 
     A hit has the fields of `stbir.gallery.search.Hit`: photo_id, score, category, text.
     """

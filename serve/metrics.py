@@ -1,55 +1,45 @@
-"""What Prometheus sees of the service, beside what Ray Serve tells of itself (queues, replicas)."""
+"""Prometheus metrics of the service, in addition to Ray Serve's own (queues, replicas)."""
+
+from collections.abc import Callable
 
 from ray.util.metrics import Counter, Gauge, Histogram
 
-MILLISECONDS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000]
-SIZES = [1, 2, 4, 8, 16, 32, 64, 128]
+BUCKETS_MS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000]
+SIZE_BUCKETS = [1, 2, 4, 8, 16, 32, 64, 128]
 
 
-class RequestMeter:
-    """Requests by kind and status, and the time of their steps."""
+class RequestMetrics:
+    """Requests by kind and status, the time of their steps, and the number in flight."""
 
     def __init__(self) -> None:
-        self._requests = Counter(
-            "stbir_requests", "Requests to /v1, by what they ask by.", ("kind", "status")
-        )
-        self._took = Histogram("stbir_request_ms", "From first byte to answer.", MILLISECONDS, ("kind",))
-        self._steps = Histogram("stbir_step_ms", "Time of one step of a search.", MILLISECONDS, ("step",))
-        self._inside = Gauge("stbir_searches_inside", "Searches inside an ingress, waiting or answered.")
+        self._requests = Counter("stbir_requests", "Requests to /v1 by modalities.", ("kind", "status"))
+        self._request_ms = Histogram("stbir_request_ms", "Time to the response.", BUCKETS_MS, ("kind",))
+        self._step_ms = Histogram("stbir_step_ms", "Time of one step of a search.", BUCKETS_MS, ("step",))
+        self._in_flight = Gauge("stbir_searches_inside", "Searches in flight in an ingress.")
 
-    def answered(self, kind: str, status: int, took_ms: float) -> None:
-        """A request has its answer."""
+    def record_request(self, kind: str, status: int, duration_ms: float) -> None:
+        """Count one answered request."""
         self._requests.inc(tags={"kind": kind, "status": str(status)})
-        self._took.observe(max(took_ms, 1e-3), {"kind": kind})
+        self._request_ms.observe(max(duration_ms, 1e-3), {"kind": kind})
 
-    def stepped(self, timing_ms: dict[str, float]) -> None:
-        """A search has its hits, or a photo was fetched: how long each step took."""
-        for step, took_ms in timing_ms.items():
-            self._steps.observe(max(took_ms, 1e-3), {"step": step})
+    def record_steps(self, timing_ms: dict[str, float]) -> None:
+        """Record the time of each step of a search, or of a photo's fetch."""
+        for step, duration_ms in timing_ms.items():
+            self._step_ms.observe(max(duration_ms, 1e-3), {"step": step})
 
-    def inside(self, count: int) -> None:
-        """So many searches are inside now."""
-        self._inside.set(count)
-
-
-class BatchMeter:
-    """How many requests a tower encodes at once."""
-
-    def __init__(self, tower: str) -> None:
-        self._sizes = Histogram("stbir_batch_size", "Requests encoded at once.", SIZES, ("tower",))
-        self._sizes.set_default_tags({"tower": tower})
-
-    def __call__(self, size: int) -> None:
-        """A batch of that size is encoded."""
-        self._sizes.observe(size)
+    def set_in_flight(self, count: int) -> None:
+        """Set the number of searches in flight."""
+        self._in_flight.set(count)
 
 
-class RecentMeter:
-    """How often the vector of a text was still there."""
+def batch_size_observer(encoder: str) -> Callable[[int], None]:
+    """A function that records the size of each batch of an encoder."""
+    sizes = Histogram("stbir_batch_size", "Requests encoded in one batch.", SIZE_BUCKETS, ("tower",))
+    sizes.set_default_tags({"tower": encoder})
+    return lambda size: sizes.observe(size)
 
-    def __init__(self) -> None:
-        self._asked = Counter("stbir_recent_texts", "Texts, by whether their vector was kept.", ("found",))
 
-    def __call__(self, found: bool) -> None:
-        """A text was asked for."""
-        self._asked.inc(tags={"found": str(found).lower()})
+def text_cache_counter() -> Callable[[bool], None]:
+    """A function that counts text lookups by whether the cache held the vector."""
+    lookups = Counter("stbir_recent_texts", "Texts, by whether the cache held their vector.", ("found",))
+    return lambda is_hit: lookups.inc(tags={"found": str(is_hit).lower()})

@@ -1,4 +1,4 @@
-"""Errors as the client sees them: problem details (RFC 9457), one sentence that says what to do."""
+"""Errors as clients get them: problem details (RFC 9457), one sentence that names the remedy."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -7,28 +7,42 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 MEDIA_TYPE = "application/problem+json"
 
 
 class Problem(Exception):
-    """A request that gets `status` and `detail` for an answer."""
+    """An error that is answered with `status`, `detail` and `headers`.
+
+    replica_died: the error is the death of a replica, so a retry may succeed.
+    """
 
     def __init__(self, status: HTTPStatus, detail: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(detail)
         self.status, self.detail, self.headers = status, detail, dict(headers or {})
-        self.lost = False  # whether a replica died with the request in it
+        self.replica_died = False
 
 
 def add_handlers(app: FastAPI) -> None:
     """Answer every error of `app` as problem details."""
-    app.add_exception_handler(Problem, _problem)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(Exception, _bug)
+    app.add_exception_handler(Problem, _handle_problem)
+    app.add_exception_handler(RequestValidationError, _handle_validation_error)
+    app.add_exception_handler(HTTPException, _handle_http_exception)
+    app.add_exception_handler(Exception, _handle_exception)
 
 
-def _answer(
+def problem_app(problem: Problem) -> ASGIApp:
+    """An application that answers every request with `problem`."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        response = await _handle_problem(Request(scope), problem)
+        await response(scope, receive, send)
+
+    return app
+
+
+def _response(
     request: Request, status: int, detail: str, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
     body = {
@@ -42,33 +56,26 @@ def _answer(
     return JSONResponse(body, int(status), headers, MEDIA_TYPE)
 
 
-def answer(request: Request, problem: Problem) -> JSONResponse:
-    """What the client of a request hears."""
-    return _answer(request, problem.status, problem.detail, problem.headers)
-
-
-async def _problem(request: Request, error: Exception) -> JSONResponse:
+async def _handle_problem(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, Problem)
-    return answer(request, error)
+    return _response(request, error.status, error.detail, error.headers)
 
 
-async def _invalid(request: Request, error: Exception) -> JSONResponse:
+async def _handle_validation_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    return _answer(
-        request, HTTPStatus.UNPROCESSABLE_ENTITY, f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-    )
+    detail = error.errors()[0]
+    field = ".".join(map(str, detail["loc"]))
+    return _response(request, HTTPStatus.UNPROCESSABLE_ENTITY, f"{field}: {detail['msg']}")
 
 
-async def _http(request: Request, error: Exception) -> JSONResponse:
-    """The framework's own errors: no such route, no such method."""
+async def _handle_http_exception(request: Request, error: Exception) -> JSONResponse:
+    """The framework's own errors, as an unknown route or method."""
     assert isinstance(error, HTTPException)
     detail = f"{request.method} {request.url.path}: {error.detail}"
-    return _answer(request, error.status_code, detail, error.headers)
+    return _response(request, error.status_code, detail, error.headers)
 
 
-async def _bug(request: Request, error: Exception) -> JSONResponse:
-    """Starlette logs the traceback after this answer is sent; the client gets none of it."""
-    return _answer(
-        request, HTTPStatus.INTERNAL_SERVER_ERROR, "this is a fault of the server; its log says more"
-    )
+async def _handle_exception(request: Request, error: Exception) -> JSONResponse:
+    """Starlette logs the traceback after this response; the client gets none of it."""
+    detail = "internal error; see the server's log"
+    return _response(request, HTTPStatus.INTERNAL_SERVER_ERROR, detail)

@@ -1,4 +1,4 @@
-"""The settings of the endpoint: `config.yaml`, or what another file says instead, checked field by field."""
+"""The settings of the endpoint: `config.yaml` and the user's overrides, validated field by field."""
 
 import math
 from pathlib import Path
@@ -13,14 +13,23 @@ from stbir.storage.folder import read_uri
 
 DEFAULT = Path(__file__).with_name("config.yaml")
 Count = Annotated[int, Field(ge=1)]
-Origin = Annotated[str, Field(pattern=r"^https?://[^/*?#@\s]+$")]  # `*` would be everybody
+Origin = Annotated[str, Field(pattern=r"^https?://[^/*?#@\s]+$")]  # no `*`, which would allow any page
 Seconds = Annotated[float, Field(gt=0)]
 _STRICT = ConfigDict(extra="forbid")
+
+# Names of settings before 0.2: old → new.
+RENAMED_SETTINGS = {
+    "ingress.together": "ingress.coalescing",
+    "ingress.coalescing.most": "ingress.coalescing.max_group_size",
+    "ingress.coalescing.lanes": "ingress.coalescing.max_concurrent_groups",
+    "ingress.coalescing.places": "ingress.coalescing.max_queued_searches",
+    "text.recent": "text.text_cache",
+}
 
 
 @dataclass(frozen=True, config=_STRICT)
 class Limits:
-    """The most that one request may ask for; `config.yaml` says what each counts."""
+    """Limits of one request; `config.yaml` describes each."""
 
     body_bytes: Count
     sketch_pixels: Count
@@ -36,7 +45,7 @@ class Limits:
 
 @dataclass(frozen=True, config=_STRICT)
 class Batching:
-    """How a tower gathers requests; the arguments of `ray.serve.batch`."""
+    """How an encoder batches requests; the arguments of `ray.serve.batch`."""
 
     max_batch_size: Count
     batch_wait_timeout_s: Annotated[float, Field(ge=0)]
@@ -44,48 +53,46 @@ class Batching:
 
 
 @dataclass(frozen=True, config=_STRICT)
-class Gathering:
-    """How searches that wait go on together (`serve.deployments.coalescing`): at most so many at a time,
-    so many groups
-    under way before others wait for one, and so many places to wait in."""
+class Coalescing:
+    """How queued searches share one call to each deployment (`serve.deployments.coalescing`)."""
 
-    most: Count
-    lanes: Count
-    places: Count
+    max_group_size: Count
+    max_concurrent_groups: Count
+    max_queued_searches: Count
 
     @property
-    def searches(self) -> int:
-        """How many may be inside one ingress: whoever comes then is turned away at its door."""
-        return self.lanes * self.most + self.places
+    def max_in_flight(self) -> int:
+        """Searches that one ingress admits at a time; it rejects more with 429."""
+        return self.max_concurrent_groups * self.max_group_size + self.max_queued_searches
 
 
 @dataclass(frozen=True, config=_STRICT)
-class IngressService:
-    """The deployment that listens: `options` are those of `ray.serve.deployment`."""
+class IngressSettings:
+    """The HTTP deployment; `options` are those of `ray.serve.deployment`."""
 
     options: dict[str, Any]
-    together: Gathering
+    coalescing: Coalescing
 
 
 @dataclass(frozen=True, config=_STRICT)
-class TowerService:
-    """A deployment that computes in batches."""
+class EncoderSettings:
+    """A deployment that encodes in batches. `text_cache`: number of texts whose vectors are cached."""
 
     options: dict[str, Any]
     batching: Batching
-    recent: Annotated[int, Field(ge=0)] = 0  # answers kept, of texts
+    text_cache: Annotated[int, Field(ge=0)] = 0
 
 
 @dataclass(frozen=True, config=_STRICT)
-class Cors:
-    """Whose pages a browser lets ask: exact origins, as `https://pad.example.org`."""
+class CorsSettings:
+    """Exact origins whose pages may call the endpoint, as `https://pad.example.org`."""
 
     origins: tuple[Origin, ...] = ()
 
 
 @dataclass(frozen=True, config=_STRICT)
-class SearchService:
-    """A deployment that holds the gallery. `cache`: a folder of its machine for what a search reads."""
+class FusionSettings:
+    """The deployment that holds the gallery. `cache`: a local folder for the data that a search reads."""
 
     options: dict[str, Any]
     cache: str | None = None
@@ -93,55 +100,69 @@ class SearchService:
 
 @dataclass(frozen=True, config=_STRICT)
 class Settings:
-    """The whole file."""
+    """All settings."""
 
     limits: Limits
-    ingress: IngressService
-    sketch: TowerService
-    text: TowerService
-    fusion: SearchService
-    cors: Cors = Cors()
+    ingress: IngressSettings
+    sketch: EncoderSettings
+    text: EncoderSettings
+    fusion: FusionSettings
+    cors: CorsSettings = CorsSettings()
 
 
 def read_settings(uri: str | None = None) -> Settings:
-    """The settings shipped, with what a YAML file at `uri` says instead: it need hold no more than that.
+    """The default settings, overridden by the YAML file at `uri`, which may hold any part of them.
 
-    Raises InputError, naming file and field, for what cannot be used.
+    Raises InputError that names the file and the first wrong field.
     """
     name = uri or str(DEFAULT)
     try:
-        tree = _merged(yaml.safe_load(DEFAULT.read_bytes()), yaml.safe_load(read_uri(name)))
+        overrides = yaml.safe_load(read_uri(name))
+        _refuse_renamed(name, overrides)
+        tree = _merge(yaml.safe_load(DEFAULT.read_bytes()), overrides)
         settings = TypeAdapter(Settings).validate_python(tree)
     except yaml.YAMLError as error:
         raise InputError(
             f"{name}: not YAML ({' '.join(str(error).split())}); see serve/config.yaml"
         ) from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise InputError(f"{name}: {where}: {first['msg']}; see serve/config.yaml") from error
+        detail = error.errors()[0]
+        field = ".".join(str(part) for part in detail["loc"]) or "the file"
+        raise InputError(f"{name}: {field}: {detail['msg']}; see serve/config.yaml") from error
     for field in ("sketch", "text"):
-        _batches_fill(name, field, getattr(settings, field), settings.ingress.together.most)
+        _check_full_batch(name, field, getattr(settings, field), settings.ingress.coalescing.max_group_size)
     return settings
 
 
-def always_there(options: dict[str, Any]) -> bool:
-    """Whether a deployment with these options keeps a replica, and is not scaled to zero."""
-    return bool(options.get("autoscaling_config", {}).get("min_replicas", 1))
+def scales_to_zero(options: dict[str, Any]) -> bool:
+    """Whether a deployment with these options may have no replica."""
+    return not options.get("autoscaling_config", {}).get("min_replicas", 1)
 
 
-def _merged(shipped: Any, chosen: Any) -> Any:
-    """`chosen`, and where it is a mapping, what it does not say as shipped."""
-    if not (isinstance(shipped, dict) and isinstance(chosen, dict)):
-        return chosen
-    return shipped | {name: _merged(shipped.get(name), value) for name, value in chosen.items()}
+def _refuse_renamed(name: str, node: Any, path: str = "") -> None:
+    if not isinstance(node, dict):
+        return
+    for key, value in node.items():
+        field = f"{path}.{key}".lstrip(".")
+        if field in RENAMED_SETTINGS:
+            raise InputError(f"{name}: {field}: renamed; use {RENAMED_SETTINGS[field]}")
+        _refuse_renamed(name, value, field)
 
 
-def _batches_fill(name: str, field: str, tower: TowerService, most: int) -> None:
-    """A request to a tower is a group of up to `most`."""
-    needed = math.ceil(tower.batching.max_batch_size * tower.batching.max_concurrent_batches / most)
-    if tower.options.get("max_ongoing_requests", 0) < needed:
+def _merge(defaults: Any, overrides: Any) -> Any:
+    """`overrides`; a mapping also takes the defaults of the keys that it lacks."""
+    if not (isinstance(defaults, dict) and isinstance(overrides, dict)):
+        return overrides
+    return defaults | {name: _merge(defaults.get(name), value) for name, value in overrides.items()}
+
+
+def _check_full_batch(name: str, field: str, encoder: EncoderSettings, max_group_size: int) -> None:
+    """One request to an encoder carries up to `max_group_size` items."""
+    batching = encoder.batching
+    needed = math.ceil(batching.max_batch_size * batching.max_concurrent_batches / max_group_size)
+    if encoder.options.get("max_ongoing_requests", 0) < needed:
         raise InputError(
             f"{name}: {field}.options.max_ongoing_requests: must be at least {needed}"
-            " (max_batch_size x max_concurrent_batches / ingress.together.most), or no batch ever fills"
+            " (max_batch_size x max_concurrent_batches / ingress.coalescing.max_group_size),"
+            " or batches never fill"
         )

@@ -1,8 +1,8 @@
-"""The one exception that means: what was given cannot be used, and here is what to do about it."""
+"""`InputError`, the exception for input that cannot be used."""
 
 
 class InputError(ValueError):
-    """Bad input. The message is one line that names the field or file and the remedy.
+    """Invalid input. The message is one line that names the field or file and the remedy.
 
-    Commands print it and exit with 2; the endpoint turns it into a 4xx answer.
+    Commands print it and exit with 2; the endpoint returns a 4xx response.
     """

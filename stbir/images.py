@@ -1,6 +1,6 @@
-"""From encoded bytes to uint8 pixels of the size a tower wants. Sketches and photos apart.
+"""Decode images and resize them to the square uint8 arrays that the encoders take.
 
-The only place pictures are decoded. Floats are made later, on the device (`model.encoders`).
+Images are decoded only here. Conversion to float happens on the device (`model.encoders`).
 """
 
 import io
@@ -20,7 +20,7 @@ _WHITE = 255
 
 @dataclass(frozen=True)
 class Geometry:
-    """A random affine view: shares of the picture's size, degrees; `flip` mirrors left and right."""
+    """An affine transform: horizontal `flip`, `shift` in fractions of the image size, `rotate` in degrees."""
 
     flip: bool = False
     scale: float = 1.0
@@ -29,89 +29,91 @@ class Geometry:
     rotate: float = 0.0
 
 
-def open_picture(data: bytes, name: str = "picture", max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Decode a PNG, JPEG, WebP, … whole, upright, alpha laid on white, as RGB.
+def open_image(data: bytes, name: str = "image", max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Decode a PNG, JPEG, WebP, … to RGB. Applies the EXIF orientation and puts transparency on white.
 
-    Raises InputError, naming `name`, for what is no picture, is cut short, or exceeds `max_pixels`
-    (checked before any pixel is decoded: a picture bomb costs nothing).
+    Raises InputError, naming `name`, if the data is not an image, is truncated, or has more than
+    `max_pixels` (checked before pixels are decoded, against decompression bombs).
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            picture = Image.open(io.BytesIO(data))
-        if picture.width * picture.height > max_pixels:
-            size = f"{picture.width} x {picture.height}"
+            image = Image.open(io.BytesIO(data))
+        if image.width * image.height > max_pixels:
+            size = f"{image.width} x {image.height}"
             raise InputError(f"{name}: {size} exceeds {max_pixels} pixels; shrink it")
-        picture.load()
-        return _on_white(ImageOps.exif_transpose(picture))
+        image.load()
+        return _to_rgb(ImageOps.exif_transpose(image))
     except (InputError, MemoryError):
         raise
-    except Exception as error:  # decoders and EXIF readers raise what they please on damaged files
-        # Pillow names the buffer, and where it lies in memory, in place of a file.
+    except Exception as error:  # decoders and EXIF readers raise arbitrary errors on damaged files
+        # Pillow's message would contain the memory address of the buffer.
         reason = "unknown format" if isinstance(error, UnidentifiedImageError) else error
-        raise InputError(f"{name}: not a readable picture ({reason}); give PNG, JPEG or WebP") from error
+        raise InputError(f"{name}: not a readable image ({reason}); give PNG, JPEG or WebP") from error
 
 
-def _on_white(picture: Image.Image) -> Image.Image:
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        rgba = picture.convert("RGBA")
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (_WHITE,) * 4)
         return Image.alpha_composite(white, rgba).convert("RGB")
-    if picture.mode.startswith("I;16"):  # Pillow would clip these to white
-        picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
-    return picture.convert("RGB")
+    if image.mode.startswith("I;16"):  # Pillow would clip these to white
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return image.convert("RGB")
 
 
-def photo_pixels(data: bytes, size: int, geometry: Geometry | None = None) -> Pixels:
-    """An encoded photo as (3, size, size) uint8."""
-    return viewed(photo_square(data, size), geometry)
+def decode_photo(data: bytes, size: int, geometry: Geometry | None = None) -> Pixels:
+    """Decode a photo to (3, size, size) uint8."""
+    return to_pixels(open_photo(data, size), geometry)
 
 
-def sketch_pixels(data: bytes, size: int, geometry: Geometry | None = None) -> Pixels:
-    """An encoded sketch (dark strokes on white) as (1, size, size) uint8 grey."""
-    return viewed(sketch_square(data, size), geometry)
+def decode_sketch(data: bytes, size: int, geometry: Geometry | None = None) -> Pixels:
+    """Decode a sketch (dark strokes on white) to (1, size, size) uint8."""
+    return to_pixels(open_sketch(data, size), geometry)
 
 
-def square_pixels(picture: Image.Image, size: int) -> Pixels:
-    """A decoded RGB photo as `photo_pixels` gives it from its bytes."""
-    return _channels_first(_square(picture, size))
+def resize_photo(image: Image.Image, size: int) -> Pixels:
+    """Resize a decoded RGB photo to (3, size, size) uint8. Same result as `decode_photo` of its bytes."""
+    return to_pixels(_resize_and_pad(image, size))
 
 
-def photo_square(data: bytes, size: int) -> Image.Image:
-    """An encoded photo, decoded, as an RGB square: what all its views are made from."""
-    return _square(open_picture(data, "photo"), size)
+def open_photo(data: bytes, size: int) -> Image.Image:
+    """Decode a photo to a square RGB image, the input of `to_pixels`."""
+    return _resize_and_pad(open_image(data, "photo"), size)
 
 
-def sketch_square(data: bytes, size: int) -> Image.Image:
-    """An encoded sketch, decoded, as a grey square."""
-    return _square(open_picture(data, "sketch").convert("L"), size)
+def open_sketch(data: bytes, size: int) -> Image.Image:
+    """Decode a sketch to a square greyscale image."""
+    return _resize_and_pad(open_image(data, "sketch").convert("L"), size)
 
 
-def viewed(square: Image.Image, geometry: Geometry | None) -> Pixels:
-    """A view of a square as (1 or 3, size, size) uint8; the square stays as it is."""
-    return _channels_first(square if geometry is None else _moved(square, geometry))
+def to_pixels(square: Image.Image, geometry: Geometry | None = None) -> Pixels:
+    """Transform a copy of a square image; returns (1 or 3, size, size) uint8, channels first."""
+    image = square if geometry is None else _transform(square, geometry)
+    pixels = np.asarray(image, dtype=np.uint8)
+    return np.ascontiguousarray(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))
 
 
-def _square(picture: Image.Image, size: int) -> Image.Image:
-    """Resize into a square and pad with white: both kinds of picture show one object on a plain ground."""
-    # Shrunk first: padding a long, thin picture to its full square could take gigabytes.
-    return ImageOps.pad(picture, (size, size), Image.Resampling.BICUBIC, color=_white(picture))
+def _resize_and_pad(image: Image.Image, size: int) -> Image.Image:
+    """Resize to fit a square, keeping the aspect ratio, and pad with white."""
+    # ImageOps.pad resizes first: padding a long, thin image to its full square could take gigabytes.
+    return ImageOps.pad(image, (size, size), Image.Resampling.BICUBIC, color=_white(image))
 
 
-def _moved(picture: Image.Image, geometry: Geometry) -> Image.Image:
+def _transform(image: Image.Image, geometry: Geometry) -> Image.Image:
     if geometry.flip:
-        picture = ImageOps.mirror(picture)
-    return picture.transform(
-        picture.size,
+        image = ImageOps.mirror(image)
+    return image.transform(
+        image.size,
         Image.Transform.AFFINE,
-        _inverse_affine(geometry, picture.width),
+        _inverse_affine(geometry, image.width),
         Image.Resampling.BILINEAR,
-        fillcolor=_white(picture),
+        fillcolor=_white(image),
     )
 
 
 def _inverse_affine(geometry: Geometry, size: int) -> tuple[float, ...]:
-    """Output → input coordinates about the centre, as PIL wants them."""
+    """Coefficients that map output to input coordinates about the centre, as `Image.transform` takes them."""
     angle = np.deg2rad(geometry.rotate)
     cos, sin = np.cos(angle), np.sin(angle)
     sx, sy = geometry.scale * geometry.stretch, geometry.scale / geometry.stretch
@@ -122,29 +124,24 @@ def _inverse_affine(geometry: Geometry, size: int) -> tuple[float, ...]:
     return (a, b, centre - a * x - b * y, d, e, centre - d * x - e * y)
 
 
-def _white(picture: Image.Image) -> int | tuple[int, int, int]:
-    return _WHITE if picture.mode == "L" else (_WHITE,) * 3
-
-
-def _channels_first(picture: Image.Image) -> Pixels:
-    pixels = np.asarray(picture, dtype=np.uint8)
-    return np.ascontiguousarray(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))
+def _white(image: Image.Image) -> int | tuple[int, int, int]:
+    return _WHITE if image.mode == "L" else (_WHITE,) * 3
 
 
 def render_strokes(strokes: list[list[tuple[float, float]]], size: int = 256, width: int = 2) -> Image.Image:
-    """Strokes in [0, 1] x [0, 1] (y down) as black lines `width` pixels thick on white, `size` square."""
-    picture = Image.new("L", (size, size), _WHITE)
-    draw = ImageDraw.Draw(picture)
+    """Draw black lines, `width` pixels thick, on a white square. Points are (x, y) in [0, 1], y down."""
+    image = Image.new("L", (size, size), _WHITE)
+    draw = ImageDraw.Draw(image)
     for stroke in strokes:
         points = [(x * (size - 1), y * (size - 1)) for x, y in stroke]
         if len(points) == 1:
             points *= 2
         draw.line(points, fill=0, width=width, joint="curve")
-    return picture
+    return image
 
 
-def encode_png(picture: Image.Image) -> bytes:
-    """The picture as PNG bytes."""
+def encode_png(image: Image.Image) -> bytes:
+    """Encode an image as PNG."""
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG", optimize=True)
+    image.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()

@@ -1,9 +1,8 @@
-"""A client of the stbir endpoint. It needs httpx and nothing else: no torch, no Ray."""
+"""Client of the stbir endpoint. It depends only on httpx."""
 
 from stbir_client.answer import Answer, Gallery, Hit, Info
 from stbir_client.blocking import Client
 from stbir_client.client import AsyncClient
-from stbir_client.condition import Condition
 from stbir_client.errors import (
     AnswerError,
     DeadlineError,
@@ -12,6 +11,7 @@ from stbir_client.errors import (
     StbirError,
     UnreachableError,
 )
+from stbir_client.filters import Filter
 from stbir_client.version import __version__
 
 __all__ = [
@@ -19,8 +19,8 @@ __all__ = [
     "AnswerError",
     "AsyncClient",
     "Client",
-    "Condition",
     "DeadlineError",
+    "Filter",
     "Gallery",
     "Hit",
     "Info",

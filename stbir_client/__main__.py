@@ -1,4 +1,4 @@
-"""`python -m stbir_client` is `stbir`."""
+"""`python -m stbir_client` runs the shell command `stbir`."""
 
 import sys
 

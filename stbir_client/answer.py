@@ -1,4 +1,4 @@
-"""What the endpoint answers, typed. Anything else raises AnswerError; fields unknown here are let be."""
+"""Typed answers of the endpoint. Invalid answers raise AnswerError; unknown fields are ignored."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,8 +12,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Hit:
-    """A photo that was found. `score`: its cosine to the query, at most 1. `uri`: of its thumbnail. `text`:
-    what the catalogue says of it; None where it says nothing, or the service is an older one."""
+    """A photo of the search results.
+
+    `score`: cosine similarity to the query, at most 1. `uri`: of its thumbnail. `text`: its text in the
+    catalogue; None if it has none, or if the endpoint is of an older release.
+    """
 
     photo_id: str
     score: float
@@ -24,7 +27,7 @@ class Hit:
 
 @dataclass(frozen=True)
 class Answer:
-    """The hits of a search, best first, and what they were found with."""
+    """The hits of a search, best first, and the gallery version and checkpoint that produced them."""
 
     hits: tuple[Hit, ...]
     gallery_version: int
@@ -35,7 +38,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Gallery:
-    """The published gallery. `count`: its photos. `columns`: what conditions may name, with the types."""
+    """The published gallery. `count`: number of photos. `columns`: Arrow types of the columns for filters."""
 
     version: int
     count: int
@@ -45,7 +48,7 @@ class Gallery:
 
 @dataclass(frozen=True)
 class Info:
-    """What an endpoint serves. `gallery`: None while none is published. `queries`: what it searches by."""
+    """What an endpoint serves. `gallery`: None if none is published. `queries`: supported query fields."""
 
     model: Mapping[str, Any]
     gallery: Gallery | None
@@ -53,38 +56,38 @@ class Info:
     queries: tuple[str, ...]
 
 
-def read_answer(tree: Any, request_id: str) -> Answer:
-    """The answer of `POST /v1/search`, from its JSON."""
-    return _read("a search", lambda: _answer(tree, request_id))
+def parse_answer(tree: Any, request_id: str) -> Answer:
+    """Parse the JSON of `POST /v1/search`. Raises AnswerError."""
+    return _parse("/v1/search", lambda: _answer(tree, request_id))
 
 
-def read_info(tree: Any) -> Info:
-    """The answer of `GET /v1/info`, from its JSON."""
-    return _read("/v1/info", lambda: _info(tree))
+def parse_info(tree: Any) -> Info:
+    """Parse the JSON of `GET /v1/info`. Raises AnswerError."""
+    return _parse("/v1/info", lambda: _info(tree))
 
 
-def _read(what: str, read: Callable[[], T]) -> T:
+def _parse(path: str, parse: Callable[[], T]) -> T:
     try:
-        return read()
+        return parse()
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         reason = one_line(f"{type(error).__name__}: {error}")
-        raise AnswerError(f"not the answer of a stbir endpoint to {what} ({reason}); see the url") from error
+        raise AnswerError(f"{path}: not the answer of a stbir endpoint ({reason}); check the url") from error
 
 
 def _answer(tree: Any, request_id: str) -> Answer:
     return Answer(
         hits=tuple(map(_hit, tree["hits"])),
         gallery_version=int(tree["gallery_version"]),
-        checkpoint=_text(tree["checkpoint"]),
+        checkpoint=_string(tree["checkpoint"]),
         timing_ms={name: float(value) for name, value in tree["timing_ms"].items()},
         request_id=request_id,
     )
 
 
 def _hit(tree: Any) -> Hit:
-    texts = {name: _text(tree[name]) for name in ("photo_id", "category", "uri")}
-    said = tree.get("text")
-    return Hit(score=float(tree["score"]), text=None if said is None else _text(said), **texts)
+    strings = {name: _string(tree[name]) for name in ("photo_id", "category", "uri")}
+    text = tree.get("text")
+    return Hit(score=float(tree["score"]), text=None if text is None else _string(text), **strings)
 
 
 def _info(tree: Any) -> Info:
@@ -93,16 +96,16 @@ def _info(tree: Any) -> Info:
         model=dict(tree["model"]),
         gallery=None if gallery is None else _gallery(gallery),
         limits=dict(tree["limits"]),
-        queries=tuple(map(_text, tree.get("queries", ("sketch", "text")))),
+        queries=tuple(map(_string, tree.get("queries", ("sketch", "text")))),
     )
 
 
 def _gallery(tree: Any) -> Gallery:
-    columns = {name: _text(kind) for name, kind in tree.get("columns", {}).items()}
-    return Gallery(int(tree["version"]), int(tree["count"]), tuple(map(_text, tree["categories"])), columns)
+    columns = {name: _string(arrow_type) for name, arrow_type in tree.get("columns", {}).items()}
+    return Gallery(int(tree["version"]), int(tree["count"]), tuple(map(_string, tree["categories"])), columns)
 
 
-def _text(value: Any) -> str:
+def _string(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{value!r} is no text")
+        raise TypeError(f"{value!r} is not a string")
     return value

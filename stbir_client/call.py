@@ -1,4 +1,4 @@
-"""What is asked: a method, a path and a body. What cannot be asked is refused before it is sent."""
+"""API calls: method, path and body. Invalid input raises InputError before anything is sent."""
 
 import json
 import operator
@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from stbir_client.condition import Condition, as_json
 from stbir_client.errors import InputError
+from stbir_client.filters import Filter, check_text, to_json
 
 Strokes = Sequence[Sequence[Sequence[float]]]
 Sketch = str | os.PathLike[str] | bytes | Strokes
@@ -26,15 +26,15 @@ class Call:
 
 
 def info_call() -> Call:
-    """What an endpoint serves."""
+    """`GET /v1/info`."""
     return Call("GET", "v1/info")
 
 
 def thumbnail_call(photo_id: str) -> Call:
-    """The thumbnail of a photo; ids may hold slashes."""
+    """`GET /v1/photos/{photo_id}`; slashes in the id are escaped."""
     if not photo_id:
-        raise InputError("photo_id: is empty")
-    return Call("GET", f"v1/photos/{quote(_text('photo_id', photo_id), safe='')}")
+        raise InputError("photo_id: is empty; give the id of a photo")
+    return Call("GET", f"v1/photos/{quote(check_text('photo_id', photo_id), safe='')}")
 
 
 def search_call(
@@ -44,41 +44,41 @@ def search_call(
     sketch_weight: float,
     category: str | None,
     photo_id: str | None = None,
-    where: Sequence[Condition] = (),
+    where: Sequence[Filter] = (),
 ) -> Call:
-    """A search: a form where the sketch is a picture, else JSON. Raises InputError for what cannot be one."""
-    picture, strokes = _picture(sketch), _strokes(sketch)
-    words = {"text": (text or "").strip(), "category": category or "", "photo_id": photo_id or ""}
+    """`POST /v1/search`: a form if the sketch is an image, else JSON. Raises InputError."""
+    image, strokes = _image(sketch), _strokes(sketch)
+    texts = {"text": (text or "").strip(), "category": category or "", "photo_id": photo_id or ""}
     fields: dict[str, Any] = {
         "k": _count(k),
-        "sketch_weight": _share("sketch_weight", sketch_weight),
-        **{name: _text(name, value) for name, value in words.items() if value},
+        "sketch_weight": _fraction("sketch_weight", sketch_weight),
+        **{name: check_text(name, value) for name, value in texts.items() if value},
     }
-    drawn = picture is not None or bool(strokes)
-    if not drawn and not {"text", "photo_id"} & fields.keys():
+    has_sketch = image is not None or bool(strokes)
+    if not has_sketch and not {"text", "photo_id"} & fields.keys():
         raise InputError("nothing to search by: give sketch, text, both, or photo_id")
-    if drawn and "photo_id" in fields:
-        raise InputError("photo_id: stands in place of a sketch; give either")
-    met = as_json(where)
-    if picture is not None:
-        form = {**fields, **({"where": json.dumps(met)} if met else {})}
-        return Call("POST", "v1/search", {"data": form, "files": {"sketch": ("sketch", picture)}})
-    more = {"sketch": strokes, "where": met}
-    fields |= {name: value for name, value in more.items() if value}
+    if has_sketch and "photo_id" in fields:
+        raise InputError("photo_id: replaces the sketch; give only one of them")
+    filters = to_json(where)
+    if image is not None:
+        form = {**fields, **({"where": json.dumps(filters)} if filters else {})}
+        return Call("POST", "v1/search", {"data": form, "files": {"sketch": ("sketch", image)}})
+    lists = {"sketch": strokes, "where": filters}
+    fields |= {name: value for name, value in lists.items() if value}
     return Call("POST", "v1/search", {"json": fields})
 
 
-def _picture(sketch: Sketch | None) -> bytes | None:
-    """The bytes of a sketch that is a picture or the path of one."""
+def _image(sketch: Sketch | None) -> bytes | None:
+    """The bytes of an image sketch, given as bytes or as a path; None for strokes."""
     if isinstance(sketch, bytes | bytearray | memoryview):
-        picture, name = bytes(sketch), "no bytes"
+        image, name = bytes(sketch), "the image"
     elif isinstance(sketch, str | os.PathLike):
-        picture, name = _file(Path(sketch)), f"{sketch} is empty"
+        image, name = _file(Path(sketch)), str(sketch)
     else:
         return None
-    if not picture:
-        raise InputError(f"sketch: {name}; give a PNG, JPEG or WebP")
-    return picture
+    if not image:
+        raise InputError(f"sketch: {name} is empty; give a PNG, JPEG or WebP")
+    return image
 
 
 def _file(path: Path) -> bytes:
@@ -90,7 +90,7 @@ def _file(path: Path) -> bytes:
 
 
 def _strokes(sketch: Sketch | None) -> list[list[tuple[float, float]]]:
-    """The strokes of a sketch that is a drawing, empty ones left out."""
+    """The non-empty strokes of a drawing; an empty list for an image."""
     if sketch is None or isinstance(sketch, str | os.PathLike | bytes | bytearray | memoryview):
         return []
     try:
@@ -100,37 +100,24 @@ def _strokes(sketch: Sketch | None) -> list[list[tuple[float, float]]]:
 
 
 def _point(x: float, y: float) -> tuple[float, float]:
-    return _share("sketch: x", x), _share("sketch: y", y)
+    return _fraction("sketch: x", x), _fraction("sketch: y", y)
 
 
-def _share(name: str, value: float) -> float:
-    number = _number(name, value)
-    if not 0 <= number <= 1:  # of NaN too
+def _fraction(name: str, value: float) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"{name}: {value!r} is not a number") from error
+    if not 0 <= number <= 1:  # true for NaN as well
         raise InputError(f"{name}: {number} is not between 0 and 1")
     return number
 
 
-def _number(name: str, value: float) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise InputError(f"{name}: {value!r} is no number") from error
-
-
 def _count(k: int) -> int:
     try:
-        count = operator.index(k)  # an integer of numpy too
+        count = operator.index(k)  # also accepts NumPy integers
     except TypeError as error:
-        raise InputError(f"k: {k!r} is no whole number") from error
+        raise InputError(f"k: {k!r} is not an integer") from error
     if count < 1:
         raise InputError(f"k: {count} is below 1")
     return count
-
-
-def _text(name: str, value: str) -> str:
-    """A shell hands over bytes that are not UTF-8 as lone surrogates, which no request can carry."""
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise InputError(f"{name}: has characters that are not Unicode text") from error
-    return value

@@ -1,4 +1,4 @@
-"""The client for programs that run an event loop."""
+"""The asyncio client."""
 
 import asyncio
 import json
@@ -10,30 +10,30 @@ from typing import Any, Self, TypeVar
 
 import httpx
 
-from stbir_client.answer import Answer, Info, read_answer, read_info
+from stbir_client.answer import Answer, Info, parse_answer, parse_info
 from stbir_client.call import Call, Sketch, info_call, search_call, thumbnail_call
-from stbir_client.condition import Condition
 from stbir_client.errors import AnswerError, DeadlineError, ProblemError, UnreachableError
+from stbir_client.filters import Filter
 from stbir_client.line import one_line
-from stbir_client.problem import read_problem, request_id
+from stbir_client.problem import parse_problem, request_id
 from stbir_client.service import DEADLINE_S, RETRIES, Service
-from stbir_client.waiting import pause
+from stbir_client.waiting import retry_delay
 
 T = TypeVar("T")
 
 
 class AsyncClient:
-    """Asks the stbir endpoint at `url`; a context manager, which closes its connections.
+    """Client of the stbir endpoint at `url`; a context manager that closes its connections.
 
-    key: sent as a bearer token. deadline: seconds for a whole call. retries: of answers 429 and 503, which
-    may say when to return, and of broken connections. Calls raise what `stbir_client.errors` lists.
+    key: API key, sent as a bearer token. deadline: seconds for a call with its retries. retries: how often to
+    retry after status 429 or 503 or a broken connection. Calls raise the errors of `stbir_client.errors`.
     """
 
     def __init__(
         self, url: str, *, key: str | None = None, deadline: float = DEADLINE_S, retries: int = RETRIES
     ) -> None:
         self._service = Service(url, key, deadline, retries)
-        # No timeouts of its own: the deadline is the only clock.
+        # No httpx timeout: the deadline covers the whole call.
         self._http = httpx.AsyncClient(base_url=url, headers=self._service.headers, timeout=None)
 
     async def search(
@@ -44,24 +44,25 @@ class AsyncClient:
         sketch_weight: float = 0.5,
         category: str | None = None,
         photo_id: str | None = None,
-        where: Sequence[Condition] = (),
+        where: Sequence[Filter] = (),
     ) -> Answer:
-        """The `k` photos nearest to a sketch, a text, or both; or to a photo of the gallery, `photo_id`.
+        """Search for the `k` photos most similar to a sketch, a text, or both.
 
-        sketch: path or bytes of a picture, or strokes [[[x, y], …], …] in shares of the picture, y down.
-        sketch_weight: what the sketch counts against the text, 0 to 1. category: search in this one alone.
-        where: conditions on columns of the gallery (`info` names them), all to be met.
+        sketch: path or bytes of an image, or strokes [[[x, y], …], …] from 0 to 1, y down.
+        sketch_weight: weight of the sketch against the text, 0 to 1. category: search only in it.
+        photo_id: a photo of the gallery in place of the sketch. where: filters on columns, combined with AND;
+        `info` lists the columns.
         """
         call = await asyncio.to_thread(search_call, sketch, text, k, sketch_weight, category, photo_id, where)
-        return await self._ask(call, lambda response: read_answer(_json(response), request_id(response)))
+        return await self._send(call, lambda response: parse_answer(_json(response), request_id(response)))
 
     async def thumbnail(self, photo_id: str) -> bytes:
-        """The encoded thumbnail of a photo: PNG or JPEG."""
-        return await self._ask(thumbnail_call(photo_id), lambda response: response.content)
+        """The thumbnail of a photo, as PNG or JPEG."""
+        return await self._send(thumbnail_call(photo_id), lambda response: response.content)
 
     async def info(self) -> Info:
         """What the endpoint serves: model, gallery, limits."""
-        return await self._ask(info_call(), lambda response: read_info(_json(response)))
+        return await self._send(info_call(), lambda response: parse_info(_json(response)))
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -75,39 +76,39 @@ class AsyncClient:
     ) -> None:
         await self.aclose()
 
-    async def _ask(self, call: Call, read: Callable[[httpx.Response], T]) -> T:
-        ends = asyncio.get_running_loop().time() + self._service.deadline_s
+    async def _send(self, call: Call, parse: Callable[[httpx.Response], T]) -> T:
+        deadline = asyncio.get_running_loop().time() + self._service.deadline_s
         try:
-            async with asyncio.timeout_at(ends):
-                return read(await self._answered(call, ends))
+            async with asyncio.timeout_at(deadline):
+                return parse(await self._retry(call, deadline))
         except TimeoutError as error:
-            late = f"{self._service.name}: no answer within {self._service.deadline_s:g} s"
-            raise DeadlineError(late) from error
+            message = f"{self._service.name}: no answer within {self._service.deadline_s:g} s"
+            raise DeadlineError(message) from error
 
-    async def _answered(self, call: Call, ends: float) -> httpx.Response:
-        """The answer of the first attempt that succeeds. All attempts carry one request id."""
+    async def _retry(self, call: Call, deadline: float) -> httpx.Response:
+        """The response of the first successful attempt. All attempts have the same request id."""
         headers, attempt = {"X-Request-Id": uuid.uuid4().hex}, 0
         while True:
             try:
-                return await self._send(call, headers)
+                return await self._attempt(call, headers)
             except (ProblemError, UnreachableError) as error:
-                left = ends - asyncio.get_running_loop().time()
-                wait = pause(error, attempt, self._service.retries, left, random.random())
-                if wait is None:
+                remaining_s = deadline - asyncio.get_running_loop().time()
+                delay_s = retry_delay(error, attempt, self._service.retries, remaining_s, random.random())
+                if delay_s is None:
                     raise
-            await asyncio.sleep(wait)
+            await asyncio.sleep(delay_s)
             attempt += 1
 
-    async def _send(self, call: Call, headers: dict[str, str]) -> httpx.Response:
+    async def _attempt(self, call: Call, headers: dict[str, str]) -> httpx.Response:
         try:
             response = await self._http.request(call.method, call.path, headers=headers, **call.body)
         except httpx.TransportError as error:
             reason = one_line(str(error)) or type(error).__name__
             raise UnreachableError(f"{self._service.name}: no answer ({reason})") from error
         except httpx.DecodingError as error:
-            raise AnswerError(f"{self._service.name}: an answer that cannot be read ({error})") from error
+            raise AnswerError(f"{self._service.name}: the answer cannot be decoded ({error})") from error
         if not response.is_success:
-            raise read_problem(response)
+            raise parse_problem(response)
         return response
 
 
@@ -115,6 +116,4 @@ def _json(response: httpx.Response) -> Any:
     try:
         return response.json()
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise AnswerError(
-            f"{response.url.path}: answered with something else than JSON; see the url"
-        ) from error
+        raise AnswerError(f"{response.url.path}: the answer is not JSON; check the url") from error

@@ -1,4 +1,4 @@
-"""The shell command `stbir`: exit code 0 done, 1 the service refused or was not reached, 2 bad input."""
+"""The shell command `stbir`. Exit codes: 0 success, 1 endpoint error or unreachable, 2 invalid input."""
 
 import argparse
 import asyncio
@@ -12,32 +12,32 @@ from dataclasses import asdict
 
 from stbir_client.answer import Answer, Hit
 from stbir_client.client import AsyncClient
-from stbir_client.condition import Condition
 from stbir_client.errors import InputError, StbirError
-from stbir_client.picture import Draw, drawer
+from stbir_client.filters import Filter
 from stbir_client.service import DEADLINE_S
-from stbir_client.table import hit_lines, info_lines
+from stbir_client.table import format_hits, format_info
+from stbir_client.terminal_images import Renderer, select_renderer
 from stbir_client.version import __version__
 
-URL = "http://127.0.0.1:8000"
-KEY = "STBIR_API_KEY"
-AT_ONCE = 8  # thumbnails
+DEFAULT_URL = "http://127.0.0.1:8000"
+API_KEY_ENV = "STBIR_API_KEY"
+MAX_DOWNLOADS = 8  # concurrent thumbnails
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # some terminals lack the letters of some categories
-    asked = _parsed(_parser(), arguments)
+        sys.stdout.reconfigure(errors="replace")  # the encoding may lack characters of the answer
+    args = _parse(_parser(), arguments)
     try:
-        asyncio.run(asked.work(asked))
+        asyncio.run(args.run(args))
         sys.stdout.flush()
     except StbirError as error:
         print(f"stbir: {error}", file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # the reader has seen enough; Python would complain once more at exit
+    except BrokenPipeError:  # redirect, or Python reports the error once more at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return 0
@@ -46,23 +46,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="stbir",
-        description="Find a photo by a sketch and a few words.",
-        epilog=f"{KEY}: the key of an endpoint that asks for one.",
+        description="Search photos by a sketch and a short text.",
+        epilog=f"{API_KEY_ENV}: the API key, if the endpoint requires one.",
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(required=True, metavar="search | info")
-    search = commands.add_parser("search", help="the photos nearest to a sketch, a text, or both")
+    search = commands.add_parser("search", help="search by a sketch, a text, or both")
     _add_search(search)
-    info = commands.add_parser("info", help="what an endpoint serves")
-    info.set_defaults(work=_info)
+    info = commands.add_parser("info", help="show what the endpoint serves")
+    info.set_defaults(run=_info)
     for command in (search, info):
-        command.add_argument("--url", default=URL, help="of the endpoint (%(default)s)")
+        command.add_argument("--url", default=DEFAULT_URL, help="of the endpoint (%(default)s)")
         command.add_argument(
             "--deadline",
             type=float,
             default=DEADLINE_S,
             metavar="SECONDS",
-            help="for the whole call (%(default)s)",
+            help="for the call with its retries (%(default)s)",
         )
         command.add_argument("--json", action="store_true", help="print the answer as JSON")
     return parser
@@ -70,108 +70,98 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_search(search: argparse.ArgumentParser) -> None:
     search.add_argument("--sketch", metavar="FILE", help="PNG, JPEG or WebP")
-    search.add_argument("--text", help="a few words: colour, material, parts")
-    search.add_argument("-k", type=int, default=10, metavar="HITS", help="how many (%(default)s)")
-    search.add_argument("--like", metavar="PHOTO_ID", help="in place of a sketch: more like this photo")
-    search.add_argument("--category", help="search in this one alone")
+    search.add_argument("--text", help="short text: colour, material, parts")
+    search.add_argument("-k", type=int, default=10, metavar="HITS", help="number of hits (%(default)s)")
+    search.add_argument("--like", metavar="PHOTO_ID", help="search by this photo in place of a sketch")
+    search.add_argument("--category", help="search only in this category")
     search.add_argument(
         "--where",
         action="append",
         default=[],
-        metavar="CONDITION",
-        help="'price<30', 'shop in a,b': = != < <= > >= in, on a column of the gallery (see: stbir info); in"
-        " quotes, as 'shop=\"7\"', a number is text; more than one: all are met",
+        metavar="FILTER",
+        help="'price<30' or 'shop in a,b': = != < <= > >= in, on a column of the gallery (see stbir info); a"
+        " number in quotes is text, as in 'shop=\"7\"'; repeat to combine filters with AND",
     )
     search.add_argument(
         "--sketch-weight",
         type=float,
         default=0.5,
-        metavar="SHARE",
-        help="what the sketch counts against the text, 0 to 1 (%(default)s)",
+        metavar="WEIGHT",
+        help="weight of the sketch against the text, 0 to 1 (%(default)s)",
     )
     search.add_argument(
         "--thumbnails",
         choices=("auto", "always", "never"),
         default="auto",
-        help="in the terminals kitty, Ghostty, iTerm2 and WezTerm; auto: unless the output goes elsewhere",
+        help="in kitty, Ghostty, iTerm2 and WezTerm; auto: if the output is a terminal",
     )
-    search.set_defaults(work=_search)
+    search.set_defaults(run=_search)
 
 
-def _parsed(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Of what argparse complains, one line: the last one, beneath the usage."""
-    complaint = io.StringIO()
+def _parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the arguments; an error prints its message without the usage."""
+    output = io.StringIO()
     try:
-        with contextlib.redirect_stderr(complaint):
+        with contextlib.redirect_stderr(output):
             return parser.parse_args(arguments)
     except SystemExit:
-        for line in complaint.getvalue().splitlines()[-1:]:
+        for line in output.getvalue().splitlines()[-1:]:
             print(line, file=sys.stderr)
         raise
 
 
-def _client(asked: argparse.Namespace) -> AsyncClient:
-    key = os.environ.get(KEY, "").strip() or None
-    return AsyncClient(asked.url, key=key, deadline=asked.deadline)
+def _client(args: argparse.Namespace) -> AsyncClient:
+    key = os.environ.get(API_KEY_ENV, "").strip() or None
+    return AsyncClient(args.url, key=key, deadline=args.deadline)
 
 
-async def _info(asked: argparse.Namespace) -> None:
-    async with _client(asked) as client:
+async def _info(args: argparse.Namespace) -> None:
+    async with _client(args) as client:
         info = await client.info()
-    print(json.dumps(asdict(info)) if asked.json else "\n".join(info_lines(info)))
+    print(json.dumps(asdict(info)) if args.json else "\n".join(format_info(info)))
 
 
-async def _search(asked: argparse.Namespace) -> None:
-    draw, where = _drawer(asked), [Condition.read(text) for text in asked.where]
-    async with _client(asked) as client:
+async def _search(args: argparse.Namespace) -> None:
+    render, where = _renderer(args), [Filter.parse(text) for text in args.where]
+    async with _client(args) as client:
         answer = await client.search(
-            asked.sketch, asked.text, asked.k, asked.sketch_weight, asked.category, asked.like, where
+            args.sketch, args.text, args.k, args.sketch_weight, args.category, args.like, where
         )
-        pictures = await _pictures(client, answer, draw) if draw else []
-    print(json.dumps(asdict(answer)) if asked.json else _page(answer, pictures))
+        thumbnails = await _thumbnails(client, answer, render) if render else [""] * len(answer.hits)
+    print(json.dumps(asdict(answer)) if args.json else _format(answer, thumbnails))
 
 
-def _drawer(asked: argparse.Namespace) -> Draw | None:
-    always = asked.thumbnails == "always"
-    if asked.json or asked.thumbnails == "never" or not (always or sys.stdout.isatty()):
+def _renderer(args: argparse.Namespace) -> Renderer | None:
+    is_forced = args.thumbnails == "always"
+    if args.json or args.thumbnails == "never" or not (is_forced or sys.stdout.isatty()):
         return None
-    draw = drawer(os.environ)
-    if draw is None and always:
-        raise InputError("--thumbnails always: this terminal shows no pictures (kitty and iTerm2 do)")
-    return draw
+    render = select_renderer(os.environ)
+    if render is None and is_forced:
+        raise InputError("--thumbnails always: this terminal cannot show images; use kitty or iTerm2")
+    return render
 
 
-async def _pictures(client: AsyncClient, answer: Answer, draw: Draw) -> list[str]:
-    """A picture a hit, empty where there is none: then a line on standard error says why."""
-    places = asyncio.Semaphore(AT_ONCE)
+async def _thumbnails(client: AsyncClient, answer: Answer, render: Renderer) -> list[str]:
+    """One rendered thumbnail per hit. A failed one is empty; one line on stderr reports the failures."""
+    semaphore = asyncio.Semaphore(MAX_DOWNLOADS)
 
-    async def thumbnail(hit: Hit) -> bytes:
-        async with places:
-            return await client.thumbnail(hit.photo_id)
+    async def load(hit: Hit) -> str | StbirError:
+        try:
+            async with semaphore:
+                return render(await client.thumbnail(hit.photo_id))
+        except StbirError as error:
+            return error
 
-    found = await asyncio.gather(*map(thumbnail, answer.hits), return_exceptions=True)
-    drawn = [_drawn(data, draw) for data in found]
-    missing = [error for error in drawn if isinstance(error, StbirError)]
-    if missing:
-        print(
-            f"stbir: {len(missing)} of {len(drawn)} thumbnails are not shown: {missing[0]}", file=sys.stderr
-        )
-    return ["" if isinstance(picture, StbirError) else picture for picture in drawn]
-
-
-def _drawn(data: bytes | BaseException, draw: Draw) -> str | StbirError:
-    try:
-        if isinstance(data, BaseException):
-            raise data
-        return draw(data)
-    except StbirError as error:
-        return error
+    thumbnails = await asyncio.gather(*map(load, answer.hits))
+    errors = [each for each in thumbnails if isinstance(each, StbirError)]
+    if errors:
+        print(f"stbir: {len(errors)} of {len(thumbnails)} thumbnails not shown: {errors[0]}", file=sys.stderr)
+    return ["" if isinstance(each, StbirError) else each for each in thumbnails]
 
 
-def _page(answer: Answer, pictures: list[str]) -> str:
+def _format(answer: Answer, thumbnails: list[str]) -> str:
     if not answer.hits:
-        return "no photo found"
-    head, *lines = hit_lines(answer)
-    pictures = pictures or [""] * len(lines)
-    below = (f"{line}\n{picture}" if picture else line for line, picture in zip(lines, pictures, strict=True))
-    return "\n".join([head, *below])
+        return "no matching photos"
+    header, *lines = format_hits(answer)
+    rows = (f"{line}\n{image}" if image else line for line, image in zip(lines, thumbnails, strict=True))
+    return "\n".join([header, *rows])

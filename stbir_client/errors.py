@@ -1,30 +1,30 @@
-"""What can go wrong, one class for each thing a caller may want to do about it. Messages are one line."""
+"""The errors of the client. Each message is one line."""
 
 
 class StbirError(Exception):
-    """Any error of this package."""
+    """Base class of all errors of this package."""
 
 
 class InputError(StbirError):
-    """What was given cannot be used; nothing was sent. Says which field, and the remedy."""
+    """Invalid input; nothing was sent. The message names the field and the remedy."""
 
 
 class UnreachableError(StbirError):
-    """No connection, or one that broke before the answer was whole."""
+    """No connection, or a connection that broke before the answer was complete."""
 
 
 class DeadlineError(StbirError):
-    """The caller's deadline passed first."""
+    """The deadline passed before the answer was complete."""
 
 
 class AnswerError(StbirError):
-    """An answer came that is not one of a stbir endpoint."""
+    """The answer is not one of a stbir endpoint."""
 
 
 class ProblemError(StbirError):
-    """The service said no; the fields are those of its problem details (RFC 9457).
+    """The endpoint returned an error; the fields are those of its problem details (RFC 9457).
 
-    `retry_after`: the seconds it asks to be left alone, where it does.
+    `retry_after`: seconds of the Retry-After header, if any.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class ProblemError(StbirError):
         request_id: str = "",
         retry_after: float | None = None,
     ) -> None:
-        super().__init__(status, title, detail, request_id, retry_after)  # all of them: it can be pickled
+        super().__init__(status, title, detail, request_id, retry_after)  # pickle calls it with all of them
         self.status, self.title, self.detail = status, title, detail
         self.request_id, self.retry_after = request_id, retry_after
 

@@ -1,9 +1,9 @@
-"""What a service says, as one line that a terminal shows and does not obey."""
+"""Sanitizes remote text for the terminal."""
 
-MOST_CHARACTERS = 500
+MAX_LENGTH = 500
 
 
 def one_line(text: str) -> str:
-    """The text without line breaks, control and formatting characters, cut where it is very long."""
-    shown = "".join(character if character.isprintable() else " " for character in text)
-    return " ".join(shown.split())[:MOST_CHARACTERS]
+    """The text on one line, without control or formatting characters, cut at MAX_LENGTH."""
+    printable = "".join(character if character.isprintable() else " " for character in text)
+    return " ".join(printable.split())[:MAX_LENGTH]

@@ -1,4 +1,4 @@
-"""From an answer that is a refusal to the error it means."""
+"""Parses error responses."""
 
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -8,23 +8,23 @@ import httpx
 
 from stbir_client.errors import ProblemError
 from stbir_client.line import one_line
-from stbir_client.waiting import retry_after
+from stbir_client.waiting import parse_retry_after
 
 
-def read_problem(response: httpx.Response) -> ProblemError:
-    """The problem details of an answer, or what its status says where a proxy answered in their stead."""
+def parse_problem(response: httpx.Response) -> ProblemError:
+    """The problem details of a response, or its status if a proxy answered without them."""
     body = _body(response)
     return ProblemError(
         response.status_code,
         _text(body, "title") or _phrase(response.status_code),
-        _text(body, "detail") or _moved(response),
+        _text(body, "detail") or _redirect(response),
         request_id(response),
-        retry_after(response.headers, datetime.now(UTC)),
+        parse_retry_after(response.headers, datetime.now(UTC)),
     )
 
 
 def request_id(response: httpx.Response) -> str:
-    """The name under which the service logs the request: its own, or the one it was sent."""
+    """The request id in the log of the endpoint: its own if it sent one, else the client's."""
     sent = response.request.headers.get("x-request-id", "")
     return one_line(response.headers.get("x-request-id") or sent)
 
@@ -32,7 +32,7 @@ def request_id(response: httpx.Response) -> str:
 def _body(response: httpx.Response) -> dict[str, Any]:
     try:
         body = response.json()
-    except (ValueError, RecursionError):  # a page of a proxy
+    except (ValueError, RecursionError):  # for example the HTML page of a proxy
         return {}
     return body if isinstance(body, dict) else {}
 
@@ -49,7 +49,7 @@ def _phrase(status: int) -> str:
         return "Unknown status"
 
 
-def _moved(response: httpx.Response) -> str:
-    """Redirects are not followed: the key would go to wherever they point."""
-    to = one_line(response.headers.get("location", ""))
-    return f"moved to {to}; use that address" if response.is_redirect and to else ""
+def _redirect(response: httpx.Response) -> str:
+    """The target of a redirect. It is not followed, since the API key would be sent there."""
+    url = one_line(response.headers.get("location", ""))
+    return f"moved to {url}; use that address" if response.is_redirect and url else ""

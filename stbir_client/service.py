@@ -1,4 +1,4 @@
-"""Whom to ask, in whose name, for how long and how often: checked before anything is sent."""
+"""Connection settings, checked before anything is sent."""
 
 import math
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ DEADLINE_S, RETRIES = 30.0, 3
 
 @dataclass(frozen=True)
 class Service:
-    """`deadline_s` bounds a whole call, its retries and waits included. The key is in no message or repr."""
+    """`deadline_s` covers a whole call with its retries. No message and no repr contains the key."""
 
     url: str
     key: str | None = field(repr=False)
@@ -24,19 +24,19 @@ class Service:
         _check_url(self.url)
         _check_key(self.key)
         if not 0 < self.deadline_s < math.inf:
-            raise InputError(f"deadline: {self.deadline_s} is not a number of seconds above 0")
+            raise InputError(f"deadline: {self.deadline_s} is not a positive number of seconds")
         if self.retries < 0:
             raise InputError(f"retries: {self.retries} is below 0")
 
     @property
     def headers(self) -> dict[str, str]:
-        """What every request carries."""
+        """The headers of every request."""
         agent = {"User-Agent": f"stbir-client/{__version__}"}
         return agent if self.key is None else {**agent, "Authorization": f"Bearer {self.key}"}
 
     @property
     def name(self) -> str:
-        """The address as messages show it: without path and password."""
+        """The address for messages, without path and password."""
         url = httpx.URL(self.url)
         return f"{url.scheme}://{url.netloc.decode()}"
 
@@ -45,7 +45,7 @@ def _check_url(url: str) -> None:
     try:
         parsed = httpx.URL(url)
     except (httpx.InvalidURL, TypeError) as error:
-        raise InputError(f"url: {url!r} is none ({error})") from error
+        raise InputError(f"url: {url!r} is not a URL ({error})") from error
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise InputError(f"url: {url!r} must be like http://HOST:PORT or https://HOST")
 

@@ -1,3 +1,3 @@
-"""The version of the client, which its package and its requests carry."""
+"""The version of the package, also sent in the User-Agent header."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""When to try again, and after how long: pure functions of what happened, the time left and a dice roll."""
+"""Retry policy: whether to retry a failed attempt, and after how long. Pure functions."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -6,49 +6,51 @@ from email.utils import parsedate_to_datetime
 
 from stbir_client.errors import ProblemError, StbirError, UnreachableError
 
-FIRST_S, LONGEST_S = 0.25, 8.0
-FULL_OR_STARTING = frozenset({429, 503})
+BASE_DELAY_S, MAX_DELAY_S = 0.25, 8.0
+RETRYABLE_STATUSES = frozenset({429, 503})
 
 
-def pause(error: StbirError, attempt: int, retries: int, left_s: float, dice: float) -> float | None:
-    """Seconds to wait before the next attempt; None where there should be none.
+def retry_delay(
+    error: StbirError, attempt: int, retries: int, remaining_s: float, jitter: float
+) -> float | None:
+    """Seconds to wait before the next attempt; None for no further attempt.
 
-    attempt: those that failed before this one, from 0. left_s: until the deadline; a wait that would
-    reach it is not begun. dice: from [0, 1), so that callers refused together do not return together.
+    attempt: number of the failed attempt, from 0. remaining_s: seconds until the deadline; a delay that
+    would reach it gives None. jitter: random, from [0, 1), so that rejected callers do not retry at once.
     """
-    if attempt >= retries or not may_pass(error):
+    if attempt >= retries or not is_retryable(error):
         return None
-    asked = error.retry_after if isinstance(error, ProblemError) else None
-    wait = backoff(attempt, dice) if asked is None else asked + dice * FIRST_S
-    return wait if wait < left_s else None
+    after = error.retry_after if isinstance(error, ProblemError) else None
+    delay_s = backoff(attempt, jitter) if after is None else after + jitter * BASE_DELAY_S
+    return delay_s if delay_s < remaining_s else None
 
 
-def may_pass(error: StbirError) -> bool:
-    """Whether the same call may succeed a moment later. A search changes nothing, so it may be repeated."""
+def is_retryable(error: StbirError) -> bool:
+    """Whether the error may be temporary. Searches are idempotent, so a retry is safe."""
     if isinstance(error, ProblemError):
-        return error.status in FULL_OR_STARTING
+        return error.status in RETRYABLE_STATUSES
     return isinstance(error, UnreachableError)
 
 
-def backoff(attempt: int, dice: float) -> float:
-    """Seconds: doubled each time up to a cap, of which the dice take up to half."""
-    longest = min(LONGEST_S, FIRST_S * 2.0 ** min(attempt, 32))
-    return longest * (1 + dice) / 2
+def backoff(attempt: int, jitter: float) -> float:
+    """Seconds: exponential up to MAX_DELAY_S, of which the jitter removes up to half."""
+    max_s = min(MAX_DELAY_S, BASE_DELAY_S * 2.0 ** min(attempt, 32))
+    return max_s * (1 + jitter) / 2
 
 
-def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
-    """Seconds that a Retry-After asks for (RFC 9110, 10.2.3), never negative; None without a readable one.
+def parse_retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
+    """Seconds of a Retry-After header (RFC 9110, 10.2.3), at least 0; None if it is missing or invalid.
 
-    A date counts from the answer's own `Date` where it has one, so that clocks may differ; else from `now`.
+    A date is relative to the `Date` header if there is one, so clocks may differ; else to `now`.
     """
     value = headers.get("retry-after", "").strip()
     if value.isascii() and value.isdigit():
         return float(value)
-    until = _date(value)
-    if until is None:
+    retry_at = _date(value)
+    if retry_at is None:
         return None
-    sent = _date(headers.get("date", "")) or now
-    return max(0.0, (until - sent).total_seconds())
+    sent_at = _date(headers.get("date", "")) or now
+    return max(0.0, (retry_at - sent_at).total_seconds())
 
 
 def _date(value: str) -> datetime | None:

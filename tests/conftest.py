@@ -1,4 +1,4 @@
-"""What the tests share: one local Ray cluster, an S3 server, the real pictures, the commands."""
+"""Shared fixtures: a local Ray cluster, an S3 server, shards, the real data set, commands."""
 
 import contextlib
 import json
@@ -18,38 +18,38 @@ import pytest
 from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
-# Slots, not cores: Ray Data needs some beside those that training workers and actors hold.
+# Scheduling slots, not cores: Ray Data needs some besides those of training workers and actors.
 CLUSTER_CPUS = 6
 BUCKET = "stbir-tests"
 
 
 def _set_environment() -> None:
-    """What Ray reads when it is imported, and every worker and subprocess inherits.
+    """Set the variables that Ray reads at import, and that workers and subprocesses inherit.
 
-    Its clusters ask for a token by default; one of this run's own keeps the home folder untouched.
+    Ray requires a token by default; one made for this run leaves the home folder untouched.
     """
     assert "ray" not in sys.modules, "Ray was imported too early to see this environment"
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
-    os.environ |= {"RAY_worker_niceness": "0"}  # as serve.environment wants it
+    os.environ |= {"RAY_worker_niceness": "0"}  # as serve.environment sets it
     os.environ["RAY_AUTH_MODE"] = "token"
     os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(16)
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
     os.environ.pop("RAY_ADDRESS", None)
 
 
-# Now and not in a fixture or hook: the conftest files of folders below are loaded next, and they import Ray.
+# At import, not in a fixture: the conftest files of the folders below import Ray.
 _set_environment()
-# An example takes long on a busy machine; how long is not what these tests are about.
+# On a busy machine an example may exceed the default deadline.
 settings.register_profile("stbir", deadline=None)
 settings.load_profile("stbir")
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 on which nobody listens now.
+    """A free TCP port of 127.0.0.1.
 
-    It lies between Ray's range for workers and the kernel's for outgoing connections, which could
-    otherwise take it before its server is up.
+    It is between Ray's range for workers and the kernel's ephemeral range; a port of these could be taken
+    before the server starts.
     """
     while True:
         port = random.randrange(20_000, 32_000)
@@ -58,16 +58,16 @@ def free_port() -> int:
             return port
 
 
-def wait_until(ready: Callable[[], bool], what: str, seconds: float = 30) -> None:
-    """Poll until `ready()`; fail the test with `what` when it takes longer than `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not ready():
+def wait_until(condition: Callable[[], bool], event: str, timeout_s: float = 30) -> None:
+    """Poll until `condition()` is true; after the timeout fail the test with a message that names `event`."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
         if time.monotonic() > deadline:
-            pytest.fail(f"{what} did not happen within {seconds} s")
+            pytest.fail(f"{event} did not happen within {timeout_s} s")
         time.sleep(0.1)
 
 
-def listens(port: int) -> bool:
+def is_listening(port: int) -> bool:
     """Whether something accepts connections on a port of 127.0.0.1."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
@@ -75,7 +75,7 @@ def listens(port: int) -> bool:
 
 @pytest.fixture(scope="session")
 def aws() -> Iterator[None]:
-    """An S3 server on 127.0.0.1, made known as a user makes one known: by AWS_* variables alone."""
+    """An S3 server on 127.0.0.1, configured by AWS_* variables alone, as for a user."""
     port = free_port()
     server = subprocess.Popen(
         [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
@@ -88,7 +88,7 @@ def aws() -> Iterator[None]:
         for name, value in _aws_variables(port).items():
             patch.setenv(name, value)
         try:
-            wait_until(lambda: listens(port), "the start of the S3 server")
+            wait_until(lambda: is_listening(port), "the start of the S3 server")
             yield
         finally:
             server.terminate()
@@ -108,24 +108,24 @@ def _aws_variables(port: int) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def s3(aws: None) -> str:
-    """The URI of an S3 bucket; a test takes a folder of its own in it."""
+    """The URI of an S3 bucket; each test uses its own folder."""
     import s3fs
 
-    s3fs.S3FileSystem.clear_instance_cache()  # none that was made before the variables were set
+    s3fs.S3FileSystem.clear_instance_cache()  # instances made before the variables were set
     s3fs.S3FileSystem().mkdir(BUCKET)
     return f"s3://{BUCKET}"
 
 
 @pytest.fixture(scope="session")
 def ray_cluster(aws: None) -> Iterator[str]:
-    """The address of the one local Ray cluster of this run; this process is connected to it.
+    """The address of this run's local Ray cluster, to which this process is connected.
 
-    It starts after the S3 server, so that its workers inherit the AWS_* variables.
+    It starts after the S3 server, so that workers inherit the AWS_* variables.
     """
     import ray
 
     ray.init(
-        "local",  # never a cluster that happens to run on this machine
+        "local",  # not a cluster that already runs on this machine
         num_cpus=CLUSTER_CPUS,
         object_store_memory=512 * 2**20,
         _system_config={"metrics_report_interval_ms": 1000},
@@ -139,28 +139,28 @@ def ray_cluster(aws: None) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def shards(ray_cluster: str, s3: str) -> str:
-    """A few drawn photos with sketches and captions, in train, val and test, in a bucket."""
-    # Here and not above: this file sets what Ray reads when it is imported.
+    """A few synthetic photos with sketches and captions, in train, val and test, in a bucket."""
+    # Not at the top: this file sets variables that Ray reads at import.
     from ray_jobs.jobs.prepare_shards import prepare_shards
     from ray_jobs.prepare_shards import parser
 
-    out = f"{s3}/drawn"
+    out = f"{s3}/synthetic"
     prepare_shards(parser().parse_args(["--source", "synthetic:48", "--out", out]))
     return out
 
 
 @pytest.fixture(scope="session")
 def data_root() -> Path:
-    """The folder of the real pictures (STBIR_DATA); a test that needs it is skipped where it is missing."""
+    """The folder of the real data sets (STBIR_DATA); without it, the test is skipped."""
     root = Path(os.environ.get("STBIR_DATA", ROOT.parent / "shared" / "data"))
     if not root.is_dir():
-        pytest.skip(f"no real pictures at {root}; set STBIR_DATA")
+        pytest.skip(f"no data sets at {root}; set STBIR_DATA")
     return root.resolve()
 
 
 @dataclass(frozen=True)
-class Ran:
-    """A command that has ended. `summary` is the JSON of its last line of standard output."""
+class CommandResult:
+    """Result of a command. `summary` is the JSON in its last line of standard output."""
 
     code: int
     stdout: str
@@ -172,21 +172,21 @@ class Ran:
         return summary
 
 
-Command = Callable[..., Ran]
+Command = Callable[..., CommandResult]
 
 
 @pytest.fixture
 def command(ray_cluster: str) -> Command:
-    """`command("train", "--recipe", "smoke", …)` runs ray_jobs/train.py on the shared cluster."""
+    """`command("train", "--recipe", "smoke")` runs ray_jobs/train.py on the shared cluster."""
 
-    def run(name: str, *arguments: object, timeout: float = 240, **variables: str) -> Ran:
+    def run(name: str, *arguments: object, timeout: float = 240, **variables: str) -> CommandResult:
         return run_command(name, *arguments, timeout=timeout, RAY_ADDRESS=ray_cluster, **variables)
 
     return run
 
 
 def start_training(cluster: str, *arguments: str) -> subprocess.Popen[str]:
-    """ray_jobs/train.py on that cluster, in a process of its own that goes on beside the test."""
+    """Start ray_jobs/train.py on a cluster, in a process that runs beside the test."""
     return subprocess.Popen(
         [sys.executable, "ray_jobs/train.py", *arguments],
         cwd=ROOT,
@@ -197,9 +197,9 @@ def start_training(cluster: str, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def run_command(name: str, *arguments: object, timeout: float = 240, **variables: str) -> Ran:
-    """Run `python ray_jobs/<name>.py <arguments>` as a user does, with extra environment `variables`."""
-    done = subprocess.run(
+def run_command(name: str, *arguments: object, timeout: float = 240, **variables: str) -> CommandResult:
+    """Run `python ray_jobs/<name>.py <arguments>` with extra environment `variables`."""
+    completed = subprocess.run(
         [sys.executable, f"ray_jobs/{name}.py", *map(str, arguments)],
         cwd=ROOT,
         env={**os.environ, **variables},
@@ -209,4 +209,4 @@ def run_command(name: str, *arguments: object, timeout: float = 240, **variables
         timeout=timeout,
         check=False,
     )
-    return Ran(done.returncode, done.stdout, done.stderr)
+    return CommandResult(completed.returncode, completed.stdout, completed.stderr)

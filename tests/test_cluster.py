@@ -1,4 +1,4 @@
-"""cluster.yaml, held against Ray's own schema and loader and against a server that speaks AWS."""
+"""cluster.yaml against Ray's schema and loader, and against a mock of AWS."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 from tests.conftest import ROOT
 
 FILE = ROOT / "cluster.yaml"
-MARK = "<- fill in"
+MARKER = "<- fill in"
 VALUES = {"FILL-IN-REGION": "us-east-1", "FILL-IN-BUCKET": "the-bucket", "FILL-IN-KEY-NAME": "the-key"}
 LOCAL = {
     "FILL-IN-HEAD": "10.0.0.1",
@@ -30,13 +30,13 @@ Config = dict[str, Any]
 
 
 def filled_in(private_key: str = "key.pem") -> Config:
-    """The file as its user loads it, with the three marked lines filled in."""
-    config = loaded(FILE, VALUES)
+    """cluster.yaml with its marked lines filled in."""
+    config = load(FILE, VALUES)
     config["auth"]["ssh_private_key"] = private_key
     return config
 
 
-def loaded(file: Path, values: dict[str, str]) -> Config:
+def load(file: Path, values: dict[str, str]) -> Config:
     text = file.read_text()
     for placeholder, value in values.items():
         text = text.replace(placeholder, value)
@@ -45,26 +45,24 @@ def loaded(file: Path, values: dict[str, str]) -> Config:
 
 
 def local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
-    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))  # where the loader keeps the state of such clusters
-    return prepare_config(loaded(ROOT / "deploy" / "cluster.local.yaml", LOCAL))
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))  # the loader stores the state of local clusters there
+    return prepare_config(load(ROOT / "deploy" / "cluster.local.yaml", LOCAL))
 
 
 @pytest.mark.parametrize(("name", "values"), [("cluster.yaml", VALUES), ("deploy/cluster.local.yaml", LOCAL)])
-def test_the_lines_to_fill_in_are_the_marked_ones(name: str, values: dict[str, str]) -> None:
+def test_placeholders_are_on_marked_lines(name: str, values: dict[str, str]) -> None:
     lines = [line for line in (ROOT / name).read_text().splitlines() if not line.startswith("#")]
-    marked = [line for line in lines if MARK in line]
+    marked = [line for line in lines if MARKER in line]
     assert [line for line in lines if "FILL-IN" in line] == marked
     assert len(marked) == len(values)
     assert set(re.findall(r"FILL-IN-[A-Z-]+", "\n".join(lines))) == set(values)
 
 
-def test_rays_schema_and_loader_accept_it() -> None:
+def test_ray_accepts_cluster_yaml() -> None:
     validate_config(prepare_config(filled_in()))
 
 
-def test_rays_schema_and_loader_accept_machines_of_ones_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ray_accepts_the_local_cluster_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = local(tmp_path, monkeypatch)
     validate_config(config)
     assert config["provider"]["worker_ips"] == ["10.0.0.2", "10.0.0.3"]
@@ -83,18 +81,18 @@ def _wrong_type(config: Config) -> None:
 
 
 def _no_such_head(config: Config) -> None:
-    config["head_node_type"] = "boss"
+    config["head_node_type"] = "none"
 
 
-@pytest.mark.parametrize("breaking", [_unknown_field, _wrong_type, _no_such_head])
-def test_they_refuse_it_broken(breaking: Callable[[Config], None]) -> None:
+@pytest.mark.parametrize("break_config", [_unknown_field, _wrong_type, _no_such_head])
+def test_ray_refuses_an_invalid_config(break_config: Callable[[Config], None]) -> None:
     config = filled_in()
-    breaking(config)
+    break_config(config)
     with pytest.raises((jsonschema.ValidationError, ValueError)):
         validate_config(prepare_config(config))
 
 
-def test_aws_knows_its_machines_and_key(aws: None, tmp_path: Path) -> None:
+def test_aws_has_the_instance_types_and_key(aws: None, tmp_path: Path) -> None:
     import boto3
 
     pair = boto3.client("ec2").create_key_pair(KeyName=VALUES["FILL-IN-KEY-NAME"])
@@ -102,17 +100,17 @@ def test_aws_knows_its_machines_and_key(aws: None, tmp_path: Path) -> None:
     key.write_text(pair["KeyMaterial"])
     types = _bootstrap_config(filled_in(str(key)), no_config_cache=True)["available_node_types"]
 
-    assert types["head"]["resources"] == {"CPU": 0}  # what ray up would start takes no work
-    assert types["cpu"]["resources"]["CPU"] == 16  # looked up by the name of the instance
+    assert types["head"]["resources"] == {"CPU": 0}  # the head runs no tasks
+    assert types["cpu"]["resources"]["CPU"] == 16  # from the instance type
     assert types["gpu"]["resources"]["GPU"] == 1
     assert all(kind["node_config"]["SecurityGroupIds"] for kind in types.values())
-    # As the file says and not Ray's default, whose glibc and driver are older than what the lock holds.
+    # As in the file. Ray's default image has an older glibc and driver than the lock needs.
     assert {kind["node_config"]["ImageId"] for kind in types.values()} == {
         kind["node_config"]["ImageId"] for kind in _kinds(filled_in())
     }
 
 
-def test_the_profiles_it_names_exist_with_rights_on_one_bucket_alone(aws: None) -> None:
+def test_instance_profiles_exist_with_permissions_on_one_bucket_only(aws: None) -> None:
     import boto3
 
     names = {kind["node_config"]["IamInstanceProfile"]["Name"] for kind in _kinds(filled_in())}
@@ -123,25 +121,27 @@ def test_the_profiles_it_names_exist_with_rights_on_one_bucket_alone(aws: None) 
         Capabilities=["CAPABILITY_NAMED_IAM"],
     )
     iam = boto3.client("iam")
-    made = {profile["InstanceProfileName"] for profile in iam.list_instance_profiles()["InstanceProfiles"]}
-    assert names <= made
+    profiles = {
+        profile["InstanceProfileName"] for profile in iam.list_instance_profiles()["InstanceProfiles"]
+    }
+    assert names <= profiles
     [data] = iam.list_attached_role_policies(RoleName="stbir-worker")["AttachedPolicies"]
-    rights = iam.get_policy_version(PolicyArn=data["PolicyArn"], VersionId="v1")["PolicyVersion"]["Document"]
-    statements = rights["Statement"]
+    policy = iam.get_policy_version(PolicyArn=data["PolicyArn"], VersionId="v1")["PolicyVersion"]["Document"]
+    statements = policy["Statement"]
     assert {s["Resource"].removesuffix("/*") for s in statements} == {"arn:aws:s3:::the-bucket"}
     assert "*" not in json.dumps([s["Action"] for s in statements])
     assert not iam.list_role_policies(RoleName="stbir-worker")["PolicyNames"]
     head = iam.get_role_policy(RoleName="stbir-head", PolicyName="stbir-workers")["PolicyDocument"]
-    statements = yaml.safe_load(str(head))["Statement"]  # moto gives it as Python writes it, which is YAML
-    # Whoever may tag what is not the cluster's makes it the cluster's, and may end it.
-    bound = [
+    statements = yaml.safe_load(str(head))["Statement"]  # moto returns the repr of a dict, which is YAML
+    # A role that can tag any instance as the cluster's could also terminate it.
+    conditions = [
         s.get("Condition")
         for s in statements
         if {"ec2:CreateTags", "ec2:TerminateInstances"}
         & set([s["Action"]] if isinstance(s["Action"], str) else s["Action"])
     ]
-    assert len(bound) == 3
-    assert all(bound)
+    assert len(conditions) == 3
+    assert all(conditions)
     [readable] = [s["Resource"] for s in statements if "ssm:GetParameters" in s["Action"]]
     for kind in _kinds(filled_in()):
         parameter = kind["node_config"]["ImageId"].removeprefix("resolve:ssm:")
@@ -152,25 +152,27 @@ def _kinds(config: Config) -> list[Config]:
     return list(config["available_node_types"].values())
 
 
-# An image with NVIDIA's driver has the program on machines without a GPU too.
+# Images with NVIDIA's driver have nvidia-smi even on machines without a GPU.
 @pytest.mark.parametrize(
-    ("says", "role"),
+    ("command", "role"),
     [("echo GPU 0: NVIDIA L4", "accelerator"), ("echo NVIDIA-SMI has failed; exit 9", "data")],
 )
 @pytest.mark.parametrize("name", ["cluster.yaml", "deploy/cluster.local.yaml"])
-def test_a_machine_is_an_accelerator_where_it_has_a_gpu(
-    tmp_path: Path, name: str, says: str, role: str
+def test_machine_with_a_gpu_has_the_accelerator_role(
+    tmp_path: Path, name: str, command: str, role: str
 ) -> None:
     program = tmp_path / "nvidia-smi"
-    program.write_text(f"#!/bin/sh\n{says}\n")
+    program.write_text(f"#!/bin/sh\n{command}\n")
     program.chmod(0o700)
     [line] = re.findall(r"role=\$\(.*?\);", (ROOT / name).read_text())
     path = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    told = subprocess.run(["bash", "-c", f"{line} echo $role"], env=path, capture_output=True, check=True)
-    assert told.stdout.decode().strip() == role
+    completed = subprocess.run(
+        ["bash", "-c", f"{line} echo $role"], env=path, capture_output=True, check=True
+    )
+    assert completed.stdout.decode().strip() == role
 
 
-def test_nothing_listens_without_a_token_nor_the_dashboard_outside() -> None:
+def test_token_is_required_and_the_dashboard_is_local() -> None:
     config = filled_in()
     starts = [c for k in ("head", "worker") for c in config[f"{k}_start_ray_commands"] if " ray start" in c]
     assert len(starts) == 2
@@ -179,7 +181,7 @@ def test_nothing_listens_without_a_token_nor_the_dashboard_outside() -> None:
     assert "~/.ray/auth_token" in config["file_mounts"]
 
 
-def test_it_holds_no_key_and_rights_come_by_role() -> None:
+def test_no_credentials_and_permissions_by_role() -> None:
     config = filled_in()
     assert not re.search(r"AKIA|aws_secret|aws_access|BEGIN .*PRIVATE", FILE.read_text(), re.IGNORECASE)
     assert all(
@@ -187,13 +189,13 @@ def test_it_holds_no_key_and_rights_come_by_role() -> None:
     )
 
 
-def test_what_it_puts_on_the_nodes_is_there() -> None:
+def test_mounted_files_exist() -> None:
     mounts = filled_in()["file_mounts"]
     assert all((ROOT / source).is_file() for source in mounts.values() if not source.startswith("~"))
     assert any("~/stbir/spot_notice.py" in command for command in filled_in()["worker_start_ray_commands"])
 
 
-def test_machines_cost_nothing_while_nobody_works() -> None:
+def test_idle_cluster_has_no_workers() -> None:
     config = filled_in()
     workers = {name: kind for name, kind in config["available_node_types"].items() if name != "head"}
     assert all(kind["min_workers"] == 0 for kind in workers.values())

@@ -1,12 +1,14 @@
-"""Every command that the documents tell is one: its program, its options and its files are there.
+"""The commands: they parse arguments before heavy imports, and the documentation shows valid ones.
 
-Those of README.md and docs/operations.md that can run here are run, by the tests that
-`tests/documented_commands.py` names.
+`tests/documented_commands.py` names the test that runs each command of RUN_DOCUMENTS.
 """
 
+import argparse
 import importlib
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Callable
 
 import click
@@ -15,19 +17,54 @@ from ray.scripts.scripts import cli as ray_cli
 from ray.serve.scripts import cli as serve_cli
 
 from tests.conftest import ROOT
-from tests.documented_commands import NOT_HERE, commands, told_in, where_run
+from tests.documented_commands import NOT_RUN, commands, document_commands, runners
+from tests.test_architecture import COMMANDS
 
-DOCUMENTS = ("README.md", "docs/operations.md", "docs/data.md", "docs/captions.md", "CONTRIBUTING.md")
-# What belongs to others, and is no part of this repository's environment.
-THEIRS = {"aws", "kubectl", "docker", "curl", "openssl", "cd", "export", ".", "tensorboard", "git"}
+DOCUMENTS = (
+    "README.md",
+    "CONTRIBUTING.md",
+    *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
+)
+# Their commands are run by tests, if possible.
+RUN_DOCUMENTS = (
+    *("README.md", "docs/get_started.md", "docs/index_gallery.md", "docs/serve.md", "docs/operate.md"),
+)
+# Programs that are not part of this repository's environment.
+EXTERNAL = {"aws", "kubectl", "docker", "curl", "openssl", "cd", "export", ".", "tensorboard", "git"}
+HEAVY = ("torch", "ray", "open_clip", "lance", "pyarrow")
+# Runs a command with `--help`, then with a wrong option; prints exit codes and imported heavy modules.
+PARSE = """
+import runpy, sys
+for option in ("--help", "--no-such-option"):
+    sys.argv = [sys.argv[0], option]
+    try:
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    except SystemExit as end:
+        print("exit", end.code)
+print("imported", *(name for name in {heavy} if name in sys.modules))
+"""
 
 
-def _words(command: str) -> list[str]:
-    return [word for word in shlex.split(command.replace("…", "")) if word]
+@pytest.mark.parametrize("name", COMMANDS)
+def test_command_parses_arguments_before_heavy_imports(name: str) -> None:
+    script = f"import sys; sys.argv = ['ray_jobs/{name}.py']\n" + PARSE.format(heavy=HEAVY)
+    completed = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert [line for line in completed.stdout.splitlines() if line.startswith(("exit ", "imported"))] == [
+        *("exit 0", "exit 2", "imported")
+    ]
+    assert completed.stdout.startswith("usage: ")
 
 
-def check_python(words: list[str], whole: bool) -> None:
-    """A job of this project, with options that it takes; all that it needs where it is told whole."""
+def test_gallery_job_does_not_import_torch() -> None:
+    """The actions of `gallery.py` need no model; importing torch takes seconds."""
+    script = "import sys, ray_jobs.jobs.gallery; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, timeout=120)
+
+
+def check_python(words: list[str], complete: bool) -> None:
+    """A job of this project with valid options, and all required ones if the command is complete."""
     if words[0] == "-m":
         importlib.import_module(words[1])
         return
@@ -35,42 +72,46 @@ def check_python(words: list[str], whole: bool) -> None:
     if not words[0].startswith("ray_jobs/"):
         return
     parser = importlib.import_module(words[0].removesuffix(".py").replace("/", ".")).parser()
-    if whole:
+    if complete:
         parser.parse_args(words[1:])
         return
-    known = {option for action in parser._actions for option in action.option_strings}
-    assert {word for word in words[1:] if word.startswith("--")} <= known
+    options = {
+        option
+        for action in parser._actions
+        if action.dest != argparse.SUPPRESS
+        for option in action.option_strings
+    }
+    assert {word for word in words[1:] if word.startswith("--")} <= options
 
 
 def check_click(cli: click.Group) -> Callable[[list[str], bool], None]:
-    def check(words: list[str], whole: bool) -> None:
+    def check(words: list[str], complete: bool) -> None:
         before, _, entry = " ".join(words).partition(" -- ")
         names, group = before.split(), cli
         while isinstance(group, click.Group):
             group = group.commands[names.pop(0)]
-        known = {option for param in group.params for option in param.opts}
-        options = {word.split("=")[0] for word in names if word.startswith("--")}
-        assert options <= known | {"--help"}
+        options = {option for param in group.params for option in param.opts}
+        assert {word.split("=")[0] for word in names if word.startswith("--")} <= options | {"--help"}
         if entry:
-            check_command(entry, whole)
+            check_command(entry, complete)
 
     return check
 
 
-def check_make(words: list[str], whole: bool) -> None:
+def check_make(words: list[str], complete: bool) -> None:
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert {word for word in words if "=" not in word} <= set(targets)
 
 
-def check_bash(words: list[str], whole: bool) -> None:
+def check_bash(words: list[str], complete: bool) -> None:
     assert (ROOT / words[0]).is_file()
 
 
-def check_pip(words: list[str], whole: bool) -> None:
+def check_pip(words: list[str], complete: bool) -> None:
     assert all((ROOT / word).exists() for word in words if word.startswith("./"))
 
 
-def check_stbir(words: list[str], whole: bool) -> None:
+def check_stbir(words: list[str], complete: bool) -> None:
     assert words[0] == "search"
 
 
@@ -85,42 +126,42 @@ CHECKS: dict[str, Callable[[list[str], bool], None]] = {
 }
 
 
-def check_command(command: str, whole: bool) -> None:
-    program, *words = _words(command)
-    if program not in THEIRS:
-        CHECKS[program](words, whole)
+def check_command(command: str, complete: bool) -> None:
+    program, *words = (word for word in shlex.split(command.replace("…", "")) if word)
+    if program not in EXTERNAL:
+        CHECKS[program](words, complete)
 
 
-def told() -> list[tuple[str, str]]:
-    return [(name, each) for name in DOCUMENTS for each in told_in(name)]
+@pytest.mark.parametrize(
+    ("document", "command"), [(name, command) for name in DOCUMENTS for command in document_commands(name)]
+)
+def test_documented_command_is_valid(document: str, command: str) -> None:
+    check_command(command, complete="…" not in command)
 
 
-@pytest.mark.parametrize(("document", "command"), told())
-def test_a_command_that_is_told_exists(document: str, command: str) -> None:
-    check_command(command, whole="…" not in command)
+@pytest.mark.parametrize(
+    "command", [command for name in RUN_DOCUMENTS for command in document_commands(name)]
+)
+def test_documented_command_is_run_by_a_test_or_cannot_be(command: str) -> None:
+    [runner] = runners(command)
+    assert runner.startswith(NOT_RUN) or (ROOT / runner).is_file()
 
 
-@pytest.mark.parametrize("command", [*told_in("README.md"), *told_in("docs/operations.md")])
-def test_a_command_that_is_told_is_run_by_a_test_or_cannot_run_here(command: str) -> None:
-    [place] = where_run(command)
-    assert place.startswith(NOT_HERE) or (ROOT / place).is_file()
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_documented_files_exist(document: str) -> None:
+    pattern = r"`((?:deploy|runs|ray_jobs|serve|stbir|benchmarks)/[a-z\d_./-]+\.\w+)`"
+    paths = re.findall(pattern, (ROOT / document).read_text())
+    assert [path for path in paths if not (ROOT / path).exists()] == []
 
 
-def test_files_that_are_told_of_are_there() -> None:
-    for name in DOCUMENTS:
-        named = re.findall(
-            r"`((?:deploy|runs|ray_jobs|serve|stbir|benchmarks)/[\w./-]+\.\w+)`", (ROOT / name).read_text()
-        )
-        assert [path for path in named if not (ROOT / path).exists()] == [], name
-
-
-def test_a_made_up_command_is_refused() -> None:
-    block = "```sh\nray start --head --colour=red   # nice\n```\n"
-    [command] = commands(block)
+def test_invalid_commands_are_detected() -> None:
+    [command] = commands("```sh\nray start --head --colour=red   # comment\n```\n")
     with pytest.raises(AssertionError):
-        check_command(command, whole=True)
+        check_command(command, complete=True)
     with pytest.raises((AssertionError, SystemExit)):
-        check_command("python ray_jobs/train.py --recipe smoke --speed 3", whole=False)
+        check_command("python ray_jobs/train.py --recipe smoke --speed 3", complete=False)
+    with pytest.raises((AssertionError, SystemExit)):
+        check_command("python ray_jobs/train.py … --wait 3", complete=False)
     assert commands("```sh\n(umask 077 && A=1 ray get-auth-token >/dev/null) # x\n```\n") == [
         "ray get-auth-token"
     ]

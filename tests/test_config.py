@@ -13,12 +13,12 @@ from stbir.errors import InputError
 
 
 @pytest.mark.parametrize("name", recipe_names())
-def test_a_recipe_survives_json(name: str) -> None:
+def test_recipe_round_trips_through_json(name: str) -> None:
     assert from_json(to_json(recipe(name))) == recipe(name)
     assert recipe(name).name == name
 
 
-def test_an_override_replaces_one_field() -> None:
+def test_override_replaces_one_field() -> None:
     changed = override(
         recipe("smoke"), ["stages.sketch.epochs=7", "batch_size=8", "augmentation=null", "name=mine"]
     )
@@ -28,7 +28,7 @@ def test_an_override_replaces_one_field() -> None:
 
 
 @pytest.mark.parametrize(
-    ("assignment", "says"),
+    ("assignment", "message"),
     [
         ("stages.sketch.epoch=2", "no field 'epoch'; available: name, trainable"),
         ("stages.colour.epochs=2", "no field 'colour'; available: pretrain, sketch"),
@@ -52,20 +52,20 @@ def test_an_override_replaces_one_field() -> None:
         ("model.photo.multiscale=[[16,8]]", "multiscale needs a convolutional timm backbone"),
     ],
 )
-def test_a_wrong_override_names_field_and_remedy(assignment: str, says: str) -> None:
-    with pytest.raises(InputError) as refusal:
+def test_invalid_override_names_field_and_remedy(assignment: str, message: str) -> None:
+    with pytest.raises(InputError) as error:
         override(recipe("smoke"), [assignment])
-    assert says in str(refusal.value)
-    assert "\n" not in str(refusal.value)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
 
 
-def test_an_unknown_recipe_is_refused_with_those_there_are() -> None:
+def test_unknown_recipe_error_lists_the_recipes() -> None:
     with pytest.raises(InputError, match=r"no recipe 'best'.*smoke.*reference.*without_category"):
         recipe("best")
 
 
 @pytest.mark.parametrize(
-    ("name", "assignment", "says"),
+    ("name", "assignment", "message"),
     [
         (
             "chairs_cpu",
@@ -84,26 +84,26 @@ def test_an_unknown_recipe_is_refused_with_those_there_are() -> None:
         ),
     ],
 )
-def test_what_cannot_be_tied_is_refused(name: str, assignment: str, says: str) -> None:
-    with pytest.raises(InputError) as refusal:
+def test_encoders_that_cannot_be_shared_are_refused(name: str, assignment: str, message: str) -> None:
+    with pytest.raises(InputError) as error:
         override(recipe(name), [assignment])
-    assert says in str(refusal.value)
+    assert message in str(error.value)
 
 
-def test_the_noise_is_at_its_height_before_a_stage_ends() -> None:
+def test_noise_ramp_ends_within_its_stage() -> None:
     for name in recipe_names():
         for stage in recipe(name).stages:
             assert stage.noise is None or stage.noise.start + stage.noise.ramp <= stage.epochs
 
 
-def test_fields_are_checked_when_built() -> None:
+def test_fields_are_validated() -> None:
     with pytest.raises(ValidationError):
         Preprocess(size=4, mean=(0, 0, 0), std=(1, 1, 1))
     with pytest.raises(ValidationError):
         Noise(0, 4, (0.1, 1.5), (0, 1))
 
 
-def test_the_reference_recipe_has_the_reference_figures() -> None:
+def test_reference_recipe_has_the_published_values() -> None:
     reference = recipe("reference")
     assert [s.name for s in reference.stages] == ["sketch", "image", "text"]
     assert [s.epochs for s in reference.stages] == [8, 12, 8]
@@ -135,7 +135,7 @@ def test_the_reference_recipe_has_the_reference_figures() -> None:
     )
 
 
-def test_each_module_can_be_switched_off() -> None:
+def test_each_component_has_an_ablation() -> None:
     for name in (
         "smoke",
         "demo",
@@ -148,18 +148,18 @@ def test_each_module_can_be_switched_off() -> None:
         assert {s.noise for s in recipe(f"{name}_without_curriculum").stages if s.name != "fusion"} == {None}
         assert not recipe(f"{name}_without_category").uses_classes
         assert recipe(f"{name}_with_clusters").num_clusters == 24
-        once = [s for s in recipe(f"{name}_joint_only").stages if not s.aux]
-        assert [s.trainable for s in once if s.name != "fusion"] == [("sketch", "photo", "text")]
-        assert [s for s in once if s.name == "fusion"] == [
+        joint = [s for s in recipe(f"{name}_joint_only").stages if not s.aux]
+        assert [s.trainable for s in joint if s.name != "fusion"] == [("sketch", "photo", "text")]
+        assert [s for s in joint if s.name == "fusion"] == [
             s for s in recipe(name).stages if s.name == "fusion"
         ]
 
 
-def test_hubs_and_the_gate_can_be_switched_off_where_there_are_some() -> None:
-    parent, plain = recipe("chairs_cpu"), recipe("chairs_cpu_without_gate")
+def test_hubness_and_gate_ablations_exist_only_where_they_apply() -> None:
+    parent, ablated = recipe("chairs_cpu"), recipe("chairs_cpu_without_gate")
     for name in ("chairs_cpu", "chairs_cpu_fast"):
         assert not any(s.hubness for s in recipe(f"{name}_without_hubness").stages)
-    assert parent.stages[:-1] == plain.stages[:-1]
+    assert parent.stages[:-1] == ablated.stages[:-1]
     for name in ("smoke_without_hubness", "reference_without_gate"):
         assert name not in recipe_names()
         with pytest.raises(InputError, match=f"{name}' equals '{name.split('_')[0]}'"):
@@ -167,30 +167,30 @@ def test_hubs_and_the_gate_can_be_switched_off_where_there_are_some() -> None:
 
 
 @pytest.mark.parametrize(("old", "new"), RETIRED.items())
-def test_a_retired_recipe_is_refused_with_its_new_name(old: str, new: str) -> None:
+def test_retired_recipe_error_names_the_new_one(old: str, new: str) -> None:
     name = f"demo_{old}" if new in ABLATIONS else old
     with pytest.raises(InputError, match=f"{name!r} is now {name.replace(old, new)!r}"):
         recipe(name)
 
 
-def test_a_retired_ablation_of_a_retired_recipe_is_refused_with_both_new_names() -> None:
+def test_retired_ablation_of_a_retired_recipe_names_both_new_names() -> None:
     with pytest.raises(InputError, match="'ours_brief_all_at_once' is now 'chairs_cpu_fast_joint_only'"):
         recipe("ours_brief_all_at_once")
 
 
-def test_a_renamed_field_is_refused_with_its_new_name() -> None:
+def test_renamed_field_error_names_the_new_one() -> None:
     for assignment, new in [("batch=4", "batch_size"), ("stages.sketch.tied=true", "shared_encoder")]:
         with pytest.raises(InputError, match=f"is now '{new}'"):
             override(recipe("smoke"), [assignment])
 
 
 @pytest.mark.parametrize("name", recipe_names())
-def test_a_recipe_with_the_field_names_of_an_old_checkpoint_opens(name: str) -> None:
+def test_recipe_with_old_field_names_is_read(name: str) -> None:
     assert from_json(json.dumps(_with_old_names(json.loads(to_json(recipe(name)))))) == recipe(name)
 
 
 def _with_old_names(node: Any, path: str = "") -> Any:
-    """The inverse of `upgraded`: a recipe as version 0.1 wrote it."""
+    """Rename fields to those of version 0.1, the inverse of reading an old recipe."""
     if isinstance(node, list):
         return [_with_old_names(item, path) for item in node]
     if not isinstance(node, dict):

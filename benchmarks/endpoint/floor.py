@@ -1,7 +1,7 @@
-"""The floor: the same interface, encoders and gallery in one uvicorn process, without Ray.
+"""Baseline without Ray: the same interface, encoders and gallery in one uvicorn process.
 
-As a good plain engineer would write it: requests that wait while a tower computes are its next batch (no
-timer), one thread a tower so that torch never runs beside itself, decoding and search in threads, uvloop.
+Requests that arrive while an encoder computes form its next batch (no timer). One thread per encoder;
+decoding and search in threads; uvloop.
 """
 
 import argparse
@@ -17,35 +17,35 @@ import torch
 import uvicorn
 from torch import nn
 
-from serve.deployments.batching import BatchedEncoder, Collate, Tower
+from serve.deployments.batching import BatchedEncoder, Collate, LoadedEncoder
 from serve.http.api import create_app
-from serve.messages import Found, Query, Vector
+from serve.messages import Query, SearchResult, Vector
 from serve.settings import Batching, read_settings
 from stbir.gallery.gallery import open_gallery
-from stbir.images import sketch_pixels
+from stbir.images import decode_sketch
 from stbir.model import checkpoint
 from stbir.model.fusion import fuse
 
-# No timer: what waits while a tower computes is its next batch.
+# No timer: requests that arrive while an encoder computes form its next batch.
 BATCHING = Batching(max_batch_size=32, batch_wait_timeout_s=0, max_concurrent_batches=1)
 Encode = Callable[[Any], Awaitable[Vector]]
 
 
 def _encoded_by(encoder: nn.Module, collate: Collate) -> Encode:
-    return partial(BatchedEncoder(BATCHING), Tower(encoder, collate))
+    return partial(BatchedEncoder(BATCHING), LoadedEncoder(encoder, collate))
 
 
 class Searcher:
-    """All in this process."""
+    """Encoders and gallery in this process."""
 
     def __init__(self, checkpoint_uri: str, gallery_uri: str) -> None:
-        whole = checkpoint.load(checkpoint_uri)
-        self.gate, self.size = whole.gate, whole.sketch.preprocess.size
-        self.sketch = _encoded_by(whole.sketch, lambda pixels: torch.from_numpy(np.stack(pixels)))
-        self.text = _encoded_by(whole.text, whole.text.tokenize)
-        self.opened = open_gallery(gallery_uri, checkpoint.read_digest(checkpoint_uri))
+        model = checkpoint.load(checkpoint_uri)
+        self.gate, self.size = model.gate, model.sketch.preprocess.size
+        self.sketch = _encoded_by(model.sketch, lambda pixels: torch.from_numpy(np.stack(pixels)))
+        self.text = _encoded_by(model.text, model.text.tokenize)
+        self.gallery = open_gallery(gallery_uri, checkpoint.read_digest(checkpoint_uri))
 
-    async def search(self, query: Query) -> Found:
+    async def search(self, query: Query) -> SearchResult:
         """The hits of a query."""
         started = time.perf_counter()
         sketch, text = await asyncio.gather(self._sketch(query.sketch), self._text(query.text))
@@ -53,12 +53,12 @@ class Searcher:
         hits = await asyncio.to_thread(self._nearest, sketch, text, query)
         times = {"encode": encoded - started, "search": time.perf_counter() - encoded}
         timing_ms = {step: round(s * 1000, 2) for step, s in times.items()}
-        return Found(hits, self.opened.facts.checkpoint, self.opened.version, timing_ms)
+        return SearchResult(hits, self.gallery.metadata.checkpoint, self.gallery.version, timing_ms)
 
     async def _sketch(self, sketch: bytes | None) -> Vector | None:
         if sketch is None:
             return None
-        return await self.sketch(await asyncio.to_thread(sketch_pixels, sketch, self.size))
+        return await self.sketch(await asyncio.to_thread(decode_sketch, sketch, self.size))
 
     async def _text(self, text: str | None) -> Vector | None:
         return None if text is None else await self.text(text)
@@ -66,19 +66,19 @@ class Searcher:
     def _nearest(self, sketch: Vector | None, text: Vector | None, query: Query) -> list[dict[str, Any]]:
         with torch.inference_mode():
             fused = fuse(_row(sketch), _row(text), query.sketch_weight, self.gate)  # (1, D)
-        return [asdict(hit) for hit in self.opened.search(fused.numpy(), query.k, query.category)[0]]
+        return [asdict(hit) for hit in self.gallery.search(fused.numpy(), query.k, query.category)[0]]
 
     async def thumbnail(self, photo_id: str) -> bytes:
         """The encoded thumbnail of a photo."""
-        return await asyncio.to_thread(self.opened.thumbnail, photo_id) or b""
+        return await asyncio.to_thread(self.gallery.thumbnail, photo_id) or b""
 
     def info(self) -> dict[str, Any]:
-        """What model and gallery are."""
-        gallery = {"version": self.opened.version, "count": self.opened.count}
-        return {"model": {"checkpoint": self.opened.facts.checkpoint}, "gallery": gallery}
+        """Model and gallery."""
+        gallery = {"version": self.gallery.version, "count": self.gallery.count}
+        return {"model": {"checkpoint": self.gallery.metadata.checkpoint}, "gallery": gallery}
 
     async def ready(self) -> dict[str, Any]:
-        """It is, once it is made."""
+        """Always ready."""
         return {}
 
 
@@ -87,7 +87,7 @@ def _row(vector: Vector | None) -> torch.Tensor | None:
 
 
 def main() -> None:
-    """Serve until it is ended."""
+    """Serve until interrupted."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", required=True)
     parser.add_argument("--gallery", required=True)

@@ -1,4 +1,4 @@
-"""A Flask application that answers one query at a time, as clip-retrieval's back end is built."""
+"""A Flask application that answers one query at a time, as the back end of clip-retrieval."""
 
 import argparse
 import time
@@ -11,19 +11,19 @@ from flask import Flask, request
 from werkzeug.serving import WSGIRequestHandler
 
 from stbir.gallery.gallery import open_gallery
-from stbir.images import sketch_pixels
+from stbir.images import decode_sketch
 from stbir.model import checkpoint
 
 
 def create_app(checkpoint_uri: str, gallery_uri: str) -> Flask:
-    """`POST /v1/search` with the form of ours."""
-    app, one_at_a_time = Flask("one_by_one"), Lock()
+    """An application with `POST /v1/search` and the same form."""
+    app, lock = Flask("one_by_one"), Lock()
     model = checkpoint.load(checkpoint_uri)
     gallery = open_gallery(gallery_uri, checkpoint.read_digest(checkpoint_uri))
 
-    def found(sketch: bytes | None, text: str | None, k: int) -> list[dict[str, Any]]:
+    def search_gallery(sketch: bytes | None, text: str | None, k: int) -> list[dict[str, Any]]:
         size = model.sketch.preprocess.size
-        pixels = None if sketch is None else torch.from_numpy(sketch_pixels(sketch, size))[None]
+        pixels = None if sketch is None else torch.from_numpy(decode_sketch(sketch, size))[None]
         tokens = None if text is None else model.text.tokenize([text])
         with torch.inference_mode():
             query = model.encode_query(pixels, tokens).numpy()  # (1, D)
@@ -33,8 +33,8 @@ def create_app(checkpoint_uri: str, gallery_uri: str) -> Flask:
     def search() -> dict[str, Any]:
         started = time.perf_counter()
         file = request.files.get("sketch")
-        with one_at_a_time:
-            hits = found(file.read() if file else None, request.form.get("text"), k=10)
+        with lock:
+            hits = search_gallery(file.read() if file else None, request.form.get("text"), k=10)
         return {"hits": hits, "timing_ms": {"total": (time.perf_counter() - started) * 1000}}
 
     @app.get("/readyz")
@@ -45,16 +45,16 @@ def create_app(checkpoint_uri: str, gallery_uri: str) -> Flask:
 
 
 class KeepAlive(WSGIRequestHandler):
-    """As the other two: a connection serves more than one request."""
+    """Keeps connections open, as the other servers do."""
 
     protocol_version = "HTTP/1.1"
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """Nothing: printing a line a request is no part of what is compared."""
+        """Log nothing: logging is not part of the comparison."""
 
 
 def main() -> None:
-    """Serve until it is ended."""
+    """Serve until interrupted."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", required=True)
     parser.add_argument("--gallery", required=True)

@@ -1,14 +1,14 @@
-"""Our application on a Ray of its own, on a port of 127.0.0.1."""
+"""The endpoint on a new Ray, on a port of 127.0.0.1."""
 
 import argparse
 import os
 import time
 
-from serve.environment import UNDER_LOAD
+from serve.environment import HAPROXY_VARIABLES
 
 
 def main() -> None:
-    """Serve until it is ended."""
+    """Serve until interrupted."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", required=True)
     parser.add_argument("--gallery", required=True)
@@ -16,7 +16,7 @@ def main() -> None:
     parser.add_argument("--config", default="")
     parser.add_argument("--under-load", action="store_true", help="behind HAProxy")
     args = parser.parse_args()
-    os.environ.update(UNDER_LOAD if args.under_load else {})
+    os.environ.update(HAPROXY_VARIABLES if args.under_load else {})
     _serve(args)
 
 
@@ -27,11 +27,13 @@ def _serve(args: argparse.Namespace) -> None:
 
     from serve.app import build
 
-    given = {"checkpoint": args.checkpoint, "gallery": args.gallery}
-    application = build({**given, "config": args.config} if args.config else given)  # before Ray starts
+    arguments = {"checkpoint": args.checkpoint, "gallery": args.gallery}
+    application = build(
+        {**arguments, "config": args.config} if args.config else arguments
+    )  # before Ray starts
     ray.init(
         "local",
-        _node_ip_address="127.0.0.1",  # where its replicas listen for HAProxy, too
+        _node_ip_address="127.0.0.1",  # replicas listen for HAProxy here
         object_store_memory=256 * 2**20,
         include_dashboard=False,
         log_to_driver=False,

@@ -1,4 +1,4 @@
-"""Searches as people send them, by sketch, by text and by both, ready to be posted; none is sent twice."""
+"""Bodies of searches by sketch, text and both; none is sent twice."""
 
 import itertools
 from collections.abc import Iterator
@@ -10,13 +10,26 @@ from stbir.images import encode_png, render_strokes
 
 BOUNDARY = "benchmark"
 CONTENT_TYPE = f"multipart/form-data; boundary={BOUNDARY}"
-SKETCHES = 64
-WORDS = ("red", "blue", "oak", "steel", "chair", "stool", "round", "tall", "legs", "arms", "back", "seat")
+NUM_SKETCHES = 64
+VOCABULARY = (
+    "red",
+    "blue",
+    "oak",
+    "steel",
+    "chair",
+    "stool",
+    "round",
+    "tall",
+    "legs",
+    "arms",
+    "back",
+    "seat",
+)
 
 
 @dataclass(frozen=True)
 class Kind:
-    """Which of the two a search has."""
+    """Modalities of a search."""
 
     sketch: bool
     text: bool
@@ -30,13 +43,13 @@ KINDS = {
 
 
 def bodies(kinds: str, seed: int) -> Iterator[bytes]:
-    """Forms without end, the kinds in turn. Texts never repeat: no cache answers for a tower."""
-    random = np.random.default_rng(seed)
-    sketches = [_sketch(random) for _ in range(SKETCHES)]
+    """Endless form bodies, kinds in turn. Texts never repeat, so no cache helps."""
+    rng = np.random.default_rng(seed)
+    sketches = [_sketch(rng) for _ in range(NUM_SKETCHES)]
     for number, kind in enumerate(itertools.cycle(KINDS[kinds])):
-        words = " ".join(random.choice(WORDS, 5))
-        text = f"{words} {seed} {number}" if kind.text else None
-        yield form(sketches[number % SKETCHES] if kind.sketch else None, text)
+        phrase = " ".join(rng.choice(VOCABULARY, 5))
+        text = f"{phrase} {seed} {number}" if kind.text else None
+        yield form(sketches[number % NUM_SKETCHES] if kind.sketch else None, text)
 
 
 def form(sketch: bytes | None, text: str | None) -> bytes:
@@ -54,8 +67,8 @@ def _part(head: str, content: bytes) -> bytes:
     return f"--{BOUNDARY}\r\nContent-Disposition: form-data; {head}\r\n\r\n".encode() + content + b"\r\n"
 
 
-def _sketch(random: np.random.Generator) -> bytes:
-    """Eight wandering strokes, as PNG."""
-    steps = random.normal(scale=0.06, size=(8, 20, 2)).cumsum(axis=1)
-    strokes = np.clip(random.uniform(0.2, 0.8, (8, 1, 2)) + steps, 0, 1)
+def _sketch(rng: np.random.Generator) -> bytes:
+    """Eight random strokes as PNG."""
+    steps = rng.normal(scale=0.06, size=(8, 20, 2)).cumsum(axis=1)
+    strokes = np.clip(rng.uniform(0.2, 0.8, (8, 1, 2)) + steps, 0, 1)
     return encode_png(render_strokes([[(x, y) for x, y in stroke] for stroke in strokes.tolist()]))

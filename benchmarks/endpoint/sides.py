@@ -1,4 +1,4 @@
-"""The servers to measure, each in a process of its own, and load on them."""
+"""Servers to measure, each in its own process, and the load on them."""
 
 import contextlib
 import functools
@@ -18,32 +18,31 @@ from typing import Any
 import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
-# A module and its arguments: `ours` is what docs/operations.md tells for load, `serve_run` what that command
-# alone starts.
+# Module and arguments. `ours`: the settings for load of docs/serve.md; `serve_run`: the defaults.
 SIDES = {
     "floor": ["floor"],
     "flask": ["one_by_one"],
     "ours": ["ours", "--under-load"],
     "serve_run": ["ours"],
 }
-# As a good engineer sets it: libraries whose threads spin against one another compute many times as long.
+# Avoids threads of several libraries spinning against each other.
 THREADS = {"floor": {"OMP_NUM_THREADS": "1"}, "flask": {"OMP_WAIT_POLICY": "PASSIVE"}}
-START_S = 300
-KEYS = "STBIR_API_KEYS_FILE"
+START_TIMEOUT_S = 300
+KEYS_VARIABLE = "STBIR_API_KEYS_FILE"
 Row = dict[str, Any]
 
 
-def world(scratch: str, recipe: str, photos: int) -> str:
-    """A folder with a checkpoint and its gallery, made of random numbers."""
-    given = ["--out", scratch, "--recipe", recipe, "--photos", str(photos)]
-    subprocess.run([sys.executable, "-m", "benchmarks.endpoint.world", *given], cwd=ROOT, check=True)
+def make_world(scratch: str, recipe: str, photos: int) -> str:
+    """Make a random checkpoint and gallery in a folder; the folder."""
+    arguments = ["--out", scratch, "--recipe", recipe, "--photos", str(photos)]
+    subprocess.run([sys.executable, "-m", "benchmarks.endpoint.world", *arguments], cwd=ROOT, check=True)
     return scratch
 
 
-def cpu_s(process: int) -> float:
-    """The time that a process and all below it have computed: what else runs on the machine adds nothing."""
+def cpu_s(pid: int) -> float:
+    """CPU seconds of a process and its descendants."""
     total = 0.0
-    for each in (psutil.Process(process), *psutil.Process(process).children(recursive=True)):
+    for each in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True)):
         with contextlib.suppress(psutil.NoSuchProcess):
             times = each.cpu_times()
             total += times.user + times.system
@@ -52,12 +51,19 @@ def cpu_s(process: int) -> float:
 
 @contextlib.contextmanager
 def serving(side: str, folder: str, *arguments: str) -> Iterator[tuple[str, int]]:
-    """One side, ready: where it listens, and its process."""
+    """Start a side and wait until it is ready: its URL and process id."""
     port = _free_port()
-    module, *own = SIDES[side]
-    given = [*own, "--checkpoint", f"{folder}/checkpoint", "--gallery", f"{folder}/gallery", *arguments]
+    module, *side_arguments = SIDES[side]
+    options = [
+        *side_arguments,
+        "--checkpoint",
+        f"{folder}/checkpoint",
+        "--gallery",
+        f"{folder}/gallery",
+        *arguments,
+    ]
     process = subprocess.Popen(
-        [sys.executable, "-m", f"benchmarks.endpoint.{module}", "--port", str(port), *given],
+        [sys.executable, "-m", f"benchmarks.endpoint.{module}", "--port", str(port), *options],
         cwd=ROOT,
         env={**os.environ, **THREADS.get(side, {}), **_keys(), "PYTHONPATH": str(ROOT)},
         start_new_session=True,
@@ -71,17 +77,17 @@ def serving(side: str, folder: str, *arguments: str) -> Iterator[tuple[str, int]
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     process.send_signal(signal.SIGINT)
-    with contextlib.suppress(subprocess.TimeoutExpired):  # Serve lets replicas finish what nobody waits for
+    with contextlib.suppress(subprocess.TimeoutExpired):  # Serve lets replicas finish
         process.wait(timeout=60)
-    for left in psutil.process_iter():  # HAProxy, with sessions and parents of its own, outlives the rest
+    for left in psutil.process_iter():  # HAProxy has its own session and survives
         with contextlib.suppress(psutil.Error):
-            if left.environ().get(KEYS) == _keys()[KEYS] and left.pid != os.getpid():
+            if left.environ().get(KEYS_VARIABLE) == _keys()[KEYS_VARIABLE] and left.pid != os.getpid():
                 left.kill()
     process.wait()
 
 
 def load(url: str, *arguments: Any) -> Row:
-    """What the load of a process of its own saw."""
+    """Run the load generator; its summary."""
     done = subprocess.run(
         load_command(url, *arguments), cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
     )
@@ -90,35 +96,35 @@ def load(url: str, *arguments: Any) -> Row:
 
 
 def load_command(url: str, *arguments: Any) -> list[str]:
-    """What `load` runs, for who has something else to do meanwhile."""
-    words = [sys.executable, "-m", "benchmarks.endpoint.load", "--url", url, *map(str, arguments)]
-    return [*words, f"--key={key()}"]  # it may begin with a dash
+    """Command line of the load generator."""
+    command = [sys.executable, "-m", "benchmarks.endpoint.load", "--url", url, *map(str, arguments)]
+    return [*command, f"--key={key()}"]  # it may begin with a dash
 
 
 @functools.cache
 def _new_key() -> tuple[str, str]:
-    """A key, and the line of the file for it. Here `serve` may be the benchmark of that name."""
+    """A new key and its line in the key file. A subprocess: `serve` may be the benchmark here."""
     command = [sys.executable, "-m", "serve.http.api_keys", "benchmark"]
-    told = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
-    secret, line = (each.partition(":")[2].strip() for each in told.splitlines())
+    output = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
+    secret, line = (each.partition(":")[2].strip() for each in output.splitlines())
     return secret, line
 
 
 def key() -> str:
-    """What every search here is sent with."""
+    """The API key of the searches."""
     return _new_key()[0]
 
 
 @functools.cache
 def _scratch() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory()  # gone when this process ends
+    return tempfile.TemporaryDirectory()  # deleted when this process ends
 
 
 def _keys() -> dict[str, str]:
-    """The variables of an endpoint that knows the key and tells nobody of its use."""
+    """Environment of an endpoint with that key and without usage statistics."""
     file = Path(_scratch().name) / "keys"
     file.write_text(_new_key()[1] + "\n")
-    return {KEYS: str(file), "RAY_USAGE_STATS_ENABLED": "0"}
+    return {KEYS_VARIABLE: str(file), "RAY_USAGE_STATS_ENABLED": "0"}
 
 
 def _free_port() -> int:
@@ -128,9 +134,9 @@ def _free_port() -> int:
 
 
 def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + START_S
+    deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/readyz", timeout=10):
             return
         time.sleep(0.3)
-    raise RuntimeError(f"{url}: not ready; its output stands above")
+    raise RuntimeError(f"{url}: not ready; see its output above")

@@ -1,6 +1,6 @@
-"""A checkpoint and a gallery to measure an endpoint with: real towers, random weights, random photos.
+"""A checkpoint and a gallery for benchmarks: real encoders with random weights, random photos.
 
-What a forward pass or a search costs does not hang on what was learnt.
+The cost of a forward pass or a search does not depend on training.
 """
 
 import argparse
@@ -18,15 +18,15 @@ from stbir.gallery.publish import prepare, publish
 from stbir.gallery.thumbnail import thumbnail
 from stbir.images import encode_png
 from stbir.model import checkpoint
-from stbir.model.builder import build
+from stbir.model.builder import build_retriever
 from stbir.storage.folder import Folder
 
 CATEGORIES = ("chair", "shoe")
-THUMBNAILS = 16
+NUM_THUMBNAILS = 16
 
 
 def make_checkpoint(uri: str, recipe_name: str) -> str:
-    """The towers of a recipe, without their pretrained weights."""
+    """Save the encoders of a recipe without pretrained weights."""
     named = recipe(recipe_name)
     model = replace(
         named.model,
@@ -34,12 +34,14 @@ def make_checkpoint(uri: str, recipe_name: str) -> str:
         sketch=named.model.sketch and replace(named.model.sketch, weights=None),
         text=replace(named.model.text, weights=None),
     )
-    checkpoint.save(uri, "epoch-0", build(model), replace(named, model=model), made_from="", counts={})
+    checkpoint.save(
+        uri, "epoch-0", build_retriever(model), replace(named, model=model), made_from="", counts={}
+    )
     return uri
 
 
 def make_gallery(uri: str, checkpoint_uri: str, photos: int) -> str:
-    """So many unit vectors of any direction, each with a thumbnail."""
+    """Publish `photos` random unit vectors, each with a thumbnail."""
     Path(uri).mkdir(parents=True)
     dim = checkpoint.read_recipe(checkpoint_uri).model.width
     folder, digest = Folder(uri), checkpoint.read_digest(checkpoint_uri)
@@ -50,32 +52,32 @@ def make_gallery(uri: str, checkpoint_uri: str, photos: int) -> str:
 
 
 def main() -> None:
-    """Make both, in a process that ends: what it imports takes a gigabyte."""
+    """Make both. In its own process, as the imports take a gigabyte."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", required=True, help="a folder, for CHECKPOINT and GALLERY")
-    parser.add_argument("--recipe", required=True, help="whose towers are made")
-    parser.add_argument("--photos", type=int, required=True, help="in the gallery")
+    parser.add_argument("--out", required=True, help="folder for both")
+    parser.add_argument("--recipe", required=True, help="recipe of the encoders")
+    parser.add_argument("--photos", type=int, required=True, help="size of the gallery")
     args = parser.parse_args()
     model = make_checkpoint(f"{args.out}/checkpoint", args.recipe)
     make_gallery(f"{args.out}/gallery", model, args.photos)
 
 
 def _columns(photos: int, dim: int) -> list[pa.Array]:
-    random = np.random.default_rng(0)
-    vectors = random.normal(size=(photos, dim)).astype(np.float32)
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(photos, dim)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    small = [_thumbnail(random) for _ in range(THUMBNAILS)]
+    thumbnails = [_thumbnail(rng) for _ in range(NUM_THUMBNAILS)]
     return [
         pa.array([f"photo/{number:06d}" for number in range(photos)]),
         pa.array([CATEGORIES[number % len(CATEGORIES)] for number in range(photos)]),
         pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), dim),
-        pa.array([small[number % THUMBNAILS] for number in range(photos)]),
-        pa.array([f"{number:064x}" for number in range(photos)]),  # stands in for a digest of its bytes
+        pa.array([thumbnails[number % NUM_THUMBNAILS] for number in range(photos)]),
+        pa.array([f"{number:064x}" for number in range(photos)]),  # in place of a digest
     ]
 
 
-def _thumbnail(random: np.random.Generator) -> bytes:
-    pixels = random.integers(0, 256, (16, 16, 3), np.uint8)
+def _thumbnail(rng: np.random.Generator) -> bytes:
+    pixels = rng.integers(0, 256, (16, 16, 3), np.uint8)
     return thumbnail(encode_png(Image.fromarray(pixels).resize((128, 128))))
 
 

@@ -1,1 +1,3 @@
-"""The parts of the command `caption`: who is asked, the tasks that ask, and the books of it."""
+"""A captioning run: requests to an endpoint or to vLLM in the cluster, its Ray tasks, counts and options.
+Never the prompt, nor the rules for answers: those are in `stbir.captioning`.
+"""

@@ -1,4 +1,4 @@
-"""A client of OpenAI-compatible chat endpoints (vLLM, Ollama, hosted ones) that waits where waiting helps."""
+"""Client of OpenAI-compatible chat endpoints (vLLM, Ollama, hosted models) with retries."""
 
 import asyncio
 import random
@@ -17,84 +17,83 @@ from pydantic import SecretStr
 from stbir.captioning.answer_store import Usage
 from stbir.errors import InputError
 
-Form = Literal["schema", "json", "text"]
-FORMS: tuple[Form, ...] = ("schema", "json", "text")
-MOST_TOKENS = 400  # of an answer: a caption takes about sixty
-_FIRST_S, _LONGEST_S = 0.5, 30.0
-_KEY_REFUSED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.PAYMENT_REQUIRED, HTTPStatus.FORBIDDEN}
-_MAY_PASS = {
-    HTTPStatus.REQUEST_TIMEOUT,
-    HTTPStatus.CONFLICT,
-    HTTPStatus.TOO_EARLY,
-    HTTPStatus.TOO_MANY_REQUESTS,
-}
-_MOST_UNANSWERED = 8  # in a row: it is the endpoint, and no photo
-_SHOWN = 200  # letters of what an endpoint says
+AnswerFormat = Literal["schema", "json", "text"]
+ANSWER_FORMATS: tuple[AnswerFormat, ...] = ("schema", "json", "text")
+MAX_ANSWER_TOKENS = 400  # a caption takes about sixty
+_INITIAL_DELAY_S, _MAX_DELAY_S = 0.5, 30.0
+_KEY_REJECTED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.PAYMENT_REQUIRED, HTTPStatus.FORBIDDEN}
+_TRANSIENT = {408, 409, 425, 429}  # request timeout, conflict, too early, too many requests
+_MAX_CONSECUTIVE_FAILURES = 8  # more are due to the endpoint, not to the photos
+_MAX_EXCERPT = 200  # characters of a response in a message
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where to ask and how. `key` shows in no message; `form` is how the form of an answer is asked for.
+    """A chat endpoint and how to call it. Messages never contain `api_key`.
 
-    timeout: seconds for one call. patience: seconds for all attempts at one question.
+    `answer_format` is how the request demands JSON. `timeout_s` applies to one call, `retry_timeout_s` to all
+    attempts for one photo.
     """
 
     url: str
     model: str
-    key: SecretStr | None = None
-    form: Form = "schema"
-    timeout: float = 120.0
-    patience: float = 300.0
+    api_key: SecretStr | None = None
+    answer_format: AnswerFormat = "schema"
+    timeout_s: float = 120.0
+    retry_timeout_s: float = 300.0
 
     def headers(self) -> dict[str, str]:
-        """What every call carries."""
-        return {} if self.key is None else {"Authorization": f"Bearer {self.key.get_secret_value()}"}
+        """Return the HTTP headers of each call."""
+        return {} if self.api_key is None else {"Authorization": f"Bearer {self.api_key.get_secret_value()}"}
 
-    def hidden(self, text: str) -> str:
-        """What the endpoint said, in one short line without the key."""
+    def redact(self, text: str) -> str:
+        """Return a response text as one short line without the API key."""
         line = " ".join(text.split())
-        return (line.replace(self.key.get_secret_value(), "***") if self.key else line)[:_SHOWN]
+        key = self.api_key.get_secret_value() if self.api_key else None
+        return (line.replace(key, "***") if key else line)[:_MAX_EXCERPT]
 
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer as it came."""
+    """The unmodified text of an answer, and its usage."""
 
     text: str
     usage: Usage
 
 
-class NoReply(Exception):
-    """This question got no answer; others may. `reason` is one of few."""
+class NoAnswerError(Exception):
+    """A request without an answer. Requests for other photos may succeed."""
 
     def __init__(self, reason: Literal["refused", "no answer"], detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason, self.detail = reason, detail
 
 
-class _Trouble(Exception):
-    """An attempt that failed and may be repeated; `after` seconds where the endpoint says when."""
+class _TransientError(Exception):
+    """A failed attempt that can be retried, after `delay_s` if the endpoint specifies it."""
 
-    def __init__(self, what: str, after: float | None = None, unreachable: bool = False) -> None:
-        super().__init__(what)
-        self.what, self.after, self.unreachable = what, after, unreachable
+    def __init__(self, message: str, delay_s: float | None = None, is_unreachable: bool = False) -> None:
+        super().__init__(message)
+        self.delay_s, self.is_unreachable = delay_s, is_unreachable
 
 
 @dataclass
-class Chat:
-    """The calls of one process. Where one is told to slow down, all of them wait; where none is answered,
-    those that have not begun do not try for as long again."""
+class ChatClient:
+    """The client of one process. A Retry-After delays all its calls.
+
+    After a fatal error or too many consecutive failures, new requests fail at once.
+    """
 
     endpoint: Endpoint
     schema: Mapping[str, Any]
-    _not_before: float = field(default=0.0, init=False)
-    _unanswered: int = field(default=0, init=False)  # in a row
-    _lost: Exception | None = field(default=None, init=False)
+    _resume_at: float = field(default=0.0, init=False)  # by time.monotonic, after a Retry-After
+    _failure_count: int = field(default=0, init=False)  # consecutive
+    _fatal_error: Exception | None = field(default=None, init=False)
 
     async def __aenter__(self) -> Self:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
         self._client = httpx.AsyncClient(
-            headers=self.endpoint.headers(), timeout=self.endpoint.timeout, limits=limits
+            headers=self.endpoint.headers(), timeout=self.endpoint.timeout_s, limits=limits
         )
         return self
 
@@ -103,119 +102,119 @@ class Chat:
     ) -> None:
         await self._client.aclose()
 
-    async def ask(self, messages: list[dict[str, Any]], name: str) -> Reply:
-        """The answer; `name` is the same for the same question, for endpoints that count it once.
+    async def complete(self, messages: list[dict[str, Any]], idempotency_key: str) -> Reply:
+        """Request an answer, with retries.
 
-        Raises NoReply for this question alone, InputError where none would be answered.
+        Raises NoAnswerError if this request fails, InputError if all requests would.
         """
-        if self._lost:
-            raise self._lost
+        if self._fatal_error:
+            raise self._fatal_error
         try:
-            reply = await self._patiently(messages, name)
-        except (NoReply, InputError) as error:
-            self._learn(error)
+            reply = await self._complete_with_retries(messages, idempotency_key)
+        except (NoAnswerError, InputError) as error:
+            self._record_failure(error)
             raise
-        self._unanswered = 0
+        self._failure_count = 0
         return reply
 
-    def _learn(self, error: NoReply | InputError) -> None:
-        """From a question that got no answer, for those that have not begun."""
+    def _record_failure(self, error: NoAnswerError | InputError) -> None:
         if isinstance(error, InputError):
-            self._lost = error
+            self._fatal_error = error
         elif error.reason == "no answer":
-            self._unanswered += 1
-            if self._unanswered >= _MOST_UNANSWERED:
-                said = f"not asked: {self._unanswered} before it got none, the last: {error.detail}"
-                self._lost = NoReply("no answer", said)
+            self._failure_count += 1
+            if self._failure_count >= _MAX_CONSECUTIVE_FAILURES:
+                detail = f"not sent after {self._failure_count} failures in a row, the last: {error.detail}"
+                self._fatal_error = NoAnswerError("no answer", detail)
 
-    async def _patiently(self, messages: list[dict[str, Any]], name: str) -> Reply:
-        deadline = time.monotonic() + self.endpoint.patience
+    async def _complete_with_retries(self, messages: list[dict[str, Any]], idempotency_key: str) -> Reply:
+        deadline = time.monotonic() + self.endpoint.retry_timeout_s
         attempt = 0
         while True:
-            await self._all_clear(deadline)
+            await self._wait_for_retry_after(deadline)
             try:
-                return await self._call(messages, name)
-            except _Trouble as trouble:
-                pause = self._pause(trouble, attempt)
-                if time.monotonic() + pause > deadline:
-                    raise self._given_up(trouble) from trouble
+                return await self._call(messages, idempotency_key)
+            except _TransientError as error:
+                delay = self._delay(error, attempt)
+                if time.monotonic() + delay > deadline:
+                    raise self._timeout_error(error) from error
             attempt += 1
-            await asyncio.sleep(pause)
+            await asyncio.sleep(delay)
 
-    async def _all_clear(self, deadline: float) -> None:
-        """Wait while the endpoint wants no calls; with dice, so that those that wait do not come at once."""
-        while (left := self._not_before - time.monotonic()) > 0:
-            if self._not_before > deadline:
-                raise NoReply("no answer", f"told to wait for {left:.0f} s, longer than --patience allows")
-            await asyncio.sleep(left + random.random() * _FIRST_S / 2)
+    async def _wait_for_retry_after(self, deadline: float) -> None:
+        """Wait until the endpoint accepts calls again, with jitter against simultaneous calls."""
+        while (remaining := self._resume_at - time.monotonic()) > 0:
+            if self._resume_at > deadline:
+                raise NoAnswerError("no answer", f"Retry-After of {remaining:.0f} s exceeds --retry-timeout")
+            await asyncio.sleep(remaining + random.random() * _INITIAL_DELAY_S / 2)
 
-    def _pause(self, trouble: _Trouble, attempt: int) -> float:
-        """Seconds before the next attempt, doubled each time, of which dice take up to half."""
-        if trouble.after is not None:
-            self._not_before = max(self._not_before, time.monotonic() + trouble.after)
-            return trouble.after
-        return min(_LONGEST_S, _FIRST_S * 2.0 ** min(attempt, 10)) * (1 + random.random()) / 2
+    def _delay(self, error: _TransientError, attempt: int) -> float:
+        """Seconds before the next attempt: Retry-After, or exponential backoff with jitter."""
+        if error.delay_s is not None:
+            self._resume_at = max(self._resume_at, time.monotonic() + error.delay_s)
+            return error.delay_s
+        return min(_MAX_DELAY_S, _INITIAL_DELAY_S * 2.0 ** min(attempt, 10)) * (1 + random.random()) / 2
 
-    def _given_up(self, trouble: _Trouble) -> Exception:
-        if trouble.unreachable:
-            return InputError(
-                f"--endpoint: {self.endpoint.url}: {trouble.what}, for {self.endpoint.patience:g} s;"
-                " start it and give the same command again: what was answered is kept"
-            )
-        return NoReply("no answer", f"{trouble.what}, for {self.endpoint.patience:g} s")
+    def _timeout_error(self, error: _TransientError) -> Exception:
+        problem = f"{error}, for {self.endpoint.retry_timeout_s:g} s"
+        if error.is_unreachable:
+            remedy = "start it and run the same command again: stored answers are reused"
+            return InputError(f"--endpoint: {self.endpoint.url}: {problem}; {remedy}")
+        return NoAnswerError("no answer", problem)
 
-    async def _call(self, messages: list[dict[str, Any]], name: str) -> Reply:
-        began = time.monotonic()
+    async def _call(self, messages: list[dict[str, Any]], idempotency_key: str) -> Reply:
+        start = time.monotonic()
         try:
             response = await self._client.post(
                 f"{self.endpoint.url}/chat/completions",
                 json=self._body(messages),
-                headers={"Idempotency-Key": name},
+                headers={"Idempotency-Key": idempotency_key},
             )
         except httpx.TransportError as error:
-            unreachable = isinstance(error, httpx.ConnectError)
-            what = "nobody answers there" if unreachable else type(error).__name__
-            raise _Trouble(what, unreachable=unreachable) from error
+            is_unreachable = isinstance(error, httpx.ConnectError)
+            message = "cannot connect" if is_unreachable else type(error).__name__
+            raise _TransientError(message, is_unreachable=is_unreachable) from error
         if not response.is_success:
-            raise self._refusal(response)
-        return _reply(response, time.monotonic() - began)
+            raise self._response_error(response)
+        return _parse_reply(response, time.monotonic() - start)
 
     def _body(self, messages: list[dict[str, Any]]) -> dict[str, Any]:
         body = {"model": self.endpoint.model, "messages": messages, "stream": False}
-        body |= {"temperature": 0, "max_tokens": MOST_TOKENS}
-        if self.endpoint.form == "schema":
-            named = {"name": "caption", "schema": self.schema, "strict": True}
-            return {**body, "response_format": {"type": "json_schema", "json_schema": named}}
-        if self.endpoint.form == "json":
+        body |= {"temperature": 0, "max_tokens": MAX_ANSWER_TOKENS}
+        if self.endpoint.answer_format == "schema":
+            json_schema = {"name": "caption", "schema": self.schema, "strict": True}
+            return {**body, "response_format": {"type": "json_schema", "json_schema": json_schema}}
+        if self.endpoint.answer_format == "json":
             return {**body, "response_format": {"type": "json_object"}}
         return body
 
-    def _refusal(self, response: httpx.Response) -> Exception:
+    def _response_error(self, response: httpx.Response) -> Exception:
         status = response.status_code
-        said = f"{status} {self.endpoint.hidden(response.text)}"
-        if status in _KEY_REFUSED:
-            return _key_refused(self.endpoint, response)
+        detail = f"{status} {self.endpoint.redact(response.text)}"
+        if status in _KEY_REJECTED:
+            return _key_error(self.endpoint, response)
         if status == HTTPStatus.NOT_FOUND:
-            return InputError(f"--endpoint, --model: {self.endpoint.url} does not know it: {said}; mend it")
-        if status in _MAY_PASS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            return _Trouble(said, retry_after(response.headers))
-        return NoReply("refused", said)
+            return InputError(
+                f"--endpoint, --model: not found at {self.endpoint.url}: {detail}; correct them"
+            )
+        if status in _TRANSIENT or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            return _TransientError(detail, parse_retry_after(response.headers))
+        return NoAnswerError("refused", detail)
 
 
-def _reply(response: httpx.Response, seconds: float) -> Reply:
-    """Raises _Trouble for what is not an answer in the form of chat completions."""
+def _parse_reply(response: httpx.Response, seconds: float) -> Reply:
+    """Raises _TransientError if the response is not a chat completion."""
     try:
         body = response.json()
         text = body["choices"][0]["message"].get("content") or ""
-        spent = body.get("usage") or {}
-        tokens = (int(spent.get("prompt_tokens") or 0), int(spent.get("completion_tokens") or 0))
+        usage = body.get("usage") or {}
+        tokens = (int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0))
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        raise _Trouble(f"no chat completion came ({error!r})") from error
+        raise _TransientError(f"the response is not a chat completion ({error!r})") from error
     return Reply(str(text), Usage(1, *tokens, round(seconds, 3)))
 
 
-def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
-    """Seconds that a Retry-After asks for (RFC 9110, 10.2.3); None without a readable one."""
+def parse_retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
+    """Return the seconds of a Retry-After header (RFC 9110, 10.2.3); None if missing or malformed."""
     value = headers.get("retry-after", "").strip()
     try:
         return max(0.0, float(value))
@@ -229,19 +228,18 @@ def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> floa
     return max(0.0, (until - (now or datetime.now(UTC))).total_seconds())
 
 
-def refuse_unreachable(endpoint: Endpoint) -> None:
-    """Raises InputError at once where nobody listens or the key is refused. No model runs for it."""
+def check_endpoint(endpoint: Endpoint) -> None:
+    """List the endpoint's models. Raises InputError if it is unreachable or rejects the API key."""
     try:
         response = httpx.get(f"{endpoint.url}/models", headers=endpoint.headers(), timeout=10)
     except (httpx.TransportError, httpx.InvalidURL) as error:
-        reason = endpoint.hidden(str(error) or type(error).__name__)
-        raise InputError(f"--endpoint: {endpoint.url}: {reason}; start it or mend the address") from error
-    if response.status_code in _KEY_REFUSED:
-        raise _key_refused(endpoint, response)
+        reason = endpoint.redact(str(error) or type(error).__name__)
+        raise InputError(f"--endpoint: {endpoint.url}: {reason}; start it or correct the URL") from error
+    if response.status_code in _KEY_REJECTED:
+        raise _key_error(endpoint, response)
 
 
-def _key_refused(endpoint: Endpoint, response: httpx.Response) -> InputError:
-    said = f"{response.status_code} {endpoint.hidden(response.text)}"
-    return InputError(
-        f"--endpoint: {endpoint.url} refuses the key: {said}; mend --key-variable or --key-file"
-    )
+def _key_error(endpoint: Endpoint, response: httpx.Response) -> InputError:
+    detail = f"{response.status_code} {endpoint.redact(response.text)}"
+    remedy = "correct --api-key-env or --api-key-file"
+    return InputError(f"--endpoint: {endpoint.url} rejects the API key: {detail}; {remedy}")

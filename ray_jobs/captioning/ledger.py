@@ -1,29 +1,29 @@
-"""The books of a captioning run: which photos want captions, what came of each, and that none is lost."""
+"""Outcome of each photo in a captioning run, and the counts."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from stbir.captioning.agreement import Named, agreement
+from stbir.captioning.agreement import Agreement, measure_agreement
 from stbir.captioning.answer_store import Usage
 from stbir.data.validation import Fault
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What has come of a picture: a caption, or a reason. `failed`: asked once more, it might go well."""
+    """A caption, or the reason why there is none. `is_retryable`: another run may succeed."""
 
     text: str | None
     reason: str | None = None
     detail: str | None = None
-    failed: bool = False
+    is_retryable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """A photo that is to have a caption: where it lies, its picture's key, and its size as sent.
+class CaptionTarget:
+    """A photo that needs a caption: its location, content key, and (width, height) in a request.
 
-    `given` is the caption of another source that it has; `outcome` what earlier runs have found.
+    `reference` is its caption from another source. `outcome` follows from stored answers.
     """
 
     photo_id: str
@@ -32,87 +32,85 @@ class Wanted:
     row: int
     key: str
     size: tuple[int, int]
-    given: str | None
+    reference: str | None
     outcome: Outcome | None
 
 
 class Ledger:
-    """The books of `photos` photos, among which those `wanted` want a caption.
+    """Outcomes of the `targets` among `photo_count` photos.
 
-    `spent`: what calls of this run have cost. `bad`: photos that were to have a caption and got none.
+    `usage` sums the calls of this run. `error_count` counts targets that ended without a caption.
     """
 
-    def __init__(self, photos: int, wanted: list[Wanted]) -> None:
-        self.photos, self.wanted = photos, wanted
-        self.spent, self.bad = Usage(), 0
+    def __init__(self, photo_count: int, targets: list[CaptionTarget]) -> None:
+        self.photo_count, self.targets = photo_count, targets
+        self.usage, self.error_count = Usage(), 0
         self._outcomes: dict[str, Outcome] = {}
-        self._with_picture = Counter(each.key for each in wanted)
-        self._note({each.key: each.outcome for each in wanted if each.outcome})
+        self._photos_by_key = Counter(target.key for target in targets)
+        self._record({target.key: target.outcome for target in targets if target.outcome})
         self._new: set[str] = set()
 
-    def pending(self) -> list[Wanted]:
-        """Those to ask about: equal pictures once."""
-        first = {each.key: each for each in reversed(self.wanted) if each.key not in self._outcomes}
-        return list(reversed(first.values()))
+    def pending(self) -> list[CaptionTarget]:
+        """Targets without an outcome, one of each content key."""
+        by_key = {t.key: t for t in reversed(self.targets) if t.key not in self._outcomes}
+        return list(reversed(by_key.values()))
 
-    def add(self, outcomes: dict[str, Outcome], spent: Usage) -> None:
-        """Note what came of pictures that were asked about, each once."""
-        self._note(outcomes)
+    def add(self, outcomes: dict[str, Outcome], usage: Usage) -> None:
+        """Record new outcomes by content key."""
+        self._record(outcomes)
         self._new |= outcomes.keys()
-        self.spent += spent
+        self.usage += usage
 
-    def _note(self, outcomes: dict[str, Outcome]) -> None:
+    def _record(self, outcomes: dict[str, Outcome]) -> None:
         self._outcomes |= outcomes
-        self.bad += sum(self._with_picture[key] for key, each in outcomes.items() if each.text is None)
+        failed = (key for key, outcome in outcomes.items() if outcome.text is None)
+        self.error_count += sum(self._photos_by_key[key] for key in failed)
 
-    def of(self, wanted: Wanted) -> Outcome | None:
-        """What came of a photo; None where it was not asked about."""
-        return self._outcomes.get(wanted.key)
+    def outcome(self, target: CaptionTarget) -> Outcome | None:
+        """The outcome of a photo; None if no request was sent."""
+        return self._outcomes.get(target.key)
 
     def counts(self) -> dict[str, int]:
-        """Every photo under one heading; `in` is the sum of the others."""
-        kinds = Counter(self._kinds())
+        """Number of photos by category; `in` is the sum of the others."""
+        counts = Counter(self._categories())
         names = ("captioned", "already_there", "kept", "quarantined", "failed", "not_asked")
-        kinds["kept"] = self.photos - kinds.total()
-        return {"in": self.photos, **{name: kinds[name] for name in names}}
+        counts["kept"] = self.photo_count - counts.total()
+        return {"in": self.photo_count, **{name: counts[name] for name in names}}
 
-    def _kinds(self) -> Iterator[str]:
+    def _categories(self) -> Iterator[str]:
         new = set(self._new)
-        for each in self.wanted:
-            outcome = self.of(each)
+        for target in self.targets:
+            outcome = self.outcome(target)
             if outcome is None:
                 yield "not_asked"
             elif outcome.text is None:
-                yield "failed" if outcome.failed else "quarantined"
+                yield "failed" if outcome.is_retryable else "quarantined"
             else:
-                yield "captioned" if each.key in new else "already_there"
-                new.discard(each.key)
+                yield "captioned" if target.key in new else "already_there"
+                new.discard(target.key)
 
     def faults(self) -> list[Fault]:
-        """A line of the quarantine for each of these."""
-        return list(self._faults())
-
-    def _faults(self) -> Iterator[Fault]:
-        for each in self.wanted:
-            outcome = self.of(each)
-            if outcome is not None and outcome.reason is not None:
-                yield Fault(each.photo_id, outcome.reason, each.file, outcome.detail)
+        """Quarantine rows of the photos without a caption."""
+        return [
+            Fault(target.photo_id, outcome.reason, target.file, outcome.detail)
+            for target, outcome in self._finished()
+            if outcome.reason is not None
+        ]
 
     def texts(self) -> dict[str, dict[str, str]]:
         """The new captions: file → photo id → text."""
-        found: dict[str, dict[str, str]] = {}
-        for each in self.wanted:
-            outcome = self.of(each)
-            if outcome is not None and outcome.text is not None:
-                found.setdefault(each.file, {})[each.photo_id] = outcome.text
-        return found
+        texts: dict[str, dict[str, str]] = {}
+        for target, outcome in self._finished():
+            if outcome.text is not None:
+                texts.setdefault(target.file, {})[target.photo_id] = outcome.text
+        return texts
 
-    def agreement(self) -> dict[str, Named]:
-        """Of the captions that were given, against the new ones."""
-        return agreement(self._pairs())
+    def agreement(self) -> dict[str, Agreement]:
+        """Agreement of the new captions with the references."""
+        pairs = ((target.reference, outcome.text) for target, outcome in self._finished())
+        return measure_agreement((reference, text) for reference, text in pairs if reference and text)
 
-    def _pairs(self) -> Iterable[tuple[str, str]]:
-        for each in self.wanted:
-            outcome = self.of(each)
-            if each.given and outcome is not None and outcome.text:
-                yield each.given, outcome.text
+    def _finished(self) -> Iterator[tuple[CaptionTarget, Outcome]]:
+        for target in self.targets:
+            if outcome := self.outcome(target):
+                yield target, outcome

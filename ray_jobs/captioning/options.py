@@ -1,4 +1,4 @@
-"""What `caption` may be told, and what of that makes sense."""
+"""Options of `caption` and their validation."""
 
 import argparse
 import json
@@ -10,149 +10,146 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from ray_jobs.captioning.chat import FORMS, Endpoint
-from ray_jobs.cli import add_wait
-from stbir.captioning.caption import MOST_WORDS
-from stbir.captioning.prompt import PIXELS
+from ray_jobs.captioning.chat import ANSWER_FORMATS, Endpoint
+from ray_jobs.cli import add_resource_timeout, add_retired
+from stbir.captioning.caption import MAX_WORD_COUNT
+from stbir.captioning.prompt import MAX_SIDE
 from stbir.errors import InputError
 
-KEY_VARIABLE = "STBIR_CAPTION_KEY"
+API_KEY_ENV = "STBIR_CAPTION_KEY"
+_RETIRED = {
+    "--max-bad": "--max-error-rate",
+    "--patience": "--retry-timeout",
+    "--in-flight": "--concurrency",
+    "--key-variable": "--api-key-env",
+    "--key-file": "--api-key-file",
+}
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the argument parser."""
     parser = argparse.ArgumentParser(
         prog="caption",
-        description="Write shards again, with captions by a vision-language model for photos without text.",
-        epilog="Look at --sample 20 first. Every answer is kept under --answers: the same command again,"
-        " after a kill too, asks only what was not answered. Exit code 1, nothing published, where more"
-        " photos get no caption than --max-bad allows; captions_quarantine.parquet says why. One that gets"
-        " none stays as it was.",
+        description="Add captions by a vision-language model to the photos of shards that have no text.",
+        epilog="Review --sample 20 first. All answers are stored under --answers: run the same command again"
+        " to resume, also after a kill. If more photos fail than --max-error-rate allows, the exit code is 1"
+        " and nothing is published; captions_quarantine.parquet lists the reasons. A photo that fails stays"
+        " as it was.",
     )
-    add = parser.add_argument
-    add(
-        "--shards",
-        required=True,
-        metavar="URI",
-        help="made by prepare_shards.py (--requires photo | sketch)",
-    )
-    add("--out", required=True, metavar="URI", help="folder to write to; may be that of --shards")
-    where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--endpoint", metavar="URL", help="an OpenAI-compatible one: http://127.0.0.1:8000/v1")
-    where.add_argument("--vllm", action="store_true", help="run the model in the cluster (extra `caption`)")
-    add("--model", required=True, metavar="NAME", help="as the endpoint or vLLM knows it")
-    add("--replace", action="store_true", help="caption all photos, also those that have a text")
-    add(
-        "--sample", type=int, metavar="N", help="caption N photos, write sheet.html to --out, publish nothing"
-    )
-    add(
-        "--prompt",
-        metavar="FILE",
-        help="a prompt of your own; its name and content are its version",
-    )
-    add("--words", type=int, default=MOST_WORDS, metavar="N", help="most words of a caption (%(default)s)")
-    add("--pixels", type=int, default=PIXELS, metavar="N", help="longer side of what is sent (%(default)s)")
-    add("--answers", metavar="URI", help="where answers are kept (default: answers/ in --out)")
-    _add_pace(parser)
-    _add_bounds(parser)
+    _add_data(parser)
+    _add_backend(parser)
+    _add_limits(parser)
+    add_resource_timeout(parser)
+    add_retired(parser, _RETIRED)
     return parser
 
 
-def _add_pace(parser: argparse.ArgumentParser) -> None:
+def _add_data(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
+    add("--shards", required=True, metavar="URI", help="from prepare_shards.py (--require photo or sketch)")
+    add("--out", required=True, metavar="URI", help="output folder; may be that of --shards")
+    add("--answers", metavar="URI", help="store of all answers (default: answers/ in --out)")
+    add("--replace", action="store_true", help="also caption photos that have a text")
+    add("--sample", type=int, metavar="N", help="caption N photos, write sheet.html, publish nothing")
+    add("--prompt", metavar="FILE", help="custom prompt; its version covers name and content")
     add(
-        "--workers",
+        "--words",
+        dest="max_word_count",
         type=int,
-        default=2,
+        default=MAX_WORD_COUNT,
         metavar="N",
-        help="tasks that ask; with --vllm engines (%(default)s)",
+        help="maximum number of words of a caption (%(default)s)",
     )
     add(
-        "--in-flight",
+        "--pixels",
+        dest="max_side",
         type=int,
-        default=8,
+        default=MAX_SIDE,
         metavar="N",
-        help="calls under way in each, or batch (%(default)s)",
+        help="longer side of the image in a request (%(default)s)",
     )
-    add("--form", choices=FORMS, default="schema", help="how the endpoint is told the form (%(default)s)")
-    add("--timeout", type=float, default=120, metavar="S", help="seconds for one call (%(default)s)")
-    add(
-        "--patience",
-        type=float,
-        default=300,
-        metavar="S",
-        help="seconds for a photo's attempts (%(default)s)",
-    )
-    add(
-        "--key-variable", default=KEY_VARIABLE, metavar="NAME", help="the variable with the key (%(default)s)"
-    )
-    add("--key-file", metavar="PATH", help="a file with the key, in place of the variable")
-    add_wait(parser)
+
+
+def _add_backend(parser: argparse.ArgumentParser) -> None:
+    backend = parser.add_mutually_exclusive_group(required=True)
+    backend.add_argument("--endpoint", metavar="URL", help="OpenAI-compatible: http://127.0.0.1:8000/v1")
+    backend.add_argument("--vllm", action="store_true", help="run the model in the cluster (extra `caption`)")
+    add = parser.add_argument
+    add("--model", required=True, metavar="NAME", help="model name at the endpoint or in vLLM")
+    add("--form", choices=ANSWER_FORMATS, default="schema", help="how a request demands JSON (%(default)s)")
     add("--engine", nargs="+", default=[], metavar="NAME=JSON", help="with --vllm: max_model_len=8192 …")
+    add("--workers", type=int, default=2, metavar="N", help="tasks, or engines with --vllm (%(default)s)")
+    add("--concurrency", type=int, default=8, metavar="N", help="concurrent calls per worker (%(default)s)")
+    add("--timeout", type=float, default=120, metavar="S", help="seconds per call (%(default)s)")
+    add("--retry-timeout", type=float, default=300, metavar="S", help="seconds per photo (%(default)s)")
+    add("--api-key-env", default=API_KEY_ENV, metavar="NAME", help="variable of the API key (%(default)s)")
+    add("--api-key-file", metavar="PATH", help="file of the API key, instead of the variable")
 
 
-def _add_bounds(parser: argparse.ArgumentParser) -> None:
+def _add_limits(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--max-bad", type=float, default=0.01, metavar="SHARE", help="share that may fail (%(default)s)")
-    add("--price-in", type=float, metavar="P", help="of a million tokens in, for the estimate")
-    add("--price-out", type=float, metavar="P", help="of a million tokens out")
-    add("--confirm-above", type=int, default=1000, metavar="N", help="more calls want --yes (%(default)s)")
-    add("--yes", action="store_true", help="begin, however many calls it takes")
+    add("--max-error-rate", type=float, default=0.01, metavar="SHARE", help="failures allowed (%(default)s)")
+    add("--price-in", type=float, metavar="P", help="price of a million input tokens, for the estimate")
+    add("--price-out", type=float, metavar="P", help="price of a million output tokens")
+    add("--confirm-above", type=int, default=1000, metavar="N", help="more calls need --yes (%(default)s)")
+    add("--yes", action="store_true", help="start without a limit on calls")
 
 
-def check(args: argparse.Namespace) -> None:
-    """Raises InputError for values that make no sense."""
-    if not 0 <= args.max_bad <= 1:
-        raise InputError(f"--max-bad: {args.max_bad} is not a share between 0 and 1")
-    for name in ("sample", "workers", "in_flight"):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            raise InputError(f"--{name.replace('_', '-')}: {value} is less than 1")
-    for name in ("timeout", "patience", "price_in", "price_out", "confirm_above"):
-        value = getattr(args, name)
-        if value is not None and value < 0:
-            raise InputError(f"--{name.replace('_', '-')}: {value} is negative")
+def check_options(args: argparse.Namespace) -> None:
+    """Raises InputError for options out of range."""
+    if not 0 <= args.max_error_rate <= 1:
+        raise InputError(f"--max-error-rate: {args.max_error_rate} is not a share between 0 and 1")
+    for minimum, names in (
+        (1, ("sample", "workers", "concurrency")),
+        (0, ("timeout", "retry_timeout", "price_in", "price_out", "confirm_above")),
+    ):
+        for name in names:
+            value = getattr(args, name)
+            if value is not None and value < minimum:
+                raise InputError(f"--{name.replace('_', '-')}: {value} is less than {minimum}")
 
 
-def endpoint(args: argparse.Namespace) -> Endpoint:
-    """Where to ask, with the key from the environment: read here and written nowhere."""
+def build_endpoint(args: argparse.Namespace) -> Endpoint:
+    """Build the endpoint. Raises InputError for an invalid URL or API key."""
     parts = urlsplit(args.endpoint)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise InputError("--endpoint: not an http(s) address; give one like http://127.0.0.1:8000/v1")
+        raise InputError("--endpoint: not an http(s) URL; give one like http://127.0.0.1:8000/v1")
     if parts.username or parts.password or parts.query:
-        raise InputError("--endpoint: an address holds no key; put that into the variable of --key-variable")
+        raise InputError("--endpoint: a URL must not contain a key; use the variable of --api-key-env")
     return Endpoint(
         url=args.endpoint.rstrip("/"),
         model=args.model,
-        key=_key(args),
-        form=args.form,
-        timeout=args.timeout,
-        patience=args.patience,
+        api_key=_api_key(args),
+        answer_format=args.form,
+        timeout_s=args.timeout,
+        retry_timeout_s=args.retry_timeout,
     )
 
 
-def _key(args: argparse.Namespace) -> SecretStr | None:
-    """From its file or variable; it goes into a header. Raises InputError that does not show it."""
-    where = f"--key-file {args.key_file}" if args.key_file else f"--key-variable {args.key_variable}"
+def _api_key(args: argparse.Namespace) -> SecretStr | None:
+    """Read the API key from its file or variable. The InputError for an invalid key does not contain it."""
+    file, variable = args.api_key_file, args.api_key_env
+    source = f"--api-key-file {file}" if file else f"--api-key-env {variable}"
     try:
-        given = Path(args.key_file).read_text() if args.key_file else os.environ.get(args.key_variable, "")
+        key = (Path(file).read_text() if file else os.environ.get(variable, "")).strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{where}: {type(error).__name__}; give a file with the key alone in it") from error
-    key = given.strip()
-    if not all("!" <= letter <= "~" for letter in key) or (args.key_file and not key):
-        raise InputError(f"{where}: what is there is no key: spaces, lines or odd letters; the key alone")
+        raise InputError(
+            f"{source}: {type(error).__name__}; give a file that contains only the key"
+        ) from error
+    if not all("!" <= letter <= "~" for letter in key) or (file and not key):
+        raise InputError(f"{source}: not a key (empty, spaces, lines or non-ASCII); give only the key")
     return SecretStr(key) if key else None
 
 
-def engine_settings(given: Iterable[str]) -> dict[str, Any]:
-    """`NAME=JSON` as vLLM's engine takes it; what is no JSON is a word."""
-    settings = {}
-    for each in given:
-        name, equals, value = each.partition("=")
+def engine_options(settings: Iterable[str]) -> dict[str, Any]:
+    """Parse `NAME=JSON` options of the vLLM engine; a value that is not JSON is a string."""
+    options = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
         if not equals:
-            raise InputError(f"--engine: {each!r} has no '='; write NAME=JSON")
+            raise InputError(f"--engine: {setting!r} has no '='; write NAME=JSON")
         try:
-            settings[name] = json.loads(value)
+            options[name] = json.loads(value)
         except ValueError:
-            settings[name] = value
-    return settings
+            options[name] = value
+    return options

@@ -1,4 +1,4 @@
-"""A sample of what a captioning run would do, on a sheet for a person to approve."""
+"""Sample of a captioning run and its review sheet."""
 
 import argparse
 import json
@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from ray_jobs.captioning.ledger import Ledger, Wanted
-from ray_jobs.captioning.tasks import Job, is_wanted, pictures_of
-from stbir.captioning.answer import judge
+from ray_jobs.captioning.ledger import CaptionTarget, Ledger
+from ray_jobs.captioning.tasks import Job, needs_caption, read_targets
 from stbir.captioning.caption import Caption
 from stbir.captioning.estimate import Estimate, Price
-from stbir.captioning.prompt_image import sent
-from stbir.captioning.sheet import Sheet, Shown
+from stbir.captioning.prompt_image import encode_data_uri
+from stbir.captioning.sheet import Sheet, SheetEntry
 from stbir.data.shards import Shards
 from stbir.errors import InputError
 from stbir.storage.folder import Folder
@@ -22,51 +21,52 @@ from stbir.storage.folder import Folder
 log = logging.getLogger("caption")
 
 JSON, HTML = "sheet.json", "sheet.html"
-_SHOWN_PIXELS = 360
+_SHEET_SIDE = 360  # pixels
 
 
-def spread(job: Job, shards: Shards, count: int) -> Job:
-    """The job for `count` photos alone, spread evenly over those that want a caption.
+def sample_job(job: Job, shards: Shards, count: int) -> Job:
+    """Restrict a job to `count` photos, spread evenly over those that need a caption.
 
-    Raises InputError where none does.
+    Raises InputError if no photo does.
     """
-    wanted = [row["photo_id"] for row in shards.index.to_pylist() if is_wanted(job, row)]
-    if not wanted:
-        raise InputError(f"{shards.folder.uri}: every photo has a text; --replace captions these too")
-    places = np.linspace(0, len(wanted) - 1, min(count, len(wanted))).round().astype(int)
-    return replace(job, chosen=frozenset(wanted[place] for place in places))
+    ids = [row["photo_id"] for row in shards.index.to_pylist() if needs_caption(job, row)]
+    if not ids:
+        raise InputError(f"{shards.folder.uri}: every photo has a text; add --replace to caption these too")
+    positions = np.linspace(0, len(ids) - 1, min(count, len(ids))).round().astype(int)
+    return replace(job, sample=frozenset(ids[position] for position in positions))
 
 
 def write_sheet(
-    out: Folder, args: argparse.Namespace, job: Job, ledger: Ledger, rest: Estimate
+    out: Folder, args: argparse.Namespace, job: Job, ledger: Ledger, remaining: Estimate
 ) -> dict[str, Any]:
-    """Write the sheet, as a page and as JSON. Returns where the page is."""
-    pictures = dict(pictures_of(job.shards, ledger.wanted))
-    shown = [_shown(job, ledger, each, pictures[each.key]) for each in ledger.wanted]
-    cost = Price(args.price_in, args.price_out).of(ledger.spent)
-    sheet = Sheet(args.model, job.prompt.version, args.shards, shown, rest, cost)
+    """Write the sheet as HTML and JSON. Returns the URI of the page."""
+    photos = dict(read_targets(job.shards, ledger.targets))
+    entries = [_entry(job, ledger, target, photos[target.key]) for target in ledger.targets]
+    cost = Price(args.price_in, args.price_out).cost(ledger.usage)
+    sheet = Sheet(args.model, job.prompt.version, args.shards, entries, remaining, cost)
     out.write(JSON, json.dumps(sheet.as_dict(), indent=2).encode())
     out.write(HTML, sheet.html().encode())
-    log.info("look at %s", f"{out.uri}/{HTML}")
-    return {"sheet": f"{out.uri}/{HTML}"}
+    uri = f"{out.uri}/{HTML}"
+    log.info("review %s", uri)
+    return {"sheet": uri}
 
 
-def _shown(job: Job, ledger: Ledger, wanted: Wanted, photo: bytes) -> Shown:
-    answers = job.answers.get(wanted.key).answers
-    found = judge(answers, job.prompt.words) if answers else None
-    outcome = ledger.of(wanted)
-    return Shown(
-        photo_id=wanted.photo_id,
-        picture=_picture(photo),
-        caption=found if isinstance(found, Caption) else None,
-        given=wanted.given,
+def _entry(job: Job, ledger: Ledger, target: CaptionTarget, photo: bytes) -> SheetEntry:
+    record = job.store.get(target.key)
+    caption = record.parse_last(job.prompt.max_word_count)
+    outcome = ledger.outcome(target)
+    return SheetEntry(
+        photo_id=target.photo_id,
+        image=_encode_image(photo),
+        caption=caption if isinstance(caption, Caption) else None,
+        reference=target.reference,
         fault=f"{outcome.reason}: {outcome.detail}" if outcome and outcome.reason else None,
-        asked=len(answers),
+        answer_count=len(record.answers),
     )
 
 
-def _picture(photo: bytes) -> str | None:
+def _encode_image(photo: bytes) -> str | None:
     try:
-        return sent(photo, _SHOWN_PIXELS)
+        return encode_data_uri(photo, _SHEET_SIDE)
     except InputError:
-        return None  # the sheet says so; the fault beside it says why
+        return None  # the entry's fault has the reason

@@ -1,4 +1,4 @@
-"""What runs in tasks while photos get captions: which are to be asked about, asking, and writing shards."""
+"""Ray tasks of a captioning run: survey the shards, caption photos, write new shards."""
 
 import asyncio
 from collections.abc import Generator, Iterable, Iterator
@@ -8,191 +8,179 @@ from typing import Any, NamedTuple
 
 import ray
 
-from ray_jobs.captioning.chat import Chat, Endpoint, NoReply
-from ray_jobs.captioning.ledger import Outcome, Wanted
-from stbir.captioning.answer import MOST_ANSWERS, Unusable, judge
-from stbir.captioning.answer_store import Answers, Asked, Usage, key_of
-from stbir.captioning.caption import Caption, schema
-from stbir.captioning.prompt import Prompt, again, messages
-from stbir.captioning.prompt_image import sent, size_sent
+from ray_jobs.captioning.chat import ChatClient, Endpoint, NoAnswerError
+from ray_jobs.captioning.ledger import CaptionTarget, Outcome
+from stbir.captioning.answer import MAX_ANSWERS, InvalidAnswer
+from stbir.captioning.answer_store import AnswerRecord, AnswerStore, Usage, content_key
+from stbir.captioning.caption import Caption, caption_schema
+from stbir.captioning.prompt import Prompt, chat_messages, retry_messages
+from stbir.captioning.prompt_image import encode_data_uri, resized_size
 from stbir.data.schema import Row
-from stbir.data.shard_writer import Written, write_rows
+from stbir.data.shard_writer import ShardPart, write_rows
 from stbir.data.shards import Shards
 from stbir.errors import InputError
 from stbir.storage.folder import Folder
 
-_GRACE_S = 60.0
+_SHUTDOWN_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True)
 class Job:
-    """What all tasks know. `source` is the `text_source` of the captions that this job writes."""
+    """What all tasks share. `source` is the `text_source` of the new captions."""
 
     shards: Shards
-    answers: Answers
+    store: AnswerStore
     prompt: Prompt
     source: str
     replace: bool
-    chosen: frozenset[str] | None = None  # photos of a sample; None: all
+    sample: frozenset[str] | None = None  # photo ids; None: all photos
 
 
 class Survey(NamedTuple):
-    """The photos of a file: how many, which want a caption, what the known answers about these have cost."""
+    """Photos of a file: their number, those that need a caption, and the usage of their stored answers."""
 
-    photos: int
-    wanted: list[Wanted]
-    known: Usage
+    photo_count: int
+    targets: list[CaptionTarget]
+    usage: Usage
 
 
-def stream(task: Any, calls: Iterable[tuple[Any, ...]], at_once: int) -> Generator[Any]:
-    """Results of a remote function as they come, `at_once` running.
+def stream_results(task: Any, calls: Iterable[tuple[Any, ...]], concurrency: int) -> Generator[Any]:
+    """Yield the results of a remote function as they complete, with `concurrency` calls running.
 
-    Those that are under way when the caller stops may end: what they ask is paid for.
+    If the caller stops early, running calls may finish, because their requests are paid for.
     """
-    waiting = iter(calls)
+    pending = iter(calls)
     running: list[ray.ObjectRef] = []
     try:
         while True:
-            running += [task.remote(*call) for call in islice(waiting, at_once - len(running))]
+            running += [task.remote(*call) for call in islice(pending, concurrency - len(running))]
             if not running:
                 return
             [done], running = ray.wait(running, num_returns=1)
             yield ray.get(done)
     finally:
         if running:
-            ray.wait(running, num_returns=len(running), timeout=_GRACE_S)
+            ray.wait(running, num_returns=len(running), timeout=_SHUTDOWN_TIMEOUT_S)
 
 
-def survey(job: Job, file: str) -> tuple[str, Survey]:
-    """What there is to do in a file. Of a sample, the other photos count as not there."""
-    wanted, known, photos = [], Usage(), 0
-    for group, rows in groupby(_places(job.shards, file), key=lambda row: row["group"]):
-        here = [row for row in rows if job.chosen is None or row["photo_id"] in job.chosen]
-        photos += len(here)
-        asking = [row for row in here if is_wanted(job, row)]
-        pictures = read_pictures(job.shards, file, group) if asking else []
-        for row in asking:
-            each, usage = _surveyed(job, row, pictures[row["row"]])
-            wanted.append(each)
-            known += usage
-    return file, Survey(photos, wanted, known)
+def survey_file(job: Job, file: str) -> tuple[str, Survey]:
+    """Find the photos of a file that need a caption. A sampled job ignores the other photos."""
+    targets, usage, photo_count = [], Usage(), 0
+    for group, rows in groupby(job.shards.read_file_index(file).to_pylist(), key=lambda row: row["group"]):
+        numbered = [(n, r) for n, r in enumerate(rows) if job.sample is None or r["photo_id"] in job.sample]
+        photo_count += len(numbered)
+        uncaptioned = [(number, row) for number, row in numbered if needs_caption(job, row)]
+        photos = read_photos(job.shards, file, group) if uncaptioned else []
+        for number, row in uncaptioned:
+            record = job.store.get(content_key(photos[number]))
+            targets.append(_target(job, row, number, photos[number], record))
+            usage += record.usage
+    return file, Survey(photo_count, targets, usage)
 
 
-def is_wanted(job: Job, row: dict[str, Any]) -> bool:
-    """Whether a photo, as the index of shards has it, is to get a caption."""
+def needs_caption(job: Job, row: dict[str, Any]) -> bool:
+    """Whether the job captions the photo of an index row."""
     return job.replace or not (row["text"] or "").strip()
 
 
-def _places(shards: Shards, file: str) -> Iterator[dict[str, Any]]:
-    for _, rows in groupby(shards.index_of(file).to_pylist(), key=lambda row: row["group"]):
-        yield from ({**row, "row": number} for number, row in enumerate(rows))
-
-
-def read_pictures(shards: Shards, file: str, group: int) -> list[bytes]:
-    """The encoded photos of a row group."""
+def read_photos(shards: Shards, file: str, group: int) -> list[bytes]:
+    """Read the encoded photos of a row group."""
     return shards.read_group(file, group, ["photo"])["photo"].to_pylist()  # type: ignore[no-any-return]
 
 
-def _surveyed(job: Job, row: dict[str, Any], photo: bytes) -> tuple[Wanted, Usage]:
-    key = key_of(photo)
-    asked = job.answers.get(key)
-    given = row["text"] if row["text_source"] != job.source else None
-    wanted = Wanted(
+def _target(job: Job, row: dict[str, Any], number: int, photo: bytes, record: AnswerRecord) -> CaptionTarget:
+    return CaptionTarget(
         photo_id=row["photo_id"],
         file=row["file"],
         group=row["group"],
-        row=row["row"],
-        key=key,
-        size=size_sent(photo, job.prompt.pixels),
-        given=given,
-        outcome=outcome_of(asked, job.prompt.words),
+        row=number,
+        key=content_key(photo),
+        size=resized_size(photo, job.prompt.max_side),
+        reference=row["text"] if row["text_source"] != job.source else None,
+        outcome=outcome_of(record, job.prompt.max_word_count),
     )
-    return wanted, asked.usage
 
 
-def outcome_of(asked: Asked, words: int) -> Outcome | None:
-    """What the answers come to; None where there is more to ask."""
-    found = judge(asked.answers, words) if asked.answers else None
-    if isinstance(found, Caption):
-        return Outcome(found.text)
-    if found is None or len(asked.answers) < MOST_ANSWERS:
+def outcome_of(record: AnswerRecord, max_word_count: int) -> Outcome | None:
+    """The outcome of the answers so far; None if another request is due."""
+    caption = record.parse_last(max_word_count)
+    if isinstance(caption, Caption):
+        return Outcome(caption.text)
+    if caption is None or len(record.answers) < MAX_ANSWERS:
         return None
-    return Outcome(None, found.reason, found.detail)
+    return Outcome(None, caption.reason, caption.detail)
 
 
-def ask(
-    job: Job, endpoint: Endpoint, chunk: list[Wanted], in_flight: int
+def caption_chunk(
+    job: Job, endpoint: Endpoint, chunk: list[CaptionTarget], concurrency: int
 ) -> tuple[dict[str, Outcome], Usage]:
-    """Ask about these pictures, `in_flight` at a time; by their keys what came of it, and what it cost."""
-    return asyncio.run(_ask(job, endpoint, chunk, in_flight))
+    """Caption photos with `concurrency` calls at a time. Returns outcomes by content key, and the usage."""
+    return asyncio.run(_caption_chunk(job, endpoint, chunk, concurrency))
 
 
-async def _ask(
-    job: Job, endpoint: Endpoint, chunk: list[Wanted], in_flight: int
+async def _caption_chunk(
+    job: Job, endpoint: Endpoint, chunk: list[CaptionTarget], concurrency: int
 ) -> tuple[dict[str, Outcome], Usage]:
-    places = asyncio.Semaphore(in_flight)
-    async with Chat(endpoint, schema()) as chat:
+    semaphore = asyncio.Semaphore(concurrency)
+    async with ChatClient(endpoint, caption_schema()) as client:
 
-        async def one(key: str, photo: bytes) -> tuple[Outcome, Usage]:
-            async with places:
-                return await _answered(job, chat, key, photo)
+        async def caption_with_limit(key: str, photo: bytes) -> tuple[Outcome, Usage]:
+            async with semaphore:
+                return await _caption_photo(job, client, key, photo)
 
-        pictures = await asyncio.to_thread(lambda: dict(pictures_of(job.shards, chunk)))
-        # All of them, also where one cannot go on: what the others are answered is paid for, and kept.
-        found = await asyncio.gather(*(one(*each) for each in pictures.items()), return_exceptions=True)
-    done = [each for each in found if not isinstance(each, BaseException)]
-    for error in found:
-        if isinstance(error, BaseException):
-            raise error
-    outcomes = dict(zip(pictures, (outcome for outcome, _ in done), strict=True))
+        photos = await asyncio.to_thread(lambda: dict(read_targets(job.shards, chunk)))
+        calls = (caption_with_limit(*photo) for photo in photos.items())
+        # Finish all calls before raising: their answers are paid for, and stored.
+        results = await asyncio.gather(*calls, return_exceptions=True)
+    done = [result for result in results if not isinstance(result, BaseException)]
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    outcomes = dict(zip(photos, (outcome for outcome, _ in done), strict=True))
     return outcomes, sum((usage for _, usage in done), Usage())
 
 
-def pictures_of(shards: Shards, wanted: Iterable[Wanted]) -> Iterator[tuple[str, bytes]]:
-    """Keys and pictures; a row group is read once where its photos follow one another."""
-    for (file, group), photos in groupby(wanted, key=lambda each: (each.file, each.group)):
-        pictures = read_pictures(shards, file, group)
-        yield from ((each.key, pictures[each.row]) for each in photos)
+def read_targets(shards: Shards, targets: Iterable[CaptionTarget]) -> Iterator[tuple[str, bytes]]:
+    """Yield content keys and photos. Reads a row group once if its targets are consecutive."""
+    for (file, group), members in groupby(targets, key=lambda target: (target.file, target.group)):
+        photos = read_photos(shards, file, group)
+        yield from ((target.key, photos[target.row]) for target in members)
 
 
-async def _answered(job: Job, chat: Chat, key: str, photo: bytes) -> tuple[Outcome, Usage]:
-    """Ask until there is a caption or no more to ask, keeping each answer before anything is done with it."""
-    asked, spent = await asyncio.to_thread(job.answers.get, key), Usage()
+async def _caption_photo(job: Job, client: ChatClient, key: str, photo: bytes) -> tuple[Outcome, Usage]:
+    """Send requests until there is a caption or MAX_ANSWERS answers; stores each answer before its use."""
+    record, usage = await asyncio.to_thread(job.store.get, key), Usage()
     try:
-        shown = messages(job.prompt, await asyncio.to_thread(sent, photo, job.prompt.pixels))
+        image_uri = await asyncio.to_thread(encode_data_uri, photo, job.prompt.max_side)
     except InputError as error:
-        return Outcome(None, "photo does not decode", str(error)), spent
+        return Outcome(None, "photo does not decode", str(error)), usage
     try:
-        while (outcome := outcome_of(asked, job.prompt.words)) is None:
-            name = key_of(f"{job.source} {key} {len(asked.answers)}".encode())
-            reply = await chat.ask(question(shown, asked, job.prompt.words), name)
-            asked, spent = kept(asked, reply.text, reply.usage), spent + reply.usage
-            await asyncio.to_thread(job.answers.put, key, asked)
-    except NoReply as error:
-        return Outcome(None, error.reason, error.detail, failed=True), spent
-    return outcome, spent
+        while (outcome := outcome_of(record, job.prompt.max_word_count)) is None:
+            idempotency_key = content_key(f"{job.source} {key} {len(record.answers)}".encode())
+            reply = await client.complete(next_messages(job.prompt, image_uri, record), idempotency_key)
+            record, usage = record.append(reply.text, reply.usage), usage + reply.usage
+            await asyncio.to_thread(job.store.put, key, record)
+    except NoAnswerError as error:
+        return Outcome(None, error.reason, error.detail, is_retryable=True), usage
+    return outcome, usage
 
 
-def kept(asked: Asked, text: str, usage: Usage) -> Asked:
-    """With one more answer."""
-    return Asked((*asked.answers, text), asked.usage + usage)
+def next_messages(prompt: Prompt, image_uri: str, record: AnswerRecord) -> list[dict[str, Any]]:
+    """The messages of the first request, or those with feedback on an invalid answer."""
+    messages = chat_messages(prompt, image_uri)
+    invalid = record.parse_last(prompt.max_word_count)
+    if not isinstance(invalid, InvalidAnswer):
+        return messages
+    return retry_messages(messages, record.answers[-1], f"{invalid.reason} ({invalid.detail})")
 
 
-def question(shown: list[dict[str, Any]], asked: Asked, words: int) -> list[dict[str, Any]]:
-    """The messages to send: the first ones, or those that say what is wrong with the answer they got."""
-    found = judge(asked.answers, words) if asked.answers else None
-    if not isinstance(found, Unusable):
-        return shown
-    return again(shown, asked.answers[-1], f"{found.reason} ({found.detail})")
+def write_file(job: Job, out: Folder, number: int, file: str, texts: dict[str, str]) -> ShardPart:
+    """Write a copy of a shard file with new captions, by photo id."""
+    return write_rows(out, number, _iter_captioned(job, file, texts))
 
 
-def write(job: Job, out: Folder, number: int, file: str, texts: dict[str, str]) -> Written:
-    """A file of the shards once more, with captions by photo id; all else is as it was."""
-    return write_rows(out, number, _captioned(job, file, texts))
-
-
-def _captioned(job: Job, file: str, texts: dict[str, str]) -> Iterator[Row]:
-    for group in sorted(set(job.shards.index_of(file)["group"].to_pylist())):
+def _iter_captioned(job: Job, file: str, texts: dict[str, str]) -> Iterator[Row]:
+    for group in sorted(set(job.shards.read_file_index(file)["group"].to_pylist())):
         rows: list[Row] = job.shards.read_group(file, group).to_pylist()
         for row in rows:
             text = texts.get(row["photo_id"])

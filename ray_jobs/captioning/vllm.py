@@ -1,4 +1,4 @@
-"""Asking a model that vLLM runs in the cluster itself, through Ray Data's own processor (extra `caption`)."""
+"""Captions from a model that vLLM runs in the cluster, through `ray.data.llm` (extra `caption`)."""
 
 import contextlib
 import importlib.util
@@ -11,47 +11,46 @@ from typing import Any
 
 import ray.data
 
-from ray_jobs.captioning.chat import MOST_TOKENS
-from ray_jobs.captioning.ledger import Outcome, Wanted
-from ray_jobs.captioning.tasks import Job, kept, outcome_of, pictures_of, question, read_pictures
-from stbir.captioning.answer import MOST_ANSWERS
+from ray_jobs.captioning.chat import MAX_ANSWER_TOKENS
+from ray_jobs.captioning.ledger import CaptionTarget, Outcome
+from ray_jobs.captioning.tasks import Job, next_messages, outcome_of, read_photos, read_targets
+from stbir.captioning.answer import MAX_ANSWERS
 from stbir.captioning.answer_store import Usage
-from stbir.captioning.caption import schema
-from stbir.captioning.prompt import messages
-from stbir.captioning.prompt_image import sent
+from stbir.captioning.caption import caption_schema
+from stbir.captioning.prompt_image import encode_data_uri
 from stbir.errors import InputError
 
-# A data set in, the same with the engine's columns out.
+# Maps a data set of requests to one with the engine's output columns.
 Engine = Callable[[ray.data.Dataset], ray.data.Dataset]
 _ERROR = "__inference_error__"
-_SPLITS = ("tensor_parallel_size", "pipeline_parallel_size")  # of a model over GPUs
+_PARALLEL_SIZES = ("tensor_parallel_size", "pipeline_parallel_size")
 
 
 @dataclass(frozen=True)
-class Cluster:
-    """Where the model runs: as many engines, each with what `engine` says (vLLM's own names).
+class EngineConfig:
+    """vLLM engines in the cluster. `options` are vLLM's engine arguments.
 
-    Raises InputError where that splits the model over what is no number of GPUs.
+    Raises InputError if a parallel size in `options` is not a number of GPUs.
     """
 
     model: str
-    engines: int
-    batch: int
-    engine: dict[str, Any]
+    engine_count: int
+    batch_size: int
+    options: dict[str, Any]
 
     def __post_init__(self) -> None:
-        for name in _SPLITS:
-            if type(size := self.engine.get(name, 1)) is not int or size < 1:
+        for name in _PARALLEL_SIZES:
+            if type(size := self.options.get(name, 1)) is not int or size < 1:
                 raise InputError(f"--engine: {name}={size} is not a number of GPUs; give 1 or more")
 
     @property
     def gpus(self) -> int:
-        """Those of one engine."""
-        return math.prod(self.engine.get(name, 1) for name in _SPLITS)
+        """GPUs per engine."""
+        return math.prod(self.options.get(name, 1) for name in _PARALLEL_SIZES)
 
 
-def refuse_missing() -> None:
-    """Raises InputError where the extra is not installed."""
+def check_installed() -> None:
+    """Raises InputError if the extra `caption` is not installed."""
     if importlib.util.find_spec("vllm") is None:
         raise InputError(
             "--vllm: vLLM is not installed; on every node: uv pip install '.[caption]' in the checkout"
@@ -59,35 +58,38 @@ def refuse_missing() -> None:
         )
 
 
-def engine(cluster: Cluster) -> Engine:
-    """The model behind a queue of GPU workers."""
+def build_engine(config: EngineConfig) -> Engine:
+    """Build Ray Data's processor, which runs the model on GPU workers."""
     from ray.data.llm import build_processor
 
-    return build_processor(config(cluster), preprocess=_request, postprocess=_answer)  # type: ignore[no-any-return]
+    return build_processor(  # type: ignore[no-any-return]
+        processor_config(config), preprocess=_to_request, postprocess=_from_response
+    )
 
 
-def config(cluster: Cluster) -> Any:
-    """Pictures are read from the messages by vLLM's own stage; a row that fails ends no job."""
+def processor_config(config: EngineConfig) -> Any:
+    """Configure the processor: vLLM decodes the images; a failed row does not end the job."""
     from ray.data.llm import PrepareMultimodalStageConfig, vLLMEngineProcessorConfig
 
     return vLLMEngineProcessorConfig(
-        model_source=cluster.model,
-        engine_kwargs={"limit_mm_per_prompt": {"image": 1}, **cluster.engine},
-        batch_size=cluster.batch,
-        concurrency=(1, cluster.engines),
+        model_source=config.model,
+        engine_kwargs={"limit_mm_per_prompt": {"image": 1}, **config.options},
+        batch_size=config.batch_size,
+        concurrency=(1, config.engine_count),
         prepare_multimodal_stage=PrepareMultimodalStageConfig(chat_template_content_format="openai"),
         should_continue_on_error=True,
     )
 
 
-def _request(row: dict[str, Any]) -> dict[str, Any]:
-    """What the engine wants of a row."""
-    parameters = {"temperature": 0, "max_tokens": MOST_TOKENS, "structured_outputs": {"json": schema()}}
-    return {"messages": json.loads(row["asked"]), "sampling_params": parameters}
+def _to_request(row: dict[str, Any]) -> dict[str, Any]:
+    """Columns that the engine reads."""
+    structured = {"structured_outputs": {"json": caption_schema()}}
+    parameters = {"temperature": 0, "max_tokens": MAX_ANSWER_TOKENS, **structured}
+    return {"messages": json.loads(row["messages_json"]), "sampling_params": parameters}
 
 
-def _answer(row: dict[str, Any]) -> dict[str, Any]:
-    """What is kept of a row."""
+def _from_response(row: dict[str, Any]) -> dict[str, Any]:
+    """Columns that remain after the engine."""
     return {
         "key": row["key"],
         "text": row["generated_text"],
@@ -96,64 +98,66 @@ def _answer(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def ask(job: Job, engine: Engine, pending: list[Wanted]) -> Generator[tuple[dict[str, Outcome], Usage]]:
-    """Ask about each picture, and once more where the answer cannot be used, as `tasks.ask` does."""
-    left = {each.key: each for each in pending}
-    for _ in range(MOST_ANSWERS):
-        for key, outcome, usage in _round(job, engine, list(left.values())) if left else ():
+def caption_targets(
+    job: Job, engine: Engine, targets: list[CaptionTarget]
+) -> Generator[tuple[dict[str, Outcome], Usage]]:
+    """Caption photos in up to MAX_ANSWERS rounds. Yields outcomes by content key, and the usage."""
+    pending = {target.key: target for target in targets}
+    for _ in range(MAX_ANSWERS):
+        for key, outcome, usage in _run_round(job, engine, list(pending.values())) if pending else ():
             if outcome is not None:
-                del left[key]
+                del pending[key]
             yield ({} if outcome is None else {key: outcome}), usage
-    for key, photo in pictures_of(job.shards, left.values()):
-        yield {key: _unasked(photo, job.prompt.pixels)}, Usage()
+    for key, photo in read_targets(job.shards, pending.values()):
+        yield {key: _missing_outcome(photo, job.prompt.max_side)}, Usage()
 
 
-def _round(job: Job, engine: Engine, pending: list[Wanted]) -> Iterator[tuple[str, Outcome | None, Usage]]:
-    """One question a picture. Tasks keep the answers: a kill costs what is under way in the engine."""
-    asked = ray.data.from_items(list(_plan(pending))).flat_map(_questions, fn_kwargs={"job": job})
-    for row in engine(asked).map(_keep, fn_kwargs={"job": job}).iter_rows():
+def _run_round(
+    job: Job, engine: Engine, targets: list[CaptionTarget]
+) -> Iterator[tuple[str, Outcome | None, Usage]]:
+    """Send one request per photo. Tasks store the answers, so a kill loses only requests in the engine."""
+    requests = ray.data.from_items(list(_group_targets(targets))).flat_map(
+        _build_requests, fn_kwargs={"job": job}
+    )
+    for row in engine(requests).map(_store_answer, fn_kwargs={"job": job}).iter_rows():
         yield row["key"], _outcome(job, row), Usage(row["calls"], row["tokens_in"], row["tokens_out"])
 
 
-def _plan(pending: list[Wanted]) -> Iterator[dict[str, Any]]:
-    for (file, group), photos in groupby(pending, key=lambda each: (each.file, each.group)):
-        here = list(photos)
-        yield {"file": file, "group": group, "rows": [p.row for p in here], "keys": [p.key for p in here]}
+def _group_targets(targets: list[CaptionTarget]) -> Iterator[dict[str, Any]]:
+    for (file, group), members in groupby(targets, key=lambda target: (target.file, target.group)):
+        rows, keys = zip(*((target.row, target.key) for target in members), strict=True)
+        yield {"file": file, "group": group, "rows": list(rows), "keys": list(keys)}
 
 
-def _questions(place: dict[str, Any], job: Job) -> Iterator[dict[str, str]]:
-    """What the engine is asked of a row group. A photo that does not decode is left to `_unasked`."""
-    pictures = read_pictures(job.shards, place["file"], place["group"])
-    for row, key in zip(place["rows"], place["keys"], strict=True):
+def _build_requests(location: dict[str, Any], job: Job) -> Iterator[dict[str, str]]:
+    """Build the requests of a row group, except for photos that do not decode."""
+    photos = read_photos(job.shards, location["file"], location["group"])
+    for row, key in zip(location["rows"], location["keys"], strict=True):
         with contextlib.suppress(InputError):
-            shown = messages(job.prompt, sent(pictures[row], job.prompt.pixels))
-            yield {"key": key, "asked": json.dumps(question(shown, job.answers.get(key), job.prompt.words))}
+            image_uri = encode_data_uri(photos[row], job.prompt.max_side)
+            messages = next_messages(job.prompt, image_uri, job.store.get(key))
+            yield {"key": key, "messages_json": json.dumps(messages)}
 
 
-def _keep(row: dict[str, Any], job: Job) -> dict[str, Any]:
-    if row[_ERROR]:
-        return {"key": row["key"], "error": row[_ERROR], "calls": 0, "tokens_in": 0, "tokens_out": 0}
-    usage = Usage(1, int(row["tokens_in"]), int(row["tokens_out"]))
-    job.answers.put(row["key"], kept(job.answers.get(row["key"]), row["text"], usage))
-    return {
-        "key": row["key"],
-        "error": "",
-        "calls": 1,
-        "tokens_in": usage.tokens_in,
-        "tokens_out": usage.tokens_out,
-    }
+def _store_answer(row: dict[str, Any], job: Job) -> dict[str, Any]:
+    usage, error = Usage(), row[_ERROR] or ""
+    if not error:
+        usage = Usage(1, int(row["tokens_in"]), int(row["tokens_out"]))
+        job.store.put(row["key"], job.store.get(row["key"]).append(row["text"], usage))
+    tokens = {"tokens_in": usage.tokens_in, "tokens_out": usage.tokens_out}
+    return {"key": row["key"], "error": error, "calls": usage.calls, **tokens}
 
 
 def _outcome(job: Job, row: dict[str, Any]) -> Outcome | None:
     if row["error"]:
-        return Outcome(None, "no answer", row["error"], failed=True)
-    return outcome_of(job.answers.get(row["key"]), job.prompt.words)
+        return Outcome(None, "no answer", row["error"], is_retryable=True)
+    return outcome_of(job.store.get(row["key"]), job.prompt.max_word_count)
 
 
-def _unasked(photo: bytes, pixels: int) -> Outcome:
-    """Why the engine said nothing of a picture."""
+def _missing_outcome(photo: bytes, max_side: int) -> Outcome:
+    """The outcome of a photo for which the engine returned no row."""
     try:
-        sent(photo, pixels)
+        encode_data_uri(photo, max_side)
     except InputError as error:
         return Outcome(None, "photo does not decode", str(error))
-    return Outcome(None, "no answer", "the engine returned no row", failed=True)
+    return Outcome(None, "no answer", "the engine returned no row", is_retryable=True)

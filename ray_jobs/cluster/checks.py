@@ -1,75 +1,75 @@
-"""What is looked at before work begins: a check says what is there, or what is missing and the remedy."""
+"""Checks that run before a job: each returns what it found or raises an error that names the remedy."""
 
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from ray_jobs.cli import input_error
 from stbir.errors import InputError
 
-Check = Callable[
-    [], str
-]  # what is there; raises InputError for what is missing, DoubtError where work can begin
-Level = Literal["ok", "doubt", "missing"]
+# Returns a description. Raises InputError if something is missing, CheckWarningError if the job can start.
+Check = Callable[[], str]
+Level = Literal["ok", "warning", "missing"]
 
 
-class DoubtError(InputError):
-    """Work can begin, but this may be what it fails of later."""
+class CheckWarningError(InputError):
+    """The job can start, but may fail later for this reason."""
 
 
 @dataclass(frozen=True)
-class Finding:
-    """What a check came to. `remedy` is empty where all is well."""
+class CheckResult:
+    """Result of one check. `remedy` is empty if the level is "ok"."""
 
     check: str
     level: Level
-    says: str
+    message: str
     remedy: str = ""
 
     @property
     def line(self) -> str:
-        """The same for a person, in one line."""
-        return f"{self.says}; {self.remedy}" if self.remedy else self.says
+        """Message and remedy in one line."""
+        return f"{self.message}; {self.remedy}" if self.remedy else self.message
+
+    def as_dict(self) -> dict[str, Any]:
+        """The result as JSON."""
+        return {"check": self.check, "level": self.level, "says": self.message, "remedy": self.remedy}
 
 
-def look(checks: Iterable[tuple[str, Check]]) -> list[Finding]:
-    """Every finding, in order."""
-    return [_finding(name, check) for name, check in checks]
+def run_checks(checks: Iterable[tuple[str, Check]]) -> list[CheckResult]:
+    """Run all checks, in order."""
+    return [_run_check(name, check) for name, check in checks]
 
 
-def _finding(name: str, check: Check) -> Finding:
+def _run_check(name: str, check: Check) -> CheckResult:
     try:
-        return Finding(name, "ok", check())
-    except InputError as error:
-        found = input_error(error) or error
-        says, _, remedy = str(found).rpartition("; ")
-        return Finding(name, "doubt" if isinstance(found, DoubtError) else "missing", says, remedy)
+        return CheckResult(name, "ok", check())
+    except InputError as raised:
+        error = input_error(raised) or raised
+        message, _, remedy = str(error).rpartition("; ")
+        return CheckResult(
+            name, "warning" if isinstance(error, CheckWarningError) else "missing", message, remedy
+        )
 
 
-def demand(checks: Iterable[tuple[str, Check]]) -> None:
-    """A job's own part, before it begins: doubts are said on standard error.
+def enforce(checks: Iterable[tuple[str, Check]]) -> None:
+    """Run a job's checks before it starts, and print warnings on standard error.
 
-    Raises InputError for the first thing that is missing.
+    Raises InputError for the first check whose result is "missing".
     """
     for name, check in checks:
-        finding = _finding(name, check)
-        if finding.level == "missing":
-            raise InputError(finding.line)
-        if finding.level == "doubt":
-            print(f"{finding.check}: {finding.line}", file=sys.stderr)
+        result = _run_check(name, check)
+        if result.level == "missing":
+            raise InputError(result.line)
+        if result.level == "warning":
+            print(f"{result.check}: {result.line}", file=sys.stderr)
 
 
-def table(findings: list[Finding]) -> str:
-    """A line a finding, its remedy below it."""
-    width = max(len(finding.check) for finding in findings)
+def table(results: list[CheckResult]) -> str:
+    """Format results as a text table: one line per check, and below it the remedy if there is one."""
+    width = max(len(result.check) for result in results)
     lines = []
-    for finding in findings:
-        lines.append(f"{finding.level:<8} {finding.check:<{width}}  {finding.says}")
-        lines += [f"{'':<8} {'':<{width}}  → {finding.remedy}"] if finding.remedy else []
+    for result in results:
+        lines.append(f"{result.level:<8} {result.check:<{width}}  {result.message}")
+        lines += [f"{'':<8} {'':<{width}}  → {result.remedy}"] if result.remedy else []
     return "\n".join(lines)
-
-
-def as_dicts(findings: list[Finding]) -> list[dict[str, Any]]:
-    """For the last line of standard output."""
-    return [asdict(finding) for finding in findings]

@@ -1,4 +1,4 @@
-"""The Ray connection of a command: the cluster that RAY_ADDRESS names, or one of its own."""
+"""The Ray connection of a command: to the cluster at RAY_ADDRESS, or to a local one that it starts."""
 
 import contextlib
 import logging
@@ -13,40 +13,40 @@ import ray
 import ray.data
 
 from ray_jobs.cluster import requirements
-from ray_jobs.cluster.checks import demand
+from ray_jobs.cluster.checks import enforce
 from stbir.errors import InputError
 
 log = logging.getLogger(__name__)
-# Ray Data needs CPUs beside those that workers and actors hold, or it waits for ever. A small machine
-# therefore says it has this many: they are slots for the scheduler, not cores.
-LEAST_CPUS = 4
-STARTS = 3  # of a Ray that is late
-_LATE = "timed out during startup"
+# Scheduling slots of a local Ray, not cores. Ray Data needs CPUs besides those that workers and actors
+# hold; without any it waits for ever.
+MIN_CPUS = 4
+MAX_START_ATTEMPTS = 3
+_STARTUP_TIMEOUT = "timed out during startup"
 _MIB = 2**20
 
-# What Ray would otherwise say or send by itself; a user's own setting wins.
-QUIET = {
+# Turns off usage reports and a warning. Values that the user has set take precedence.
+RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 
 
 def connect() -> None:
-    """Join the cluster that RAY_ADDRESS names (as in a submitted job), else start one for this command.
-
-    Then the part of the preflight that every job needs: InputError where something is missing.
-    """
+    """Connect to Ray and run the checks that every job needs. Raises InputError if something is missing."""
     if not ray.is_initialized():
-        join()
-        demand([*requirements.cluster()])
+        init_ray()
+        enforce([*requirements.cluster()])
 
 
-def join() -> None:
-    """As `connect`, looking at nothing."""
-    for name, value in QUIET.items():
+def init_ray() -> None:
+    """Connect to the cluster at RAY_ADDRESS (set in a submitted job), else start a local one.
+
+    Raises InputError if no cluster answers at RAY_ADDRESS.
+    """
+    for name, value in RAY_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    # Ray forks only to execute its own programs, which leaves Lance's threads unharmed.
+    # Ray forks only to execute its own programs, which does not affect Lance's threads.
     warnings.filterwarnings("ignore", message="lance is not fork-safe")
     options = {"log_to_driver": False, "logging_level": "error"}
     address = os.environ.get("RAY_ADDRESS")
@@ -54,52 +54,54 @@ def join() -> None:
         _start(**options)
         return
     try:
-        _refuse_silence(address)
+        _check_reachable(address)
         ray.init(address=address, **options)
-        _say_code()
+        _print_code_size()
     except ConnectionError as error:
         reason = " ".join(str(error).split())
         raise InputError(f"RAY_ADDRESS: {address}: {reason}; start that cluster or unset it") from error
 
 
 def _start(**options: Any) -> None:
-    """A Ray of this command's own, tried again where it was not there in time.
+    """Start a local Ray, and retry if its startup times out.
 
-    Ray gives its helpers fifteen seconds, whatever is set (ray-project/ray#65983): on a busy machine they
-    may take longer, and the next time they come out of the cache.
+    Ray allows its processes fifteen seconds, which cannot be set (ray-project/ray#65983). On a busy
+    machine the first start may take longer; the next one reads its files from the page cache.
     """
-    cpus = max(LEAST_CPUS, os.cpu_count() or 1)
-    for left in reversed(range(STARTS)):
+    cpus = max(MIN_CPUS, os.cpu_count() or 1)
+    for attempt in range(1, MAX_START_ATTEMPTS + 1):
         try:
             ray.init(address="local", num_cpus=cpus, include_dashboard=False, **options)
             return
         except Exception as error:
-            if _LATE not in str(error) or not left:
+            if _STARTUP_TIMEOUT not in str(error) or attempt == MAX_START_ATTEMPTS:
                 raise
-            log.warning("Ray did not start in time, as on a busy machine; it is started again")
+            log.warning("Ray timed out during startup; starting it again")
 
 
-def _say_code() -> None:
-    """In a submitted job, whose package Ray has unpacked where the command runs: how much came with it."""
+def _print_code_size() -> None:
+    """In a submitted job, print the size of the code package that Ray unpacked in the current folder."""
     if "working_dir" not in ray.get_runtime_context().runtime_env:
         return
-    with contextlib.suppress(FileNotFoundError):  # jobs of the same code may write here, and remove
+    with contextlib.suppress(FileNotFoundError):  # other jobs with this package may remove files here
         print(f"code of this job: {_size(Path.cwd())}", file=sys.stderr)
 
 
 def _size(folder: Path) -> str:
-    """The files of a folder and their bytes, without what Python itself keeps beside them."""
+    """Number and total size of the files in a folder, without Python's caches."""
     files = [file for file in folder.rglob("*") if file.is_file() and "__pycache__" not in file.parts]
     return f"{len(files)} files, {sum(file.stat().st_size for file in files) / _MIB:.1f} MiB"
 
 
-def _refuse_silence(address: str) -> None:
-    """Raise ConnectionError where nobody listens at HOST:PORT. Ray itself would retry for minutes and
-    then end the process without an exception. What has no port (`auto`, `local`) is left to Ray."""
+def _check_reachable(address: str) -> None:
+    """Raise ConnectionError if nothing listens at HOST:PORT; other addresses (`auto`) are left to Ray.
+
+    Ray itself would retry for minutes and then end the process without an exception.
+    """
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not port.isdigit():
         return
-    # Ray reads a loopback address as that of the node, where a head listens.
+    # Ray translates a loopback address to the node's own, where a head node listens.
     hosts = {host, ray.util.get_node_ip_address()} if host in ("127.0.0.1", "localhost") else {host}
     if not any(_accepts(name, int(port)) for name in hosts):
         raise ConnectionError("no Ray cluster answers there")

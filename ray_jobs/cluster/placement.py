@@ -1,6 +1,6 @@
-"""Where on a cluster work belongs, and whether there is room for it yet.
+"""Placement of work on the nodes of a cluster: node roles, label selectors, resource requests.
 
-Nodes say their role by a label, as those of cluster.yaml do.
+A node's role is the label `stbir-role`, as set in cluster.yaml.
 """
 
 import math
@@ -14,90 +14,100 @@ from ray.autoscaler.sdk import request_resources
 
 from stbir.errors import InputError
 
-ROLE = "stbir-role"  # its values: head, data, accelerator
-# Of an encoder. Less than a whole one: on a small machine the tasks that decode keep theirs.
-TOWER_CPUS = 0.5
-_LOOK_S = 2.0
+ROLE_LABEL = "stbir-role"  # values: head, data, accelerator
+# Per encoder actor. Less than one CPU leaves the others of a small machine to the decode tasks.
+ENCODER_CPUS = 0.5
+_POLL_INTERVAL_S = 2.0
 
 
-def selector(role: str) -> dict[str, str] | None:
-    """The label selector of work for nodes of that role; None, which is any node, where none has it now: what
-    nobody can take would wait for ever."""
-    return {ROLE: role} if has(role) else None
+def label_selector(role: str) -> dict[str, str] | None:
+    """Return the label selector for nodes of a role; None (any node) if no node has that role now.
+
+    A selector that matches no node leaves its task pending for ever.
+    """
+    return {ROLE_LABEL: role} if has_role(role) else None
 
 
-def has(role: str) -> bool:
-    """Whether a node of that role is there now."""
-    return any(node["Labels"].get(ROLE) == role for node in _nodes())
+def has_role(role: str) -> bool:
+    """Whether a node of that role is alive."""
+    return any(node["Labels"].get(ROLE_LABEL) == role for node in _alive_nodes())
 
 
-def amount(resource: str, role: str) -> int:
-    """How much of a resource there is now where work for that role goes, as `selector` has it."""
-    nodes = _nodes()
-    of_role = [node for node in nodes if node["Labels"].get(ROLE) == role]
-    return _sum(resource, of_role or nodes)
+def total_resource(resource: str, role: str) -> int:
+    """Total of a resource on the nodes that `label_selector(role)` selects."""
+    nodes = _alive_nodes()
+    of_role = [node for node in nodes if node["Labels"].get(ROLE_LABEL) == role]
+    return _total(resource, of_role or nodes)
 
 
-def machines() -> int:
-    """How many nodes there are now that may work: a head without CPUs is none of them."""
-    return sum(_largest("CPU", [node]) >= 1 for node in _nodes())
+def num_worker_nodes() -> int:
+    """Number of nodes that can run tasks; a head node without CPUs cannot."""
+    return sum(_largest("CPU", [node]) >= 1 for node in _alive_nodes())
 
 
-def _nodes() -> list[dict[str, Any]]:
+def _alive_nodes() -> list[dict[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"]]
 
 
-def _sum(resource: str, nodes: list[dict[str, Any]]) -> int:
+def _total(resource: str, nodes: list[dict[str, Any]]) -> int:
     return int(sum(node["Resources"].get(resource, 0) for node in nodes))
 
 
 def _largest(resource: str, nodes: list[dict[str, Any]]) -> int:
-    return max((_sum(resource, [node]) for node in nodes), default=0)
+    return max((_total(resource, [node]) for node in nodes), default=0)
 
 
-def towers(wanted: int | None, gpu: str, wait: float) -> int:
-    """How many encoders an embedding job has: as many as are wanted, or one a GPU, or one. `gpu` is yes, no
-    or auto. A cluster has so many seconds to grow before."""
-    least = wanted or 1
-    await_room(math.ceil(least * TOWER_CPUS) + 1, least if gpu == "yes" else 0, wait)
-    return wanted or (1 if gpu == "no" else max(1, amount("GPU", "accelerator")))
+def num_encoders(requested: int | None, gpu: str, timeout_s: float) -> int:
+    """Number of encoder actors of an embedding job: as requested, else one per GPU, else one.
+
+    `gpu` is yes, no or auto. First waits for the cluster to scale up.
+    """
+    minimum = requested or 1
+    wait_for_resources(math.ceil(minimum * ENCODER_CPUS) + 1, minimum if gpu == "yes" else 0, timeout_s)
+    return requested or (1 if gpu == "no" else max(1, total_resource("GPU", "accelerator")))
 
 
-def demand_room(what: str, cpus: int, wait: float, gpus: int = 0, together: int = 1) -> None:
-    """As `await_room`, and raise InputError where they are not there then either: it says that `what` lacks
-    them. Work that no node can take would wait for ever. What others use is there: it will be free again."""
-    await_room(cpus, gpus, wait, together)
-    nodes = _nodes()
-    if (there := _largest("CPU", nodes)) < together > 1:
+def require_resources(task: str, cpus: int, timeout_s: float, gpus: int = 0, bundle_cpus: int = 1) -> None:
+    """Wait for resources as `wait_for_resources` does. Raises InputError if they are still missing.
+
+    Resources that other jobs use count as present. The message names `task`.
+    """
+    wait_for_resources(cpus, gpus, timeout_s, bundle_cpus)
+    nodes = _alive_nodes()
+    if (available := _largest("CPU", nodes)) < bundle_cpus > 1:
         raise InputError(
-            f"{what} needs {together} CPUs of one node, the largest has {there};"
-            " give fewer, or start a larger node"
+            f"{task} needs {bundle_cpus} CPUs on one node, the largest has {available};"
+            " request fewer, or start a larger node"
         )
     for resource, needed in (("CPU", cpus), ("GPU", gpus)):
-        if (there := _sum(resource, nodes)) < needed:
+        if (available := _total(resource, nodes)) < needed:
             raise InputError(
-                f"{what} needs {needed} {resource}s, the cluster has {there};"
+                f"{task} needs {needed} {resource}s, the cluster has {available};"
                 f" start nodes with {resource}s (ray start --num-{resource.lower()}s=N)"
             )
 
 
-def await_room(cpus: int, gpus: int, seconds: float, together: int = 1) -> None:
-    """Have the cluster grow to so many CPUs, `together` of them on a node for data, and GPUs; return when it
-    has, or after so many seconds. A Ray of the command's own, which is no cluster that it joined, does not
-    grow."""
-    if "RAY_ADDRESS" not in os.environ or _room(cpus, gpus, together):
+def wait_for_resources(cpus: int, gpus: int, timeout_s: float, bundle_cpus: int = 1) -> None:
+    """Request CPUs and GPUs from the autoscaler; return when they are there or after the timeout.
+
+    `bundle_cpus` of the CPUs are on one node, which has the role "data" if nodes have roles. Returns at
+    once if this command started Ray itself, because such a cluster does not scale.
+    """
+    if "RAY_ADDRESS" not in os.environ or _has_resources(cpus, gpus, bundle_cpus):
         return
-    print(f"waiting up to {seconds:g} s for {cpus} CPUs and {gpus} GPUs in the cluster", file=sys.stderr)
-    data = {ROLE: "data"} if any(ROLE in node["Labels"] for node in _nodes()) else {}
-    bundles = [{"CPU": together}, *[{"GPU": 1}] * gpus]
-    request_resources(num_cpus=cpus - together, bundles=bundles, bundle_label_selectors=[data, *[{}] * gpus])
-    deadline = time.monotonic() + seconds
-    while not (_room(cpus, gpus, together) and (has("data") or not data)) and time.monotonic() < deadline:
-        time.sleep(min(_LOOK_S, seconds))
-    request_resources(num_cpus=0)  # what is used from here on keeps its nodes
+    print(f"waiting up to {timeout_s:g} s for {cpus} CPUs and {gpus} GPUs in the cluster", file=sys.stderr)
+    data = {ROLE_LABEL: "data"} if any(ROLE_LABEL in node["Labels"] for node in _alive_nodes()) else {}
+    bundles, selectors = [{"CPU": bundle_cpus}, *[{"GPU": 1}] * gpus], [data, *[{}] * gpus]
+    request_resources(num_cpus=cpus - bundle_cpus, bundles=bundles, bundle_label_selectors=selectors)
+    deadline = time.monotonic() + timeout_s
+    while not (_has_resources(cpus, gpus, bundle_cpus) and (has_role("data") or not data)):
+        if time.monotonic() >= deadline:
+            break
+        time.sleep(min(_POLL_INTERVAL_S, timeout_s))
+    request_resources(num_cpus=0)  # withdraw the request; running work keeps its nodes
 
 
-def _room(cpus: int, gpus: int, together: int) -> bool:
-    nodes = _nodes()
-    enough = _sum("CPU", nodes) >= cpus and _sum("GPU", nodes) >= gpus
-    return enough and _largest("CPU", nodes) >= together
+def _has_resources(cpus: int, gpus: int, bundle_cpus: int) -> bool:
+    nodes = _alive_nodes()
+    enough = _total("CPU", nodes) >= cpus and _total("GPU", nodes) >= gpus
+    return enough and _largest("CPU", nodes) >= bundle_cpus

@@ -1,4 +1,4 @@
-"""What each kind of work needs to be there: artifacts, storage, room, versions, accelerators, a token."""
+"""Checks of what a job needs: storage, CPUs, GPUs, memory, disk, clocks, package versions, tokens."""
 
 import functools
 import logging
@@ -16,65 +16,65 @@ from ray.exceptions import TaskUnschedulableError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ray_jobs.cluster import placement
-from ray_jobs.cluster.auth_check import dashboard, token_asked
-from ray_jobs.cluster.checks import Check, DoubtError
+from ray_jobs.cluster.auth_check import check_token, dashboard_url
+from ray_jobs.cluster.checks import Check, CheckWarningError
 from stbir.config import Recipe
 from stbir.errors import InputError
-from stbir.storage.access_check import probe
+from stbir.storage.access_check import check_access
 from stbir.storage.folder import Folder
 
 log = logging.getLogger(__name__)
 Checks = Iterator[tuple[str, Check]]
 GIB = 2**30
-LEAST_DISK = 10 * GIB  # Ray spills what its object store cannot hold; at 95 % it gives up
-LOOK_S = 60.0  # to start a process beside a GPU and load torch in it
-MOST_SKEW_S = 60.0  # S3 refuses signatures from 15 minutes on; logs and deadlines are wrong long before
-KEYS = "STBIR_API_KEYS_FILE"  # as the endpoint reads it
+MIN_DISK_BYTES = 10 * GIB  # Ray spills objects to disk, and fails when it is 95 % full
+GPU_CHECK_TIMEOUT_S = 60.0  # to start a process with a GPU and import torch in it
+MAX_CLOCK_SKEW_S = 60.0  # S3 rejects signatures from 15 minutes on; logs and deadlines are wrong before
+API_KEYS_FILE_ENV = "STBIR_API_KEYS_FILE"  # of the endpoint
 PACKAGES = ("ray", "torch", "torchvision", "open_clip_torch", "timm", "pylance", "pyarrow", "numpy")
 
 
-def place(folder: Folder) -> Checks:
-    """The storage that results go to."""
+def storage(folder: Folder) -> Checks:
+    """Check access to the folder of the results."""
     yield f"storage {folder.uri}", lambda: _storage(folder)
 
 
 def cluster() -> Checks:
-    """What holds for any work on a cluster; nothing where the command started Ray for itself."""
+    """Check token, package versions, clocks and disks; only the disk of a Ray that this command started."""
     if "RAY_ADDRESS" not in os.environ:
-        yield "disk", lambda: _disk([facts()])
+        yield "disk", lambda: _disk([node_info()])
         return
-    nodes = _of_each_node()
-    yield "token", lambda: token_asked(dashboard())
-    yield "versions", lambda: _versions(facts(), nodes)
+    nodes = _node_infos()
+    yield "token", lambda: check_token(dashboard_url())
+    yield "versions", lambda: _versions(node_info(), nodes)
     yield "clock", lambda: _clocks(nodes)
     yield "disk", lambda: _disk(nodes)
 
 
 def training(recipe: Recipe, workers: int, decoders: int, gpu: str, step_bytes: int, steps: int) -> Checks:
-    """CPUs, GPUs, weights, and memory for `steps` decoded steps of `step_bytes` each."""
+    """Check CPUs, GPUs, weights, and memory for `steps` decoded steps of `step_bytes` each."""
     yield "CPUs", lambda: _cpus(workers, decoders)
     yield "GPUs", lambda: _gpus(workers, gpu)
     yield "object store", lambda: _object_store(step_bytes, steps)
     for modality in ("photo", "sketch", "text"):
-        tower = getattr(recipe.model, modality)
-        if tower is not None and tower.weights is not None:
-            yield f"{modality} weights", functools.partial(_weights, tower.weights)
+        encoder = getattr(recipe.model, modality)
+        if encoder is not None and encoder.weights is not None:
+            yield f"{modality} weights", functools.partial(_weights, encoder.weights)
 
 
-def embedding(towers: int, gpu: str) -> Checks:
-    """What so many encoders need of CPUs, beside one that decodes, and of GPUs."""
-    yield "CPUs", lambda: _cpus(math.ceil(towers * placement.TOWER_CPUS), 1)
-    yield "GPUs", lambda: _gpus(towers, gpu)
+def embedding(num_encoders: int, gpu: str) -> Checks:
+    """Check CPUs for the encoders and one decode task, and GPUs for the encoders."""
+    yield "CPUs", lambda: _cpus(math.ceil(num_encoders * placement.ENCODER_CPUS), 1)
+    yield "GPUs", lambda: _gpus(num_encoders, gpu)
 
 
-def serving(towers: int, gpu: str) -> Checks:
-    """The GPUs of so many towers, and whom an endpoint answers that starts with this environment."""
-    yield "GPUs", lambda: _gpus(towers, gpu)
-    yield "keys", _keys
+def serving(num_replicas: int, gpu: str) -> Checks:
+    """Check GPUs for the replicas of an encoder, and the endpoint's API keys."""
+    yield "GPUs", lambda: _gpus(num_replicas, gpu)
+    yield "keys", _api_keys
 
 
-def facts() -> dict[str, Any]:
-    """What a node says of itself; runs on each."""
+def node_info() -> dict[str, Any]:
+    """Address, package versions, time and free disk of the node that runs this."""
     return {
         "node": ray.util.get_node_ip_address(),
         "versions": {name: _version(name) for name in PACKAGES},
@@ -90,63 +90,61 @@ def _version(name: str) -> str:
         return "missing"
 
 
-def _alive() -> list[str]:
+def _alive_node_ids() -> list[str]:
     return [node["NodeID"] for node in ray.nodes() if node["Alive"]]
 
 
-def _of_each_node() -> list[dict[str, Any]]:
-    answers = [(node, _on(node)) for node in _alive()]
-    return [told for node, answer in answers if (told := _told(node, answer))]
+def _node_infos() -> list[dict[str, Any]]:
+    """`node_info` of all nodes, without those that leave meanwhile, as spot instances do."""
+    tasks = [(node_id, _submit_node_info(node_id)) for node_id in _alive_node_ids()]
+    infos = []
+    for node_id, task in tasks:
+        try:
+            infos.append(ray.get(task))
+        except TaskUnschedulableError:
+            log.warning("node %s left the cluster during the checks", node_id)
+    return infos
 
 
-def _told(node: str, answer: ray.ObjectRef[dict[str, Any]]) -> dict[str, Any] | None:
-    try:
-        told: dict[str, Any] = ray.get(answer)
-        return told
-    except TaskUnschedulableError:  # spot machines come and go: what is left decides
-        log.warning("node %s has gone while it was looked at", node)
-        return None
-
-
-def _on(node: str) -> ray.ObjectRef[dict[str, Any]]:
-    there = NodeAffinitySchedulingStrategy(node, soft=False)
-    return ray.remote(num_cpus=0)(facts).options(scheduling_strategy=there).remote()
+def _submit_node_info(node_id: str) -> ray.ObjectRef[dict[str, Any]]:
+    on_node = NodeAffinitySchedulingStrategy(node_id, soft=False)
+    return ray.remote(num_cpus=0)(node_info).options(scheduling_strategy=on_node).remote()
 
 
 def _storage(folder: Folder) -> str:
-    ahead = probe(folder)
-    if abs(ahead) > MOST_SKEW_S:
-        raise InputError(f"{folder.uri}: its clock differs by {ahead:.0f} s; set this machine's clock (NTP)")
+    skew = check_access(folder)
+    if abs(skew) > MAX_CLOCK_SKEW_S:
+        raise InputError(f"{folder.uri}: its clock differs by {skew:.0f} s; set this machine's clock (NTP)")
     return "written, read, listed, deleted"
 
 
-def _versions(here: dict[str, Any], nodes: Sequence[dict[str, Any]]) -> str:
+def _versions(local: dict[str, Any], nodes: Sequence[dict[str, Any]]) -> str:
     for node in nodes:
-        for name, there in node["versions"].items():
-            if there != (ours := here["versions"][name]):
+        for name, remote in node["versions"].items():
+            if remote != (here := local["versions"][name]):
                 raise InputError(
-                    f"{name}: node {node['node']} has {there}, this one {ours};"
-                    " set all nodes up from one requirements.lock"
+                    f"{name}: node {node['node']} has {remote}, this one {here};"
+                    " install all nodes from one requirements.lock"
                 )
-    return ", ".join(f"{name} {found}" for name, found in here["versions"].items())
+    return ", ".join(f"{name} {installed}" for name, installed in local["versions"].items())
 
 
 def _clocks(nodes: Sequence[dict[str, Any]]) -> str:
-    # They were asked at once; what the asking took counts too, and is far less than what matters.
+    # The times are read in parallel; the delay between the reads is small against the limit.
     skew = max(node["time"] for node in nodes) - min(node["time"] for node in nodes)
-    if skew > MOST_SKEW_S:
+    if skew > MAX_CLOCK_SKEW_S:
         raise InputError(f"the nodes' clocks differ by {skew:.0f} s; run an NTP client on each")
     return f"{len(nodes)} nodes within {max(skew, 1):.0f} s"
 
 
 def _disk(nodes: Sequence[dict[str, Any]]) -> str:
-    least = min(nodes, key=lambda node: node["disk"])
-    free = f"{least['disk'] / GIB:.0f} GiB"
-    if least["disk"] < LEAST_DISK:
-        raise DoubtError(
-            f"/tmp of node {least['node']} has {free} free; leave {LEAST_DISK // GIB} for what Ray spills"
+    node = min(nodes, key=lambda node: node["disk"])
+    free = f"{node['disk'] / GIB:.0f} GiB"
+    if node["disk"] < MIN_DISK_BYTES:
+        raise CheckWarningError(
+            f"/tmp of node {node['node']} has {free} free; Ray needs {MIN_DISK_BYTES // GIB} to spill objects"
         )
-    return f"{free} free at least"
+    return f"at least {free} free"
 
 
 def _cpus(workers: int, decoders: int) -> str:
@@ -154,89 +152,91 @@ def _cpus(workers: int, decoders: int) -> str:
     if cpus < needed:
         raise InputError(
             f"--workers: {workers} and the decoding need {needed} CPUs, the cluster has {cpus};"
-            " start more nodes, or give fewer workers"
+            " start more nodes, or request fewer workers"
         )
-    there = placement.amount("CPU", "data")
-    if there < decoders:
-        label = f"{placement.ROLE}=data"
+    data_cpus = placement.total_resource("CPU", "data")
+    if data_cpus < decoders:
+        label = f"{placement.ROLE_LABEL}=data"
         raise InputError(
-            f"decoding needs {decoders} CPUs on nodes with the label {label}, there are {there};"
+            f"decoding needs {decoders} CPUs on nodes with the label {label}, the cluster has {data_cpus};"
             f" start more such nodes, or larger ones (ray start --labels={label})"
         )
-    return f"{cpus}, {min(there, cpus - workers)} of them left for decoding"
+    return f"{cpus}, of which {min(data_cpus, cpus - workers)} for decoding"
 
 
 def uses_gpus(workers: int, gpu: str) -> bool:
-    """Whether so many workers have GPUs: `yes`, `no`, or `auto`, where there are enough of them now."""
-    return gpu == "yes" or (gpu == "auto" and placement.amount("GPU", "accelerator") >= workers)
+    """Whether each worker gets a GPU. `gpu` is yes, no, or auto: if the cluster has enough of them now."""
+    return gpu == "yes" or (gpu == "auto" and placement.total_resource("GPU", "accelerator") >= workers)
 
 
 def _gpus(workers: int, gpu: str) -> str:
-    gpus = placement.amount("GPU", "accelerator")
+    gpus = placement.total_resource("GPU", "accelerator")
     if gpu == "yes" and gpus < workers:
         raise InputError(
             f"--gpu: {workers} workers need {workers} GPUs, the cluster has {gpus};"
-            " start nodes with GPUs, or give fewer workers"
+            " start nodes with GPUs, or request fewer workers"
         )
     if not uses_gpus(workers, gpu):
-        return "none: CPUs do the work"
-    task = ray.remote(num_gpus=1, num_cpus=0)(_seen_by_torch)
-    return _seen([task.remote() for _ in range(workers)])
+        return "none, the job runs on CPUs"
+    task = ray.remote(num_gpus=1, num_cpus=0)(_torch_gpu_name)
+    return _gpu_names([task.remote() for _ in range(workers)])
 
 
-def _seen(looks: list[ray.ObjectRef[str]]) -> str:
-    """What the tasks on GPUs say. Those that other jobs hold are there, and are not waited for."""
-    done, waiting = ray.wait(looks, num_returns=len(looks), timeout=LOOK_S)
-    for look in waiting:
-        ray.cancel(look)
-    said = ", ".join(sorted(set(ray.get(done))))
-    if waiting:
-        busy = f"{len(waiting)} of {len(looks)} are in use now"
-        raise DoubtError(f"{said or 'unseen'}: {busy}; the job will wait for what holds them to end")
-    return said
+def _gpu_names(tasks: list[ray.ObjectRef[str]]) -> str:
+    """Collect the results of GPU tasks. Raises CheckWarningError if some do not start: GPUs are in use."""
+    finished, pending = ray.wait(tasks, num_returns=len(tasks), timeout=GPU_CHECK_TIMEOUT_S)
+    for task in pending:
+        ray.cancel(task)
+    names = ", ".join(sorted(set(ray.get(finished))))
+    if pending:
+        busy = f"{len(pending)} of {len(tasks)} GPUs are in use"
+        raise CheckWarningError(f"{names or 'not checked'}: {busy}; the job waits until they are free")
+    return names
 
 
-def _seen_by_torch() -> str:
-    import torch  # many seconds: only here
+def _torch_gpu_name() -> str:
+    import torch  # takes seconds
 
     if not torch.cuda.is_available():
-        built = f"torch {torch.__version__} (built for CUDA {torch.version.cuda})"
+        build = f"torch {torch.__version__} (built for CUDA {torch.version.cuda})"
         raise InputError(
-            f"Ray gives a GPU that {built} cannot use; update the driver, or use the lock's torch"
+            f"Ray assigns a GPU that {build} cannot use; update the driver, or use the torch of the lock"
         )
     return f"{torch.cuda.get_device_name()} under CUDA {torch.version.cuda}"
 
 
-def _keys() -> str:
-    path = os.environ.get(KEYS)
+def _api_keys() -> str:
+    path = os.environ.get(API_KEYS_FILE_ENV)
     if not path:
-        raise DoubtError(
-            f"without {KEYS} the endpoint answers this machine only;"
-            " name a file of keys for others (python -m serve.http.api_keys NAME)"
+        raise CheckWarningError(
+            f"without {API_KEYS_FILE_ENV} the endpoint accepts requests from this machine only;"
+            " set it to a file of API keys (python -m serve.http.api_keys NAME)"
         )
     try:
         return f"{len(Path(path).read_bytes().splitlines())} lines in {path}"
     except OSError as error:
-        raise InputError(f"{KEYS}: {error}; make it with python -m serve.http.api_keys NAME") from error
+        raise InputError(
+            f"{API_KEYS_FILE_ENV}: {error}; make it with python -m serve.http.api_keys NAME"
+        ) from error
 
 
 def _object_store(step_bytes: int, steps: int) -> str:
-    there = int(ray.cluster_resources().get("object_store_memory", 0))
+    available = int(ray.cluster_resources().get("object_store_memory", 0))
     needed = steps * step_bytes
-    if there < needed:
-        raise DoubtError(
-            f"{there / GIB:.1f} GiB, and {steps} decoded steps take {needed / GIB:.1f};"
+    if available < needed:
+        raise CheckWarningError(
+            f"{available / GIB:.1f} GiB, and {steps} decoded steps take {needed / GIB:.1f};"
             " start nodes with more --object-store-memory, or --set batch_size=N"
         )
-    return f"{there / GIB:.1f} GiB, room for {there // step_bytes} decoded steps"
+    return f"{available / GIB:.1f} GiB, holds {available // step_bytes} decoded steps"
 
 
 def _weights(weights: str) -> str:
-    from stbir.model.weights import is_tag  # loads torch: only where a recipe has weights
+    from stbir.model.weights import is_pretrained_tag  # imports torch, only needed for recipes with weights
 
-    if is_tag(weights):
-        raise DoubtError(
-            f"{weights!r} is loaded from the hub when training begins; give a path or URI without a way there"
+    if is_pretrained_tag(weights):
+        raise CheckWarningError(
+            f"{weights!r} is downloaded from the hub when training starts; if offline, give a path or URI"
         )
     folder, _, name = weights.rpartition("/")
     if not Folder(folder or ".").exists(name):

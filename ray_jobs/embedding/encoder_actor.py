@@ -1,4 +1,4 @@
-"""The encoder's half of embed_gallery: an actor with the photo tower, which finds its batch size itself."""
+"""The encode stage of an embedding job: an actor with the photo encoder, which tunes its batch size."""
 
 import os
 import time
@@ -14,101 +14,100 @@ from stbir.images import Pixels
 from stbir.model import checkpoint
 from stbir.model.encoders import ImageEncoder
 
-_FIRST, _LARGEST = 8, 256
-# The first batch of a size is slow on a GPU, and any may meet other work on a CPU: the faster one counts. The
-# search ends at four times the best size.
-_TRIALS, _BEYOND = 2, 4
-# A larger batch that is not faster by so much is not worth its memory.
-_GAIN = 1.03
+_MIN_BATCH, _MAX_BATCH = 8, 256
+# A GPU's warm-up and other work on a CPU slow a batch down, so the faster of two trials counts.
+_NUM_TRIALS = 2
+_SEARCH_FACTOR = 4  # tuning ends at this multiple of the best size
+_MIN_SPEEDUP = 1.03  # a larger batch must be faster by this factor to justify its memory
 
 
 @dataclass(frozen=True)
-class Encoded:
-    """Vectors (B, D) and the seconds that the encoder waited for their photos and worked on them."""
+class EncodedPart:
+    """Vectors (B, D), the seconds that the encoder waited for their photos, and those it took to encode."""
 
     vectors: Features
-    waited_s: float
-    worked_s: float
-    batch: int
+    wait_s: float
+    encode_s: float
+    batch_size: int
 
 
-class BatchSize:
-    """Doubles while the rate of photos grows; then it is the best. `fixed`: stays at that from the start."""
+class BatchSizeTuner:
+    """Doubles the batch size while throughput grows, then keeps the best. `fixed` disables tuning."""
 
     def __init__(self, fixed: int | None = None) -> None:
-        self.now = fixed or _FIRST
-        self._found = fixed is not None
+        self.size = fixed or _MIN_BATCH
+        self._is_tuned = fixed is not None
         self._rates: dict[int, list[float]] = defaultdict(list)
 
-    def took(self, photos: int, seconds: float) -> None:
-        """A batch is done. Only those of the present size tell."""
-        if self._found or photos != self.now:
+    def record(self, num_photos: int, seconds: float) -> None:
+        """Record the time of a batch. Partial batches are ignored."""
+        if self._is_tuned or num_photos != self.size:
             return
-        self._rates[photos].append(photos / seconds)
-        if len(self._rates[photos]) < _TRIALS:
+        self._rates[num_photos].append(num_photos / seconds)
+        if len(self._rates[num_photos]) < _NUM_TRIALS:
             return
-        best = self._best()
-        if self.now >= min(_LARGEST, _BEYOND * best):
-            self.now, self._found = best, True
+        best = self._best_size()
+        if self.size >= min(_MAX_BATCH, _SEARCH_FACTOR * best):
+            self.size, self._is_tuned = best, True
         else:
-            self.now *= 2
+            self.size *= 2
 
-    def _best(self) -> int:
-        """The smallest size that is about as fast as any."""
+    def halve(self) -> bool:
+        """Halve the size for good, because the device ran out of memory. False if it was 1 already."""
+        self.size, self._is_tuned = self.size // 2, True
+        return self.size >= 1
+
+    def _best_size(self) -> int:
+        """The smallest size with about the highest throughput."""
         rates = {size: max(rates) for size, rates in self._rates.items()}
-        return min(size for size, rate in rates.items() if rate * _GAIN >= max(rates.values()))
-
-    def did_not_fit(self) -> bool:
-        """The memory of the device is too small: half of it from now on; False where that is not possible."""
-        self.now, self._found = self.now // 2, True
-        return self.now >= 1
+        return min(size for size, rate in rates.items() if rate * _MIN_SPEEDUP >= max(rates.values()))
 
 
-class PhotoTower:
-    """An actor's state: the photo tower alone, on a GPU where there is one, loaded with the first photos."""
+class EncoderActor:
+    """Holds the photo encoder, on a GPU if the actor has one. Loads it with the first photos."""
 
-    def __init__(self, checkpoint_uri: str, workers: int, batch: int | None) -> None:
-        self._uri, self._workers = checkpoint_uri, workers
-        self._size = BatchSize(batch)
+    def __init__(self, checkpoint_uri: str, num_workers: int, batch_size: int | None) -> None:
+        self._uri, self._num_workers = checkpoint_uri, num_workers
+        self._tuner = BatchSizeTuner(batch_size)
         self._encoder: ImageEncoder | None = None
-        self._free_since = 0.0
+        self._idle_since = 0.0
 
-    def encode(self, pixels_B3SS: Pixels) -> Encoded:
-        """Decoded photos → unit vectors."""
+    def encode(self, pixels_B3SS: Pixels) -> EncodedPart:
+        """Encode decoded photos to unit vectors."""
         if not len(pixels_B3SS):
-            return Encoded(np.empty((0, 0), np.float32), 0, 0, self._size.now)
-        encoder = self._loaded()
-        began = time.perf_counter()
-        waited = began - self._free_since
+            return EncodedPart(np.empty((0, 0), np.float32), 0, 0, self._tuner.size)
+        encoder = self._load_encoder()
+        start = time.perf_counter()
+        wait_s = start - self._idle_since
         parts: list[Features] = []
         done = 0
         while done < len(pixels_B3SS):
-            parts.append(self._batch(encoder, pixels_B3SS[done : done + self._size.now]))
+            parts.append(self._encode_batch(encoder, pixels_B3SS[done : done + self._tuner.size]))
             done += len(parts[-1])
-        self._free_since = time.perf_counter()
-        return Encoded(np.concatenate(parts), waited, self._free_since - began, self._size.now)
+        self._idle_since = time.perf_counter()
+        return EncodedPart(np.concatenate(parts), wait_s, self._idle_since - start, self._tuner.size)
 
-    def _batch(self, encoder: ImageEncoder, pixels_B3SS: Pixels) -> Features:
-        """The vectors of one batch, or of as many of its first photos as fit into memory."""
+    def _encode_batch(self, encoder: ImageEncoder, pixels_B3SS: Pixels) -> Features:
+        """The vectors of a batch, or of its head if the full batch does not fit into device memory."""
         while True:
-            began = time.perf_counter()
+            start = time.perf_counter()
             try:
-                # A copy: what lies in the object store is read-only, which torch warns of.
+                # torch.tensor copies: arrays from the object store are read-only, which torch warns about.
                 vectors_BD = encode(encoder, torch.tensor(pixels_B3SS))
             except torch.cuda.OutOfMemoryError:
-                if not self._size.did_not_fit():
+                if not self._tuner.halve():
                     raise
-                pixels_B3SS = pixels_B3SS[: self._size.now]
+                pixels_B3SS = pixels_B3SS[: self._tuner.size]
                 continue
-            self._size.took(len(vectors_BD), time.perf_counter() - began)
+            self._tuner.record(len(vectors_BD), time.perf_counter() - start)
             return vectors_BD
 
-    def _loaded(self) -> ImageEncoder:
+    def _load_encoder(self) -> ImageEncoder:
         if self._encoder is None:
             self._encoder = checkpoint.load(self._uri, part="photo")
             if torch.cuda.is_available():
                 self._encoder.cuda()
-            else:  # Ray gives an actor of less than one CPU a single thread
-                torch.set_num_threads(max(1, (os.cpu_count() or 1) // self._workers))
-            self._free_since = time.perf_counter()
+            else:  # Ray limits an actor with less than one CPU to a single thread
+                torch.set_num_threads(max(1, (os.cpu_count() or 1) // self._num_workers))
+            self._idle_since = time.perf_counter()
         return self._encoder

@@ -1,4 +1,4 @@
-"""A catalogue → rows of the gallery, in its order and in bounded memory: a window over tasks and towers."""
+"""The pipeline of an embedding job: decode tasks and encoder actors over a bounded window of parts."""
 
 import os
 import time
@@ -11,134 +11,140 @@ import pyarrow as pa
 import ray
 from ray.exceptions import GetTimeoutError
 
-from ray_jobs.cli import Failed
+from ray_jobs.cli import JobFailedError
 from ray_jobs.cluster import placement, requirements
-from ray_jobs.cluster.checks import demand
-from ray_jobs.embedding.decode import Decoded, decode_part
-from ray_jobs.embedding.encoder_actor import Encoded, PhotoTower
+from ray_jobs.cluster.checks import enforce
+from ray_jobs.embedding.decode import DecodedPart, decode_part
+from ray_jobs.embedding.encoder_actor import EncodedPart, EncoderActor
 from stbir.catalogue.photo import Catalogue, Part
-from stbir.gallery.existing_rows import Known
+from stbir.gallery.existing_rows import ExistingRows
 
-# Parts that a tower has before it beside those that the CPUs work on.
-_READY = 2
-_LOOK_S = 5.0  # how often the cluster is looked at
-_STUCK_SECONDS = 900
+_PREFETCH_PARTS = 2  # per encoder, in addition to the parts that are being decoded
+_REFRESH_INTERVAL_S = 5.0
+_STALL_TIMEOUT_S = 900
+_NUM_FIXED_COLUMNS = 5  # of the table; the catalogue's metadata follow
 
 
 @dataclass(frozen=True)
-class Towers:
-    """How the photos are encoded: by so many actors, with a GPU each or without. `batch`: None finds the
-    best."""
+class EncoderPool:
+    """The encoder actors of a job. `batch_size`: None to tune it."""
 
     checkpoint: str
-    size: int
-    workers: int
-    gpu: bool
-    batch: int | None = None
+    image_size: int
+    num_workers: int
+    use_gpu: bool
+    batch_size: int | None = None
 
 
 @dataclass(frozen=True)
-class Embedded:
-    """What became of a part of the catalogue."""
+class EmbeddedPart:
+    """The result for a part of the catalogue. The vectors belong to the decoded photos, in order."""
 
-    decoded: Decoded
-    encoded: Encoded
+    decoded: DecodedPart
+    encoded: EncodedPart
 
 
-def find_room(wanted: int | None, gpu: str, wait: float) -> tuple[int, bool]:
-    """How many encoders there are to be, and whether each has a GPU: `yes`, `no`, or `auto`, where there are
-    enough. A cluster has so many seconds to grow before. Raises InputError for what is missing then."""
-    workers = placement.towers(wanted, gpu, wait)
+def allocate_encoders(num_workers: int | None, gpu: str, timeout_s: float) -> tuple[int, bool]:
+    """The number of encoders, and whether each has a GPU. `gpu` is yes, no or auto (if there are enough).
+    Waits for the cluster to scale up. Raises InputError for resources that are still missing."""
+    num_workers = placement.num_encoders(num_workers, gpu, timeout_s)
     if "RAY_ADDRESS" in os.environ or gpu == "yes":
-        demand(requirements.embedding(workers, gpu))
-    return workers, requirements.uses_gpus(workers, gpu)
+        enforce(requirements.embedding(num_workers, gpu))
+    return num_workers, requirements.uses_gpus(num_workers, gpu)
 
 
-def embedded(catalogue: Catalogue, known: Known, towers: Towers) -> Iterator[Embedded]:
-    """Every part of the catalogue, in its order. A task or actor that dies is run again, as Ray does."""
-    actors, decoding = _start(towers), _Decoding(towers.workers)
-    there = ray.put(catalogue)
-    waiting: deque[tuple[Any, Any]] = deque()
-    for number, (part, repeated) in enumerate(_marked(catalogue.parts())):
-        decoding.look()
-        while len(waiting) >= decoding.window:
-            yield _result(*waiting.popleft())
-        given = (there, part, repeated, known.prints_of(part.ids), towers.size)
-        decoded, pixels = decoding.task.remote(*given)
-        waiting.append((decoded, actors[number % len(actors)].encode.remote(pixels)))
-    while waiting:
-        yield _result(*waiting.popleft())
+def embed_catalogue(
+    catalogue: Catalogue, existing_rows: ExistingRows, pool: EncoderPool
+) -> Iterator[EmbeddedPart]:
+    """Embed the parts of a catalogue, in order. Ray re-runs a task or actor that dies."""
+    actors, scheduler = _start_actors(pool), _DecodeScheduler(pool.num_workers)
+    catalogue_ref = ray.put(catalogue)
+    pending: deque[tuple[Any, Any]] = deque()
+    for number, (part, duplicates) in enumerate(_mark_duplicates(catalogue.parts())):
+        scheduler.refresh()
+        while len(pending) >= scheduler.window:
+            yield _get(*pending.popleft())
+        fingerprints = existing_rows.lookup_fingerprints(part.ids)
+        args = (catalogue_ref, part, duplicates, fingerprints, pool.image_size)
+        decoded, pixels = scheduler.task.remote(*args)
+        pending.append((decoded, actors[number % len(actors)].encode.remote(pixels)))
+    while pending:
+        yield _get(*pending.popleft())
 
 
-class _Decoding:
-    """The task that decodes a part, where it may run now, and how many parts may be under way: what is beyond
-    the CPUs makes a cluster grow, and with it the window."""
+class _DecodeScheduler:
+    """The decode task, and the window: the number of parts in flight. The window exceeds the CPUs, which
+    makes an autoscaling cluster grow, and the window with it."""
 
-    def __init__(self, towers: int) -> None:
-        self._towers, self._next = towers, 0.0
-        self._task = ray.remote(num_cpus=1, num_returns=2, max_retries=-1)(decode_part)
-        self.look()
+    def __init__(self, num_encoders: int) -> None:
+        self._num_encoders, self._next_refresh = num_encoders, 0.0
+        self._base_task = ray.remote(num_cpus=1, num_returns=2, max_retries=-1)(decode_part)
+        self.refresh()
 
-    def look(self) -> None:
-        """Look at the cluster, now and then."""
-        if time.monotonic() < self._next:
+    def refresh(self) -> None:
+        """Adapt to the nodes of the cluster, at most once every _REFRESH_INTERVAL_S."""
+        if time.monotonic() < self._next_refresh:
             return
-        self._next = time.monotonic() + _LOOK_S
-        self.window = placement.amount("CPU", "data") + _READY * self._towers
-        self.task = self._task.options(label_selector=placement.selector("data"))
+        self._next_refresh = time.monotonic() + _REFRESH_INTERVAL_S
+        self.window = placement.total_resource("CPU", "data") + _PREFETCH_PARTS * self._num_encoders
+        self.task = self._base_task.options(label_selector=placement.label_selector("data"))
 
 
-def _start(towers: Towers) -> list[Any]:
-    actor = ray.remote(PhotoTower).options(
-        num_cpus=placement.TOWER_CPUS,
-        num_gpus=1 if towers.gpu else 0,
+def _start_actors(pool: EncoderPool) -> list[Any]:
+    actor = ray.remote(EncoderActor).options(
+        num_cpus=placement.ENCODER_CPUS,
+        num_gpus=1 if pool.use_gpu else 0,
         max_restarts=-1,
         max_task_retries=-1,
-        allow_out_of_order_execution=True,  # a part that is ready need not wait for one that is not
-        label_selector=placement.selector("accelerator"),
-        runtime_env=None if towers.gpu else _without_gpus(),
+        allow_out_of_order_execution=True,  # a decoded part does not wait for an earlier one
+        label_selector=placement.label_selector("accelerator"),
+        runtime_env=None if pool.use_gpu else _hide_gpus(),
     )
-    return [actor.remote(towers.checkpoint, towers.workers, towers.batch) for _ in range(towers.workers)]
+    args = (pool.checkpoint, pool.num_workers, pool.batch_size)
+    return [actor.remote(*args) for _ in range(pool.num_workers)]
 
 
-def _without_gpus() -> dict[str, Any] | None:
-    """For encoders that are to leave the GPUs alone, where there are some: Ray hides none from them."""
+def _hide_gpus() -> dict[str, Any] | None:
+    """A runtime environment without GPUs: Ray does not hide them from actors with num_gpus=0."""
     return {"env_vars": {"CUDA_VISIBLE_DEVICES": ""}} if ray.cluster_resources().get("GPU", 0) else None
 
 
-def _marked(parts: Iterator[Part]) -> Iterator[tuple[Part, frozenset[int]]]:
-    """Parts, and the places in them of ids that came before."""
+def _mark_duplicates(parts: Iterator[Part]) -> Iterator[tuple[Part, frozenset[int]]]:
+    """The parts, each with the positions of ids that an earlier photo has."""
     seen: set[str] = set()
     for part in parts:
-        repeated = []
-        for place, photo_id in enumerate(part.ids):
+        duplicates = []
+        for position, photo_id in enumerate(part.ids):
             if photo_id in seen:
-                repeated.append(place)
+                duplicates.append(position)
             seen.add(photo_id)
-        yield part, frozenset(repeated)
+        yield part, frozenset(duplicates)
 
 
-def _result(decoded: Any, encoded: Any) -> Embedded:
+def _get(decoded: Any, encoded: Any) -> EmbeddedPart:
     try:
-        return Embedded(*ray.get([decoded, encoded], timeout=_STUCK_SECONDS))
+        return EmbeddedPart(*ray.get([decoded, encoded], timeout=_STALL_TIMEOUT_S))
     except GetTimeoutError as error:
-        minutes = _STUCK_SECONDS // 60
-        raise Failed(
-            f"nothing was embedded for {minutes} minutes: are there CPUs free, and does storage answer?", {}
+        minutes = _STALL_TIMEOUT_S // 60
+        raise JobFailedError(
+            f"no photo was embedded for {minutes} minutes; check for free CPUs, and that storage responds", {}
         ) from error
 
 
-def rows(part: Embedded, schema: pa.Schema) -> pa.Table:
-    """Rows of the gallery's table."""
+def to_table(part: EmbeddedPart, schema: pa.Schema) -> pa.Table:
+    """The rows of the gallery's table."""
     decoded, vectors_BD = part.decoded, part.encoded.vectors
-    vector = schema.field("embedding").type
-    facts = zip(*decoded.facts, strict=True) if decoded.facts else [()] * (len(schema) - 5)
+    vector_type = schema.field("embedding").type
+    metadata = [
+        pa.array([values[n] for values in decoded.metadata], field.type)
+        for n, field in enumerate(list(schema)[_NUM_FIXED_COLUMNS:])
+    ]
     columns = [
         pa.array(decoded.photo_ids, pa.string()),
         pa.array(decoded.categories, pa.string()),
-        pa.FixedSizeListArray.from_arrays(pa.array(vectors_BD.ravel()), vector.list_size),
+        pa.FixedSizeListArray.from_arrays(pa.array(vectors_BD.ravel()), vector_type.list_size),
         pa.array(decoded.thumbnails, pa.binary()),
         pa.array(decoded.contents, pa.string()),
-        *(pa.array(list(values), field.type) for values, field in zip(facts, list(schema)[5:], strict=True)),
+        *metadata,
     ]
     return pa.Table.from_arrays(columns, schema=schema)

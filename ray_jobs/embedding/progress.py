@@ -1,128 +1,125 @@
-"""What a person sees of an embedding job while it runs, on standard error, and what is counted on the way."""
+"""Counts of an embedding job's photos, and its progress on standard error (formatted by tqdm)."""
 
 import logging
+import shutil
 import sys
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
-from ray_jobs.embedding.pipeline import Embedded
+from tqdm import tqdm
+
+from ray_jobs.embedding.pipeline import EmbeddedPart
 from stbir.errors import InputError
 
 log = logging.getLogger(__name__)
-_EVERY_SECONDS = 5.0
-_WIDTH = 24
+_INTERVAL_S = 5.0
 
 
 @dataclass
 class Counts:
-    """Every listed photo is one of the four: embedded, there already, in quarantine, or failed."""
+    """The number of photos by outcome; each photo of the catalogue has one."""
 
     embedded: int = 0
-    already_there: int = 0
+    existing: int = 0
     quarantined: int = 0
     failed: int = 0
 
-    def add(self, part: Embedded) -> None:
-        """Count a part."""
+    def add(self, part: EmbeddedPart) -> None:
+        """Count the photos of a part."""
         decoded = part.decoded
         self.embedded += len(decoded.photo_ids)
-        self.already_there += len(decoded.there)
+        self.existing += len(decoded.existing)
         self.failed += len(decoded.failed)
         self.quarantined += len(decoded.faults) - len(decoded.failed)
 
     @property
-    def done(self) -> int:
-        """All of them."""
-        return sum(asdict(self).values())
+    def total(self) -> int:
+        """The number of photos with any outcome."""
+        return sum(self.by_outcome().values())
+
+    def by_outcome(self) -> dict[str, int]:
+        """The counts as manifest and metrics name them."""
+        counts = asdict(self)
+        return {"embedded": counts.pop("embedded"), "already_there": counts.pop("existing"), **counts}
 
     def summary(self) -> dict[str, int]:
-        """As the manifest has them: `ok` are the photos of the catalogue that the gallery holds."""
-        return {"in": self.done, "ok": self.embedded + self.already_there, **asdict(self)}
+        """The counts of the manifest; `ok` are the catalogue's photos in the gallery."""
+        return {"in": self.total, "ok": self.embedded + self.existing, **self.by_outcome()}
 
 
 class Progress:
-    """A line every few seconds: on a terminal always the same one, with a bar."""
+    """Prints a line every few seconds; on a terminal, a progress bar."""
 
     def __init__(
-        self,
-        count: Callable[[], int],
-        heard: Callable[[dict[str, int], float], None] = lambda counts, waited: None,
+        self, count: Callable[[], int], report: Callable[[dict[str, int], float], None] = lambda *_: None
     ) -> None:
-        """`count` says how many photos there will be; it may take its time, and is asked beside the work.
-        `heard` is told the counts and the share of waiting whenever a person is."""
-        self.counts, self._heard = Counts(), heard
-        self._total: int | None = None
-        self.batch = 0  # photos encoded at once, as the job found them best
-        self._waited = self._worked = 0.0
-        self._began = self._last = self._shown = time.monotonic()
-        self._first = 0  # photos of the first part: it waited for everything to start
-        self._asking = threading.Thread(target=self._ask, args=(count,), daemon=True)
-        self._asking.start()
+        """`count` returns the number of photos in the catalogue; it runs in a thread. `report` receives the
+        counts and the encoder's wait share with each line."""
+        self.counts, self._report = Counts(), report
+        self.batch_size = 0
+        self._num_photos: int | None = None
+        self._wait_s = self._encode_s = 0.0
+        self._start = self._latest = self._printed = time.monotonic()
+        self._num_warmup = 0  # photos of the first part, whose time includes the start of the actors
+        self._counting = threading.Thread(target=self._count, args=(count,), daemon=True)
+        self._counting.start()
 
-    def add(self, part: Embedded) -> None:
-        """Count a part, and say so from time to time."""
+    def add(self, part: EmbeddedPart) -> None:
+        """Count a part, and print a line if the last one is old enough."""
         self.counts.add(part)
-        if not self._first:
-            self._first, self._began = self.counts.done, time.monotonic()
-        self._waited += part.encoded.waited_s
-        self._worked += part.encoded.worked_s
-        self.batch = part.encoded.batch
-        self._last = time.monotonic()
-        if time.monotonic() - self._shown > _EVERY_SECONDS:
-            self.show()
+        self._latest = time.monotonic()
+        if not self._num_warmup:
+            self._num_warmup, self._start = self.counts.total, self._latest
+        self._wait_s += part.encoded.wait_s
+        self._encode_s += part.encoded.encode_s
+        self.batch_size = part.encoded.batch_size
+        if self._latest - self._printed > _INTERVAL_S:
+            self.refresh()
 
     @property
-    def waited(self) -> float:
-        """The share of its time that the encoder waited for photos."""
-        return self._waited / max(self._waited + self._worked, 1e-9)
+    def wait_share(self) -> float:
+        """The share of time that the encoder waits for photos, 0 to 1."""
+        return self._wait_s / max(self._wait_s + self._encode_s, 1e-9)
 
     @property
     def rate(self) -> float:
-        """Photos a second, of all kinds, since the first came through."""
-        return (self.counts.done - self._first) / max(self._last - self._began, 1e-9)
+        """Photos a second, of any outcome, without the first part."""
+        return (self.counts.total - self._num_warmup) / max(self._latest - self._start, 1e-9)
 
-    def show(self) -> None:
-        """Print the line."""
-        self._shown = time.monotonic()
-        line = f"\r{self._bar()}{self._line()}\033[K" if sys.stderr.isatty() else f"{self._line()}\n"
-        print(line, end="", file=sys.stderr, flush=True)
-        self._heard(asdict(self.counts), self.waited)
+    def refresh(self) -> None:
+        """Print the line and report the counts."""
+        self._printed = time.monotonic()
+        on_terminal = sys.stderr.isatty()
+        remaining = ", {remaining} left" if self._num_photos and self.rate else ""
+        status = (
+            f"{{n_fmt}} of {self._num_photos or '?'} photos, {{rate_noinv_fmt}}{remaining};"
+            f" {self.counts.quarantined} quarantined, {self.counts.failed} failed;"
+            f" the encoder waited {self.wait_share:.0%}"
+        )
+        line = tqdm.format_meter(
+            self.counts.total,
+            self._num_photos or 0,
+            self._latest - self._start,
+            ncols=shutil.get_terminal_size().columns if on_terminal else None,
+            unit="",
+            rate=self.rate,
+            bar_format=f"{status} |{{bar}}|" if on_terminal else status,
+        )
+        print(f"\r{line}\033[K" if on_terminal else f"{line}\n", end="", file=sys.stderr, flush=True)
+        self._report(self.counts.by_outcome(), self.wait_share)
 
-    def end(self) -> int | None:
-        """Print the last line; how many photos there were said to be, None where nobody could say."""
-        self.show()
+    def close(self) -> int | None:
+        """Print the last line. Returns the number of photos in the catalogue; None if counting failed."""
+        self._counting.join()
+        self.refresh()
         if sys.stderr.isatty():
             print(file=sys.stderr)
-        self._asking.join()
-        return self._total
+        return self._num_photos
 
-    def _bar(self) -> str:
-        share = min(1.0, self.counts.done / self._total) if self._total else 0.0
-        full = round(_WIDTH * share)
-        return f"[{'█' * full}{'·' * (_WIDTH - full)}] "
-
-    def _line(self) -> str:
-        done, rate = self.counts.done, self.rate
-        pace = (
-            f", {rate:.0f}/s" if rate else ""
-        )  # none after a single part: it waited for everything to start
-        left = f", {_span((self._total - done) / rate)} left" if self._total and rate else ""
-        return (
-            f"{done} of {self._total or '?'} photos{pace}{left};"
-            f" {self.counts.quarantined} quarantined, {self.counts.failed} failed;"
-            f" the encoder waited {self.waited:.0%}"
-        )
-
-    def _ask(self, count: Callable[[], int]) -> None:
+    def _count(self, count: Callable[[], int]) -> None:
         try:
-            self._total = count()
-        except InputError as error:  # the walk that embeds may meet the same, or not any more
+            self._num_photos = count()
+        except InputError as error:  # the pipeline lists the catalogue, too, and raises its own error
             log.warning("the photos cannot be counted: %s", error)
-
-
-def _span(seconds: float) -> str:
-    minutes, seconds = divmod(round(max(0.0, seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}"

@@ -1,4 +1,4 @@
-"""What people would ask of a catalogue, to measure an index by: the sketches and texts beside its photos."""
+"""Real queries to measure an index with: from a catalogue's sketches and texts, or from a file."""
 
 from pathlib import Path
 
@@ -7,33 +7,31 @@ import ray
 
 from stbir.catalogue.photo import Catalogue
 from stbir.catalogue.shards import ShardsCatalogue
-from stbir.embedding.queries import asked_with
 from stbir.errors import InputError
 from stbir.gallery.arrays import Features
-from stbir.model import checkpoint
 
-_PHOTOS = 100
+_NUM_PHOTOS = 100
 
 
-def real_queries(
-    catalogue: Catalogue, checkpoint_uri: str, given: dict[str, Features]
-) -> dict[str, Features]:
-    """Vectors (Q, D) by kind of query: what is given, and what the catalogue knows beside photos, encoded on
-    the cluster."""
+def catalogue_queries(catalogue: Catalogue, checkpoint_uri: str) -> dict[str, Features]:
+    """Query vectors (Q, D) by kind, from the sketches and texts of shards. Encodes them in a Ray task."""
     if not isinstance(catalogue, ShardsCatalogue):
-        return given
-    asked: dict[str, Features] = ray.get(ray.remote(num_cpus=1)(_asked).remote(catalogue, checkpoint_uri))
-    return given | asked
+        return {}
+    queries: dict[str, Features] = ray.get(ray.remote(num_cpus=1)(_embed).remote(catalogue, checkpoint_uri))
+    return queries
 
 
-def _asked(catalogue: ShardsCatalogue, checkpoint_uri: str) -> dict[str, Features]:
-    return asked_with(checkpoint.load(checkpoint_uri), catalogue.asking(_PHOTOS))
+def _embed(catalogue: ShardsCatalogue, checkpoint_uri: str) -> dict[str, Features]:
+    from stbir.embedding.queries import embed_queries  # imports torch; `read_queries` does not need it
+    from stbir.model import checkpoint
+
+    return embed_queries(checkpoint.load(checkpoint_uri), catalogue.sample_queries(_NUM_PHOTOS))
 
 
 def read_queries(path: str | None, dim: int) -> dict[str, Features]:
-    """Query vectors (Q, D) of a .npy file, as of the kind "given"; without a file, none.
+    """Query vectors (Q, D) from a .npy file, as the kind "given"; without a file, none.
 
-    Raises InputError, naming --queries, where D is not `dim`.
+    Raises InputError, naming --queries, for an unreadable file or another dimension.
     """
     if path is None:
         return {}

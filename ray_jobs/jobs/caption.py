@@ -1,4 +1,4 @@
-"""SHARDS → SHARDS with captions: a vision-language model is asked about each picture, once."""
+"""SHARDS → SHARDS with captions by a vision-language model: survey, estimate, requests, publication."""
 
 import argparse
 import contextlib
@@ -12,195 +12,196 @@ from typing import Any
 import ray
 
 from ray_jobs.captioning import tasks, vllm
-from ray_jobs.captioning.chat import Endpoint, refuse_unreachable
-from ray_jobs.captioning.ledger import Ledger, Outcome, Wanted
-from ray_jobs.captioning.options import check, endpoint, engine_settings
-from ray_jobs.captioning.sample import spread, write_sheet
+from ray_jobs.captioning.chat import Endpoint, check_endpoint
+from ray_jobs.captioning.ledger import CaptionTarget, Ledger, Outcome
+from ray_jobs.captioning.options import build_endpoint, check_options, engine_options
+from ray_jobs.captioning.sample import sample_job, write_sheet
 from ray_jobs.captioning.tasks import Job
-from ray_jobs.cli import Failed
+from ray_jobs.cli import JobFailedError
 from ray_jobs.cluster import placement
 from ray_jobs.cluster.connection import connect
-from stbir.captioning.answer_store import Answers, Usage
-from stbir.captioning.estimate import Estimate, Price, estimate, lasting
+from stbir.captioning.answer_store import AnswerStore, Usage
+from stbir.captioning.estimate import Estimate, Price, estimate, format_duration
 from stbir.captioning.prompt import load_prompt
 from stbir.data.shard_writer import QUARANTINE, publish, write_quarantine
 from stbir.data.shards import Shards, open_shards
 from stbir.errors import InputError
 from stbir.storage.folder import Folder
-from stbir.storage.manifest import Manifest, refuse_other
+from stbir.storage.manifest import Manifest, refuse_other_kind
 
 log = logging.getLogger("caption")
 
-UNCAPTIONED = "captions_quarantine.parquet"  # beside that of the photos that could not be read
-_CHUNK = 64  # pictures in a task that asks
-_PROGRESS_SECONDS = 3.0
-Answered = Generator[tuple[dict[str, Outcome], Usage]]
+CAPTIONS_QUARANTINE = "captions_quarantine.parquet"
+_CHUNK_SIZE = 64  # photos per task
+_PROGRESS_INTERVAL_S = 3.0
+Results = Generator[tuple[dict[str, Outcome], Usage]]
 
 
 def caption(args: argparse.Namespace) -> dict[str, Any]:
-    """Run the command. Raises Failed where too many photos get no caption, InputError for bad input."""
-    check(args)
+    """Run the command. Raises JobFailedError if too many photos fail, InputError for invalid input."""
+    check_options(args)
     backend = _backend(args)
     shards, out = open_shards(args.shards), Folder(args.out)
     _check_writable(out)
     connect()
     job = _job(args, shards, out)
-    ledger, known = _surveyed(job, args.wait)
-    _confirm(args, _forecast(args, job, [each.size for each in ledger.pending()], known))
-    _ask(ledger, _answers(args, job, backend, ledger.pending()), 1.0 if args.sample else args.max_bad)
+    ledger, usage = _survey(job, args.resource_timeout)
+    _confirm(args, _estimate(args, job, [target.size for target in ledger.pending()], usage))
+    max_error_rate = 1.0 if args.sample else args.max_error_rate
+    _collect(ledger, _request(args, job, backend, ledger.pending()), max_error_rate)
     summary = _summary(args, job, ledger)
     if args.sample:
-        return {**summary, **_sheet(args, out, job, ledger, known)}
-    write_quarantine(out, ledger.faults(), UNCAPTIONED)
-    _refuse_bad(out, ledger, args.max_bad, summary)
-    manifest = _publish(job, out, ledger, summary, args.wait)
-    log.info("%s", arithmetic(ledger.counts()))
+        return {**summary, **_write_sheet(args, out, job, ledger, usage)}
+    write_quarantine(out, ledger.faults(), CAPTIONS_QUARANTINE)
+    _check_error_rate(out, ledger, max_error_rate, summary)
+    manifest = _publish(job, out, ledger, summary, args.resource_timeout)
+    log.info("%s", format_counts(ledger.counts()))
     return {**summary, "digest": manifest.digest, "files": len(manifest.detail("files"))}
 
 
-def _backend(args: argparse.Namespace) -> Endpoint | vllm.Cluster:
-    """Who is asked; whatever is wrong with that is said before any photo is read."""
+def _backend(args: argparse.Namespace) -> Endpoint | vllm.EngineConfig:
+    """Check the backend before any photo is read."""
     if args.vllm:
-        vllm.refuse_missing()
-        return vllm.Cluster(args.model, args.workers, args.in_flight, engine_settings(args.engine))
-    there = endpoint(args)
-    refuse_unreachable(there)
-    return there
+        vllm.check_installed()
+        return vllm.EngineConfig(args.model, args.workers, args.concurrency, engine_options(args.engine))
+    endpoint = build_endpoint(args)
+    check_endpoint(endpoint)
+    return endpoint
 
 
 def _check_writable(out: Folder) -> None:
-    refuse_other(out, "shards")
+    refuse_other_kind(out, "shards")
     out.write(".probe", b"")
     out.remove(".probe")
 
 
 def _job(args: argparse.Namespace, shards: Shards, out: Folder) -> Job:
-    prompt = load_prompt(args.prompt, args.words, args.pixels)
-    kept = Folder(args.answers) if args.answers else out.child("answers")
-    answers = Answers(kept, args.model, prompt)
+    prompt = load_prompt(args.prompt, args.max_word_count, args.max_side)
+    store = AnswerStore(Folder(args.answers) if args.answers else out.child("answers"), args.model, prompt)
     source = f"{args.model} prompt {prompt.version}"
-    lean = replace(shards)  # without the index that it may have read
-    job = Job(lean, answers, prompt, source, args.replace)
-    return job if args.sample is None else spread(job, shards, args.sample)
+    # A copy of the shards has no cached index, which would travel to each task.
+    job = Job(replace(shards), store, prompt, source, args.replace)
+    return job if args.sample is None else sample_job(job, shards, args.sample)
 
 
-def _surveyed(job: Job, wait: float) -> tuple[Ledger, Usage]:
-    """Which photos want a caption; what is known of them, and what that has cost."""
-    survey = ray.remote(tasks.survey)
-    handle, at_once = ray.put(job), _everywhere(wait)
-    found = dict(tasks.stream(survey, ((handle, file) for file in job.shards.files), at_once))
-    wanted = [each for file in job.shards.files for each in found[file].wanted]
-    known = sum((each.known for each in found.values()), Usage())
-    return Ledger(sum(each.photos for each in found.values()), wanted), known
+def _survey(job: Job, timeout_s: float) -> tuple[Ledger, Usage]:
+    """Find the photos that need a caption. Returns the usage of their stored answers, too."""
+    task, handle, concurrency = ray.remote(tasks.survey_file), ray.put(job), _cluster_cpus(timeout_s)
+    calls = ((handle, file) for file in job.shards.files)
+    by_file = dict(tasks.stream_results(task, calls, concurrency))
+    surveys = [by_file[file] for file in job.shards.files]
+    targets = [target for survey in surveys for target in survey.targets]
+    usage = sum((survey.usage for survey in surveys), Usage())
+    return Ledger(sum(survey.photo_count for survey in surveys), targets), usage
 
 
-def _everywhere(wait: float) -> int:
-    """Tasks that keep the whole cluster busy; one that is at zero has so many seconds before to get a node.
-    Raises InputError where it gets none."""
-    placement.demand_room("reading and writing shards", cpus=1, wait=wait)
+def _cluster_cpus(timeout_s: float) -> int:
+    """CPUs of the cluster. Raises InputError if it has none after the timeout."""
+    placement.require_resources("reading and writing shards", cpus=1, timeout_s=timeout_s)
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
 
-def _forecast(args: argparse.Namespace, job: Job, sizes: list[tuple[int, int]], known: Usage) -> Estimate:
+def _estimate(args: argparse.Namespace, job: Job, sizes: list[tuple[int, int]], usage: Usage) -> Estimate:
     price = Price(args.price_in, args.price_out)
-    return estimate(sizes, job.prompt, known, args.workers * args.in_flight, price)
+    return estimate(sizes, job.prompt, usage, args.workers * args.concurrency, price)
 
 
-def _confirm(args: argparse.Namespace, forecast: Estimate) -> None:
-    """Say what is about to happen. Raises InputError where that is much and was not agreed to."""
-    how = f"measured on {forecast.measured}" if forecast.measured else "by rule of thumb"
-    cost = "" if forecast.cost is None else f", {forecast.cost:,.2f} at the price given"
-    about = (
-        f"{forecast.calls:,} calls, about {forecast.tokens_in:,} tokens in and {forecast.tokens_out:,} out,"
-        f" {lasting(forecast.seconds)}{cost} ({how})"
+def _confirm(args: argparse.Namespace, expected: Estimate) -> None:
+    """Log the estimate. Raises InputError if it exceeds --confirm-above without --yes."""
+    basis = f"from {expected.measured} measured answers" if expected.measured else "by rule of thumb"
+    cost = "" if expected.cost is None else f", cost {expected.cost:,.2f}"
+    message = (
+        f"{expected.calls:,} calls, about {expected.tokens_in:,} input and {expected.tokens_out:,} output"
+        f" tokens, {format_duration(expected.seconds)}{cost} ({basis})"
     )
-    if forecast.calls > args.confirm_above and not args.yes:
-        raise InputError(f"{about}: more than --confirm-above {args.confirm_above}; give --yes to begin")
-    log.info("%s", about)
+    if expected.calls > args.confirm_above and not args.yes:
+        raise InputError(f"{message}: more than --confirm-above {args.confirm_above}; give --yes to start")
+    log.info("%s", message)
 
 
-def _answers(
-    args: argparse.Namespace, job: Job, backend: Endpoint | vllm.Cluster, pending: list[Wanted]
-) -> Answered:
-    if isinstance(backend, vllm.Cluster) and pending:  # an engine takes minutes to start
-        placement.demand_room("--vllm: an engine", cpus=1, wait=args.wait, gpus=backend.gpus)
-        return vllm.ask(job, vllm.engine(backend), pending)
-    chunks = (pending[start : start + _CHUNK] for start in range(0, len(pending), _CHUNK))
-    shared = ray.put(job), ray.put(backend)
-    calls = ((*shared, chunk, args.in_flight) for chunk in chunks)
-    return tasks.stream(ray.remote(tasks.ask), calls, args.workers)
+def _request(
+    args: argparse.Namespace, job: Job, backend: Endpoint | vllm.EngineConfig, targets: list[CaptionTarget]
+) -> Results:
+    if isinstance(backend, vllm.EngineConfig) and targets:  # an engine takes minutes to start
+        timeout_s = args.resource_timeout
+        placement.require_resources("--vllm: an engine", cpus=1, timeout_s=timeout_s, gpus=backend.gpus)
+        return vllm.caption_targets(job, vllm.build_engine(backend), targets)
+    chunks = (targets[start : start + _CHUNK_SIZE] for start in range(0, len(targets), _CHUNK_SIZE))
+    handles = ray.put(job), ray.put(backend)
+    calls = ((*handles, chunk, args.concurrency) for chunk in chunks)
+    return tasks.stream_results(ray.remote(tasks.caption_chunk), calls, args.workers)
 
 
-def _ask(ledger: Ledger, answers: Answered, max_bad: float) -> None:
-    """Ask until all is answered, or more is bad than may be: what cannot be published is not paid for."""
-    total, done, shown = len(ledger.pending()), 0, time.monotonic()
-    with contextlib.closing(answers):
-        for outcomes, usage in answers:
+def _collect(ledger: Ledger, results: Results, max_error_rate: float) -> None:
+    """Record results. Stops early, without further paid requests, when the error rate is exceeded."""
+    total, done, logged_at = len(ledger.pending()), 0, time.monotonic()
+    with contextlib.closing(results):
+        for outcomes, usage in results:
             ledger.add(outcomes, usage)
             done += len(outcomes)
-            if time.monotonic() - shown > _PROGRESS_SECONDS or done == total:
-                log.info(
-                    "%d of %d pictures asked about, %d photos without a caption", done, total, ledger.bad
-                )
-                shown = time.monotonic()
-            if ledger.bad > max_bad * ledger.photos:
+            if time.monotonic() - logged_at > _PROGRESS_INTERVAL_S or done == total:
+                log.info("%d of %d photos done, %d without a caption", done, total, ledger.error_count)
+                logged_at = time.monotonic()
+            if ledger.error_count > max_error_rate * ledger.photo_count:
                 return
 
 
 def _summary(args: argparse.Namespace, job: Job, ledger: Ledger) -> dict[str, Any]:
-    spent = ledger.spent
+    usage = ledger.usage
     return {
         "out": args.out,
         "model": args.model,
         "prompt": job.prompt.version,
         "counts": ledger.counts(),
         "reasons": dict(Counter(fault.reason for fault in ledger.faults())),
-        "calls": spent.calls,
-        "tokens": {"in": spent.tokens_in, "out": spent.tokens_out},
-        "cost": Price(args.price_in, args.price_out).of(spent),
+        "calls": usage.calls,
+        "tokens": {"in": usage.tokens_in, "out": usage.tokens_out},
+        "cost": Price(args.price_in, args.price_out).cost(usage),
         "agreement": ledger.agreement(),
     }
 
 
-def _sheet(args: argparse.Namespace, out: Folder, job: Job, ledger: Ledger, known: Usage) -> dict[str, Any]:
-    """Write the sheet. What the other photos will take is measured on these."""
+def _write_sheet(
+    args: argparse.Namespace, out: Folder, job: Job, ledger: Ledger, usage: Usage
+) -> dict[str, Any]:
+    """Write the sheet, with an estimate for the remaining photos from the usage of the sample."""
     index = open_shards(args.shards).index.to_pylist()
-    rest = sum(tasks.is_wanted(job, row) for row in index) - len(ledger.wanted)
-    largest = (job.prompt.pixels, job.prompt.pixels)
-    forecast = _forecast(args, job, [largest] * rest, known + ledger.spent)
-    return write_sheet(out, args, job, ledger, forecast)
+    remaining = sum(tasks.needs_caption(job, row) for row in index) - len(ledger.targets)
+    size = (job.prompt.max_side, job.prompt.max_side)
+    expected = _estimate(args, job, [size] * remaining, usage + ledger.usage)
+    return write_sheet(out, args, job, ledger, expected)
 
 
-def arithmetic(counts: dict[str, int]) -> str:
-    """The counts as a sum."""
+def format_counts(counts: dict[str, int]) -> str:
+    """Format the counts as a sum."""
     parts = (f"{count} {name.replace('_', ' ')}" for name, count in counts.items() if name != "in")
     return f"{counts['in']} photos in = {' + '.join(parts)}"
 
 
-def _refuse_bad(out: Folder, ledger: Ledger, max_bad: float, summary: dict[str, Any]) -> None:
-    if ledger.bad <= max_bad * ledger.photos:
+def _check_error_rate(out: Folder, ledger: Ledger, max_error_rate: float, summary: dict[str, Any]) -> None:
+    if ledger.error_count <= max_error_rate * ledger.photo_count:
         return
     reasons = ", ".join(f"{count} {reason}" for reason, count in summary["reasons"].items())
-    raise Failed(
-        f"{arithmetic(summary['counts'])} ({reasons}): more than --max-bad {max_bad} allows; nothing is"
-        f" published, {out.uri}/{UNCAPTIONED} names each, what was answered is kept",
+    raise JobFailedError(
+        f"{format_counts(summary['counts'])} ({reasons}): more than --max-error-rate {max_error_rate} allows;"
+        f" nothing is published; see {out.uri}/{CAPTIONS_QUARANTINE}; stored answers are reused",
         summary,
     )
 
 
-def _publish(job: Job, out: Folder, ledger: Ledger, summary: dict[str, Any], wait: float) -> Manifest:
+def _publish(job: Job, out: Folder, ledger: Ledger, summary: dict[str, Any], timeout_s: float) -> Manifest:
     texts, handle = ledger.texts(), ray.put(job)
-    files = enumerate(job.shards.files)
-    calls = ((handle, out, number, file, texts.get(file, {})) for number, file in files)
-    parts = list(tasks.stream(ray.remote(tasks.write), calls, _everywhere(wait)))
-    given, unread = job.shards.manifest, job.shards.folder
-    if unread.uri != out.uri and unread.exists(QUARANTINE):
-        out.write(QUARANTINE, unread.read(QUARANTINE))
-    photos = sum(part.photos.total() for part in parts)
-    if photos != ledger.photos:
-        raise RuntimeError(f"photos got lost: {ledger.photos} in, {photos} written")
-    sketches = sum(part.sketches.total() for part in parts)
-    counts = {**ledger.counts(), "photos": photos, "sketches": sketches}
-    told = {name: summary[name] for name in ("model", "prompt", "reasons", "calls", "tokens", "agreement")}
-    told["quarantine"] = UNCAPTIONED
-    return publish(out, parts, counts, {**given.details, "captions": told}, made_from=given.digest)
+    calls = ((handle, out, n, file, texts.get(file, {})) for n, file in enumerate(job.shards.files))
+    parts = list(tasks.stream_results(ray.remote(tasks.write_file), calls, _cluster_cpus(timeout_s)))
+    source = job.shards
+    if source.folder.uri != out.uri and source.folder.exists(QUARANTINE):
+        out.write(QUARANTINE, source.folder.read(QUARANTINE))
+    photo_count = sum(part.photos.total() for part in parts)
+    if photo_count != ledger.photo_count:
+        raise RuntimeError(f"{ledger.photo_count} photos read, {photo_count} written")
+    sketch_count = sum(part.sketches.total() for part in parts)
+    counts = {**ledger.counts(), "photos": photo_count, "sketches": sketch_count}
+    names = ("model", "prompt", "reasons", "calls", "tokens", "agreement")
+    captions = {name: summary[name] for name in names} | {"quarantine": CAPTIONS_QUARANTINE}
+    details = {**source.manifest.details, "captions": captions}
+    return publish(out, parts, counts, details, made_from=source.manifest.digest)

@@ -1,25 +1,23 @@
-"""Photos + CHECKPOINT → GALLERY: decode in CPU tasks, encode in actors that hold the photo tower, publish.
+"""Embed photos with a CHECKPOINT, and publish them as a GALLERY.
 
-Again with the same gallery: only what is new or changed is embedded, and what is gone is removed.
+A re-run embeds new and changed photos only, and removes the photos that the catalogue no longer has.
 """
 
 import argparse
 import logging
 from collections import Counter
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import lance
 
-from ray_jobs.cli import Failed
+from ray_jobs.cli import JobFailedError
 from ray_jobs.cluster.connection import connect
-from ray_jobs.cluster.metrics import EmbedMeters
-from ray_jobs.embedding.index_build import build_on_cluster
-from ray_jobs.embedding.pipeline import Towers, embedded, find_room, rows
+from ray_jobs.cluster.metrics import EmbedMetrics
+from ray_jobs.embedding.index_build import index_and_publish
+from ray_jobs.embedding.pipeline import EncoderPool, allocate_encoders, embed_catalogue, to_table
 from ray_jobs.embedding.progress import Progress
-from ray_jobs.embedding.recall_queries import read_queries, real_queries
-from ray_jobs.embedding.writer import Writer
+from ray_jobs.embedding.recall_queries import catalogue_queries, read_queries
+from ray_jobs.embedding.writer import BackgroundWriter
 from stbir.catalogue.photo import Catalogue
 from stbir.catalogue.registry import open_catalogue
 from stbir.catalogue.shards import ShardsCatalogue
@@ -27,46 +25,38 @@ from stbir.data.shard_writer import QUARANTINE, write_quarantine
 from stbir.data.shards import open_shards
 from stbir.data.validation import Fault
 from stbir.errors import InputError
-from stbir.gallery.arrays import Features
-from stbir.gallery.existing_rows import changes, known
-from stbir.gallery.gallery import open_table, read_facts, schema
-from stbir.gallery.publish import (
-    MIN_RECALL,
-    RECALL_AT,
-    Candidate,
-    plan_index,
-    prepare,
-    publish,
-)
+from stbir.gallery.existing_rows import count_changes, read_existing_rows
+from stbir.gallery.gallery import read_metadata, schema
+from stbir.gallery.index import plan_index
 from stbir.gallery.table_writer import (
-    Growth,
-    alike,
-    forget_unread,
-    grow,
-    newest_tagged,
+    TableWriter,
+    delete_intermediate_versions,
+    delete_photos,
+    is_compatible,
+    latest_tagged_version,
+    open_writer,
     published_version,
-    without,
 )
 from stbir.model import checkpoint
 from stbir.storage.folder import Folder
-from stbir.storage.lock import Lock, only_writer
-from stbir.storage.manifest import read_manifest, refuse_other
+from stbir.storage.lock import Lock, writer_lock
+from stbir.storage.manifest import read_manifest, refuse_other_kind
 
 log = logging.getLogger(__name__)
-_SHOWN = 10
+_MAX_LOGGED_FAULTS = 10
 
 
 def embed_gallery(args: argparse.Namespace) -> dict[str, Any]:
-    """Embed, index, measure, publish. What was published before stays so until the very last step."""
+    """Embed, index, measure and publish. The published version stays until the last step."""
     _check_options(args)
     folder = Folder(args.gallery)
     if args.delete:
         return _delete(folder, args)
-    args.checkpoint, digest = checkpoint.pinned(args.checkpoint)
+    args.checkpoint, digest = checkpoint.resolve_pinned(args.checkpoint)
     checkpoint.verify(args.checkpoint, digest)
-    catalogue = _catalogue(args)
+    catalogue = _open_catalogue(args)
     _check_writable(folder)
-    with only_writer(folder) as lock:
+    with writer_lock(folder) as lock:
         connect()
         return _embed(catalogue, folder, digest, lock, args)
 
@@ -75,100 +65,87 @@ def _embed(
     catalogue: Catalogue, folder: Folder, digest: str, lock: Lock, args: argparse.Namespace
 ) -> dict[str, Any]:
     model = checkpoint.read_recipe(args.checkpoint).model
-    given = read_queries(args.queries, model.width)
-    queries = partial(real_queries, catalogue, args.checkpoint, given)
-    workers, gpu = find_room(args.workers, args.gpu, args.wait)
-    towers = Towers(args.checkpoint, model.photo.preprocess.size, workers, gpu, args.batch)
+    queries = read_queries(args.queries, model.width)
+    num_workers, use_gpu = allocate_encoders(args.workers, args.gpu, args.resource_timeout)
+    image_size = model.photo.preprocess.size
+    pool = EncoderPool(args.checkpoint, image_size, num_workers, use_gpu, args.batch)
     columns = schema(model.width, catalogue.fields)
-    published, growth = published_version(folder), grow(folder, columns, digest)
-    meters, faults = EmbedMeters(folder.uri), list[Fault]()
-    progress = Progress(catalogue.count, meters.show)
-    there = known(growth.dataset, catalogue.fields.names)
-    with Writer(growth, lock) as writer:
-        for part in embedded(catalogue, there, towers):
-            writer.add(rows(part, columns))
-            there.keep(part.decoded.there)
-            there.keep_newest([fault.photo_id for fault in part.decoded.failed])
+    published, table = published_version(folder), open_writer(folder, columns, digest)
+    metrics, faults = EmbedMetrics(folder.uri), list[Fault]()
+    progress = Progress(catalogue.count, metrics.update)
+    rows = read_existing_rows(table.dataset, catalogue.fields.names)
+    with BackgroundWriter(table, lock) as writer:
+        for part in embed_catalogue(catalogue, rows, pool):
+            writer.add(to_table(part, columns))
+            rows.retain(part.decoded.existing)
+            rows.retain_newest([fault.photo_id for fault in part.decoded.failed])
             faults += part.decoded.faults
             progress.add(part)
     counts = progress.counts.summary()
-    _check_listing(catalogue, progress.end(), counts)
-    meters.write(folder)
-    _check_faults(folder, faults, counts, args.max_bad)
+    _check_listing(catalogue, progress.close(), counts)
+    metrics.write(folder)
+    _check_faults(folder, faults, counts, args.max_error_rate)
     lock.check()
-    growth.remove(there.to_go())
-    _check_rows(growth, counts["embedded"] + there.kept, counts)
-    counts |= _changes(published, growth, digest, catalogue)
-    summary = _publish(folder, growth.dataset.version, digest, counts, args.index_above, lock, queries)
-    rates = {"photos_per_s": round(progress.rate, 1), "waited": round(progress.waited, 3)}
-    return {**summary, **rates, "batch": progress.batch}
-
-
-def _publish(
-    folder: Folder,
-    version: int,
-    digest: str,
-    counts: dict[str, int],
-    index_above: int,
-    lock: Lock,
-    queries: Callable[[], dict[str, Features]] = dict,
-) -> dict[str, Any]:
-    """What is written becomes what is read; an index is measured by `queries`. The versions on the way to it,
-    which nobody read, go."""
-    before = newest_tagged(folder)
-    plan = plan_index(open_table(folder).count_rows(), index_above)
-    asked = queries() if plan else {}  # exact search finds everything, whatever is asked
-    candidate = prepare(folder, version, digest, plan, build=build_on_cluster, queries=asked)
-    _check_recall(candidate, counts)
-    lock.check()
-    manifest = publish(folder, candidate, counts)
-    forget_unread(folder, before, candidate.version)
-    log.info("published version %d of %s", candidate.version, folder.uri)
-    return {"gallery": folder.uri, "checkpoint": digest, **counts, **manifest.details}
+    table.delete(rows.stale_row_ids())
+    _check_row_count(table, counts["embedded"] + rows.num_retained, counts)
+    counts |= _count_changes(published, table, digest, catalogue)
+    plan = plan_index(table.dataset.count_rows(), args.index_threshold)
+    # Exact search has a recall of 1 with any queries.
+    queries = queries | catalogue_queries(catalogue, args.checkpoint) if plan else {}
+    start = latest_tagged_version(folder)
+    summary = index_and_publish(folder, table.dataset.version, digest, plan, counts, lock, queries=queries)
+    delete_intermediate_versions(folder, start, summary["version"])
+    rates = {"photos_per_s": round(progress.rate, 1), "waited": round(progress.wait_share, 3)}
+    return {**summary, **rates, "batch": progress.batch_size}
 
 
 def _delete(folder: Folder, args: argparse.Namespace) -> dict[str, Any]:
-    """Publish what is published without some photos."""
-    before = read_manifest(folder, "gallery").counts
-    with only_writer(folder) as lock:
+    """Publish the current version without the photos of --delete."""
+    counts = read_manifest(folder, "gallery").counts
+    with writer_lock(folder) as lock:
         connect()
-        smaller = without(folder, args.delete)
-        removed = len(set(args.delete))
-        counts = {**before, "ok": smaller.count_rows(), "new": 0, "changed": 0, "removed": removed}
-        digest = read_facts(smaller).checkpoint
-        return _publish(folder, smaller.version, digest, counts, args.index_above, lock)
+        dataset = delete_photos(folder, args.delete)
+        num_rows, num_deleted = dataset.count_rows(), len(set(args.delete))
+        counts = {**counts, "ok": num_rows, "new": 0, "changed": 0, "removed": num_deleted}
+        plan, digest = plan_index(num_rows, args.index_threshold), read_metadata(dataset).checkpoint
+        start = latest_tagged_version(folder)
+        summary = index_and_publish(folder, dataset.version, digest, plan, counts, lock)
+        delete_intermediate_versions(folder, start, summary["version"])
+        return summary
 
 
-def _catalogue(args: argparse.Namespace) -> Catalogue:
+def _open_catalogue(args: argparse.Namespace) -> Catalogue:
     if args.photos:
         return open_catalogue(args.photos)
     catalogue = ShardsCatalogue(open_shards(args.shards), args.split)
     if next(catalogue.parts(), None) is None:
-        catalogue.count()  # which says what is there instead
+        catalogue.count()  # raises an error that names the splits with photos
     return catalogue
 
 
-def _changes(
-    published: lance.LanceDataset | None, growth: Growth, digest: str, catalogue: Catalogue
+def _count_changes(
+    published: lance.LanceDataset | None, table: TableWriter, digest: str, catalogue: Catalogue
 ) -> dict[str, int]:
-    """Against what readers see now. What another checkpoint made does not count: every vector is new."""
-    fields = catalogue.fields.names
-    comparable = published is not None and alike(published, growth.dataset.schema, digest)
-    counts = changes(known(published if comparable else None, fields), known(growth.dataset, fields))
+    """Changes since the published version. If another checkpoint made that one, all photos are new."""
+    columns = catalogue.fields.names
+    if published is not None and not is_compatible(published, table.dataset.schema, digest):
+        published = None
+    before, after = read_existing_rows(published, columns), read_existing_rows(table.dataset, columns)
+    counts = count_changes(before, after)
     log.info("%(new)d new, %(changed)d changed, %(removed)d removed", counts)
     return counts
 
 
 def _check_options(args: argparse.Namespace) -> None:
-    if not 0 <= args.max_bad <= 1:
-        raise InputError(f"--max-bad: {args.max_bad} is not a share between 0 and 1")
-    for option in ("batch", "workers", "index_above"):
+    if not 0 <= args.max_error_rate <= 1:
+        raise InputError(f"--max-error-rate: {args.max_error_rate} is not a share between 0 and 1")
+    for option in ("batch", "workers", "index_threshold"):
         value = getattr(args, option)
         if value is not None and value < 1:
             raise InputError(f"--{option.replace('_', '-')}: {value} is less than 1")
-    given = [name for name in ("shards", "photos", "delete") if getattr(args, name)]
-    if len(given) != 1:
-        raise InputError("--shards, --photos, --delete: give one of them")
+    sources = [name for name in ("shards", "photos", "delete") if getattr(args, name)]
+    if len(sources) != 1:
+        raise InputError("--shards, --photos, --delete: give exactly one of them")
     if args.split and not args.shards:
         raise InputError("--split: only shards have splits; leave it out")
     if not args.delete and not args.checkpoint:
@@ -176,49 +153,42 @@ def _check_options(args: argparse.Namespace) -> None:
 
 
 def _check_writable(folder: Folder) -> None:
-    """Before the work, not after it: a bucket that is not there, or holds something else, is bad input."""
-    refuse_other(folder, "gallery")
+    """Raises InputError for a folder that is not writable or holds another kind of artifact."""
+    refuse_other_kind(folder, "gallery")
     folder.write(".probe", b"")
     folder.remove(".probe")
 
 
 def _check_listing(catalogue: Catalogue, listed: int | None, counts: dict[str, int]) -> None:
-    """What was counted beside the work is what was worked on; or else the catalogue has changed meanwhile.
-    Shards cannot: of them some were lost."""
+    """Compare the numbers of photos that were counted and read. A folder or table may change during the job;
+    for shards, a difference means lost photos."""
     if listed is None:
         return
     counts["listed"] = listed
     if listed != counts["in"]:
-        differ = f"{counts['in']} photos were read, {listed} were listed"
+        difference = f"{counts['in']} photos were read, {listed} were listed"
         if isinstance(catalogue, ShardsCatalogue):
-            raise Failed(f"{differ}; not published", counts)
-        log.warning("%s: the photos have changed meanwhile; run again", differ)
+            raise JobFailedError(f"{difference}; not published", counts)
+        log.warning("%s: the catalogue has changed meanwhile; run again", difference)
 
 
-def _check_faults(folder: Folder, faults: list[Fault], counts: dict[str, int], max_bad: float) -> None:
+def _check_faults(folder: Folder, faults: list[Fault], counts: dict[str, int], max_error_rate: float) -> None:
     write_quarantine(folder, faults)
-    for fault in faults[:_SHOWN]:
+    for fault in faults[:_MAX_LOGGED_FAULTS]:
         log.warning("quarantined %s: %s", fault.photo_id, fault.detail or fault.reason)
     log.info(
         "in %(in)d = embedded %(embedded)d + already there %(already_there)d"
         " + quarantined %(quarantined)d + failed %(failed)d",
         counts,
     )
-    if len(faults) > max_bad * counts["in"] or not counts["ok"]:
-        reasons = Counter(fault.reason for fault in faults)
-        why = ", ".join(f"{count} x {reason}" for reason, count in reasons.most_common())
-        bad = f"{len(faults)} of {counts['in']} photos cannot be embedded ({why})"
-        raise Failed(f"{bad}, see {folder.uri}/{QUARANTINE}; not published", counts)
+    if len(faults) > max_error_rate * counts["in"] or not counts["ok"]:
+        by_reason = Counter(fault.reason for fault in faults).items()
+        reasons = ", ".join(f"{n} x {reason}" for reason, n in sorted(by_reason, key=lambda item: -item[1]))
+        message = f"{len(faults)} of {counts['in']} photos cannot be embedded ({reasons})"
+        raise JobFailedError(f"{message}, see {folder.uri}/{QUARANTINE}; not published", counts)
 
 
-def _check_rows(growth: Growth, expected: int, counts: dict[str, int]) -> None:
-    there = growth.dataset.count_rows()
-    if there != expected:
-        raise Failed(f"{expected} photos went in, {there} came out; not published", counts)
-
-
-def _check_recall(candidate: Candidate, counts: dict[str, int]) -> None:
-    recall = f"recall@{RECALL_AT} {candidate.recall:.4f}"
-    log.info("%s with %s", recall, candidate.plan or "exact search")
-    if candidate.recall < MIN_RECALL:
-        raise Failed(f"{recall} is below {MIN_RECALL}; not published", {**counts, "recall": candidate.recall})
+def _check_row_count(table: TableWriter, expected: int, counts: dict[str, int]) -> None:
+    num_rows = table.dataset.count_rows()
+    if num_rows != expected:
+        raise JobFailedError(f"the table has {num_rows} rows instead of {expected}; not published", counts)

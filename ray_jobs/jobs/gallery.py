@@ -1,65 +1,61 @@
-"""The life of a GALLERY: its versions, going back to one, folding in what was added, moving it elsewhere."""
+"""Manage the versions of a GALLERY: list, tag, roll back, optimize, prune, export and import."""
 
 import argparse
 import functools
-import logging
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
 import pyarrow as pa
 
-from ray_jobs.cli import Failed
 from ray_jobs.cluster.connection import connect
-from ray_jobs.embedding.index_build import build_on_cluster
+from ray_jobs.embedding.index_build import index_and_publish
 from ray_jobs.embedding.recall_queries import read_queries
 from stbir.errors import InputError
 from stbir.gallery import export_import, versions
 from stbir.gallery.arrays import Features
-from stbir.gallery.filters import filterable
-from stbir.gallery.gallery import PUBLISHED, open_table, read_facts
-from stbir.gallery.publish import MIN_RECALL, RECALL_AT, plan_index, prepare, publish
+from stbir.gallery.filters import filterable_columns
+from stbir.gallery.gallery import PUBLISHED, open_table, read_metadata
+from stbir.gallery.index import plan_index
 from stbir.gallery.rows import VECTOR
 from stbir.storage.folder import Folder
-from stbir.storage.lock import Lock, only_writer
-from stbir.storage.manifest import read_manifest, refuse_other
-
-log = logging.getLogger(__name__)
+from stbir.storage.lock import Lock, writer_lock
+from stbir.storage.manifest import read_manifest, refuse_other_kind
 
 
-def exclusive(work: Callable[[argparse.Namespace, Lock], dict[str, Any]]) -> Callable[..., dict[str, Any]]:
-    """The same, with nobody else writing to the gallery meanwhile; `work` checks that before it writes."""
+def exclusive(action: Callable[[argparse.Namespace, Lock], dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """Run the action with the gallery's writer lock, which the action checks before it writes."""
 
-    @functools.wraps(work)
+    @functools.wraps(action)
     def locked(args: argparse.Namespace) -> dict[str, Any]:
-        with only_writer(Folder(args.gallery)) as lock:
-            return work(args, lock)
+        with writer_lock(Folder(args.gallery)) as lock:
+            return action(args, lock)
 
     return locked
 
 
-def show(args: argparse.Namespace) -> dict[str, Any]:
-    """All versions that were published, newest first."""
-    found = versions.versions(Folder(args.gallery))
-    for each in found:
-        mark = "*" if each.published else " "
-        names = ", ".join(each.names)
+def list_versions(args: argparse.Namespace) -> dict[str, Any]:
+    """List all published versions, newest first."""
+    listed = versions.list_versions(Folder(args.gallery))
+    for each in listed:
+        mark, tags = "*" if each.published else " ", ", ".join(each.names)
         print(
-            f"{mark} {each.version:6} {each.created} {each.rows:12} photos  recall {each.recall:.4f}  {names}"
+            f"{mark} {each.version:6} {each.created} {each.rows:12} photos  recall {each.recall:.4f}  {tags}"
         )
-    return {"gallery": args.gallery, "versions": versions.as_rows(found)}
+    return {"gallery": args.gallery, "versions": [asdict(version) for version in listed]}
 
 
 @exclusive
-def name(args: argparse.Namespace, lock: Lock) -> dict[str, Any]:
-    """Give a version a name."""
+def tag(args: argparse.Namespace, lock: Lock) -> dict[str, Any]:
+    """Tag a version."""
     lock.check()
-    return {"name": args.name, "version": versions.name(Folder(args.gallery), args.name, args.version)}
+    return {"name": args.tag, "version": versions.tag_version(Folder(args.gallery), args.tag, args.version)}
 
 
 @exclusive
 def rollback(args: argparse.Namespace, lock: Lock) -> dict[str, Any]:
-    """Let readers see an earlier version again."""
+    """Publish an earlier version."""
     lock.check()
     manifest = versions.rollback(Folder(args.gallery), args.to)
     return {"gallery": args.gallery, "digest": manifest.digest, **manifest.counts, **manifest.details}
@@ -67,88 +63,77 @@ def rollback(args: argparse.Namespace, lock: Lock) -> dict[str, Any]:
 
 @exclusive
 def optimize(args: argparse.Namespace, lock: Lock) -> dict[str, Any]:
-    """Fold in what was added since the index was built, measure, publish."""
+    """Compact the table, add new rows to its indexes, measure the recall, and publish."""
     folder = Folder(args.gallery)
-    manifest = versions.in_force(folder)
-    _checked(args, open_table(folder, PUBLISHED).schema)
-    dataset = versions.fold(folder, args.rebuild or args.index is not None)
-    return _published(folder, dataset.version, manifest.made_from, manifest.counts, args, lock)
+    manifest = versions.published_manifest(folder)
+    _check_columns_and_queries(args, open_table(folder, PUBLISHED).schema)
+    dataset = versions.optimize(folder, args.rebuild or args.index is not None)
+    return _publish(folder, dataset.version, manifest.made_from, manifest.counts, args, lock)
 
 
 @exclusive
-def clean(args: argparse.Namespace, lock: Lock) -> dict[str, Any]:
-    """Remove old versions and the files that only they have."""
+def prune(args: argparse.Namespace, lock: Lock) -> dict[str, Any]:
+    """Delete old versions and the files that only they use."""
     if args.keep < 1 or args.older_than < 0:
         raise InputError(f"--keep {args.keep} --older-than {args.older_than}: at least 1, at least 0 days")
     lock.check()
-    removed: dict[str, Any] = {
-        **versions.clean(Folder(args.gallery), args.keep, timedelta(days=args.older_than))
-    }
-    return removed
+    return {**versions.prune(Folder(args.gallery), args.keep, timedelta(days=args.older_than))}
 
 
 def export(args: argparse.Namespace) -> dict[str, Any]:
-    """Write what is published as plain files."""
+    """Write a version as plain files."""
     folder, out = Folder(args.gallery), Folder(args.out)
     dataset = open_table(folder, args.version or PUBLISHED)
-    made_from = read_facts(dataset).checkpoint
-    refuse_other(out, "vectors")
-    manifest = export_import.export(dataset, made_from, out, args.form)
-    return {"out": args.out, "checkpoint": made_from, **manifest.counts, **manifest.details}
+    digest = read_metadata(dataset).checkpoint
+    refuse_other_kind(out, "vectors")
+    manifest = export_import.export_table(dataset, digest, out, args.format)
+    return {"out": args.out, "checkpoint": digest, **manifest.counts, **manifest.details}
 
 
 @exclusive
-def load(args: argparse.Namespace, lock: Lock) -> dict[str, Any]:
-    """Publish vectors that lie in plain files."""
+def import_(args: argparse.Namespace, lock: Lock) -> dict[str, Any]:
+    """Publish vectors from plain files."""
     source, folder = Folder(args.source), Folder(args.gallery)
-    refuse_other(folder, "gallery")
-    digest = (
-        read_manifest(Folder(args.checkpoint), "checkpoint").digest
-        if args.checkpoint
-        else read_manifest(source, "vectors", "say with --checkpoint what made these vectors").made_from
-    )
+    refuse_other_kind(folder, "gallery")
+    if args.checkpoint:
+        digest = read_manifest(Folder(args.checkpoint), "checkpoint").digest
+    else:
+        remedy = "name the checkpoint of the vectors with --checkpoint"
+        digest = read_manifest(source, "vectors", remedy).made_from
     lock.check()
-    version = export_import.load(source, folder)
-    rows = open_table(folder, version).count_rows()
-    return _published(folder, version, digest, {"in": rows, "ok": rows, "quarantined": 0}, args, lock)
+    version = export_import.import_table(source, folder)
+    num_rows = open_table(folder, version).count_rows()
+    counts = {"in": num_rows, "ok": num_rows, "quarantined": 0}
+    return _publish(folder, version, digest, counts, args, lock)
 
 
-def _published(
+def _publish(
     folder: Folder, version: int, digest: str, counts: dict[str, int], args: argparse.Namespace, lock: Lock
 ) -> dict[str, Any]:
     dataset = open_table(folder, version)
-    queries = _checked(args, dataset.schema)
-    plan = plan_index(dataset.count_rows(), args.index_above, args.index)
+    queries = _check_columns_and_queries(args, dataset.schema)
+    plan = plan_index(dataset.count_rows(), args.index_threshold, args.index)
     connect()
-    lock.check()
-    candidate = prepare(
-        folder, version, digest, plan, build=build_on_cluster, columns=tuple(args.columns), queries=queries
-    )
-    if candidate.recall < MIN_RECALL:
-        what = f"recall@{RECALL_AT} {candidate.recall:.4f} is below {MIN_RECALL}"
-        raise Failed(f"{what}; not published", {"recalls": candidate.recalls})
-    lock.check()
-    manifest = publish(folder, candidate, counts)
-    log.info("published version %d with %s", candidate.version, candidate.plan or "exact search")
-    return {"gallery": folder.uri, "checkpoint": digest, **counts, **manifest.details}
+    columns = tuple(args.columns)
+    return index_and_publish(folder, version, digest, plan, counts, lock, columns=columns, queries=queries)
 
 
-def _checked(args: argparse.Namespace, schema: pa.Schema) -> dict[str, Features]:
-    """The queries (Q, D) that are given, if any are, by kind. Raises InputError, before hours of work, for
-    those that do not fit the table, and for --columns that cannot be filtered by."""
-    columns = filterable(schema)
+def _check_columns_and_queries(args: argparse.Namespace, schema: pa.Schema) -> dict[str, Features]:
+    """Read --queries: vectors (Q, D) by kind. Raises InputError for queries of another dimension, and for
+    --columns that filters cannot use."""
+    columns = filterable_columns(schema)
     for column in args.columns:
         if column not in columns:
-            raise InputError(f"--columns: there is no {column!r}; there is {', '.join(columns)}")
+            raise InputError(f"--columns: no column {column!r}; available: {', '.join(columns)}")
     return read_queries(args.queries, schema.field(VECTOR).type.list_size)
 
 
 ACTIONS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
-    "versions": show,
-    "name": name,
+    "versions": list_versions,
+    "tag": tag,
     "rollback": rollback,
     "optimize": optimize,
-    "clean": clean,
+    "prune": prune,
     "export": export,
-    "import": load,
+    "import": import_,
 }

@@ -1,4 +1,4 @@
-"""Whether all is there that a job needs, before it runs: one table, each finding with its remedy."""
+"""The preflight command: runs the checks of a job and prints one table."""
 
 import argparse
 from collections.abc import Callable
@@ -7,8 +7,8 @@ from typing import Any
 import ray
 
 from ray_jobs.cluster import placement, requirements
-from ray_jobs.cluster.checks import as_dicts, look, table
-from ray_jobs.cluster.connection import join
+from ray_jobs.cluster.checks import run_checks, table
+from ray_jobs.cluster.connection import init_ray
 from ray_jobs.recipes import recipe
 from ray_jobs.recipes.override import override
 from ray_jobs.training import ingest
@@ -20,7 +20,7 @@ from stbir.gallery.gallery import open_gallery
 from stbir.model import checkpoint
 from stbir.storage.folder import Folder
 
-NEEDS = {
+REQUIRED_OPTIONS = {
     "train": ("recipe", "shards", "out"),
     "embed": ("checkpoint", "shards or photos", "gallery"),
     "serve": ("checkpoint", "gallery"),
@@ -28,33 +28,35 @@ NEEDS = {
 
 
 def preflight(args: argparse.Namespace) -> dict[str, Any]:
-    """Look at everything, print the table. Raises InputError where something is missing."""
-    for options in NEEDS[args.work]:
-        given = [option for option in options.split(" or ") if getattr(args, option) is not None]
-        if len(given) != 1:
-            wrong = "give one of them" if given else "missing"
-            raise InputError(f"--{options}: {wrong}; --for {args.work} needs {', '.join(NEEDS[args.work])}")
-    parts = PARTS[args.work](args)
+    """Run all checks of the job and print their table. Raises InputError if something is missing."""
+    required = REQUIRED_OPTIONS[args.job]
+    for options in required:
+        present = [option for option in options.split(" or ") if getattr(args, option) is not None]
+        if len(present) != 1:
+            problem = "give one of them" if present else "missing"
+            raise InputError(f"--{options}: {problem}; --job {args.job} needs {', '.join(required)}")
+    checks = JOB_CHECKS[args.job](args)
     if not ray.is_initialized():
-        join()
-    findings = look([*parts, *requirements.cluster()])
-    print(table(findings))
-    missing = [finding for finding in findings if finding.level == "missing"]
+        init_ray()
+    results = run_checks([*checks, *requirements.cluster()])
+    print(table(results))
+    missing = [result for result in results if result.level == "missing"]
     if missing:
-        raise InputError(f"{len(missing)} of {len(findings)} are missing; do what stands beneath each")
-    return {"for": args.work, "findings": as_dicts(findings)}
+        raise InputError(f"{len(missing)} of {len(results)} checks failed; see the remedy (→) of each")
+    return {"for": args.job, "findings": [result.as_dict() for result in results]}
 
 
 def _train(args: argparse.Namespace) -> requirements.Checks:
     chosen = override(recipe(args.recipe), args.set)
-    least, _ = worker_range(args.workers or "1", chosen.batch_size)
+    workers, _ = worker_range(args.workers or "1", chosen.batch_size)
     yield "shards", lambda: _shards(args.shards, args.split or "train")
-    # As the job does: of a cluster at zero there is nothing to look at.
-    placement.await_room(least + ingest.DECODERS, least if args.gpu == "yes" else 0, args.wait)
+    # As the job does: a cluster scaled to zero has no nodes to check yet.
+    gpus = workers if args.gpu == "yes" else 0
+    placement.wait_for_resources(workers + ingest.NUM_DECODERS, gpus, args.resource_timeout)
     yield from requirements.training(
-        chosen, least, ingest.DECODERS, args.gpu, step_bytes(chosen), STEPS_IN_FLIGHT
+        chosen, workers, ingest.NUM_DECODERS, args.gpu, step_bytes(chosen), STEPS_IN_FLIGHT
     )
-    yield from requirements.place(Folder(args.out))
+    yield from requirements.storage(Folder(args.out))
 
 
 def _embed(args: argparse.Namespace) -> requirements.Checks:
@@ -63,18 +65,18 @@ def _embed(args: argparse.Namespace) -> requirements.Checks:
         yield "photos", lambda: _photos(args.photos)
     else:
         yield "shards", lambda: _shards(args.shards, args.split)
-    towers = placement.towers(_count(args.workers), args.gpu, args.wait)
-    yield from requirements.embedding(towers, args.gpu)
-    yield from requirements.place(Folder(args.gallery))
+    num_encoders = placement.num_encoders(_worker_count(args.workers), args.gpu, args.resource_timeout)
+    yield from requirements.embedding(num_encoders, args.gpu)
+    yield from requirements.storage(Folder(args.gallery))
 
 
 def _serve(args: argparse.Namespace) -> requirements.Checks:
     yield "checkpoint", lambda: _checkpoint(args.checkpoint)
     yield "gallery", lambda: _gallery(args.gallery, args.checkpoint)
-    yield from requirements.serving(_count(args.workers) or 1, args.gpu)
+    yield from requirements.serving(_worker_count(args.workers) or 1, args.gpu)
 
 
-PARTS: dict[str, Callable[[argparse.Namespace], requirements.Checks]] = {
+JOB_CHECKS: dict[str, Callable[[argparse.Namespace], requirements.Checks]] = {
     "train": _train,
     "embed": _embed,
     "serve": _serve,
@@ -83,27 +85,27 @@ PARTS: dict[str, Callable[[argparse.Namespace], requirements.Checks]] = {
 
 def _shards(uri: str, splits: str | None) -> str:
     shards = open_shards(uri)
-    photos = [shards.split(split).num_rows for split in (splits.split(",") if splits else [None])]
+    photos = [shards.select_split(split).num_rows for split in (splits.split(",") if splits else [None])]
     return f"{sum(photos)} photos, {shards.manifest.digest[:19]}"
 
 
-def _photos(text: str) -> str:
-    fields = open_catalogue(text).fields.names
-    return f"there are some, with {', '.join(fields) or 'no metadata'}"
+def _photos(uri: str) -> str:
+    fields = open_catalogue(uri).fields.names
+    return f"found, with {', '.join(fields) or 'no metadata'}"
 
 
-def _count(workers: str | None) -> int | None:
+def _worker_count(workers: str | None) -> int | None:
     if workers is not None and not (workers.isdigit() and int(workers)):
         raise InputError(f"--workers: {workers!r} is not a number of actors; give 1 or more")
     return None if workers is None else int(workers)
 
 
 def _checkpoint(uri: str) -> str:
-    there, digest = checkpoint.pinned(uri)
-    checkpoint.verify(there, digest)
-    return f"whole, {digest[:19]}"
+    version, digest = checkpoint.resolve_pinned(uri)
+    checkpoint.verify(version, digest)
+    return f"complete, {digest[:19]}"
 
 
-def _gallery(uri: str, made_by: str) -> str:
-    gallery = open_gallery(uri, checkpoint.read_digest(made_by))
-    return f"{gallery.count} photos, of that checkpoint"
+def _gallery(uri: str, checkpoint_uri: str) -> str:
+    gallery = open_gallery(uri, checkpoint.read_digest(checkpoint_uri))
+    return f"{gallery.count} photos, embedded with this checkpoint"

@@ -59,7 +59,7 @@ def joint_only(parent: Recipe) -> Recipe:
     fraction as long, are not compensated. A shared encoder stays shared. The noise is that of the longest
     stage with noise, as the curriculum is another module.
     """
-    kept = tuple(stage for stage in parent.stages if stage.aux)
+    pretraining = tuple(stage for stage in parent.stages if stage.aux)
     fusion = tuple(stage for stage in parent.stages if stage.trainable == ("gate",))
     merged = [stage for stage in parent.stages if not stage.aux and stage not in fusion]
     epochs = sum(stage.epochs for stage in merged if stage.sketches == merged[0].sketches)
@@ -75,7 +75,7 @@ def joint_only(parent: Recipe) -> Recipe:
         shared_encoder=merged[0].shared_encoder,
         lr=None,
     )
-    return replace(parent, name=f"{parent.name}_joint_only", stages=(*kept, last, *fusion))
+    return replace(parent, name=f"{parent.name}_joint_only", stages=(*pretraining, last, *fusion))
 
 
 ABLATIONS: dict[str, Callable[[Recipe], Recipe]] = {

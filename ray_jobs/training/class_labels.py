@@ -1,4 +1,4 @@
-"""The photos of a run with their classes: those of the data, or clusters of image features."""
+"""The photos of a run with class labels: those of the data set, or clusters of image features."""
 
 import json
 from collections.abc import Sequence
@@ -7,66 +7,67 @@ from dataclasses import replace
 import numpy as np
 
 from stbir.config import Recipe
-from stbir.data.batch import read_places
-from stbir.data.photo_index import UNKNOWN, Ints, Photos, classes_of, index_photos
+from stbir.data.batch import read_row_groups
+from stbir.data.photo_index import UNKNOWN, IntArray, PhotoIndex, build_photo_index, class_names
 from stbir.data.shards import Shards
 from stbir.embedding.embed import embed_photos
 from stbir.gallery.arrays import Features
-from stbir.model.builder import build
+from stbir.model.builder import build_retriever
 from stbir.storage.folder import Folder
-from stbir.storage.manifest import NAME as MANIFEST
+from stbir.storage.manifest import MANIFEST_FILE
 from stbir.training.clusters import cluster
 
-KEPT = "clusters.json"  # in the folder of the checkpoints: photo → cluster
+CLUSTERS_FILE = "clusters.json"  # photo id → cluster, in the folder of the checkpoints
 
 
-def indexed(
+def index_photos_with_labels(
     recipe: Recipe,
     shards: Shards,
     splits: Sequence[str],
     aux: Sequence[Shards] = (),
     out: str | None = None,
-) -> tuple[Photos, list[str]]:
-    """The photos a run may draw from, and the names of their classes.
+) -> tuple[PhotoIndex, list[str]]:
+    """The photos of a run and the names of their classes.
 
-    A run at `out` goes on with the clusters it began with. Raises InputError where a split is empty, or
-    classes are needed that neither the data nor the recipe gives.
+    A resumed run at `out` reads the clusters it started with. Raises InputError for an empty split, and for
+    missing class labels.
     """
     if not (recipe.uses_classes and recipe.num_clusters):
-        classes = classes_of(shards, splits) if recipe.uses_classes else []
-        return index_photos(shards, splits, classes, aux), classes
-    photos = index_photos(shards, splits, [], aux)
-    kept = out is not None and Folder(out).exists(MANIFEST) and Folder(out).exists(KEPT)
-    labels = _kept(photos, str(out)) if kept else _found(photos, recipe, recipe.num_clusters)
+        classes = class_names(shards, splits) if recipe.uses_classes else []
+        return build_photo_index(shards, splits, classes, aux), classes
+    photos = build_photo_index(shards, splits, [], aux)
+    is_resumed = out is not None and Folder(out).exists(MANIFEST_FILE) and Folder(out).exists(CLUSTERS_FILE)
+    labels = _read_clusters(photos, str(out)) if is_resumed else _cluster_photos(photos, recipe)
     return replace(photos, label=labels), [f"cluster {number}" for number in range(recipe.num_clusters)]
 
 
-def keep(photos: Photos, out: str) -> None:
-    """Write down which cluster each photo of its own is in, for a run to go on with."""
-    own = zip(photos.ids, photos.label, photos.aux, strict=True)
-    found = {name: int(label) for name, label, aux in own if not aux}
-    Folder(out).write(KEPT, json.dumps(found, indent=1).encode())
+def save_clusters(photos: PhotoIndex, out: str) -> None:
+    """Save the cluster of each photo, except auxiliary ones, for a resumed run."""
+    rows = zip(photos.ids, photos.label, photos.aux, strict=True)
+    clusters = {photo_id: int(label) for photo_id, label, aux in rows if not aux}
+    Folder(out).write(CLUSTERS_FILE, json.dumps(clusters, indent=1).encode())
 
 
-def _kept(photos: Photos, out: str) -> Ints:
-    found = json.loads(Folder(out).read(KEPT))
-    own = zip(photos.ids, photos.aux, strict=True)
-    return np.array([UNKNOWN if aux else found.get(name, UNKNOWN) for name, aux in own], np.int64)
+def _read_clusters(photos: PhotoIndex, out: str) -> IntArray:
+    clusters = json.loads(Folder(out).read(CLUSTERS_FILE))
+    rows = zip(photos.ids, photos.aux, strict=True)
+    return np.array([UNKNOWN if aux else clusters.get(photo_id, UNKNOWN) for photo_id, aux in rows], np.int64)
 
 
-def _found(photos: Photos, recipe: Recipe, count: int) -> Ints:
+def _cluster_photos(photos: PhotoIndex, recipe: Recipe) -> IntArray:
+    assert recipe.num_clusters is not None
     labels, own = photos.label.copy(), np.flatnonzero(~photos.aux)
-    labels[own] = cluster(_features(photos, own, recipe), count, recipe.seed)
+    labels[own] = cluster(_image_features(photos, own, recipe), recipe.num_clusters, recipe.seed)
     return labels
 
 
-def _features(photos: Photos, chosen: Ints, recipe: Recipe) -> Features:
-    """What the photo tower sees before it learns, (n, dim - details): not colours, where these lie apart."""
-    tower = build(recipe.model, recipe.seed).photo
+def _image_features(photos: PhotoIndex, chosen: IntArray, recipe: Recipe) -> Features:
+    """Features of the untrained photo encoder, without the appearance dimensions."""
+    encoder = build_retriever(recipe.model, recipe.seed).photo
     features = np.empty((len(chosen), recipe.model.width), np.float32)
-    for place in np.unique(photos.place[chosen]):
-        here = np.flatnonzero(photos.place[chosen] == place)
-        [group] = read_places(photos, [int(place)], ("photo",)).values()
-        pictures = [group["photo"][int(row)].as_py() for row in photos.row[chosen[here]]]
-        features[here] = embed_photos(tower, pictures)
+    for group in np.unique(photos.row_group[chosen]):
+        in_group = np.flatnonzero(photos.row_group[chosen] == group)
+        [table] = read_row_groups(photos, [int(group)], ("photo",)).values()
+        images = [table["photo"][int(row)].as_py() for row in photos.row[chosen[in_group]]]
+        features[in_group] = embed_photos(encoder, images)
     return features[:, : recipe.model.dim - recipe.model.appearance_dims]

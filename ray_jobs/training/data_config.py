@@ -1,5 +1,5 @@
-"""The plan of a run dealt to its workers, however many there are. Loads no model library: Ray Train starts a
-process of its own for it each time that workers start."""
+"""The DataConfig that distributes the training plan to any number of workers. Imports no model library,
+because Ray Train loads it in a new process each time workers start."""
 
 from typing import Any
 
@@ -8,33 +8,35 @@ from ray.train import DataConfig
 
 from ray_jobs.cluster import placement
 from ray_jobs.training import ingest
-from ray_jobs.training.job import Job, steps_done
+from ray_jobs.training.job import Job, num_completed_steps
 
 
-class Dealt(DataConfig):  # type: ignore[misc]  # Ray has no types here
-    """Deals the rest of the plan to as many workers as there are now: asked for anew whenever they (re)start,
-    so that they go on from the last good checkpoint. Ray Train's own way to learn their number."""
+class PlanDataConfig(DataConfig):  # type: ignore[misc]  # Ray has no types here
+    """Distributes the remaining steps of the plan to the current number of workers.
+
+    Ray Train calls `configure` whenever workers (re)start, so they continue from the last checkpoint.
+    """
 
     def __init__(self, job: Job) -> None:
         options = ExecutionOptions(
             preserve_order=True,
-            resource_limits=ingest.room(job.photos, job.recipe, job.gpu),
-            label_selector=placement.selector("data"),
+            resource_limits=ingest.resource_limits(job.photos, job.recipe, job.gpu),
+            label_selector=placement.label_selector("data"),
         )
         super().__init__(execution_options=options, enable_shard_locality=False)
         self._job = job
 
     def configure(
-        self, datasets: dict[str, Dataset], world_size: int, *given: Any, **options: Any
+        self, datasets: dict[str, Dataset], world_size: int, *args: Any, **kwargs: Any
     ) -> list[dict[str, DataIterator]]:
-        """An iterator a worker over its shares, by the names of `datasets`."""
+        """One iterator per worker for each name in `datasets`."""
         job = self._job
-        rest = ingest.stream(job.photos, job.recipe, self.done(), world_size, job.gpu)
-        shares: list[dict[str, DataIterator]] = super().configure(
-            dict.fromkeys(datasets, rest), world_size, *given, **options
+        dataset = ingest.build_dataset(job.photos, job.recipe, self.completed_steps(), world_size, job.gpu)
+        iterators: list[dict[str, DataIterator]] = super().configure(
+            dict.fromkeys(datasets, dataset), world_size, *args, **kwargs
         )
-        return shares
+        return iterators
 
-    def done(self) -> int:
-        """How many steps of the plan the run has behind it."""
-        return steps_done(self._job.out)
+    def completed_steps(self) -> int:
+        """The number of steps that the last checkpoint contains."""
+        return num_completed_steps(self._job.out)

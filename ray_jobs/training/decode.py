@@ -1,4 +1,4 @@
-"""From the plan to what a training worker sees of a step: its pictures read, then decoded."""
+"""Reading and decoding of the samples of a step, for one worker or its share."""
 
 import itertools
 import math
@@ -8,67 +8,66 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from stbir.config import Recipe
-from stbir.data.batch import Batch, Encoded, decoded, encoded, places_of, read_places
-from stbir.data.photo_index import Photos
-from stbir.data.sampling import samples_an_epoch, steps, steps_of
-from stbir.training.curriculum import level
+from stbir.data.batch import Batch, EncodedBatch, collate, decode_batch, list_row_groups, read_row_groups
+from stbir.data.photo_index import PhotoIndex
+from stbir.data.sampling import iter_steps, num_stage_steps, samples_per_epoch
+from stbir.training.curriculum import noise_level
 
-AHEAD = 4  # steps that `local` decodes before they are asked for
-
-
-def ranges(photos: Photos, recipe: Recipe, done: int) -> list[dict[str, int]]:
-    """Ranges of steps that are read together: about as many samples as are shuffled together."""
-    total = sum(steps_of(photos, stage, recipe.batch_size) for stage in recipe.stages)
-    size = max(
-        1,
-        min(math.ceil(recipe.shuffle_window / recipe.batch_size), math.ceil(len(photos) / recipe.batch_size)),
-    )
-    return [{"start": at, "count": min(size, total - at)} for at in range(done, total, size)]
+PREFETCH_STEPS = 4  # steps that `iter_local_batches` decodes ahead
 
 
-def shares(photos: Photos, recipe: Recipe, workers: int, start: int, count: int) -> Iterator[Encoded]:
-    """Each worker's share of each of `count` steps; what they draw from is read once."""
-    here = list(itertools.islice(steps(photos, recipe, start), count))
-    needed = {modality for step in here for modality in recipe.streamed(recipe.stages[step.stage])}
-    places = read_places(photos, places_of(photos, here), needed)
-    share = recipe.batch_size // workers
-    for step in here:
-        for worker in range(workers):
-            part = slice(worker * share, (worker + 1) * share)
-            yield encoded(photos, step, recipe.streamed(recipe.stages[step.stage]), places, part)
+def step_ranges(photos: PhotoIndex, recipe: Recipe, start: int) -> list[dict[str, int]]:
+    """Ranges of steps whose samples are read together; a range covers about one shuffle window."""
+    total = sum(num_stage_steps(photos, stage, recipe.batch_size) for stage in recipe.stages)
+    samples = min(recipe.shuffle_window, len(photos))
+    size = max(1, math.ceil(samples / recipe.batch_size))
+    return [{"start": step, "count": min(size, total - step)} for step in range(start, total, size)]
 
 
-def decode(rows: Encoded, recipe: Recipe, an_epoch: list[int]) -> Batch:
-    """Pixels of what a step has encoded; `an_epoch`: samples an epoch of each stage, for its noise."""
-    return decoded(
-        rows,
+def read_shares(
+    photos: PhotoIndex, recipe: Recipe, num_workers: int, start: int, count: int
+) -> Iterator[EncodedBatch]:
+    """Each worker's share of `count` steps from `start` on. Each row group is read once."""
+    steps = list(itertools.islice(iter_steps(photos, recipe, start), count))
+    modalities = {modality for step in steps for modality in recipe.streamed(recipe.stages[step.stage])}
+    tables = read_row_groups(photos, list_row_groups(photos, steps), modalities)
+    size = recipe.batch_size // num_workers
+    for step in steps:
+        for worker in range(num_workers):
+            part = slice(worker * size, (worker + 1) * size)
+            yield collate(photos, step, recipe.streamed(recipe.stages[step.stage]), tables, part)
+
+
+def decode_share(batch: EncodedBatch, recipe: Recipe, epoch_sizes: list[int]) -> Batch:
+    """Decode one share. `epoch_sizes` are the samples per epoch of each stage, for the noise curriculum."""
+    return decode_batch(
+        batch,
         sketch_size=recipe.model.sketch_size,
         photo_size=recipe.model.photo.preprocess.size,
         seed=recipe.seed,
         augment=recipe.augmentation,
-        **_noise(rows, recipe, an_epoch),
+        **_noise_arguments(batch, recipe, epoch_sizes),
     )
 
 
-def _noise(rows: Encoded, recipe: Recipe, an_epoch: list[int]) -> dict[str, Any]:
-    stage = recipe.stages[rows.stage]
+def _noise_arguments(batch: EncodedBatch, recipe: Recipe, epoch_sizes: list[int]) -> dict[str, Any]:
+    stage = recipe.stages[batch.stage]
     if stage.noise is None:
         return {}
-    levels = level(stage.noise, rows.position / an_epoch[rows.stage])
-    noises: dict[str, Any] = {f"{modality}_noise": levels for modality in stage.corrupted}
-    return noises | {"poor": stage.noise.kind != "pixels"}
+    level = noise_level(stage.noise, batch.position / epoch_sizes[batch.stage])
+    arguments: dict[str, Any] = {f"{modality}_noise": level for modality in stage.corrupted}
+    return arguments | {"use_query_corruption": stage.noise.kind != "pixels"}
 
 
-def local(photos: Photos, recipe: Recipe, done: int = 0) -> Iterator[Batch]:
-    """All shares of a single worker after `done` steps, made in this process: one thread decodes ahead."""
-    an_epoch = [samples_an_epoch(photos, stage) for stage in recipe.stages]
-    every = (
-        rows for plan in ranges(photos, recipe, done) for rows in shares(photos, recipe, workers=1, **plan)
-    )
-    waiting: deque[Future[Batch]] = deque()
+def iter_local_batches(photos: PhotoIndex, recipe: Recipe, start: int = 0) -> Iterator[Batch]:
+    """The batches of a single worker from step `start` on, decoded ahead by a thread of this process."""
+    epoch_sizes = [samples_per_epoch(photos, stage) for stage in recipe.stages]
+    ranges = step_ranges(photos, recipe, start)
+    shares = (share for steps in ranges for share in read_shares(photos, recipe, num_workers=1, **steps))
+    pending: deque[Future[Batch]] = deque()
     with ThreadPoolExecutor(1) as decoder:
-        for rows in every:
-            waiting.append(decoder.submit(decode, rows, recipe, an_epoch))
-            if len(waiting) > AHEAD:
-                yield waiting.popleft().result()
-        yield from (each.result() for each in waiting)
+        for share in shares:
+            pending.append(decoder.submit(decode_share, share, recipe, epoch_sizes))
+            if len(pending) > PREFETCH_STEPS:
+                yield pending.popleft().result()
+        yield from (future.result() for future in pending)

@@ -1,4 +1,4 @@
-"""What a run tells of its steps: lines of JSON and TensorBoard events beside its checkpoints, and meters."""
+"""Logs of a training run: JSON lines, TensorBoard events and Prometheus metrics."""
 
 import json
 from dataclasses import asdict
@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from ray_jobs.cluster.metrics import TrainMeters
+from ray_jobs.cluster.metrics import TrainMetrics
 from ray_jobs.training.job import Job
-from ray_jobs.training.profiling import Tick
+from ray_jobs.training.profiling import StepCallback
 from stbir.config import Stage
-from stbir.data.sampling import samples_an_epoch
+from stbir.data.sampling import samples_per_epoch
 from stbir.storage.folder import Folder
-from stbir.training.curriculum import level
+from stbir.training.curriculum import noise_level
 from stbir.training.events import event_file
 from stbir.training.loop import Metrics
 from stbir.training.stages import StageRun
@@ -21,75 +21,75 @@ LINES, EVENTS = "log", "tensorboard"
 
 
 class TrainLog:
-    """Kept by the first worker. Steps count once a checkpoint has them: a run that goes on redoes others."""
+    """Log of the first worker. Steps are written together with the checkpoint that contains them."""
 
-    def __init__(self, job: Job, done: int, tick: Tick) -> None:
-        self._job, self._tick = job, tick
+    def __init__(self, job: Job, num_steps: int, on_step: StepCallback) -> None:
+        self._job, self._on_step = job, on_step
         self._folder = Folder(job.out)
         self._unsaved: list[tuple[Metrics, dict[str, float]]] = []
-        self._meters = TrainMeters(job.recipe.name)
-        for name in (*self._folder.names(f"{LINES}/*"), *self._folder.names(f"{EVENTS}/*")):
-            if step_of(name) > done:  # written just before a save that never came
+        self._metrics = TrainMetrics(job.recipe.name)
+        for name in (*self._folder.list_files(f"{LINES}/*"), *self._folder.list_files(f"{EVENTS}/*")):
+            if step_in_name(name) > num_steps:  # its checkpoint was never saved
                 self._folder.remove(name)
 
-    def step(self, run: StageRun, before: int, metrics: Metrics) -> None:
-        """Note a step, of which `before` are of earlier stages."""
-        self._tick()
+    def add_step(self, run: StageRun, offset: int, metrics: Metrics) -> None:
+        """Add a step. `offset` is the number of steps of earlier stages."""
+        self._on_step()
         noise = _noise(self._job, run.stage, run.step)
         stage = self._job.recipe.stages.index(run.stage)
-        self._unsaved.append((metrics, {"stage": stage, **{f"noise/{of}": v for of, v in noise.items()}}))
-        self._meters.step(before + run.step, stage, self._job.recipe.batch_size, metrics, noise)
+        self._unsaved.append((metrics, {"stage": stage, **{f"noise/{name}": v for name, v in noise.items()}}))
+        self._metrics.update_step(offset + run.step, stage, self._job.recipe.batch_size, metrics, noise)
 
-    def save(self, done: int) -> None:
-        """Write what is noted. Call it before the checkpoint of `done` steps is saved."""
+    def write(self, num_steps: int) -> None:
+        """Write the added steps, before the checkpoint of `num_steps` steps is saved."""
         lines = "".join(json.dumps(asdict(metrics)) + "\n" for metrics, _ in self._unsaved)
-        self._folder.write(f"{LINES}/step-{done:08d}.jsonl", lines.encode())
-        first, batch = done - len(self._unsaved) + 1, self._job.recipe.batch_size
-        steps = [(first + i, _figures(*noted, batch)) for i, noted in enumerate(self._unsaved)]
-        self._folder.write(f"{EVENTS}/events.out.tfevents.{done:08d}.steps", event_file(steps))
+        self._folder.write(f"{LINES}/step-{num_steps:08d}.jsonl", lines.encode())
+        start, batch_size = num_steps - len(self._unsaved) + 1, self._job.recipe.batch_size
+        steps = [(start + i, _scalars(*entry, batch_size)) for i, entry in enumerate(self._unsaved)]
+        self._folder.write(f"{EVENTS}/events.out.tfevents.{num_steps:08d}.steps", event_file(steps))
         self._unsaved = []
 
-    def validated(self, done: int, accuracies: dict[str, float]) -> None:
-        """Write what the validation split says of the checkpoint of `done` steps: percent by kind."""
+    def write_validation(self, num_steps: int, accuracies: dict[str, float]) -> None:
+        """Write Acc@1 on the validation split after `num_steps` steps: percent by kind of query."""
         if accuracies:
-            self._meters.validated(accuracies)
-            figures = {f"val acc@1/{query}": percent for query, percent in accuracies.items()}
-            name = f"{EVENTS}/events.out.tfevents.{done:08d}.validation"
-            self._folder.write(name, event_file([(done, figures)]))
+            self._metrics.update_accuracy(accuracies)
+            scalars = {f"val acc@1/{query}": percent for query, percent in accuracies.items()}
+            name = f"{EVENTS}/events.out.tfevents.{num_steps:08d}.validation"
+            self._folder.write(name, event_file([(num_steps, scalars)]))
 
 
-def step_of(name: str) -> int:
-    """The step in the name of a file of the log."""
+def step_in_name(name: str) -> int:
+    """The step in the name of a log file."""
     return int(name.replace("-", ".").split(".")[-2])
 
 
-def epoch_line(run: StageRun, seen: list[Metrics], an_epoch: float, batch: int) -> dict[str, Any]:
-    """What a person is told of an epoch."""
-    spent = sum(m.waited_s + m.worked_s for m in seen)
-    terms = {name: sum(m.terms[name] for m in seen) / len(seen) for name in seen[0].terms}
+def epoch_summary(run: StageRun, steps: list[Metrics], steps_per_epoch: float, batch: int) -> dict[str, Any]:
+    """Means over the steps of an epoch, for the progress output."""
+    total_s = sum(m.waited_s + m.worked_s for m in steps)
+    terms = {name: sum(m.terms[name] for m in steps) / len(steps) for name in steps[0].terms}
     return {
         "stage": run.stage.name,
-        "epoch": round(min(run.step / an_epoch, run.stage.epochs), 2),
+        "epoch": round(min(run.step / steps_per_epoch, run.stage.epochs), 2),
         "epochs": run.stage.epochs,
         "step": run.step,
-        "loss": sum(m.loss for m in seen) / len(seen),
+        "loss": sum(m.loss for m in steps) / len(steps),
         **terms,
-        "lr": seen[-1].lr,
-        "samples_per_s": len(seen) * batch / spent,
-        "waited": sum(m.waited_s for m in seen) / spent,
+        "lr": steps[-1].lr,
+        "samples_per_s": len(steps) * batch / total_s,
+        "waited": sum(m.waited_s for m in steps) / total_s,
     }
 
 
-def _figures(metrics: Metrics, more: dict[str, float], batch: int) -> dict[str, float]:
-    spent = metrics.waited_s + metrics.worked_s
+def _scalars(metrics: Metrics, extra: dict[str, float], batch_size: int) -> dict[str, float]:
+    total_s = metrics.waited_s + metrics.worked_s
     terms = {f"loss/{name}": value for name, value in metrics.terms.items()}
-    rates = {"lr": metrics.lr, "samples_per_s": batch / spent, "waited": metrics.waited_s / spent}
-    return {"loss": metrics.loss, **terms, **rates, **more}
+    rates = {"lr": metrics.lr, "samples_per_s": batch_size / total_s, "waited": metrics.waited_s / total_s}
+    return {"loss": metrics.loss, **terms, **rates, **extra}
 
 
 def _noise(job: Job, stage: Stage, step: int) -> dict[str, float]:
     if stage.noise is None:
         return {"probability": 0.0, "strength": 0.0}
-    epoch = np.array([step * job.recipe.batch_size / samples_an_epoch(job.photos, stage)])
-    [probability], [strength] = level(stage.noise, epoch)
+    epoch = np.array([step * job.recipe.batch_size / samples_per_epoch(job.photos, stage)])
+    [probability], [strength] = noise_level(stage.noise, epoch)
     return {"probability": float(probability), "strength": float(strength)}

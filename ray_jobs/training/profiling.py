@@ -1,4 +1,4 @@
-"""Where a run's time goes: the first worker watched by torch's profiler, or from outside by py-spy."""
+"""Profiling of the first worker, with torch's profiler or with py-spy from outside."""
 
 import logging
 import os
@@ -22,114 +22,112 @@ log = logging.getLogger(__name__)
 WAIT, WARM_UP, ACTIVE = 3, 1, 20  # steps
 SECONDS = 60  # of py-spy
 PROFILE = "profile"
-STACKS, WHY_NONE = f"{PROFILE}/py-spy.json", f"{PROFILE}/py-spy.txt"
-_MAY = "tracing takes root or CAP_SYS_PTRACE on the worker's node"
-Tick = Callable[[], None]  # after each step
+STACKS_FILE, ERROR_FILE = f"{PROFILE}/py-spy.json", f"{PROFILE}/py-spy.txt"
+_PERMISSION_HINT = "tracing needs root or CAP_SYS_PTRACE on the worker's node"
+StepCallback = Callable[[], None]  # called after each step
 
 
-def _nothing() -> None: ...
+def _no_op() -> None: ...
 
 
-def refuse_missing(kind: str | None) -> None:
-    """Raises InputError where the program that would watch is not installed here."""
-    if kind == "py-spy" and _program() is None:
-        raise InputError("--profile: there is no py-spy here; pip install py-spy, or give --profile torch")
-
-
-@contextmanager
-def watched(kind: str | None, out: str) -> Iterator[Tick]:
-    """Watch what runs inside; call what is given after each step. The result lies in `out`/profile."""
-    with KINDS[kind](Folder(out)) if kind else _unwatched() as tick:
-        yield tick
+def check_profiler(kind: str | None) -> None:
+    """Raises InputError if the profiler is not installed here."""
+    if kind == "py-spy" and _py_spy_path() is None:
+        raise InputError("--profile: py-spy is not installed; pip install py-spy, or give --profile torch")
 
 
 @contextmanager
-def _unwatched() -> Iterator[Tick]:
-    yield _nothing
+def profile_run(kind: str | None, out: str) -> Iterator[StepCallback]:
+    """Profile the body, which calls the yielded function after each step. Writes to `out`/profile."""
+    if kind is None:
+        yield _no_op
+        return
+    with PROFILERS[kind](Folder(out)) as on_step:
+        yield on_step
 
 
 @contextmanager
-def _torch(folder: Folder) -> Iterator[Tick]:
+def _torch(folder: Folder) -> Iterator[StepCallback]:
     """A trace of some steps for Perfetto or chrome://tracing."""
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * torch.cuda.is_available()
     steps = schedule(wait=WAIT, warmup=WARM_UP, active=ACTIVE, repeat=1)
 
-    def keep(found: profile) -> None:
+    def write_trace(trace: profile) -> None:
         with tempfile.TemporaryDirectory() as scratch:
-            found.export_chrome_trace(f"{scratch}/trace.json")
+            trace.export_chrome_trace(f"{scratch}/trace.json")
             folder.write(f"{PROFILE}/torch.json", Path(scratch, "trace.json").read_bytes())
 
-    with profile(activities=activities, schedule=steps, on_trace_ready=keep) as profiler:
+    with profile(activities=activities, schedule=steps, on_trace_ready=write_trace) as profiler:
         yield profiler.step
 
 
 @contextmanager
-def _py_spy(folder: Folder) -> Iterator[Tick]:
-    """A minute of stacks for speedscope.app. A run goes on where there can be none, and is told why."""
-    program = _program()
+def _py_spy(folder: Folder) -> Iterator[StepCallback]:
+    """One minute of stacks for speedscope.app. If py-spy fails, the error is logged; training continues."""
+    program = _py_spy_path()
     if program is None:
-        _say_why(folder, "it is not installed on the worker's node")
-        yield _nothing
+        _report_error(folder, "it is not installed on the worker's node")
+        yield _no_op
         return
     with tempfile.TemporaryDirectory() as scratch:
-        spy = _Spy(program, folder, Path(scratch))
+        recorder = _PySpy(program, folder, Path(scratch))
         try:
-            yield spy.look
+            yield recorder.poll
         finally:
-            spy.end()
+            recorder.stop()
 
 
-def _program() -> str | None:
-    """Where py-spy is: beside this Python, whose folder need not be on PATH, or on PATH."""
+def _py_spy_path() -> str | None:
+    """The path of py-spy: next to this Python, which need not be on PATH, or on PATH."""
     return shutil.which("py-spy", path=os.pathsep.join([sysconfig.get_path("scripts"), *os.get_exec_path()]))
 
 
-class _Spy:
-    """py-spy at work on this process; what it leaves is kept as soon as it has ended."""
+class _PySpy:
+    """A py-spy process that records this process. Its result is saved as soon as it ends."""
 
     def __init__(self, program: str, folder: Folder, scratch: Path) -> None:
-        self._folder, self._stacks, self._words = folder, scratch / "stacks.json", scratch / "words"
+        self._folder, self._stacks, self._stderr = folder, scratch / "stacks.json", scratch / "stderr"
         options = ["--duration", str(SECONDS), "--format", "speedscope", "--output", str(self._stacks)]
-        with self._words.open("wb") as words:  # a pipe that nobody reads would stop it in the end
+        with self._stderr.open("wb") as stderr:  # a pipe without a reader would block py-spy
             self._process = subprocess.Popen(
                 [program, "record", "--pid", str(getpid()), *options],
                 stdout=subprocess.DEVNULL,
-                stderr=words,
+                stderr=stderr,
             )
-        self._kept = False
+        self._saved = False
 
-    def look(self) -> None:
-        """Whether it has ended; call it now and then."""
-        if not self._kept and self._process.poll() is not None:
-            self._keep()
+    def poll(self) -> None:
+        """Save the result if py-spy has ended."""
+        if not self._saved and self._process.poll() is not None:
+            self._save()
 
-    def end(self) -> None:
-        """Have it write what it has."""
-        self._process.send_signal(signal.SIGINT)  # none where it has ended
+    def stop(self) -> None:
+        """Stop py-spy and save the stacks recorded so far."""
+        self._process.send_signal(signal.SIGINT)  # does nothing if it has ended
         self._process.wait()
-        self.look()
+        self.poll()
 
-    def _keep(self) -> None:
-        self._kept = True
+    def _save(self) -> None:
+        self._saved = True
         if self._stacks.exists():
-            self._folder.write(STACKS, self._stacks.read_bytes())
-            self._folder.remove(WHY_NONE)  # of an earlier run
+            self._folder.write(STACKS_FILE, self._stacks.read_bytes())
+            self._folder.remove(ERROR_FILE)  # of an earlier run
         else:
-            _say_why(self._folder, _reason(self._words.read_text(errors="replace")))
+            _report_error(self._folder, _reason(self._stderr.read_text(errors="replace")))
 
 
-def _reason(words: str) -> str:
-    """What py-spy says before it lists its own calls, in one line."""
-    said = " ".join(words.partition("Stack backtrace:")[0].split())
-    may = f" ({_MAY})" if "permission" in words.lower() else ""
-    return f"{said}{may}" if said else "the run ended before it had begun"
+def _reason(stderr: str) -> str:
+    """py-spy's error in one line, without its backtrace."""
+    error = " ".join(stderr.partition("Stack backtrace:")[0].split())
+    hint = f" ({_PERMISSION_HINT})" if "permission" in stderr.lower() else ""
+    return f"{error}{hint}" if error else "the run ended before py-spy started"
 
 
-def _say_why(folder: Folder, reason: str) -> None:
-    """Beside where the stacks would be, too: the log of a worker stays on its node."""
-    says = f"no stacks from py-spy: {reason}"
-    log.warning("%s", says)
-    folder.write(WHY_NONE, f"{says}\n".encode())
+def _report_error(folder: Folder, reason: str) -> None:
+    """Log the error, and write it next to the expected stacks: a worker's log stays on its node."""
+    message = f"no stacks from py-spy: {reason}"
+    log.warning("%s", message)
+    folder.write(ERROR_FILE, f"{message}\n".encode())
 
 
-KINDS = {"torch": _torch, "py-spy": _py_spy}
+PROFILERS = {"torch": _torch, "py-spy": _py_spy}

@@ -1,4 +1,4 @@
-"""What a person sees of a training run: its plan, and a line an epoch, on standard error."""
+"""Progress of a training run on standard error: its plan, and one line an epoch."""
 
 import sys
 import threading
@@ -11,47 +11,45 @@ from ray.util.queue import Empty, Queue
 from ray_jobs.training.job import Job
 
 
-def say_plan(job: Job, done: int) -> None:
-    """How many photos and steps, and where the run stands after `done` steps."""
+def print_plan(job: Job, num_steps: int) -> None:
+    """Print the number of photos, the stages and, for a resumed run, the `num_steps` it has completed."""
     stages = ", ".join(
         f"{s.name} ({steps} steps)" for s, steps in zip(job.recipe.stages, job.steps, strict=True)
     )
-    print(f"{job.recipe.name}: {len(job.photos)} photos; stages {stages}", file=sys.stderr)
+    lines = [f"{job.recipe.name}: {len(job.photos)} photos; stages {stages}"]
     if job.recipe.stages[0].name == "pretrain":
-        print("no pretrained CLIP: stage clip first aligns photos and captions", file=sys.stderr)
+        lines += ["no pretrained CLIP: stage pretrain first aligns photos and captions"]
     if job.photos.aux.any():
-        taking = ", ".join(stage.name for stage in job.recipe.stages if stage.aux) or "none"
-        print(
-            f"{job.photos.aux.sum()} photos are of other data sets; stages that take them: {taking}",
-            file=sys.stderr,
-        )
-    if done:
-        print(f"going on from step {done} of {sum(job.steps)}", file=sys.stderr)
+        aux_stages = ", ".join(stage.name for stage in job.recipe.stages if stage.aux) or "none"
+        lines += [f"{job.photos.aux.sum()} photos are auxiliary; stages that use them: {aux_stages}"]
+    if num_steps:
+        lines += [f"resuming after step {num_steps} of {sum(job.steps)}"]
+    print(*lines, sep="\n", file=sys.stderr)
 
 
 @contextmanager
-def printing(progress: Queue) -> Iterator[None]:
-    """Print the workers' lines while the run lasts."""
-    over = threading.Event()
-    printer = threading.Thread(target=_print_lines, args=(progress, over), daemon=True)
+def print_progress(progress: Queue) -> Iterator[None]:
+    """Print the workers' epoch summaries while the body runs."""
+    stopped = threading.Event()
+    printer = threading.Thread(target=_print_lines, args=(progress, stopped), daemon=True)
     printer.start()
     try:
         yield
     finally:
-        over.set()
+        stopped.set()
         printer.join()
 
 
-def _print_lines(progress: Queue, over: threading.Event) -> None:
+def _print_lines(progress: Queue, stopped: threading.Event) -> None:
     while True:
         try:
-            print(_readable(progress.get(timeout=1)), file=sys.stderr, flush=True)
+            print(_format(progress.get(timeout=1)), file=sys.stderr, flush=True)
         except Empty:
-            if over.is_set():
+            if stopped.is_set():
                 return
 
 
-def _readable(line: dict[str, Any]) -> str:
+def _format(line: dict[str, Any]) -> str:
     validation = "  ".join(f"{name} {value:.1f}" for name, value in line.items() if name.startswith("val "))
     return (
         f"{line['stage']:<8} epoch {line['epoch']:g}/{line['epochs']}  loss {line['loss']:.3f}"

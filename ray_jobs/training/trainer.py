@@ -1,4 +1,4 @@
-"""A training run as Ray Train carries it out: where its workers go, how many, and what it survives."""
+"""The Ray Train trainer of a run: placement and number of workers, tolerated failures."""
 
 import time
 
@@ -6,62 +6,66 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError
 
-from ray_jobs.cli import Failed
+from ray_jobs.cli import JobFailedError
 from ray_jobs.cluster import placement
 from ray_jobs.training import ingest
-from ray_jobs.training.data_config import Dealt
-from ray_jobs.training.job import ENVIRONMENT, Job, steps_done
+from ray_jobs.training.data_config import PlanDataConfig
+from ray_jobs.training.job import WORKER_ENVIRONMENT, Job, num_completed_steps
 
-RAY = ".ray"  # what Ray Train keeps of a run while it lasts; nothing is resumed from it
-EACH = {"CPU": 1}  # of a worker, beside its GPU
-RESIZE_S = 30.0  # how often an elastic run looks whether more workers could join
+RAY_FOLDER = ".ray"  # Ray Train's own state while a run lasts; resuming does not use it
+WORKER_RESOURCES = {"CPU": 1}  # per worker, in addition to its GPU
+RESIZE_INTERVAL_S = 30.0  # between checks whether an elastic run can add workers
 
 
 def fit(job: Job, workers: tuple[int, int], max_failures: int) -> None:
-    """Train until all steps are done. Raises Failed where the run stops before.
+    """Train until all steps are done. Raises JobFailedError if the run stops before.
 
-    A run that leaves a node which is about to be taken away begins anew on the others.
+    A run that is preempted continues on the remaining nodes with a new trainer.
     """
-    while steps_done(job.out) < sum(job.steps):
-        _finish(_trainer(job, workers, max_failures))
+    while num_completed_steps(job.out) < sum(job.steps):
+        fit_once(_create_trainer(job, workers, max_failures))
 
 
-def _finish(trainer: TorchTrainer) -> None:
+def fit_once(trainer: TorchTrainer) -> None:
+    """Run the trainer. Raises JobFailedError if it fails, or if its workers return an error."""
     try:
         result = trainer.fit()
     except TrainingFailedError as error:
         reason = str(error).strip().splitlines()[-1]
-        raise Failed(f"{reason}; the same command goes on from the last good checkpoint", {}) from error
+        remedy = "run the same command again to resume from the last checkpoint"
+        raise JobFailedError(f"{reason}; {remedy}", {}) from error
     if result.return_value:
-        raise Failed(str(result.return_value), {})
+        raise JobFailedError(str(result.return_value), {})
 
 
-def _trainer(job: Job, workers: tuple[int, int], max_failures: int) -> TorchTrainer:
-    def on_worker() -> str | None:
-        """Ray Train's controller, which only hands this on, is spared the import: seconds a run."""
-        from ray_jobs.training.worker import work
+def _create_trainer(job: Job, workers: tuple[int, int], max_failures: int) -> TorchTrainer:
+    def train_loop() -> str | None:
+        """Imports the loop on the worker: the import takes seconds, and the controller does not need it."""
+        from ray_jobs.training.worker import train_loop_per_worker
 
-        return work(job)
+        return train_loop_per_worker(job)
 
-    ingest.keep_order()
-    least, most = workers
-    # Ray 2.60 counts how many workers of an elastic run fit, and looks at no label: GPUs tell it, CPUs not.
-    with_accelerator = job.gpu or (least == most and placement.has("accelerator"))
+    ingest.preserve_order()
+    minimum, maximum = workers
+    is_elastic = minimum < maximum
+    # Ray 2.60 ignores label selectors when it counts how many elastic workers fit. GPUs limit that count
+    # correctly; CPUs do not, so elastic runs on CPUs have no selector.
+    use_selector = job.gpu or (not is_elastic and placement.has_role("accelerator"))
     return TorchTrainer(
-        on_worker,
-        datasets={"train": None},  # its name; `Dealt` says what it is
-        dataset_config=Dealt(job),
+        train_loop,
+        datasets={"train": None},  # only the name; `PlanDataConfig` builds the dataset
+        dataset_config=PlanDataConfig(job),
         scaling_config=ScalingConfig(
-            num_workers=most if least == most else workers,
+            num_workers=workers if is_elastic else maximum,
             use_gpu=job.gpu,
-            resources_per_worker=EACH,
-            label_selector=placement.selector("accelerator") if with_accelerator else None,
-            elastic_resize_monitor_interval_s=RESIZE_S,
+            resources_per_worker=WORKER_RESOURCES,
+            label_selector=placement.label_selector("accelerator") if use_selector else None,
+            elastic_resize_monitor_interval_s=RESIZE_INTERVAL_S,
         ),
         run_config=RunConfig(
             name=f"ray-{time.time_ns()}",
-            storage_path=f"{job.out}/{RAY}",
-            worker_runtime_env={"env_vars": ENVIRONMENT},
+            storage_path=f"{job.out}/{RAY_FOLDER}",
+            worker_runtime_env={"env_vars": WORKER_ENVIRONMENT},
             failure_config=FailureConfig(max_failures=max_failures, max_preemption_failures=-1),
         ),
     )

@@ -1,4 +1,4 @@
-"""One training and what came of it, in one process: the unit of an experiment."""
+"""One trial of an experiment: training and evaluation of a recipe on one fold, in one process."""
 
 import hashlib
 import itertools
@@ -9,26 +9,26 @@ from typing import Any
 
 import torch
 
-from ray_jobs.training.class_labels import indexed
-from ray_jobs.training.decode import local
+from ray_jobs.training.class_labels import index_photos_with_labels
+from ray_jobs.training.decode import iter_local_batches
 from stbir.config import Recipe
 from stbir.config.recipe_json import to_json
-from stbir.data.photo_index import Photos
-from stbir.data.sampling import steps_of
+from stbir.data.photo_index import PhotoIndex
+from stbir.data.sampling import num_stage_steps
 from stbir.data.shards import open_shards
 from stbir.embedding.queries import embed
-from stbir.evaluation.evaluate import evaluate_embedded
-from stbir.evaluation.robustness import robustness
-from stbir.model.builder import build
+from stbir.evaluation.evaluate import evaluate_features
+from stbir.evaluation.robustness import evaluate_robustness
+from stbir.model.builder import build_retriever
 from stbir.training.loop import train
-from stbir.training.stages import Learner, start_stage
+from stbir.training.stages import TrainableModel, start_stage
 
 
 @dataclass(frozen=True)
 class Trial:
-    """Train `recipe` (its seed included) on every fold but `fold`, ask with that one.
+    """Trains `recipe`, with its seed, on all folds except `fold`, and evaluates on that fold.
 
-    `shards` are the URIs of the data set with the folds and of others, `data` their digests.
+    `shards` are the URIs of the data set with the folds and of auxiliary ones, `data` their digests.
     """
 
     recipe: Recipe
@@ -39,38 +39,38 @@ class Trial:
 
     @property
     def key(self) -> str:
-        """A digest of all that decides its result but the code."""
-        known = json.dumps([to_json(self.recipe), self.data, self.folds, self.fold])
-        return f"sha256:{hashlib.sha256(known.encode()).hexdigest()}"
+        """A digest of everything that determines the result, except the code."""
+        inputs = json.dumps([to_json(self.recipe), self.data, self.folds, self.fold])
+        return f"sha256:{hashlib.sha256(inputs.encode()).hexdigest()}"
 
     @property
     def name(self) -> str:
-        """What its result is kept under."""
+        """The name of its result file."""
         return f"{self.recipe.name}-{self.fold}-seed{self.recipe.seed}"
 
 
 def run_trial(trial: Trial) -> dict[str, Any]:
-    """The figures of `Evaluation.as_dict`, `robustness`, and how long training took in seconds."""
+    """Results of `evaluate_features` and `evaluate_robustness`, and seconds of training."""
     recipe, [shards, *aux] = trial.recipe, map(open_shards, trial.shards)
     splits = [fold for fold in trial.folds if fold != trial.fold]
-    photos, classes = indexed(recipe, shards, splits, aux)
+    photos, classes = index_photos_with_labels(recipe, shards, splits, aux)
     start = time.perf_counter()
-    learner = _trained(recipe, photos, len(classes))
+    model = _train_model(recipe, photos, len(classes))
     seconds = round(time.perf_counter() - start)
-    embedded = embed(learner.retriever, shards.rows(trial.fold))
-    poor = robustness(learner.retriever, embedded, shards.rows(trial.fold))
-    facts = {"recipe": recipe.name, "fold": trial.fold, "seed": recipe.seed, "seconds": seconds}
-    return {**facts, **evaluate_embedded(embedded).as_dict(), "robustness": poor.as_dict()}
+    features = embed(model.retriever, shards.iter_rows(trial.fold))
+    robustness = evaluate_robustness(model.retriever, features, shards.iter_rows(trial.fold))
+    trial_info = {"recipe": recipe.name, "fold": trial.fold, "seed": recipe.seed, "seconds": seconds}
+    return {**trial_info, **evaluate_features(features).as_dict(), "robustness": robustness.as_dict()}
 
 
-def _trained(recipe: Recipe, photos: Photos, classes: int) -> Learner:
+def _train_model(recipe: Recipe, photos: PhotoIndex, num_classes: int) -> TrainableModel:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(recipe.seed)
-    learner = Learner(build(recipe.model, recipe.seed), classes).to(device)
-    batches = local(photos, recipe)
+    model = TrainableModel(build_retriever(recipe.model, recipe.seed), num_classes).to(device)
+    batches = iter_local_batches(photos, recipe)
     for stage in recipe.stages:
-        count = steps_of(photos, stage, recipe.batch_size)
-        own = itertools.islice(batches, count)
-        for _ in train(start_stage(stage, recipe, learner, count), recipe, photos, own, device):
+        num_steps = num_stage_steps(photos, stage, recipe.batch_size)
+        run = start_stage(stage, recipe, model, num_steps)
+        for _ in train(run, recipe, photos, itertools.islice(batches, num_steps), device):
             pass
-    return learner
+    return model

@@ -1,4 +1,4 @@
-"""What runs on each training worker: the stages that are left, from the last good checkpoint."""
+"""The training loop of a Ray Train worker: the remaining stages, from the last checkpoint."""
 
 import os
 from collections.abc import Iterator
@@ -9,122 +9,128 @@ import ray.train.torch
 import torch
 
 from ray_jobs.training import ingest
-from ray_jobs.training.job import Job, steps_done
-from ray_jobs.training.log import TrainLog, epoch_line
-from ray_jobs.training.profiling import watched
+from ray_jobs.training.job import Job, num_completed_steps
+from ray_jobs.training.log import TrainLog, epoch_summary
+from ray_jobs.training.profiling import profile_run
 from stbir.data.batch import Batch
-from stbir.data.sampling import samples_an_epoch
+from stbir.data.sampling import samples_per_epoch
 from stbir.data.shards import open_shards
 from stbir.evaluation.evaluate import evaluate
 from stbir.model import checkpoint
 from stbir.model.retriever import Retriever
 from stbir.training.loop import DivergedError, Metrics, train
-from stbir.training.stages import Learner, StageRun, start_stage
+from stbir.training.stages import StageRun, TrainableModel, start_stage
 
-# All workers ask together whether a node is about to be taken away: a few milliseconds, so not in each step.
-NOTICE_EVERY = 4  # steps
+# Steps between checks for preemption. A check synchronises all workers, which takes a few milliseconds.
+PREEMPTION_CHECK_STEPS = 4
 
 
-def save(job: Job, retriever: Retriever, done: int, training: dict[str, Any] | None) -> None:
-    """Publish a checkpoint at --out, and drop those it makes superfluous."""
-    counts = {"steps": done, "total": sum(job.steps), "photos": len(job.photos)}
+def save_checkpoint(job: Job, retriever: Retriever, num_steps: int, training: dict[str, Any] | None) -> None:
+    """Publish a checkpoint at --out and remove older ones."""
+    name, source = f"step-{num_steps:08d}", job.data_digests[0]
+    counts = {"steps": num_steps, "total": sum(job.steps), "photos": len(job.photos)}
+    details = {"photos": job.photos.digest, "data": job.data_digests}
     checkpoint.save(
-        job.out, f"step-{done:08d}", retriever, job.recipe,
-        made_from=job.data[0], counts=counts, details={"photos": job.photos.digest, "data": job.data},
-        training=training,
+        job.out, name, retriever, job.recipe,
+        made_from=source, counts=counts, details=details, training=training,
     )  # fmt: skip
     checkpoint.prune(job.out)
 
 
-def work(job: Job) -> str | None:
-    """Runs on every worker: the stages that are left, each from where it stands.
+def train_loop_per_worker(job: Job) -> str | None:
+    """Train the remaining stages.
 
-    Returns what stopped it where going on makes no sense. A worker whose node, or another's, is about to be
-    taken away saves and returns nothing, with steps left.
+    Returns an error message if training diverged, because a retry would diverge again. Before a preemption
+    of any node, saves a checkpoint and returns None with steps remaining.
     """
     device = ray.train.torch.get_device()
     if device.type == "cpu":
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // ray.train.get_context().get_local_world_size()))
     torch.manual_seed(job.recipe.seed)
-    first = ray.train.get_context().get_world_rank() == 0
-    with watched(job.profile if first else None, job.out) as tick:
-        return _stages(job, device, TrainLog(job, steps_done(job.out), tick) if first else None)
+    is_first = ray.train.get_context().get_world_rank() == 0
+    with profile_run(job.profiler if is_first else None, job.out) as on_step:
+        log = TrainLog(job, num_completed_steps(job.out), on_step) if is_first else None
+        return _train_stages(job, device, log)
 
 
-def _stages(job: Job, device: torch.device, log: TrainLog | None) -> str | None:
-    done = steps_done(job.out)
-    learner = Learner(checkpoint.load(job.out), len(job.classes))
+def _train_stages(job: Job, device: torch.device, log: TrainLog | None) -> str | None:
+    completed = num_completed_steps(job.out)
+    model = TrainableModel(checkpoint.load(job.out), len(job.classes))
     state = checkpoint.read_training(job.out)
-    if state is not None and learner.classes_CD is not None:
-        learner.classes_CD.data.copy_(state["classes"])
-    learner.to(device)
-    shares = ingest.batches(ray.train.get_dataset_shard("train"))
-    before = 0
-    for stage, steps in zip(job.recipe.stages, job.steps, strict=True):
-        if done < before + steps:
-            under_way = state if state and state["stage"] == stage.name and state["step"] < steps else None
-            stage_run = start_stage(stage, job.recipe, learner, steps, under_way)
-            own = in_order(shares, job.recipe.stages.index(stage), range(stage_run.step, steps))
+    if state is not None and model.class_weight_CD is not None:
+        model.class_weight_CD.data.copy_(state["classes"])
+    model.to(device)
+    batches = ingest.iter_batches(ray.train.get_dataset_shard("train"))
+    offset = 0
+    for index, (stage, num_steps) in enumerate(zip(job.recipe.stages, job.steps, strict=True)):
+        if completed < offset + num_steps:
+            is_resumed = state and state["stage"] == stage.name and state["step"] < num_steps
+            run = start_stage(stage, job.recipe, model, num_steps, state if is_resumed else None)
+            stage_batches = require_order(batches, index, range(run.step, num_steps))
             try:
-                leaving = _train_stage(job, stage_run, own, before, device, log)
+                is_preempted = _train_stage(job, run, stage_batches, offset, device, log)
             except DivergedError as error:
-                return str(error)  # not raised: another try would end in the same step
-            if leaving:
+                return str(error)
+            if is_preempted:
                 return None
-        before += steps
+        offset += num_steps
     return None
 
 
-def in_order(shares: Iterator[Batch], stage: int, steps: range) -> Iterator[Batch]:
-    """The shares of the given steps of a stage. Raises RuntimeError where the feed gives any other:
-    a swapped or missing share would train on, silently, out of step with the other workers."""
+def require_order(batches: Iterator[Batch], stage: int, steps: range) -> Iterator[Batch]:
+    """Yield the batches of the given steps of a stage. Raises RuntimeError if one is missing or swapped.
+
+    Otherwise this worker would train on other samples than the rest of the workers, without an error.
+    """
     for step in steps:
-        batch = next(shares, None)
-        got = None if batch is None else (batch.stage, batch.number)
-        if batch is None or got != (stage, step):
-            raise RuntimeError(f"the feed gave {got} where stage {stage}, step {step} is due")
+        batch = next(batches, None)
+        position = None if batch is None else (batch.stage, batch.number)
+        if batch is None or position != (stage, step):
+            raise RuntimeError(f"training data: expected stage {stage}, step {step}, got {position}")
         yield batch
 
 
 def _train_stage(
     job: Job,
     run: StageRun,
-    shares: Iterator[Batch],
-    before: int,
+    batches: Iterator[Batch],
+    offset: int,
     device: torch.device,
     log: TrainLog | None,
 ) -> bool:
-    """One stage; after every epoch it is checked on the validation split, saved and reported.
+    """Train one stage; validate, save and report after each epoch. `offset`: steps of earlier stages.
 
-    Returns whether it was left, saved, because a node is about to be taken away.
+    Returns whether the stage was interrupted, with a checkpoint, because a node is preempted.
     """
-    an_epoch = samples_an_epoch(job.photos, run.stage) / job.recipe.batch_size  # steps, a fraction
-    seen: list[Metrics] = []
-    for metrics in train(run, job.recipe, job.photos, shares, device):
-        seen.append(metrics)
+    steps_per_epoch = samples_per_epoch(job.photos, run.stage) / job.recipe.batch_size  # not an integer
+    epoch: list[Metrics] = []
+    for metrics in train(run, job.recipe, job.photos, batches, device):
+        epoch.append(metrics)
         if log:
-            log.step(run, before, metrics)
-        ended = run.step == run.steps or int(run.step / an_epoch) > int((run.step - 1) / an_epoch)
-        leaving = run.step % NOTICE_EVERY == 0 and ray.train.get_preemption_info() is not None
-        if log and (ended or leaving or (job.save_every and run.step % job.save_every == 0)):
-            log.save(before + run.step)
-            save(job, run.learner.retriever, before + run.step, run.state())
-        if ended:
-            line = epoch_line(run, seen, an_epoch, job.recipe.batch_size)
+            log.add_step(run, offset, metrics)
+        ends_epoch = int(run.step / steps_per_epoch) > int((run.step - 1) / steps_per_epoch)
+        ends_epoch = ends_epoch or run.step == run.num_steps
+        preempted = run.step % PREEMPTION_CHECK_STEPS == 0 and ray.train.get_preemption_info() is not None
+        is_due = job.checkpoint_interval and run.step % job.checkpoint_interval == 0
+        if log and (ends_epoch or preempted or is_due):
+            log.write(offset + run.step)
+            save_checkpoint(job, run.model.retriever, offset + run.step, run.state())
+        if ends_epoch:
+            summary = epoch_summary(run, epoch, steps_per_epoch, job.recipe.batch_size)
             if log:
-                accuracies = _validate(job, run.learner)
-                log.validated(before + run.step, accuracies)
-                job.progress.put(line | {f"val {kind} acc@1": value for kind, value in accuracies.items()})
-            ray.train.report(line)
-            seen = []
-        if leaving:
+                accuracies = _validate(job, run.model)
+                log.write_validation(offset + run.step, accuracies)
+                job.progress.put(summary | {f"val {kind} acc@1": value for kind, value in accuracies.items()})
+            ray.train.report(summary)
+            epoch = []
+        if preempted:
             return True
     return False
 
 
-def _validate(job: Job, learner: Learner) -> dict[str, float]:
-    if job.validate is None:
+def _validate(job: Job, model: TrainableModel) -> dict[str, float]:
+    """Acc@1 on the validation split, percent by kind of query."""
+    if job.val_split is None:
         return {}
-    shards = open_shards(job.shards)
-    results = evaluate(learner.retriever, shards.rows(job.validate)).results
-    return {kind: found for kind, summary in results.items() if (found := summary["acc@1"]) is not None}
+    results = evaluate(model.retriever, open_shards(job.shards).iter_rows(job.val_split)).results
+    return {kind: acc for kind, summary in results.items() if (acc := summary["acc@1"]) is not None}

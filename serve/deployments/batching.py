@@ -1,4 +1,4 @@
-"""A tower behind a queue: requests that arrive together are encoded together, beside the event loop."""
+"""Dynamic batching: items that arrive while a batch is encoded form the next one, off the event loop."""
 
 import asyncio
 import math
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from serve.deadline import deadline_error
-from serve.deployments.coalescing import settle
+from serve.deployments.coalescing import complete
 from serve.messages import Vector
 from serve.settings import Batching
 from stbir.embedding.embed import encode
@@ -20,14 +20,14 @@ from stbir.embedding.embed import encode
 Collate = Callable[[Sequence[Any]], Tensor]
 
 
-def best_device() -> torch.device:
-    """The accelerator Ray gave this process, else the CPU."""
+def default_device() -> torch.device:
+    """The GPU that Ray assigned to this process, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @dataclass(frozen=True, eq=False)
-class Tower:
-    """An encoder, and what makes its input of a batch."""
+class LoadedEncoder:
+    """An encoder in eval mode, and the function that builds its input from a batch of items."""
 
     encoder: nn.Module
     collate: Collate
@@ -37,76 +37,77 @@ class Tower:
         return list(encode(self.encoder, self.collate(items)))
 
 
-def tower(encoder: nn.Module, collate: Collate, sample: Any) -> Tower:
-    """On the device of this replica, and warm: the first pass of `sample` is a slow one."""
-    made = Tower(encoder.to(best_device()).eval(), collate)
-    made.encode([sample])
-    return made
+def prepare_encoder(encoder: nn.Module, collate: Collate, sample: Any) -> LoadedEncoder:
+    """Move an encoder to this replica's device and warm it up with `sample`: the first pass is slow."""
+    loaded = LoadedEncoder(encoder.to(default_device()).eval(), collate)
+    loaded.encode([sample])
+    return loaded
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
-    """One item that waits: by which tower, until when, and where its vector goes."""
+class PendingItem:
+    """A queued item: its encoder, its deadline, and the future of its vector."""
 
-    tower: Tower
+    encoder: LoadedEncoder
     item: Any
     deadline: float
     vector: asyncio.Future[Vector]
 
-    def wanted(self) -> bool:
-        """Whether somebody still waits; whoever is late hears of it."""
-        if not self.vector.done() and (error := deadline_error(self.deadline)):
-            self.vector.set_exception(error)
-        return not self.vector.done()
+    def fail_if_expired(self) -> None:
+        """Fail the vector if the deadline has passed."""
+        if error := deadline_error(self.deadline):
+            complete(self.vector, error)
 
 
 class BatchedEncoder:
-    """Awaited with a tower and one item, answers its unit vector (D,). `told` hears each batch's size.
+    """Encodes single items in batches; calls `on_batch` with the size of each batch.
 
-    What comes while a batch is computed is the next one: nobody waits for a timer unless `batching` says so.
-    One thread computes, so that the event loop goes on answering health checks while torch works.
+    A batch starts as soon as the previous one ends, unless `batching` sets a wait. One thread computes, so
+    that the event loop can answer health checks.
     """
 
-    def __init__(self, batching: Batching, told: Callable[[int], None] = lambda size: None) -> None:
-        self._batching, self._told = batching, told
+    def __init__(self, batching: Batching, on_batch: Callable[[int], None] = lambda size: None) -> None:
+        self._batching, self._on_batch = batching, on_batch
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="encode")
-        self._waiting: deque[Asked] = deque()
-        self._under_way = set[asyncio.Task[None]]()
+        self._queue: deque[PendingItem] = deque()
+        self._tasks = set[asyncio.Task[None]]()
 
-    async def __call__(self, tower: Tower, item: Any, deadline: float = math.inf) -> Vector:
-        """The vector of one item. Raises LateError where its turn comes after the deadline."""
-        asked = Asked(tower, item, deadline, asyncio.get_running_loop().create_future())
-        self._waiting.append(asked)
-        self._begin()
-        return await asked.vector
+    async def __call__(self, encoder: LoadedEncoder, item: Any, deadline: float = math.inf) -> Vector:
+        """The unit vector (D,) of one item. Raises DeadlineExceededError if its batch starts too late."""
+        pending = PendingItem(encoder, item, deadline, asyncio.get_running_loop().create_future())
+        self._queue.append(pending)
+        self._start_batch()
+        return await pending.vector
 
-    def _begin(self) -> None:
-        if self._waiting and len(self._under_way) < self._batching.max_concurrent_batches:
-            task = asyncio.get_running_loop().create_task(self._next_batch())
-            self._under_way.add(task)
-            task.add_done_callback(self._ended)
+    def _start_batch(self) -> None:
+        if self._queue and len(self._tasks) < self._batching.max_concurrent_batches:
+            task = asyncio.get_running_loop().create_task(self._run_batch())
+            self._tasks.add(task)
+            task.add_done_callback(self._end_batch)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._under_way.discard(task)
-        self._begin()
+    def _end_batch(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._start_batch()
 
-    async def _next_batch(self) -> None:
-        most = self._batching.max_batch_size
-        if len(self._waiting) < most and self._batching.batch_wait_timeout_s:
+    async def _run_batch(self) -> None:
+        max_size = self._batching.max_batch_size
+        if len(self._queue) < max_size and self._batching.batch_wait_timeout_s:
             await asyncio.sleep(self._batching.batch_wait_timeout_s)
-        taken = [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
-        wanted = [asked for asked in taken if asked.wanted()]
-        # One tower, but for the moment when the service changes over to another.
-        for tower in dict.fromkeys(asked.tower for asked in wanted):
-            await self._answer(tower, [asked for asked in wanted if asked.tower is tower])
+        batch = [self._queue.popleft() for _ in range(min(max_size, len(self._queue)))]
+        for pending in batch:
+            pending.fail_if_expired()
+        active = [pending for pending in batch if not pending.vector.done()]
+        # One encoder, except during a rollout.
+        for encoder in dict.fromkeys(pending.encoder for pending in active):
+            await self._encode(encoder, [pending for pending in active if pending.encoder is encoder])
 
-    async def _answer(self, tower: Tower, batch: list[Asked]) -> None:
-        self._told(len(batch))
-        items, loop = [asked.item for asked in batch], asyncio.get_running_loop()
-        answers: Sequence[Any]
+    async def _encode(self, encoder: LoadedEncoder, batch: list[PendingItem]) -> None:
+        self._on_batch(len(batch))
+        items, loop = [pending.item for pending in batch], asyncio.get_running_loop()
+        results: Sequence[Any]
         try:
-            answers = await loop.run_in_executor(self._thread, tower.encode, items)
-        except Exception as error:  # whoever asked hears of it
-            answers = [error] * len(batch)
-        for asked, answer in zip(batch, answers, strict=True):
-            settle(asked.vector, answer)
+            results = await loop.run_in_executor(self._thread, encoder.encode, items)
+        except Exception as error:  # raised to each caller
+            results = [error] * len(batch)
+        for pending, result in zip(batch, results, strict=True):
+            complete(pending.vector, result)

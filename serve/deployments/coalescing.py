@@ -1,78 +1,77 @@
-"""Searches that come while others are under way go on together: a call between processes costs as much for
-one search as for many."""
+"""Request coalescing: queued searches share one call, since a call between processes has a fixed cost."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from serve.messages import Found, Query
-from serve.settings import Gathering
+from serve.messages import Query, SearchResult
+from serve.settings import Coalescing
 
-Answers = Sequence[Found | Exception]  # of each query, in order
-Waiting = tuple[Query, asyncio.Future[Found]]
+SearchResults = Sequence[SearchResult | Exception]  # one a query, in order
+PendingQuery = tuple[Query, asyncio.Future[SearchResult]]
 
 
-class Together:
-    """Awaited with a query, gives its hits or raises what became of it.
+class Coalescer:
+    """Sends queries in groups; awaiting it with a query returns its hits or raises its error.
 
-    `send` takes a group of queries on. A query goes at once while fewer than `lanes` groups are under way,
-    else with those that come before a lane is free, or before there are `most` of them. Raises what `full`
-    makes where all places to wait are taken. For one thread: the event loop's.
+    `send` answers a group. A query is sent at once below `max_concurrent_groups`; otherwise it waits until a
+    group returns or until `max_group_size` queries wait. Raises `queue_full()` if the queue is full.
+    Not thread-safe: for one event loop.
     """
 
     def __init__(
         self,
-        send: Callable[[list[Query]], Awaitable[Answers]],
-        gathering: Gathering,
-        full: Callable[[], Exception],
+        send: Callable[[list[Query]], Awaitable[SearchResults]],
+        settings: Coalescing,
+        queue_full: Callable[[], Exception],
     ) -> None:
-        self._send, self._gathering, self._full = send, gathering, full
-        self._waiting: list[Waiting] = []
-        self._under_way = set[asyncio.Task[None]]()
+        self._send, self._settings, self._queue_full = send, settings, queue_full
+        self._queue: list[PendingQuery] = []
+        self._tasks = set[asyncio.Task[None]]()
 
-    async def __call__(self, query: Query) -> Found:
-        """Its hits."""
-        if len(self._waiting) >= self._gathering.places:
-            raise self._full()
-        place: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
-        self._waiting.append((query, place))
-        self._depart()
-        return await place
+    async def __call__(self, query: Query) -> SearchResult:
+        """The hits of a query."""
+        if len(self._queue) >= self._settings.max_queued_searches:
+            raise self._queue_full()
+        result: asyncio.Future[SearchResult] = asyncio.get_running_loop().create_future()
+        self._queue.append((query, result))
+        self._send_groups()
+        return await result
 
-    def _depart(self) -> None:
-        most = self._gathering.most
-        while self._waiting and (len(self._under_way) < self._gathering.lanes or len(self._waiting) >= most):
-            # Whoever has gone meanwhile is asked for no more.
-            group = [each for each in self._waiting[:most] if not each[1].done()]
-            del self._waiting[:most]
+    def _send_groups(self) -> None:
+        max_size, max_groups = self._settings.max_group_size, self._settings.max_concurrent_groups
+        while self._queue and (len(self._tasks) < max_groups or len(self._queue) >= max_size):
+            # Cancelled queries are dropped.
+            group = [(query, result) for query, result in self._queue[:max_size] if not result.done()]
+            del self._queue[:max_size]
             if group:
                 self._start(group)
 
-    def _start(self, group: list[Waiting]) -> None:
-        task = asyncio.get_running_loop().create_task(self._carried(group))
-        self._under_way.add(task)
-        task.add_done_callback(self._arrived)
-        for _, place in group:
-            place.add_done_callback(lambda _: all(each.cancelled() for _, each in group) and task.cancel())
+    def _start(self, group: list[PendingQuery]) -> None:
+        task = asyncio.get_running_loop().create_task(self._run(group))
+        self._tasks.add(task)
+        task.add_done_callback(self._end)
+        for _, result in group:
+            result.add_done_callback(lambda _: all(r.cancelled() for _, r in group) and task.cancel())
 
-    def _arrived(self, task: asyncio.Task[None]) -> None:
-        self._under_way.discard(task)
-        self._depart()
+    def _end(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._send_groups()
 
-    async def _carried(self, group: list[Waiting]) -> None:
+    async def _run(self, group: list[PendingQuery]) -> None:
         try:
-            answers = await self._send([query for query, _ in group])
-        except Exception as error:  # what befell the call befell all who were in it
-            answers = [error] * len(group)
-        for (_, place), answer in zip(group, answers, strict=True):
-            settle(place, answer)
+            results = await self._send([query for query, _ in group])
+        except Exception as error:  # an error of the call is the error of each of its queries
+            results = [error] * len(group)
+        for (_, future), result in zip(group, results, strict=True):
+            complete(future, result)
 
 
-def settle(future: asyncio.Future[Any], answer: Any) -> None:
-    """Give a future its result, or the exception that it is, unless nobody waits any more."""
+def complete(future: asyncio.Future[Any], result: Any) -> None:
+    """Set the result of a future, or its exception if `result` is one; no effect on a completed future."""
     if future.done():
         return
-    if isinstance(answer, Exception):
-        future.set_exception(answer)
+    if isinstance(result, Exception):
+        future.set_exception(result)
     else:
-        future.set_result(answer)
+        future.set_result(result)

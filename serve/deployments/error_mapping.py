@@ -1,4 +1,4 @@
-"""What a client should hear of what went wrong behind the ingress: Ray's errors and our own, as problems."""
+"""Error mapping: errors of Ray and of the replicas → problem details for the client."""
 
 from collections.abc import Awaitable
 from http import HTTPStatus
@@ -11,8 +11,9 @@ from serve.deadline import DeadlineExceededError
 from serve.problem import Problem
 from stbir.errors import InputError
 
-_STATUS_OF = {
-    "sketch": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,  # its header was a picture's, the rest is not
+# Status of an InputError by the field at the start of its message.
+_FIELD_STATUS = {
+    "sketch": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,  # a valid image header, but invalid image data
     "photo_id": HTTPStatus.NOT_FOUND,
     "category": HTTPStatus.UNPROCESSABLE_ENTITY,
     "where": HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -21,53 +22,49 @@ _STATUS_OF = {
 }
 
 
-async def translated(response: Awaitable[Any], retry_after_s: int) -> Any:
-    """The response; raises its errors as `problem_of` gives them."""
+async def map_errors(response: Awaitable[Any], retry_after_s: int) -> Any:
+    """The result of `response`. Raises its error as `to_problem` maps it."""
     try:
         return await response
     except Exception as error:
-        if (problem := problem_of(error, retry_after_s)) is error:
+        if (problem := to_problem(error, retry_after_s)) is error:
             raise
         raise problem from error
 
 
-def problem_of(error: Exception, retry_after_s: int) -> Exception:
-    """What the client should hear of an error; one that is a fault of ours stays as it is."""
+def to_problem(error: Exception, retry_after_s: int) -> Exception:
+    """The Problem of an error; an unexpected error is returned unchanged and answers 500."""
     match error:
         case BackPressureError():
-            return full(retry_after_s)
+            return at_capacity(retry_after_s)
         case RayActorError() | ObjectLostError() | WorkerCrashedError():
-            problem = unavailable("a part of the service was lost; try again", retry_after_s)
-            problem.lost = True
+            problem = unavailable("a replica of the service died; try again", retry_after_s)
+            problem.replica_died = True
             return problem
         case DeploymentUnavailableError() | RayServeException():
-            return unavailable("a part of the service is starting; try again", retry_after_s)
+            return unavailable("a replica of the service is starting; try again", retry_after_s)
         case DeadlineExceededError():
-            return Problem(HTTPStatus.GATEWAY_TIMEOUT, "no answer in time; try again")
+            return Problem(HTTPStatus.GATEWAY_TIMEOUT, "no answer before the deadline; try again")
         case InputError():
             return _input_problem(error, retry_after_s)
     return error
 
 
-def full(retry_after_s: int) -> Problem:
-    """All places to wait in are taken."""
-    detail = f"all places are taken; try again in {retry_after_s} s"
-    return Problem(HTTPStatus.TOO_MANY_REQUESTS, detail, _later(retry_after_s))
+def at_capacity(retry_after_s: int) -> Problem:
+    """429: a queue is full."""
+    detail = f"the service is at capacity; try again in {retry_after_s} s"
+    return Problem(HTTPStatus.TOO_MANY_REQUESTS, detail, {"Retry-After": str(retry_after_s)})
 
 
 def _input_problem(error: InputError, retry_after_s: int) -> Problem:
-    """InputError names first what it is about: a field of the request, or what the service started with."""
-    cause = str(error.cause if isinstance(error, RayTaskError) else error)
-    status = _STATUS_OF.get(cause.partition(":")[0].partition(".")[0])
+    """An InputError starts with its field, or with an artifact of the service that clients may not see."""
+    detail = str(error.cause if isinstance(error, RayTaskError) else error)
+    status = _FIELD_STATUS.get(detail.partition(":")[0].partition(".")[0])
     if status is None:
-        return unavailable("the gallery cannot be opened; the server's log says why", retry_after_s)
-    return Problem(status, cause)
+        return unavailable("the gallery cannot be opened; see the server's log", retry_after_s)
+    return Problem(status, detail)
 
 
 def unavailable(detail: str, retry_after_s: int) -> Problem:
-    """Nobody can be answered now, for the reason in `detail`."""
-    return Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, _later(retry_after_s))
-
-
-def _later(retry_after_s: int) -> dict[str, str]:
-    return {"Retry-After": str(retry_after_s)}
+    """503: the service cannot answer now."""
+    return Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, {"Retry-After": str(retry_after_s)})

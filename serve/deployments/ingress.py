@@ -1,4 +1,4 @@
-"""The ingress: starts the towers together, passes their answers on un-awaited, keeps the deadline."""
+"""The ingress: starts both encoders concurrently, passes their responses on unawaited, retries once."""
 
 import asyncio
 import logging
@@ -11,27 +11,26 @@ from typing import Any
 from fastapi import FastAPI
 from ray import serve
 
-from serve.deployments.coalescing import Answers, Together
-from serve.deployments.error_mapping import full, problem_of, translated, unavailable
-from serve.http import access_log, admission
-from serve.http.access_log import AccessLog
-from serve.http.admission import TurnedAway
+from serve.deployments.coalescing import Coalescer, SearchResults
+from serve.deployments.error_mapping import at_capacity, map_errors, to_problem, unavailable
+from serve.http.access_log import AccessLogMiddleware, configure_logging
+from serve.http.admission import set_process_policy
 from serve.http.api import create_app
-from serve.http.auth import guard
-from serve.http.cors import allowing
-from serve.messages import Found, Query, Release
-from serve.metrics import RequestMeter
-from serve.problem import Problem
-from serve.rollout.rollout import Changeover
-from serve.settings import Gathering, Limits, Settings, always_there
+from serve.http.auth import create_authenticator
+from serve.http.cors import cors_middleware
+from serve.messages import Query, Release, SearchResult
+from serve.metrics import RequestMetrics
+from serve.problem import Problem, problem_app
+from serve.rollout.rollout import Rollout
+from serve.settings import Coalescing, Limits, Settings, scales_to_zero
 
 log = logging.getLogger(__name__)
 
 
 class Searcher:
-    """What the HTTP routes ask for, answered by the deployments behind the handles.
+    """The search backend of the HTTP routes, on top of the deployments' handles.
 
-    Raises Problem for everything a client should hear of.
+    Raises Problem for errors that the client should get.
     """
 
     def __init__(
@@ -40,88 +39,90 @@ class Searcher:
         text: Any,
         fusion: Any,
         limits: Limits,
-        gathering: Gathering,
-        kept: Sequence[Any] | None = None,
+        coalescing: Coalescing,
+        required: Sequence[Any] | None = None,
     ) -> None:
-        """`kept`: those of the three handles behind which there is a replica at any time; None: all."""
+        """`required`: the handles that must have a replica for the service to be ready; None: all."""
         self.sketch, self.text, self.fusion = sketch, text, fusion
         self.limits = limits
-        self._kept = (sketch, text, fusion) if kept is None else kept
-        self.changeover = Changeover(sketch, text, fusion)
-        self._together = Together(self._search, gathering, self._full)
+        self.rollout = Rollout(sketch, text, fusion)
+        self._required = (sketch, text, fusion) if required is None else required
+        self._coalescer = Coalescer(self._search, coalescing, self._at_capacity)
 
-    async def search(self, query: Query) -> Found:
+    async def search(self, query: Query) -> SearchResult:
         """The hits of a query."""
         try:
-            return await self._together(query)
+            return await self._coalescer(query)
         except Problem as problem:
-            if not problem.lost:
+            if not problem.replica_died:
                 raise
-            return await self._together(query)  # it changes nothing: another replica may answer
+            return await self._coalescer(query)  # a search is idempotent, and another replica may answer
 
-    async def _search(self, queries: list[Query]) -> Answers:
-        """The hits of each query, or the Problem that it has; all by one release."""
-        # Both towers start here and neither is awaited: only hits come back to this process.
+    async def _search(self, queries: list[Query]) -> SearchResults:
+        """The hits or the Problem of each query, all from one release."""
+        # Neither encoder is awaited: their vectors go to fusion directly, not through this process.
         release = self._release()
-        until = [query.deadline for query in queries]
-        sketch = self._encode(self.sketch, [query.sketch for query in queries], release, until)
-        text = self._encode(self.text, [query.text for query in queries], release, until)
-        # What is left of them for fusion.
-        rest = [replace(query, sketch=None, text=None) for query in queries]
-        answers = await self._answer(self.fusion.search.remote(release, sketch, text, rest), sketch, text)
+        deadlines = [query.deadline for query in queries]
+        sketch = self._encode(self.sketch, [query.sketch for query in queries], release, deadlines)
+        text = self._encode(self.text, [query.text for query in queries], release, deadlines)
+        # Fusion needs the rest of each query.
+        queries = [replace(query, sketch=None, text=None) for query in queries]
+        response = self.fusion.search.remote(release, sketch, text, queries)
         return [
-            problem_of(answer, self.limits.retry_after_s) if isinstance(answer, Exception) else answer
-            for answer in answers
+            to_problem(result, self.limits.retry_after_s) if isinstance(result, Exception) else result
+            for result in await self._result(response, sketch, text)
         ]
 
-    def _encode(self, tower: Any, items: list[Any], release: Release, until: list[float]) -> Any:
-        """The un-awaited answer of a tower; None where no query has anything for it."""
-        wanted = any(item is not None for item in items)
-        return tower.encode.remote(items, release.checkpoint, until) if wanted else None
+    def _encode(self, encoder: Any, items: list[Any], release: Release, deadlines: list[float]) -> Any:
+        """The unawaited response of an encoder; None if all items are None."""
+        if all(item is None for item in items):
+            return None
+        return encoder.encode.remote(items, release.checkpoint, deadlines)
 
     async def thumbnail(self, photo_id: str) -> bytes:
-        """The encoded thumbnail of a photo, empty where it has none."""
-        data: bytes = await self._answer(self.fusion.thumbnail.remote(self._release(), photo_id))
+        """The encoded thumbnail of a photo; empty if it has none."""
+        data: bytes = await self._result(self.fusion.thumbnail.remote(self._release(), photo_id))
         return data
 
     def info(self) -> dict[str, Any]:
-        """What model and gallery are; the gallery is None while none is published."""
-        return {} if self.changeover.current is None else self.changeover.current.told
+        """A description of model and gallery; the gallery is None until one is published."""
+        return {} if self.rollout.active is None else self.rollout.active.info
 
     async def ready(self) -> dict[str, Any]:
-        """By what searches are answered, and why not by what was asked for last, where that is so.
+        """The release that answers searches, and why the newest one was refused, if so.
 
-        Raises Problem where no search would be answered.
+        Raises Problem if no search would be answered.
         """
         release = self._release()
-        await asyncio.gather(*(self._there(deployment) for deployment in self._kept))
-        told = {"checkpoint": release.digest, "gallery_version": release.version}
-        return {**told, "refused": self.changeover.refused}
+        await asyncio.gather(*(self._check_ready(deployment) for deployment in self._required))
+        return {
+            "checkpoint": release.digest,
+            "gallery_version": release.version,
+            "refused": self.rollout.failure,
+        }
 
-    async def _there(self, deployment: Any) -> None:
+    async def _check_ready(self, deployment: Any) -> None:
         try:
-            await self._answer(deployment.ready.remote())
+            await self._result(deployment.ready.remote())
         except Problem as problem:
-            if problem.status != HTTPStatus.TOO_MANY_REQUESTS:
-                raise  # one that is full is there
+            if problem.status != HTTPStatus.TOO_MANY_REQUESTS:  # at capacity is ready
+                raise
 
     def _release(self) -> Release:
-        """The one that answers whatever comes now. Raises Problem while there is no gallery."""
-        current = self.changeover.current
-        if current is None or current.release.version is None:
-            raise self._no_gallery()
-        return current.release
+        """The active release. Raises Problem until a gallery is published."""
+        active = self.rollout.active
+        if active is None or active.release.version is None:
+            detail = "no gallery is published; publish one and try again"
+            raise unavailable(detail, self.limits.retry_after_s)
+        return active.release
 
-    def _full(self) -> Problem:
-        return full(self.limits.retry_after_s)
+    def _at_capacity(self) -> Problem:
+        return at_capacity(self.limits.retry_after_s)
 
-    def _no_gallery(self) -> Problem:
-        return unavailable("no gallery is published; publish one and try again", self.limits.retry_after_s)
-
-    async def _answer(self, response: Any, *upstream: Any) -> Any:
+    async def _result(self, response: Any, *upstream: Any) -> Any:
         try:
-            return await translated(response, self.limits.retry_after_s)
-        except asyncio.CancelledError:  # the deadline, or a client that has gone: nobody waits for these
+            return await map_errors(response, self.limits.retry_after_s)
+        except asyncio.CancelledError:  # the deadline passed or the client disconnected
             for started in (response, *upstream):
                 _cancel(started)
             raise
@@ -131,36 +132,37 @@ def _cancel(response: Any) -> None:
     try:
         if response is not None:
             response.cancel()
-    except Exception as error:  # Serve raises what it had failed with already: nothing is left to cancel
+    except Exception as error:  # Serve raises the error of a response that has already failed
         log.debug("not cancelled: %s", error)
 
 
 @serve.ingress()
 class Ingress:
-    """The deployment that listens; Serve asks it for its FastAPI application once it is constructed."""
+    """The HTTP deployment. Serve calls `__serve_build_asgi_app__` after the constructor."""
 
     def __init__(self, sketch: Any, text: Any, fusion: Any, settings: Settings) -> None:
         parts = ((sketch, settings.sketch), (text, settings.text), (fusion, settings.fusion))
-        kept = [handle for handle, part in parts if always_there(part.options)]
-        self.searcher = Searcher(sketch, text, fusion, settings.limits, settings.ingress.together, kept)
-        self.gathering, self.origins = settings.ingress.together, settings.cors.origins
-        self.guard, self.meter = guard(os.environ), RequestMeter()
-        access_log.to_stderr()
+        required = [handle for handle, part in parts if not scales_to_zero(part.options)]
+        self.coalescing, self.origins = settings.ingress.coalescing, settings.cors.origins
+        self.searcher = Searcher(sketch, text, fusion, settings.limits, self.coalescing, required)
+        self.authenticator, self.metrics = create_authenticator(os.environ), RequestMetrics()
+        configure_logging()
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
-        """Ray Serve passes what to serve (`serve.rollout.release.Wanted`), at start and on change."""
-        await self.searcher.changeover.to(user_config)
+        """Switch to the release of a `serve.rollout.release.ReleaseConfig`. Serve calls it at start too."""
+        await self.searcher.rollout.start(user_config)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        searcher, most = self.searcher, self.gathering.searches
-        away = TurnedAway(full(searcher.limits.retry_after_s))
-        noted = AccessLog(allowing(away, self.origins), self.meter)
-        admission.keep(lambda inside: noted if inside >= most else None)
+        limits, max_in_flight = self.searcher.limits, self.coalescing.max_in_flight
+        reject = problem_app(at_capacity(limits.retry_after_s))
+        # In front of `create_app`, so a rejection needs its own CORS headers and access log line.
+        logged = AccessLogMiddleware(cors_middleware(reject, self.origins), self.metrics)
+        set_process_policy(lambda in_flight: logged if in_flight >= max_in_flight else None)
         return create_app(
-            searcher,
-            searcher.limits,
-            self.guard,
+            self.searcher,
+            limits,
+            self.authenticator,
             self.origins,
-            self.meter,
-            closed=lambda inside: away if inside >= most else None,
+            self.metrics,
+            policy=lambda in_flight: reject if in_flight >= max_in_flight else None,
         )

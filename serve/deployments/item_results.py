@@ -1,4 +1,4 @@
-"""What becomes of the items of a group: what is wrong with one harms no other."""
+"""Results of the items of a group: an error of one item does not affect the others."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -8,13 +8,15 @@ from serve.deadline import DeadlineExceededError
 from stbir.errors import InputError
 
 
-async def outcomes(
+async def map_items(
     step: Callable[[Any, float], Awaitable[Any]], items: Sequence[Any], deadlines: Sequence[float]
 ) -> list[Any]:
-    """What a step makes of each item, all at once. None stays None, and what was or is wrong with one (an
-    exception) stands in its place."""
+    """The result of `step` for each item, concurrently.
 
-    async def outcome(item: Any, deadline: float) -> Any:
+    None and exceptions among the items stay unchanged. InputError and DeadlineExceededError are results too.
+    """
+
+    async def run(item: Any, deadline: float) -> Any:
         if item is None or isinstance(item, Exception):
             return item
         try:
@@ -22,4 +24,4 @@ async def outcomes(
         except (InputError, DeadlineExceededError) as error:
             return error
 
-    return await asyncio.gather(*map(outcome, items, deadlines))
+    return await asyncio.gather(*map(run, items, deadlines))

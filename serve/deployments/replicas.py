@@ -1,9 +1,8 @@
-"""The three deployments behind the ingress: one tower each, and the one that fuses and searches.
+"""The three deployments behind the ingress: the sketch encoder, the text encoder, and fusion with search.
 
-Each is a plain class; `serve.app` makes deployments of them.
-Searches come in groups (`serve.deployments.coalescing`).
-Every call says by which release it is to be answered, and they hold two: so an answer is of one release
-throughout, and nobody waits for a new one.
+Each is a plain class; `serve.app` makes deployments of them. Each call carries a group of queries
+(`serve.deployments.coalescing`) and names its release. A replica holds two releases, so that a response comes
+from one release and a rollout delays no request.
 """
 
 import asyncio
@@ -20,19 +19,19 @@ import torch
 
 from serve.deadline import check_deadline, elapsed_ms
 from serve.deployments import search
-from serve.deployments.batching import BatchedEncoder, Tower, tower
-from serve.deployments.item_results import outcomes
-from serve.deployments.search import Opened
-from serve.deployments.text_cache import Recent
-from serve.messages import Encoded, Found, Outcome, Query, Release
-from serve.metrics import BatchMeter, RecentMeter
-from serve.rollout.model_versions import Generations
-from serve.rollout.release import Ahead, resolve
+from serve.deployments.batching import BatchedEncoder, LoadedEncoder, prepare_encoder
+from serve.deployments.item_results import map_items
+from serve.deployments.search import LoadedRelease
+from serve.deployments.text_cache import TextCache
+from serve.messages import Encoded, EncodeResult, Query, Release, SearchResult
+from serve.metrics import batch_size_observer, text_cache_counter
+from serve.rollout.model_versions import ModelVersions
+from serve.rollout.release import Preloader, resolve
 from serve.settings import Batching
 from stbir.errors import InputError
 from stbir.gallery.gallery import Gallery, open_gallery
-from stbir.gallery.local_cache import Cache
-from stbir.images import Pixels, encode_png, render_strokes, sketch_pixels
+from stbir.gallery.local_cache import CacheConfig
+from stbir.images import Pixels, decode_sketch, encode_png, render_strokes
 from stbir.model import checkpoint
 
 CANARY_STROKES = [[(0.2, 0.2), (0.8, 0.3), (0.5, 0.8), (0.2, 0.2)]]
@@ -40,159 +39,159 @@ CANARY_TEXT = "a canary"
 
 
 @dataclass(frozen=True)
-class Decoded:
-    """A sketch as its tower wants it, (1, H, W) uint8."""
+class DecodedSketch:
+    """A sketch as the encoder's input, (1, H, W) uint8, and the time of its decoding."""
 
     pixels_1HW: Pixels
-    took_ms: float
+    decode_ms: float
 
 
 class SketchReplica:
-    """Sketches → vectors. Holds the sketch tower only."""
+    """Encodes sketches; holds the sketch encoder only."""
 
     def __init__(self, batching: Batching) -> None:
-        self.towers = Generations(_sketch_tower)
-        self.encoder = BatchedEncoder(batching, BatchMeter("sketch"))
-        self.ahead = Ahead(lambda release: self.towers.get(release.checkpoint))
+        self.encoders = ModelVersions(_load_sketch_encoder)
+        self.batched = BatchedEncoder(batching, batch_size_observer("sketch"))
+        self.preload = Preloader(lambda release: self.encoders.get(release.checkpoint))
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
-        """Ray Serve passes what to serve (`serve.rollout.release.Wanted`), at start and on change."""
-        await self.ahead(user_config)
+        """Load the release of a `serve.rollout.release.ReleaseConfig`. Serve calls it at start too."""
+        await self.preload(user_config)
 
     async def encode(
         self, sketches: Sequence[bytes | None], checkpoint_uri: str, deadlines: Sequence[float]
-    ) -> list[Outcome | None]:
-        """Encoded pictures, each with its deadline; None stays None. What is wrong with one (InputError,
-        naming `sketch`, or LateError) stands in its place."""
-        tower = await _there(self.towers, checkpoint_uri)
-        decode = partial(_decoded, size=tower.encoder.preprocess.size)
-        # All are decoded before any is encoded, so that they make one batch.
-        decoded = await outcomes(decode, sketches, deadlines)
-        return await outcomes(partial(self._encode, tower), decoded, deadlines)
+    ) -> list[EncodeResult | None]:
+        """The vectors of images, or their InputError or DeadlineExceededError; None stays None."""
+        encoder = await _get_encoder(self.encoders, checkpoint_uri)
+        decode = partial(_decode, size=encoder.encoder.preprocess.size)
+        # All are decoded before the first is encoded, so that they form one batch.
+        decoded = await map_items(decode, sketches, deadlines)
+        return await map_items(partial(self._encode, encoder), decoded, deadlines)
 
-    async def _encode(self, tower: Tower, sketch: Decoded, deadline: float) -> Encoded:
-        started = time.perf_counter()
-        vector = await self.encoder(tower, sketch.pixels_1HW, deadline)
-        return Encoded(vector, {"decode": sketch.took_ms, "encode_sketch": elapsed_ms(started)})
+    async def _encode(self, encoder: LoadedEncoder, sketch: DecodedSketch, deadline: float) -> Encoded:
+        start = time.perf_counter()
+        vector = await self.batched(encoder, sketch.pixels_1HW, deadline)
+        return Encoded(vector, {"decode": sketch.decode_ms, "encode_sketch": elapsed_ms(start)})
 
     async def canary(self, checkpoint_uri: str) -> Encoded:
-        """A sketch as any other."""
+        """The vector of a canary sketch."""
         return await canary(self.encode, encode_png(render_strokes(CANARY_STROKES)), checkpoint_uri)
 
     async def ready(self) -> bool:
-        """Whether it answers at all."""
+        """Whether the replica responds."""
         return True
 
 
 class TextReplica:
-    """Words → vectors. Holds the text tower only."""
+    """Encodes texts; holds the text encoder only."""
 
-    def __init__(self, batching: Batching, recent: int = 0) -> None:
-        """`recent`: of how many texts, those asked for last, the vectors are kept."""
-        self.towers = Generations(_text_tower)
-        self.recent, self.found = Recent(recent), RecentMeter()
-        self.encoder = BatchedEncoder(batching, BatchMeter("text"))
-        self.ahead = Ahead(lambda release: self.towers.get(release.checkpoint))
+    def __init__(self, batching: Batching, cache_size: int = 0) -> None:
+        """`cache_size`: number of texts whose vectors are cached."""
+        self.encoders = ModelVersions(_load_text_encoder)
+        self.cache, self.count_lookup = TextCache(cache_size), text_cache_counter()
+        self.batched = BatchedEncoder(batching, batch_size_observer("text"))
+        self.preload = Preloader(lambda release: self.encoders.get(release.checkpoint))
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
-        """Ray Serve passes what to serve (`serve.rollout.release.Wanted`), at start and on change."""
-        await self.ahead(user_config)
+        """Load the release of a `serve.rollout.release.ReleaseConfig`. Serve calls it at start too."""
+        await self.preload(user_config)
 
     async def encode(
         self, texts: Sequence[str | None], checkpoint_uri: str, deadlines: Sequence[float]
-    ) -> list[Outcome | None]:
-        """Texts, each with its deadline; None stays None, what is late has its LateError in its place. Beyond
-        the tower's context length a text is cut."""
-        return await outcomes(partial(self._encode, checkpoint_uri), texts, deadlines)
+    ) -> list[EncodeResult | None]:
+        """The vectors of texts, or DeadlineExceededError. None stays None.
+
+        The tokenizer truncates a text to the context length.
+        """
+        return await map_items(partial(self._encode, checkpoint_uri), texts, deadlines)
 
     async def _encode(self, checkpoint_uri: str, text: str, deadline: float) -> Encoded:
         check_deadline(deadline)
-        started = time.perf_counter()
-        vector = self.recent.get((checkpoint_uri, text))
-        self.found(vector is not None)
+        start, key = time.perf_counter(), (checkpoint_uri, text)
+        vector = self.cache.get(key)
+        self.count_lookup(vector is not None)
         if vector is None:
-            vector = await self.encoder(await _there(self.towers, checkpoint_uri), text, deadline)
-            self.recent.put((checkpoint_uri, text), vector)
-        return Encoded(vector, {"encode_text": elapsed_ms(started)})
+            vector = await self.batched(await _get_encoder(self.encoders, checkpoint_uri), text, deadline)
+            self.cache[key] = vector
+        return Encoded(vector, {"encode_text": elapsed_ms(start)})
 
     async def canary(self, checkpoint_uri: str) -> Encoded:
-        """A text as any other."""
+        """The vector of a canary text."""
         return await canary(self.encode, CANARY_TEXT, checkpoint_uri)
 
     async def ready(self) -> bool:
-        """Whether it answers at all."""
+        """Whether the replica responds."""
         return True
 
 
 class FusionReplica:
-    """Vectors → hits. Holds the gallery; Serve runs its plain methods in threads, beside the event loop."""
+    """Fuses vectors and searches the gallery. Serve runs its plain methods in threads, off the event loop."""
 
     def __init__(self, cache: str | None = None) -> None:
-        """`cache`: a folder of this machine for what an indexed search reads."""
-        self.gates = Generations(partial(checkpoint.load, part="gate"))
-        self.galleries = Generations(partial(_opened, Cache(Path(cache)) if cache else None))
-        self.ahead = Ahead(self._load)
-        self._answering: Release | None = None
+        """`cache`: a local folder for the data that an indexed search reads."""
+        self.gates = ModelVersions(partial(checkpoint.load, part="gate"))
+        self.galleries = ModelVersions(partial(_open_gallery, CacheConfig(Path(cache)) if cache else None))
+        self.preload = Preloader(self._load)
+        self._last_release: Release | None = None
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
-        """Ray Serve passes what to serve (`serve.rollout.release.Wanted`), at start and on change."""
-        await self.ahead(user_config)
+        """Load the release of a `serve.rollout.release.ReleaseConfig`. Serve calls it at start too."""
+        await self.preload(user_config)
 
-    def answering(self) -> Release | None:
-        """By what it answered last, a canary query too; for an ingress that has not seen that."""
-        return self._answering
+    def last_release(self) -> Release | None:
+        """The release of the last search, including canary queries; for an ingress that has just started."""
+        return self._last_release
 
     def search(
         self,
         release: Release,
-        sketches: Sequence[Outcome | None] | None,
-        texts: Sequence[Outcome | None] | None,
+        sketches: Sequence[EncodeResult | None] | None,
+        texts: Sequence[EncodeResult | None] | None,
         queries: Sequence[Query],
-    ) -> list[Found | Exception]:
-        """The best photos for what there is of each query; None for a modality that none of them has.
+    ) -> list[SearchResult | Exception]:
+        """The hits of each query, or its error: that of an encoder, or an InputError that names a field.
 
-        A photo in place of a sketch (`photo_id`) is not among its own hits. What is wrong with a query stands
-        in its place: what its towers said, or an InputError that names a field.
+        `sketches` or `texts` is None if no query has that modality. The photo of a `photo_id` is not a hit.
         """
-        nothing = [None] * len(queries)
-        opened = Opened(release, self.galleries.get(release), self.gates.get(release.checkpoint))
-        answers = search.search(opened, sketches or nothing, texts or nothing, queries)
-        self._answering = release
-        return answers
+        no_vectors = [None] * len(queries)
+        loaded = LoadedRelease(release, self.galleries.get(release), self.gates.get(release.checkpoint))
+        results = search.search(loaded, sketches or no_vectors, texts or no_vectors, queries)
+        self._last_release = release
+        return results
 
     def thumbnail(self, release: Release, photo_id: str) -> bytes:
-        """The encoded thumbnail of a photo, empty where it has none."""
+        """The encoded thumbnail of a photo; empty if it has none."""
         return self.galleries.get(release).thumbnail(photo_id) or b""
 
     def resolve(self, user_config: dict[str, Any]) -> Release:
-        """As `serve.rollout.release.resolve`: the ingress has neither torch nor Lance to do it by."""
+        """Same as `serve.rollout.release.resolve`, for the ingress, which has neither torch nor Lance."""
         return resolve(user_config)
 
     def check(self, release: Release, sketch: Encoded, text: Encoded) -> dict[str, Any]:
-        """What /v1/info says of a release, once a canary query has been answered by it.
+        """The description of a release for /v1/info, after a canary query.
 
-        Raises InputError where model and gallery do not go together.
+        Raises InputError if the model and the gallery do not match.
         """
         self._load(release)
-        told = {"model": {"checkpoint": release.digest, **_described(release.checkpoint)}, "gallery": None}
+        model = {"checkpoint": release.digest, **_describe_model(release.checkpoint)}
         if release.version is None:
-            return told
-        [found] = self.search(release, [sketch], [text], [Query(None, None, 1, 0.5, None)])
-        if isinstance(found, Exception):
-            raise found
+            return {"model": model, "gallery": None}
+        [result] = self.search(release, [sketch], [text], [Query(None, None, 1, 0.5, None)])
+        if isinstance(result, Exception):
+            raise result
         gallery: Gallery = self.galleries.get(release)
-        if len(found.hits) != min(1, gallery.count) or any(math.isnan(hit["score"]) for hit in found.hits):
-            raise InputError(f"{release.gallery}: version {release.version} finds nothing for a canary query")
-        about = {
+        if len(result.hits) != min(1, gallery.count) or any(math.isnan(hit["score"]) for hit in result.hits):
+            raise InputError(f"{release.gallery}: version {release.version} has no hit for a canary query")
+        description = {
             "version": gallery.version,
             "count": gallery.count,
             "categories": gallery.categories,
             "columns": gallery.columns,
         }
-        return {**told, "gallery": about}
+        return {"model": model, "gallery": description}
 
     def ready(self) -> bool:
-        """Whether it answers at all."""
+        """Whether the replica responds."""
         return True
 
     def _load(self, release: Release) -> None:
@@ -201,50 +200,49 @@ class FusionReplica:
             self.galleries.get(release)
 
 
-async def _decoded(sketch: bytes, deadline: float, size: int) -> Decoded:
+async def _decode(sketch: bytes, deadline: float, size: int) -> DecodedSketch:
     check_deadline(deadline)
-    started = time.perf_counter()
-    pixels_1HW = await asyncio.to_thread(sketch_pixels, sketch, size)
-    return Decoded(pixels_1HW, elapsed_ms(started))
+    start = time.perf_counter()
+    pixels_1HW = await asyncio.to_thread(decode_sketch, sketch, size)
+    return DecodedSketch(pixels_1HW, elapsed_ms(start))
 
 
-async def canary(encode: Callable[..., Awaitable[list[Outcome | None]]], item: Any, uri: str) -> Encoded:
-    """An item encoded as any other. Raises what is wrong with it."""
-    [encoded] = await encode([item], uri, [math.inf])
-    if not isinstance(encoded, Encoded):
-        raise encoded or InputError(f"{uri}: nothing came of the canary")
-    return encoded
+async def canary(encode: Callable[..., Awaitable[list[EncodeResult | None]]], item: Any, uri: str) -> Encoded:
+    """The vector of a canary item. Raises its error."""
+    [result] = await encode([item], uri, [math.inf])
+    if not isinstance(result, Encoded):
+        raise result or InputError(f"{uri}: the canary has no vector")
+    return result
 
 
-async def _there(towers: Generations, checkpoint_uri: str) -> Any:
-    """Loaded, or after loading it in a thread: requests by another release go on meanwhile."""
-    return towers.there(checkpoint_uri) or await asyncio.to_thread(towers.get, checkpoint_uri)
+async def _get_encoder(encoders: ModelVersions, checkpoint_uri: str) -> Any:
+    """A loaded encoder, or one loaded in a thread, while requests of another release continue."""
+    return encoders.get_loaded(checkpoint_uri) or await asyncio.to_thread(encoders.get, checkpoint_uri)
 
 
-def _sketch_tower(checkpoint_uri: str) -> Tower:
+def _load_sketch_encoder(checkpoint_uri: str) -> LoadedEncoder:
     encoder = checkpoint.load(checkpoint_uri, part="sketch")
     size = encoder.preprocess.size
-    return tower(encoder, _stack, np.zeros((1, size, size), np.uint8))
+    return prepare_encoder(encoder, _stack, np.zeros((1, size, size), np.uint8))
 
 
-def _text_tower(checkpoint_uri: str) -> Tower:
+def _load_text_encoder(checkpoint_uri: str) -> LoadedEncoder:
     encoder = checkpoint.load(checkpoint_uri, part="text")
-    return tower(encoder, encoder.tokenize, "")
+    return prepare_encoder(encoder, encoder.tokenize, "")
 
 
-def _opened(cache: Cache | None, release: Release) -> Gallery:
+def _open_gallery(cache: CacheConfig | None, release: Release) -> Gallery:
     return open_gallery(release.gallery, release.digest, release.version, cache)
 
 
-def _described(checkpoint_uri: str) -> dict[str, Any]:
+def _describe_model(checkpoint_uri: str) -> dict[str, Any]:
     recipe = checkpoint.read_recipe(checkpoint_uri)
     model = recipe.model
     sketch = model.sketch or model.photo
-    towers = {"photo": model.photo.model, "sketch": sketch.model, "text": model.text.model}
+    encoders = {"photo": model.photo.model, "sketch": sketch.model, "text": model.text.model}
     sizes = {"photo": model.photo.preprocess.size, "sketch": sketch.preprocess.size}
-    return {"recipe": recipe.name, "dim": model.width, "towers": towers, "pixels": sizes}
+    return {"recipe": recipe.name, "dim": model.width, "towers": encoders, "pixels": sizes}
 
 
 def _stack(pixels: Any) -> torch.Tensor:
-    batch: Pixels = np.stack(pixels)  # (B, 1, size, size)
-    return torch.from_numpy(batch)
+    return torch.from_numpy(np.stack(pixels))  # (B, 1, size, size)

@@ -1,4 +1,4 @@
-"""A group of queries over one gallery: those that ask for the same are searched for in one pass over it."""
+"""Search of a group of queries: those with equal filters and k share one pass over the gallery."""
 
 import time
 from collections import defaultdict
@@ -10,15 +10,15 @@ import numpy as np
 import torch
 
 from serve.deadline import deadline_error, elapsed_ms
-from serve.messages import Encoded, Found, Outcome, Query, Release, Vector
+from serve.messages import Encoded, EncodeResult, Query, Release, SearchResult, Vector
 from stbir.errors import InputError
 from stbir.gallery.gallery import Gallery
 from stbir.model.fusion import Gate, fuse
 
 
 @dataclass(frozen=True)
-class Opened:
-    """What a release is searched with."""
+class LoadedRelease:
+    """A release with its open gallery and its fusion gate."""
 
     release: Release
     gallery: Gallery
@@ -26,78 +26,80 @@ class Opened:
 
 
 @dataclass(frozen=True)
-class Fused:
-    """A query as one vector (D,), and how long it took to get there."""
+class FusedQuery:
+    """A query with its fused vector (D,) and the time of the steps so far."""
 
     query: Query
     vector: Vector
     timing_ms: dict[str, float]
 
     @property
-    def count(self) -> int:
-        """How many photos to find: a photo in place of a sketch would be the first of its own hits."""
+    def num_hits(self) -> int:
+        """k, plus one for the photo of a `photo_id`, which would be its own first hit."""
         return self.query.k + (self.query.photo_id is not None)
 
 
 def search(
-    opened: Opened,
-    sketches: Sequence[Outcome | None],
-    texts: Sequence[Outcome | None],
+    loaded: LoadedRelease,
+    sketches: Sequence[EncodeResult | None],
+    texts: Sequence[EncodeResult | None],
     queries: Sequence[Query],
-) -> list[Found | Exception]:
-    """What each query found; what is wrong with one, of its parts too, stands in its place."""
-    answers: list[Any] = [_fused(opened, *parts) for parts in zip(sketches, texts, queries, strict=True)]
-    alike: dict[Any, list[int]] = defaultdict(list)
-    for place, fused in enumerate(answers):
-        if isinstance(fused, Fused):
-            # A condition may hold a list, which is no key.
-            alike[fused.count, fused.query.category, repr(fused.query.where)].append(place)
-    for places in alike.values():
-        found = _found(opened, [answers[place] for place in places])
-        for place, answer in zip(places, found, strict=True):
-            answers[place] = answer
-    return answers
+) -> list[SearchResult | Exception]:
+    """The hits of each query, or its error, which may be that of an encoder."""
+    results: list[Any] = [_fuse(loaded, *parts) for parts in zip(sketches, texts, queries, strict=True)]
+    groups: dict[Any, list[int]] = defaultdict(list)
+    for index, fused in enumerate(results):
+        if isinstance(fused, FusedQuery):
+            # `repr`, as a condition may hold a list, which is not hashable.
+            groups[fused.num_hits, fused.query.category, repr(fused.query.where)].append(index)
+    for indices in groups.values():
+        group_results = _search_group(loaded, [results[index] for index in indices])
+        for index, result in zip(indices, group_results, strict=True):
+            results[index] = result
+    return results
 
 
-def _fused(opened: Opened, sketch: Outcome | None, text: Outcome | None, query: Query) -> Fused | Exception:
+def _fuse(
+    loaded: LoadedRelease, sketch: EncodeResult | None, text: EncodeResult | None, query: Query
+) -> FusedQuery | Exception:
     if isinstance(sketch, Exception):
         return sketch
     if isinstance(text, Exception):
         return text
     if error := deadline_error(query.deadline):
         return error
-    started, drawn, gate = time.perf_counter(), _row(sketch), opened.gate
+    start, image_1D, gate = time.perf_counter(), _to_tensor(sketch), loaded.gate
     if query.photo_id is not None:
-        # The gate knows sketches only.
-        vector, gate = opened.gallery.vector(query.photo_id), None
+        # The gate is trained with sketches, not with photos.
+        vector, gate = loaded.gallery.vector(query.photo_id), None
         if vector is None:
             return InputError(f"photo_id: {query.photo_id!r} is not in the gallery")
-        drawn = torch.from_numpy(vector.copy())[None]  # (1, D)
+        image_1D = torch.from_numpy(vector.copy())[None]
     with torch.inference_mode():
-        [vector_D] = fuse(drawn, _row(text), query.sketch_weight, gate).numpy()
-    timing = {name: took for part in (sketch, text) if part for name, took in part.timing_ms.items()}
-    return Fused(query, vector_D, timing | {"fuse": elapsed_ms(started)})
+        [vector_D] = fuse(image_1D, _to_tensor(text), query.sketch_weight, gate).numpy()
+    timing_ms = {step: ms for part in (sketch, text) if part for step, ms in part.timing_ms.items()}
+    return FusedQuery(query, vector_D, timing_ms | {"fuse": elapsed_ms(start)})
 
 
-def _found(opened: Opened, alike: Sequence[Fused]) -> Iterable[Found | Exception]:
-    """Of queries that ask for as many photos, of the same category and under the same conditions."""
-    started, query = time.perf_counter(), alike[0].query
-    vectors_QD = np.stack([fused.vector for fused in alike])
+def _search_group(loaded: LoadedRelease, group: Sequence[FusedQuery]) -> Iterable[SearchResult | Exception]:
+    """The hits of queries with equal `num_hits`, category and conditions."""
+    start, query = time.perf_counter(), group[0].query
+    vectors_QD = np.stack([fused.vector for fused in group])
     try:
-        found = opened.gallery.search(vectors_QD, alike[0].count, query.category, query.where)
+        hits_of_queries = loaded.gallery.search(vectors_QD, group[0].num_hits, query.category, query.where)
     except InputError as error:
-        return [error] * len(alike)
-    took = elapsed_ms(started)
+        return [error] * len(group)
+    search_ms = elapsed_ms(start)
     return [
-        Found(
+        SearchResult(
             [asdict(hit) for hit in hits if hit.photo_id != fused.query.photo_id][: fused.query.k],
-            opened.release.digest,
-            opened.gallery.version,
-            fused.timing_ms | {"search": took},
+            loaded.release.digest,
+            loaded.gallery.version,
+            fused.timing_ms | {"search": search_ms},
         )
-        for fused, hits in zip(alike, found, strict=True)
+        for fused, hits in zip(group, hits_of_queries, strict=True)
     ]
 
 
-def _row(encoded: Encoded | None) -> torch.Tensor | None:
+def _to_tensor(encoded: Encoded | None) -> torch.Tensor | None:
     return None if encoded is None else torch.from_numpy(encoded.vector.copy())[None]  # (1, D)

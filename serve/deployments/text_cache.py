@@ -1,26 +1,15 @@
-"""The vectors of what was asked for last."""
+"""The text cache of a replica."""
 
-from collections import OrderedDict
 from collections.abc import Hashable
+
+from cachetools import LRUCache
 
 from serve.messages import Vector
 
 
-class Recent:
-    """The `most` vectors used last, by name; 0 keeps none. For one thread: the event loop's."""
+class TextCache(LRUCache[Hashable, Vector]):
+    """Text vectors, least recently used evicted; size 0 stores none. Not thread-safe: for one event loop."""
 
-    def __init__(self, most: int) -> None:
-        self.most, self._kept = most, OrderedDict[Hashable, Vector]()
-
-    def get(self, name: Hashable) -> Vector | None:
-        """The vector, which counts as used now; None where it is not kept."""
-        if name in self._kept:
-            self._kept.move_to_end(name)
-        return self._kept.get(name)
-
-    def put(self, name: Hashable, vector: Vector) -> None:
-        """Keep it, and let the one go that was not used for longest."""
-        self._kept[name] = vector
-        self._kept.move_to_end(name)
-        if len(self._kept) > self.most:
-            self._kept.popitem(last=False)
+    def __setitem__(self, key: Hashable, vector: Vector) -> None:
+        if self.maxsize:
+            super().__setitem__(key, vector)

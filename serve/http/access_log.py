@@ -1,4 +1,4 @@
-"""A line of JSON a request, with the id that the client gave it or gets: never its key, words or picture."""
+"""The access log: one JSON line a request with its id, never the API key, query text or images."""
 
 import json
 import logging
@@ -16,15 +16,15 @@ from serve.deadline import elapsed_ms
 
 log = logging.getLogger("stbir.access")
 HEADER = "X-Request-Id"
-# Else whoever asks for names of his own making makes as many series of figures.
+# Any other kind is counted as "other", so that clients cannot create metric series at will.
 KINDS = ("sketch", "text", "sketch+text", "photo", "photo+text", "search", "photos", "info")
-_FIT = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_VALID_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
-def to_stderr() -> None:
-    """Write the lines, as they are, where Ray gathers what a replica prints."""
+def configure_logging() -> None:
+    """Write the lines unchanged to standard error, which Ray collects."""
     if not log.handlers:
-        # Not sys.stderr: what Serve puts in its place looks up the stack for each line.
+        # Not sys.stderr: Serve replaces it by a stream that inspects the stack for each line.
         handler = logging.StreamHandler(sys.__stderr__)
         handler.setFormatter(logging.Formatter("%(message)s"))
         log.addHandler(handler)
@@ -32,35 +32,35 @@ def to_stderr() -> None:
     log.propagate = False
 
 
-class Meter(Protocol):
-    """Hears of what `/v1` was asked for."""
+class Metrics(Protocol):
+    """Metrics of requests to `/v1`."""
 
-    def answered(self, kind: str, status: int, took_ms: float) -> None:
-        """A request has its answer."""
+    def record_request(self, kind: str, status: int, duration_ms: float) -> None:
+        """Count one answered request."""
 
-    def stepped(self, timing_ms: dict[str, float]) -> None:
-        """A search has its hits, or a photo was fetched: how long each step took."""
+    def record_steps(self, timing_ms: dict[str, float]) -> None:
+        """Record the time of each step of a search, or of a photo's fetch."""
 
-    def inside(self, count: int) -> None:
-        """So many searches are inside now."""
+    def set_in_flight(self, count: int) -> None:
+        """Set the number of searches in flight."""
 
 
-class AccessLog:
-    """Wraps an application: ids in and out, one line when the answer is sent, and a word to `meter`."""
+class AccessLogMiddleware:
+    """Sets the request id, then logs and measures each request once its response is sent."""
 
-    def __init__(self, app: ASGIApp, meter: Meter | None = None) -> None:
-        self.app, self.meter = app, meter
+    def __init__(self, app: ASGIApp, metrics: Metrics | None = None) -> None:
+        self.app, self.metrics = app, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
+        """Handle one request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started, status = time.perf_counter(), int(HTTPStatus.INTERNAL_SERVER_ERROR)
+        start, status = time.perf_counter(), int(HTTPStatus.INTERNAL_SERVER_ERROR)
         state = scope.setdefault("state", {})
         state["request_id"] = request_id(Headers(scope=scope).get(HEADER))
 
-        async def with_id(message: Message) -> None:
+        async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -68,34 +68,33 @@ class AccessLog:
             await send(message)
 
         try:
-            await self.app(scope, receive, with_id)
+            await self.app(scope, receive, send_with_id)
         finally:
-            took_ms = elapsed_ms(started)
-            log.info(_line(scope, status, took_ms))
-            if self.meter is not None and scope["path"].startswith("/v1/"):
-                self.meter.answered(_kind(scope), status, took_ms)
-                self.meter.stepped(state.get("timing_ms", {}))
+            duration_ms = elapsed_ms(start)
+            log.info(_line(scope, status, duration_ms))
+            if self.metrics is not None and scope["path"].startswith("/v1/"):
+                self.metrics.record_request(_kind(scope), status, duration_ms)
+                self.metrics.record_steps(state.get("timing_ms", {}))
 
 
 def _kind(scope: Scope) -> str:
-    """What a search asked by; else the word of its route after /v1."""
+    """The modalities of a search, else the path segment after /v1."""
     kind: str = scope["state"].get("kind") or scope["path"].split("/")[2]
     return kind if kind in KINDS else "other"
 
 
-def request_id(given: str | None) -> str:
-    """The client's own where it is fit to stand in a log, else a new one."""
-    return given if given and _FIT.fullmatch(given) else uuid.uuid4().hex
+def request_id(header: str | None) -> str:
+    """The client's id if it is safe to log, else a new one."""
+    return header if header and _VALID_ID.fullmatch(header) else uuid.uuid4().hex
 
 
-def _line(scope: Scope, status: int, took_ms: float) -> str:
-    state = scope["state"]
-    told = {
-        "id": state["request_id"],
-        "who": state.get("who"),
+def _line(scope: Scope, status: int, duration_ms: float) -> str:
+    fields = {
+        "id": scope["state"]["request_id"],
+        "who": scope["state"].get("client_name"),
         "method": scope["method"],
-        "path": scope["path"],  # without its query string
+        "path": scope["path"],  # without the query string, which may hold secrets
         "status": status,
-        "ms": took_ms,
+        "ms": duration_ms,
     }
-    return json.dumps(told)
+    return json.dumps(fields)

@@ -1,72 +1,59 @@
-"""Turns searches away at the door while as many are inside as may be: what is not read costs little."""
+"""Admission control: rejects a search with 429 before its body is read when too many are in flight."""
 
 from collections.abc import Callable
 
-from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serve.problem import Problem, answer
-
 SEARCH = "/v1/search"
-# From how many searches are inside, being read or waiting or answered, to what turns the next one away; None:
-# it may come in.
-Closed = Callable[[int], ASGIApp | None]
+# From the number of searches in flight to the application that rejects the next one, or None to admit it.
+AdmissionPolicy = Callable[[int], ASGIApp | None]
 
-# The door of the ingress that lives in this process, if one does. Where callers reach it without Ray's proxy
-# (HAProxy), a search is turned away before Serve's own work for it: that costs more than all of ours.
-_of_this_process: list[Closed] = []
-
-
-def keep(closed: Closed) -> None:
-    """Let `closed` decide for every request that reaches this process."""
-    _of_this_process[:] = [closed]
+# The policy of the ingress in this process, if there is one. Behind HAProxy, which connects to the ingress
+# directly, it rejects a search before Ray Serve's own request handling, the larger part of the cost.
+_process_policy: list[AdmissionPolicy] = []
 
 
-def this_process(inside: int) -> ASGIApp | None:
-    """What turns searches away that reach this process now."""
-    return next((away for closed in _of_this_process if (away := closed(inside)) is not None), None)
+def set_process_policy(policy: AdmissionPolicy) -> None:
+    """Apply `policy` to every request that reaches this process."""
+    _process_policy[:] = [policy]
 
 
-class TurnedAway:
-    """Answers every request with a problem."""
-
-    def __init__(self, problem: Problem) -> None:
-        self.problem = problem
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
-        await answer(Request(scope), self.problem)(scope, receive, send)
+def process_policy(in_flight: int) -> ASGIApp | None:
+    """The decision of this process's policy; None if there is none."""
+    return _process_policy[0](in_flight) if _process_policy else None
 
 
-class Door:
-    """Wraps an application, and lets searches in while `closed` says nothing against it; `told` hears how
-    many are inside."""
+class AdmissionMiddleware:
+    """Admits searches while `policy` allows it, and calls `on_change` with the number in flight."""
 
     def __init__(
-        self, app: ASGIApp, closed: Closed = this_process, told: Callable[[int], None] | None = None
+        self,
+        app: ASGIApp,
+        policy: AdmissionPolicy = process_policy,
+        on_change: Callable[[int], None] | None = None,
     ) -> None:
-        self.app, self.closed, self.told, self.inside = app, closed, told, 0
+        self.app, self.policy, self.on_change, self.in_flight = app, policy, on_change, 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
-        asks = scope["type"] == "http" and scope["path"] == SEARCH and scope["method"] == "POST"
-        if not asks:
+        """Handle one request."""
+        is_search = scope["type"] == "http" and scope["path"] == SEARCH and scope["method"] == "POST"
+        if not is_search:
             await self.app(scope, receive, send)
-        elif away := self.closed(self.inside):
-            await away(scope, receive, send)
+        elif rejection := self.policy(self.in_flight):
+            await rejection(scope, receive, send)
         else:
-            await self._let_in(scope, receive, send)
+            await self._admit(scope, receive, send)
 
-    async def _let_in(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # From here on and not from where it waits for a group: searches that all arrive in one moment would
-        # all be read before the first of them waits.
+    async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # Counted here and not in the coalescing queue: the bodies of searches that arrive at the same moment
+        # would all be read before the first of them is queued.
         self._count(1)
         try:
             await self.app(scope, receive, send)
         finally:
             self._count(-1)
 
-    def _count(self, more: int) -> None:
-        self.inside += more
-        if self.told:
-            self.told(self.inside)
+    def _count(self, change: int) -> None:
+        self.in_flight += change
+        if self.on_change:
+            self.on_change(self.in_flight)

@@ -1,4 +1,4 @@
-"""The HTTP interface, over anything that searches: it knows requests and answers, and nothing of Ray."""
+"""The HTTP routes on top of a `SearchBackend`. They read requests and write responses, independent of Ray."""
 
 import asyncio
 import time
@@ -13,103 +13,104 @@ from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
 from serve.deadline import elapsed_ms
-from serve.http.access_log import AccessLog, Meter
-from serve.http.admission import Closed, Door
-from serve.http.auth import Guard, ThisMachineOnly
-from serve.http.cors import allowing
-from serve.http.openapi import describe
+from serve.http.access_log import AccessLogMiddleware, Metrics
+from serve.http.admission import AdmissionMiddleware, AdmissionPolicy
+from serve.http.auth import Authenticator, LoopbackOnly
+from serve.http.cors import cors_middleware
+from serve.http.openapi import set_openapi
 from serve.http.page import add_page
 from serve.http.request import read_query
-from serve.messages import Found, Query
+from serve.messages import Query, SearchResult
 from serve.problem import Problem, add_handlers
 from serve.settings import Limits
 
-_PNG = b"\x89PNG"
-QUERIES = ("sketch", "text", "photo_id")  # what a search may go by
+_PNG_SIGNATURE = b"\x89PNG"
+QUERY_FIELDS = ("sketch", "text", "photo_id")
 
 
-class Searches(Protocol):
-    """What stands behind the routes. Its methods raise Problem for what the client should hear of."""
+class SearchBackend(Protocol):
+    """The search behind the routes. Its methods raise Problem for errors that the client should get."""
 
-    async def search(self, query: Query) -> Found:
+    async def search(self, query: Query) -> SearchResult:
         """The hits of a query."""
 
     async def thumbnail(self, photo_id: str) -> bytes:
-        """The encoded thumbnail of a photo, empty where it has none."""
+        """The encoded thumbnail of a photo; empty if it has none."""
 
     def info(self) -> dict[str, Any]:
-        """What `model` is, and `gallery`: None while none is published."""
+        """A description of `model` and `gallery`; the gallery is None until one is published."""
 
     async def ready(self) -> dict[str, Any]:
-        """By what searches are answered."""
+        """The release that answers searches."""
 
 
 def create_app(
-    searcher: Searches,
+    backend: SearchBackend,
     limits: Limits,
-    guard: Guard | None = None,
+    authenticator: Authenticator | None = None,
     origins: Sequence[str] = (),
-    meter: Meter | None = None,
-    closed: Closed = lambda inside: None,
+    metrics: Metrics | None = None,
+    policy: AdmissionPolicy = lambda in_flight: None,
 ) -> FastAPI:
-    """The application: `/v1`, which `guard` keeps (None: for this machine), health, and the pad at `/`.
+    """The application: `/v1`, health checks, and the pad at `/`.
 
-    `origins`: whose pages may ask, beside the pad. `closed`: what turns searches away while too many are
-    inside (`serve.http.admission`).
+    authenticator: for `/v1`; None allows requests from this machine only. origins: see `serve.http.cors`.
+    policy: see `serve.http.admission`.
     """
-    # Without /docs and /redoc: they load their scripts from another host.
+    # Without /docs and /redoc, whose scripts come from another host.
     app = FastAPI(title="stbir", docs_url=None, redoc_url=None)
     add_handlers(app)
-    app.include_router(_v1(searcher, limits), dependencies=[Depends(_kept_by(guard or ThisMachineOnly()))])
-    app.include_router(_health(searcher, limits))
+    app.include_router(_v1(backend, limits), dependencies=[Depends(_check(authenticator or LoopbackOnly()))])
+    app.include_router(_health(backend, limits))
     add_page(app)
-    describe(app, limits)
-    app.add_middleware(Door, closed=closed, told=meter.inside if meter else None)
-    app.add_middleware(allowing, origins=origins)
-    app.add_middleware(AccessLog, meter=meter)
+    set_openapi(app, limits)
+    on_change = metrics.set_in_flight if metrics else None
+    app.add_middleware(AdmissionMiddleware, policy=policy, on_change=on_change)
+    app.add_middleware(cors_middleware, origins=origins)
+    app.add_middleware(AccessLogMiddleware, metrics=metrics)
     return app
 
 
-def _kept_by(guard: Guard) -> Callable[[Request], Awaitable[None]]:
-    async def admitted(request: Request) -> None:
-        request.state.who = guard.admit(request)
+def _check(authenticator: Authenticator) -> Callable[[Request], Awaitable[None]]:
+    async def authenticate(request: Request) -> None:
+        request.state.client_name = authenticator.authenticate(request)
 
-    return admitted
+    return authenticate
 
 
-def _v1(searcher: Searches, limits: Limits) -> APIRouter:
+def _v1(backend: SearchBackend, limits: Limits) -> APIRouter:
     routes = APIRouter(prefix="/v1")
 
     @routes.post("/search")
     async def search(request: Request) -> JSONResponse:
-        started = time.perf_counter()
+        start = time.perf_counter()
         deadline = time.time() + limits.deadline_s
-        async with _deadline(limits.deadline_s):
+        async with _timeout(limits.deadline_s):
             query = await read_query(request, limits)
             request.state.kind = query.kind
-            found = await searcher.search(replace(query, deadline=deadline))
-        request.state.timing_ms = found.timing_ms
-        return JSONResponse(_answer(found, started))
+            result = await backend.search(replace(query, deadline=deadline))
+        request.state.timing_ms = result.timing_ms
+        return JSONResponse(_body(result, start))
 
     @routes.get("/photos/{photo_id:path}")
     async def photo(request: Request, photo_id: str) -> Response:
-        started = time.perf_counter()
-        async with _deadline(limits.deadline_s):
-            data = await searcher.thumbnail(photo_id)
-        request.state.timing_ms = {"fetch": elapsed_ms(started)}
+        start = time.perf_counter()
+        async with _timeout(limits.deadline_s):
+            data = await backend.thumbnail(photo_id)
+        request.state.timing_ms = {"fetch": elapsed_ms(start)}
         if not data:
-            raise Problem(HTTPStatus.NOT_FOUND, f"photo_id: no thumbnail of {photo_id!r} in the gallery")
-        kind = "image/png" if data.startswith(_PNG) else "image/jpeg"
-        return Response(data, media_type=kind, headers={"Cache-Control": "private, max-age=300"})
+            raise Problem(HTTPStatus.NOT_FOUND, f"photo_id: the gallery has no thumbnail of {photo_id!r}")
+        media_type = "image/png" if data.startswith(_PNG_SIGNATURE) else "image/jpeg"
+        return Response(data, media_type=media_type, headers={"Cache-Control": "private, max-age=300"})
 
     @routes.get("/info")
     async def info() -> dict[str, Any]:
-        return {**searcher.info(), "limits": asdict(limits), "queries": QUERIES}
+        return {**backend.info(), "limits": asdict(limits), "queries": QUERY_FIELDS}
 
     return routes
 
 
-def _health(searcher: Searches, limits: Limits) -> APIRouter:
+def _health(backend: SearchBackend, limits: Limits) -> APIRouter:
     routes = APIRouter()
 
     @routes.get("/healthz")
@@ -118,14 +119,14 @@ def _health(searcher: Searches, limits: Limits) -> APIRouter:
 
     @routes.get("/readyz")
     async def readyz() -> dict[str, Any]:
-        async with _deadline(limits.deadline_s):
-            return {"status": "ready", **await searcher.ready()}
+        async with _timeout(limits.deadline_s):
+            return {"status": "ready", **await backend.ready()}
 
     return routes
 
 
 @asynccontextmanager
-async def _deadline(seconds: float) -> AsyncIterator[None]:
+async def _timeout(seconds: float) -> AsyncIterator[None]:
     try:
         async with asyncio.timeout(seconds):
             yield
@@ -133,10 +134,10 @@ async def _deadline(seconds: float) -> AsyncIterator[None]:
         raise Problem(HTTPStatus.GATEWAY_TIMEOUT, f"no answer within {seconds} s; try again") from error
 
 
-def _answer(found: Found, started: float) -> dict[str, Any]:
+def _body(result: SearchResult, start: float) -> dict[str, Any]:
     return {
-        "hits": [{**hit, "uri": f"/v1/photos/{quote(hit['photo_id'], safe='')}"} for hit in found.hits],
-        "gallery_version": found.gallery_version,
-        "checkpoint": found.checkpoint,
-        "timing_ms": {**found.timing_ms, "total": elapsed_ms(started)},
+        "hits": [{**hit, "uri": f"/v1/photos/{quote(hit['photo_id'], safe='')}"} for hit in result.hits],
+        "gallery_version": result.gallery_version,
+        "checkpoint": result.checkpoint,
+        "timing_ms": {**result.timing_ms, "total": elapsed_ms(start)},
     }

@@ -1,8 +1,8 @@
-"""Who may ask: keys in a file, as digests only, read again when the file changes.
+"""API keys: SHA-256 digests in a file, reloaded when the file changes.
 
 python -m serve.http.api_keys NAME [--per-minute N]   prints a new key and its line
 
-A line is NAME SHA256 [SEARCHES A MINUTE]; what follows # is a comment.
+A line is NAME SHA256 [SEARCHES A MINUTE]; a comment starts with #.
 """
 
 import argparse
@@ -22,78 +22,83 @@ from serve.problem import Problem
 from stbir.errors import InputError
 
 log = logging.getLogger(__name__)
-LOOK_S = 1.0  # how often the file is looked at
+RELOAD_INTERVAL_S = 1.0
 KEY_BYTES = 32
 _LINE = re.compile(r"(?P<name>[\w.-]{1,64})\s+(?P<digest>[0-9a-f]{64})(?:\s+(?P<rate>[1-9]\d{0,8}))?")
 _SCHEME = "bearer"
 
 
 @dataclass
-class Key:
-    """One key, and what is left of its minute: a bucket that fills steadily, to `per_minute` at most."""
+class ApiKey:
+    """One key and its rate limit, a token bucket of `per_minute` tokens that refills steadily."""
 
     name: str
     digest: str
     per_minute: int | None = None
-    left: float = field(default=math.inf, compare=False)
-    filled: float = field(default=0.0, compare=False)
+    tokens: float = field(default=math.inf, compare=False)
+    refill_time_s: float = field(default=0.0, compare=False)
 
-    def wait_s(self, now: float) -> float:
-        """Take a place, or say how many seconds until there is one; 0 where it was taken."""
+    def acquire(self, now_s: float) -> float:
+        """Take a token. Returns 0 on success, else the seconds until the next token."""
         if self.per_minute is None:
             return 0.0
-        a_second = self.per_minute / 60
-        self.left = min(self.per_minute, self.left + (now - self.filled) * a_second)
-        self.filled = now
-        if self.left < 1:
-            return (1 - self.left) / a_second
-        self.left -= 1
+        per_second = self.per_minute / 60
+        self.tokens = min(self.per_minute, self.tokens + (now_s - self.refill_time_s) * per_second)
+        self.refill_time_s = now_s
+        if self.tokens < 1:
+            return (1 - self.tokens) / per_second
+        self.tokens -= 1
         return 0.0
 
 
-class Keys:
-    """The keys of a file. A change of it counts within LOOK_S seconds; what cannot be read keeps the old."""
+class ApiKeys:
+    """The keys of a file. Changes apply within RELOAD_INTERVAL_S; an invalid file keeps the previous keys."""
 
     def __init__(self, path: str, clock: Callable[[], float] = time.monotonic) -> None:
         self.path, self._clock = Path(path), clock
-        self._stamp = self._stat()
+        self._stamp = self._read_stamp()
         self._keys = read_keys(self.path)
-        self._looked = clock()
+        self._check_time_s = clock()
 
-    def admit(self, authorization: str | None, counts: bool = True) -> str:
-        """The name of the key in an Authorization header. Raises Problem: 401 for none or a wrong one, 429
-        for one that has used its minute up, where the request `counts`."""
-        self._look()
+    def authenticate(self, authorization: str | None, is_rate_limited: bool = True) -> str:
+        """The name of the key in an Authorization header.
+
+        Raises Problem: 401 for a missing or wrong key, 429 over the key's rate limit if `is_rate_limited`.
+        """
+        self._reload_if_changed()
         scheme, _, secret = (authorization or "").strip().partition(" ")
-        key = self._owner(secret.strip()) if scheme.lower() == _SCHEME else None
+        key = self._match(secret.strip()) if scheme.lower() == _SCHEME else None
         if key is None:
-            detail = "send a valid key: Authorization: Bearer KEY"
+            detail = "the API key is missing or wrong; send the header Authorization: Bearer KEY"
             raise Problem(HTTPStatus.UNAUTHORIZED, detail, {"WWW-Authenticate": "Bearer"})
-        if counts and (wait := key.wait_s(self._clock())):
-            detail = f"key {key.name}: more than {key.per_minute} searches a minute; wait"
-            raise Problem(HTTPStatus.TOO_MANY_REQUESTS, detail, {"Retry-After": str(int(wait) + 1)})
+        if is_rate_limited and (wait_s := key.acquire(self._clock())):
+            retry_after = str(int(wait_s) + 1)
+            detail = f"API key {key.name} allows {key.per_minute} searches a minute; wait {retry_after} s"
+            raise Problem(HTTPStatus.TOO_MANY_REQUESTS, detail, {"Retry-After": retry_after})
         return key.name
 
-    def _owner(self, secret: str) -> Key | None:
-        """All are compared, each in constant time: how long it takes tells nothing of them."""
+    def _match(self, secret: str) -> ApiKey | None:
+        """The key of a secret. Compares all keys in constant time, so that timing reveals nothing."""
         digest = _digest(secret)
-        found = [key for key in self._keys if hmac.compare_digest(key.digest, digest)]
-        return found[0] if found else None
+        matches = [key for key in self._keys if hmac.compare_digest(key.digest, digest)]
+        return matches[0] if matches else None
 
-    def _look(self) -> None:
-        now = self._clock()
-        if now - self._looked < LOOK_S:
+    def _reload_if_changed(self) -> None:
+        now_s = self._clock()
+        if now_s - self._check_time_s < RELOAD_INTERVAL_S:
             return
-        self._looked = now
-        if (stamp := self._stat()) != self._stamp:
+        self._check_time_s = now_s
+        if (stamp := self._read_stamp()) != self._stamp:
             self._stamp = stamp
             try:
-                self._keys = _keeping(self._keys, read_keys(self.path))
-                log.info("keys: read again, %d now", len(self._keys))
+                # An unchanged key keeps its token bucket.
+                new_keys = read_keys(self.path)
+                self._keys = [next((old for old in self._keys if old == new), new) for new in new_keys]
+                log.info("API keys reloaded: %d", len(self._keys))
             except InputError as error:
-                log.error("keys: the old ones stay: %s", error)
+                log.error("API keys not reloaded, the previous ones stay valid: %s", error)
 
-    def _stat(self) -> tuple[int, int] | None:
+    def _read_stamp(self) -> tuple[int, int] | None:
         try:
             status = self.path.stat()
         except OSError:
@@ -101,37 +106,32 @@ class Keys:
         return status.st_mtime_ns, status.st_size
 
 
-def read_keys(path: Path) -> list[Key]:
-    """The keys of a file. Raises InputError, naming file and line, for what cannot be used."""
+def read_keys(path: Path) -> list[ApiKey]:
+    """The keys of a file. Raises InputError that names the file and the first invalid line."""
     try:
         lines = path.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: the file of keys cannot be read ({error})") from error
+        raise InputError(f"{path}: the file of API keys cannot be read ({error})") from error
     keys = []
     for number, line in enumerate(lines, 1):
-        if words := line.partition("#")[0].strip():
-            if (match := _LINE.fullmatch(words)) is None:
+        if entry := line.partition("#")[0].strip():
+            if (match := _LINE.fullmatch(entry)) is None:
                 raise InputError(f"{path}: line {number} is not NAME SHA256 [SEARCHES A MINUTE]")
             rate = int(match["rate"]) if match["rate"] else None
-            keys.append(Key(match["name"], match["digest"], rate))
+            keys.append(ApiKey(match["name"], match["digest"], rate))
     names = [key.name for key in keys]
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise InputError(f"{path}: {', '.join(sorted(twice))} stands there twice; give each key a name")
+    if duplicates := {name for name in names if names.count(name) > 1}:
+        raise InputError(f"{path}: duplicate name {', '.join(sorted(duplicates))}; give each key its own")
     return keys
 
 
-def _keeping(old: list[Key], new: list[Key]) -> list[Key]:
-    """The new keys; one that is as it was goes on with what is left of its minute."""
-    return [next((key for key in old if key == fresh), fresh) for fresh in new]
-
-
 def _digest(secret: str) -> str:
-    # Keys are random and long: nothing is gained by a slow hash, which would be paid for in each request.
+    # Keys are long and random, so a slow hash would cost time a request without adding security.
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
 def new_key(name: str, per_minute: int | None) -> tuple[str, str]:
-    """A key, and the line of the file for it."""
+    """A new key and its line for the file. Raises InputError for an invalid name or rate."""
     secret = secrets.token_urlsafe(KEY_BYTES)
     line = " ".join([name, _digest(secret), *([str(per_minute)] if per_minute else [])])
     if _LINE.fullmatch(line) is None:
@@ -143,18 +143,17 @@ def new_key(name: str, per_minute: int | None) -> tuple[str, str]:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        "serve.http.api_keys", description="A new key, and the line of the file for it."
-    )
+    description = "Print a new API key and its line for the file of keys."
+    parser = argparse.ArgumentParser("serve.http.api_keys", description=description)
     parser.add_argument("name")
-    parser.add_argument("--per-minute", type=int, help="searches a minute (default: no bound)")
+    parser.add_argument("--per-minute", type=int, help="searches a minute (default: no limit)")
     args = parser.parse_args()
     try:
         secret, line = new_key(args.name, args.per_minute)
     except InputError as error:
         parser.error(str(error))
-    print(f"key, shown this once:      {secret}")
-    print(f"line of the file of keys:  {line}")
+    print(f"key (shown once):   {secret}")
+    print(f"line for the file:  {line}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Whom the endpoint answers: who has a key, or, where there are no keys, who is on this machine."""
+"""Authentication: API keys, or loopback requests only if no keys are configured."""
 
 import ipaddress
 import logging
@@ -8,64 +8,66 @@ from typing import Protocol
 
 from fastapi import Request
 
-from serve.environment import HAPROXY
-from serve.http.api_keys import Keys
+from serve.environment import HAPROXY_ENV
+from serve.http.api_keys import ApiKeys
 from serve.problem import Problem
 from stbir.errors import InputError
 
 log = logging.getLogger(__name__)
-VARIABLE = "STBIR_API_KEYS_FILE"
-# What a proxy adds. Behind one everybody seems to be on this machine.
+API_KEYS_FILE_ENV = "STBIR_API_KEYS_FILE"
+# Headers that a proxy adds. Every request through a local proxy has a loopback address.
 FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip")
 
 
-class Guard(Protocol):
-    """Lets a request in, or not."""
+class Authenticator(Protocol):
+    """Accepts or rejects requests."""
 
-    def admit(self, request: Request) -> str:
-        """Whose it is, for the log. Raises Problem where it may not come in."""
+    def authenticate(self, request: Request) -> str:
+        """The client's name for the log. Raises Problem if the request is not allowed."""
 
 
-class WithKeys:
-    """Who has a key of the file may ask."""
+class ApiKeyAuth:
+    """Accepts requests with an API key."""
 
-    def __init__(self, keys: Keys) -> None:
+    def __init__(self, keys: ApiKeys) -> None:
         self.keys = keys
 
-    def admit(self, request: Request) -> str:
-        """The name of its key. Raises Problem as `Keys.admit`; searches count, their thumbnails do not."""
-        return self.keys.admit(request.headers.get("authorization"), counts=request.method == "POST")
+    def authenticate(self, request: Request) -> str:
+        """The name of the key. Raises Problem as `ApiKeys.authenticate`; only searches count to its rate."""
+        authorization = request.headers.get("authorization")
+        return self.keys.authenticate(authorization, is_rate_limited=request.method == "POST")
 
 
-class ThisMachineOnly:
-    """Without keys, nobody but who is on this machine."""
+class LoopbackOnly:
+    """Accepts requests from this machine only."""
 
-    def admit(self, request: Request) -> str:
-        """Raises Problem 403 for anybody else, and for what came through a proxy."""
+    def authenticate(self, request: Request) -> str:
+        """Raises Problem 403 for other machines and for forwarded requests."""
         host = request.client.host if request.client else ""
-        forwarded = any(name in request.headers for name in FORWARDED)
-        # A page of another site, whose name was pointed at this machine, comes with that name.
-        if not (_is_loopback(host) and _is_local(request.url.hostname or "")) or forwarded:
-            detail = f"without keys only this machine is answered; set {VARIABLE} where the service runs"
-            raise Problem(HTTPStatus.FORBIDDEN, detail)
+        is_forwarded = any(name in request.headers for name in FORWARDED)
+        # The Host header too, against DNS rebinding: a page whose name resolves to this machine.
+        if not (_is_loopback(host) and _is_local(request.url.hostname or "")) or is_forwarded:
+            detail = "without API keys only requests from the server's own machine are allowed"
+            raise Problem(HTTPStatus.FORBIDDEN, f"{detail}; set {API_KEYS_FILE_ENV} on the server")
         return "local"
 
 
-def guard(environment: Mapping[str, str]) -> Guard:
-    """The one that the environment asks for.
+def create_authenticator(environment: Mapping[str, str]) -> Authenticator:
+    """The authenticator that the environment configures.
 
-    Raises InputError for a file of keys that cannot be used, and for none behind HAProxy: everybody seems to
-    be on this machine there, and it says nothing of where they are.
+    Raises InputError for an invalid file of keys, and for HAProxy without keys: behind it every request has a
+    loopback address and no forwarding header.
     """
-    path = environment.get(VARIABLE)
+    path = environment.get(API_KEYS_FILE_ENV)
     if path:
-        return WithKeys(Keys(path))
-    if environment.get(HAPROXY) == "1":
+        return ApiKeyAuth(ApiKeys(path))
+    if environment.get(HAPROXY_ENV) == "1":
         raise InputError(
-            f"{VARIABLE}: not set, and {HAPROXY}=1 needs keys; make one: python -m serve.http.api_keys NAME"
+            f"{API_KEYS_FILE_ENV}: not set, and {HAPROXY_ENV}=1 requires API keys;"
+            " make one: python -m serve.http.api_keys NAME"
         )
-    log.warning("no %s: only requests from this machine are answered", VARIABLE)
-    return ThisMachineOnly()
+    log.warning("%s is not set: only requests from this machine are allowed", API_KEYS_FILE_ENV)
+    return LoopbackOnly()
 
 
 def _is_local(name: str) -> bool:

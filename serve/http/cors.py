@@ -1,4 +1,4 @@
-"""Which pages of other origins a browser lets ask: those that are named, and none by default."""
+"""CORS: pages of the configured origins may call the endpoint; by default none may."""
 
 from collections.abc import Sequence
 
@@ -10,9 +10,8 @@ from serve.http.access_log import HEADER
 PREFLIGHT_S = 600
 
 
-def allowing(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
-    """Wrap an application to answer pages of exactly these origins; a key goes in a header, so no cookies are
-    let through."""
+def cors_middleware(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
+    """`app`, callable from pages of exactly these origins. Keys travel in a header: no cookies."""
     if not origins:
         return app
     return CORSMiddleware(

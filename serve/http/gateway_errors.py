@@ -1,6 +1,6 @@
-"""What Serve's proxy answers where the ingress died with a request in it: 503 as a problem, no bare 500.
+"""Gateway errors: answers 503 as problem details if the ingress dies during a request, not a plain 500.
 
-The proxy calls `middlewares` where RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH says so (`serve.environment`).
+Serve's proxy loads `middlewares` from RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH (`serve.environment`).
 """
 
 from http import HTTPStatus
@@ -8,34 +8,35 @@ from http import HTTPStatus
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve.http.admission import Door, TurnedAway
-from serve.problem import Problem
+from serve.http.admission import AdmissionMiddleware
+from serve.problem import Problem, problem_app
 
-LOST = TurnedAway(
-    Problem(HTTPStatus.SERVICE_UNAVAILABLE, "a part of the service was lost; try again", {"Retry-After": "1"})
+RETRY = {"Retry-After": "1"}
+UNAVAILABLE = problem_app(
+    Problem(HTTPStatus.SERVICE_UNAVAILABLE, "a replica of the service died; try again", RETRY)
 )
 
 
 def middlewares() -> list[Middleware]:
-    """What stands around every request of a proxy, and of an ingress that callers reach without one."""
-    return [Middleware(AnswerTheLost), Middleware(Door)]
+    """The middleware of the proxy, and of an ingress that clients reach without a proxy."""
+    return [Middleware(GatewayErrorMiddleware), Middleware(AdmissionMiddleware)]
 
 
-class AnswerTheLost:
-    """Wraps the proxy, which says nothing at all where a replica is gone: uvicorn makes a 500 of that."""
+class GatewayErrorMiddleware:
+    """Answers a request for which the proxy sends no response: uvicorn would answer a plain 500."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
-        started = False
+        """Handle one request."""
+        has_started = False
 
-        async def noted(message: Message) -> None:
-            nonlocal started
-            started = True
+        async def track(message: Message) -> None:
+            nonlocal has_started
+            has_started = True
             await send(message)
 
-        await self.app(scope, receive, noted)
-        if scope["type"] == "http" and not started:
-            await LOST(scope, receive, send)
+        await self.app(scope, receive, track)
+        if scope["type"] == "http" and not has_started:
+            await UNAVAILABLE(scope, receive, send)

@@ -1,4 +1,4 @@
-"""What `/openapi.json` says of the interface: request bodies, answers, problems, with an example of each."""
+"""The OpenAPI document: request bodies, responses and problems, with an example of each."""
 
 from copy import deepcopy
 from http import HTTPStatus
@@ -8,30 +8,30 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
-from serve.http.request import PICTURE_FORMATS, Fields, Strokes
+from serve.http.request import IMAGE_FORMATS, SearchRequest, Strokes
 from serve.problem import MEDIA_TYPE
 from serve.settings import Limits
 
 Schema = dict[str, Any]
 _NUMBER, _TEXT = {"type": "number"}, {"type": "string"}
-_ABOUT = (
-    "Fine-grained image retrieval by a drawing, a few words, or both. Problems are RFC 9457 problem details;"
-    " 429 and 503 say in Retry-After when to try again. Every answer has an X-Request-Id."
+_DESCRIPTION = (
+    "Fine-grained image retrieval by a sketch, a text, or both. Errors are RFC 9457 problem details; 429 and"
+    " 503 have a Retry-After header. Every response has an X-Request-Id header."
 )
-_WHY = {
-    400: "nothing to search by",
-    401: "no valid key",
-    403: "no keys are set, and this is not from the machine itself",
-    404: "no such photo",
-    413: "too large, in bytes or in pixels",
-    415: "not a picture, or not a body of a form or JSON",
-    422: "a field is wrong; the detail names it",
-    429: "all places are taken, or the key's rate is reached",
-    500: "a fault of the server",
-    503: "no gallery is published, or a part of the service is starting",
+_STATUS_DESCRIPTIONS = {
+    400: "the query is empty",
+    401: "the API key is missing or wrong",
+    403: "no API keys are configured, and the request is from another machine",
+    404: "the gallery has no such photo",
+    413: "the body or the sketch is too large",
+    415: "the sketch is not an image, or the body neither a form nor JSON",
+    422: "a field is invalid; the detail names it",
+    429: "the service is at capacity, or the key's rate limit is reached",
+    500: "internal error",
+    503: "no gallery is published, or a replica is starting or died",
     504: "no answer before the deadline",
 }
-_GUARDED = (401, 403, 429, 500, 503, 504)
+_V1_STATUSES = (401, 403, 429, 500, 503, 504)
 _PROBLEM = {
     "type": "object",
     "required": ["type", "title", "status", "detail", "instance", "request_id"],
@@ -48,11 +48,11 @@ _HIT = {
         "photo_id": _TEXT,
         "score": _NUMBER,
         "category": _TEXT,
-        "text": {"type": ["string", "null"], "description": "what the catalogue says of the photo"},
+        "text": {"type": ["string", "null"], "description": "text of the photo in the catalogue"},
         "uri": _TEXT,
     },
 }
-_FOUND = {
+_SEARCH_RESULT = {
     "type": "object",
     "required": ["hits", "gallery_version", "checkpoint", "timing_ms"],
     "properties": {
@@ -80,11 +80,11 @@ _READY = {
         "status": _TEXT,
         "checkpoint": _TEXT,
         "gallery_version": {"type": "integer"},
-        "refused": {"type": ["string", "null"], "description": "why what was asked for last is not served"},
+        "refused": {"type": ["string", "null"], "description": "why the newest release is not served"},
     },
 }
 _EXAMPLE_READY = {"status": "ready", "checkpoint": "sha256:6f0c…", "gallery_version": 3, "refused": None}
-_EXAMPLE_FOUND = {
+_EXAMPLE_RESULT = {
     "hits": [
         {
             "photo_id": "chair/0042",
@@ -105,67 +105,58 @@ _EXAMPLES = {
 }
 
 
-def describe(app: FastAPI, limits: Limits) -> None:
-    """Let `app` answer `/openapi.json` with the whole interface."""
-
-    def document() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            app.openapi_schema = _document(app, limits)
-        return app.openapi_schema
-
-    app.openapi = document  # type: ignore[method-assign]
-
-
-def _document(app: FastAPI, limits: Limits) -> dict[str, Any]:
-    found = get_openapi(title=app.title, version=app.version, description=_ABOUT, routes=app.routes)
-    found["components"] = {
+def set_openapi(app: FastAPI, limits: Limits) -> None:
+    """Set the document of `/openapi.json`; call this after all routes are added."""
+    document = get_openapi(title=app.title, version=app.version, description=_DESCRIPTION, routes=app.routes)
+    document["components"] = {
         "schemas": {
             "Problem": _PROBLEM,
             "Hit": _HIT,
-            "Found": _FOUND,
+            "SearchResult": _SEARCH_RESULT,
             "Info": _INFO,
             "Status": _STATUS,
             "Ready": _READY,
         },
         "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
     }
-    for path, method, more in _operations(limits):
-        found["paths"][path][method] |= more
-    return found
+    for path, method, operation in _operations(limits):
+        document["paths"][path][method] |= operation
+    app.openapi = lambda: document  # type: ignore[method-assign]
 
 
 def _operations(limits: Limits) -> list[tuple[str, str, Schema]]:
-    picture = {
-        kind: {"schema": {"type": "string", "format": "binary"}} for kind in ("image/jpeg", "image/png")
+    image = {
+        media_type: {"schema": {"type": "string", "format": "binary"}}
+        for media_type in ("image/jpeg", "image/png")
     }
     ready, status = _json("Ready", _EXAMPLE_READY), _json("Status", {"status": "alive"})
-    kept: Schema = {"security": [{"key": []}, {}]}  # without keys, this machine needs none
+    secured: Schema = {"security": [{"key": []}, {}]}  # without API keys, loopback requests need none
     return [
         (
             "/v1/search",
             "post",
             {
-                **kept,
+                **secured,
                 "requestBody": _bodies(limits),
-                **_answers(_json("Found", _EXAMPLE_FOUND), 400, 404, 413, 415, 422, *_GUARDED),
+                **_responses(_json("SearchResult", _EXAMPLE_RESULT), 400, 404, 413, 415, 422, *_V1_STATUSES),
             },
         ),
-        ("/v1/photos/{photo_id}", "get", {**kept, **_answers(picture, 404, *_GUARDED)}),
-        ("/v1/info", "get", {**kept, **_answers(_json("Info"), *_GUARDED)}),
-        ("/healthz", "get", _answers(status, 500)),
-        ("/readyz", "get", _answers(ready, 429, 500, 503, 504)),
+        ("/v1/photos/{photo_id}", "get", {**secured, **_responses(image, 404, *_V1_STATUSES)}),
+        ("/v1/info", "get", {**secured, **_responses(_json("Info"), *_V1_STATUSES)}),
+        ("/healthz", "get", _responses(status, 500)),
+        ("/readyz", "get", _responses(ready, 429, 500, 503, 504)),
     ]
 
 
 def _bodies(limits: Limits) -> Schema:
-    """A search as JSON and as a form, from the fields that are read."""
+    """A search as JSON and as a form, derived from the fields of `SearchRequest`."""
     fields = _fields(limits)
     form = deepcopy(fields)
     del form["properties"]["strokes"]
     form["properties"]["sketch"] = {
         "type": "string",
         "format": "binary",
-        "description": f"a picture: {', '.join(PICTURE_FORMATS)}",
+        "description": f"an image: {', '.join(IMAGE_FORMATS)}",
     }
     examples = {name: {"value": value} for name, value in _EXAMPLES.items()}
     return {
@@ -178,23 +169,23 @@ def _bodies(limits: Limits) -> Schema:
 
 
 def _fields(limits: Limits) -> Schema:
-    schema = TypeAdapter(Fields).json_schema()
+    schema = TypeAdapter(SearchRequest).json_schema()
     properties = schema["properties"]
     strokes = {**TypeAdapter(Strokes).json_schema(), "maxItems": limits.strokes}
     base64 = {"type": "string", "contentEncoding": "base64"}
     properties["strokes"] = {"anyOf": [strokes, {"type": "null"}]}
     properties["sketch"] = {"anyOf": [base64, strokes, {"type": "null"}]}
     properties["k"]["maximum"] = limits.k
-    # At least one; that it may not be blank, nor base64 of no picture, a schema cannot say.
+    # At least one. A schema cannot require that a text is not blank or that base64 holds an image.
     schema["anyOf"] = [{"required": [name]} for name in ("sketch", "strokes", "text", "photo_id")]
     for name in ("text", "category", "photo_id"):
         properties[name] = {"anyOf": [{**_TEXT, "maxLength": limits.characters}, {"type": "null"}]}
     return schema
 
 
-def _answers(content: Schema, *problems: int) -> Schema:
-    answers = {"200": {"description": "answered", "content": content}}
-    return {"responses": answers | {str(status): _problem(status) for status in sorted(problems)}}
+def _responses(content: Schema, *problems: int) -> Schema:
+    responses = {"200": {"description": "success", "content": content}}
+    return {"responses": responses | {str(status): _problem(status) for status in sorted(problems)}}
 
 
 def _json(name: str, example: Any = None) -> Schema:
@@ -207,13 +198,13 @@ def _problem(status: int) -> Schema:
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
         "status": status,
-        "detail": _WHY[status],
+        "detail": _STATUS_DESCRIPTIONS[status],
         "instance": "/v1/search",
         "request_id": "5f0d1e",
     }
     body = {"schema": {"$ref": "#/components/schemas/Problem"}, "example": example}
-    answer: Schema = {"description": _WHY[status], "content": {MEDIA_TYPE: body}}
+    response: Schema = {"description": _STATUS_DESCRIPTIONS[status], "content": {MEDIA_TYPE: body}}
     if status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
-        seconds = {"description": "seconds until it may be tried again", "schema": {"type": "integer"}}
-        answer["headers"] = {"Retry-After": seconds}
-    return answer
+        seconds = {"description": "seconds until a retry", "schema": {"type": "integer"}}
+        response["headers"] = {"Retry-After": seconds}
+    return response

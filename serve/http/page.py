@@ -1,4 +1,4 @@
-"""The sketch pad: plain files, no build step, nothing loaded from elsewhere."""
+"""The sketch pad: static files without a build step or third-party hosts."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 WEB = Path(__file__).parent.parent / "web"
-# The page loads nothing from another host, and no other page may frame it. It makes pictures itself (blob:).
+# No resources from other hosts and no framing by other pages. The pad creates images itself (blob:).
 POLICY = {
     "default-src": "'self'",
     "img-src": "'self' blob: data:",
@@ -18,34 +18,34 @@ POLICY = {
     "form-action": "'none'",
     "frame-ancestors": "'none'",
 }
-UNUSED = ("camera", "microphone", "geolocation", "payment", "usb", "serial", "midi", "display-capture")
 HEADERS = {
-    "Content-Security-Policy": "; ".join(f"{kind} {sources}" for kind, sources in POLICY.items()),
+    "Content-Security-Policy": "; ".join(f"{directive} {sources}" for directive, sources in POLICY.items()),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
-    "Permissions-Policy": ", ".join(f"{feature}=()" for feature in UNUSED),
-    # Asked for each time and answered with 304: modules of two releases never mix.
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=(), payment=(), usb=(), serial=(), midi=(),"
+    " display-capture=()",
+    # Browsers revalidate every file (304), so that modules of two releases never mix.
     "Cache-Control": "no-cache",
 }
 
 
 def add_page(app: FastAPI) -> None:
-    """Serve the pad at `/` and what it is made of below `/web`."""
+    """Serve the pad at `/` and its files below `/web`."""
 
     @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
     async def pad() -> FileResponse:
         return FileResponse(WEB / "index.html", headers=HEADERS)
 
-    app.mount("/web", _with_headers(StaticFiles(directory=WEB)), name="web")
+    app.mount("/web", _add_headers(StaticFiles(directory=WEB)), name="web")
 
 
-def _with_headers(files: ASGIApp) -> ASGIApp:
-    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        async def sent(message: Message) -> None:
+def _add_headers(app: ASGIApp) -> ASGIApp:
+    async def wrapper(scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message).update(HEADERS)
             await send(message)
 
-        await files(scope, receive, sent)
+        await app(scope, receive, send_with_headers)
 
-    return answer
+    return wrapper

@@ -1,4 +1,4 @@
-"""What replicas hold of a release, and of the one before it while the service changes over."""
+"""The loaded model versions of a replica: the active one, and during a rollout the previous one."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -7,44 +7,44 @@ from threading import Lock
 from typing import Any
 
 
-class Generations:
-    """`make(key)` for the `kept` keys asked for last; made once, in the thread of who asks first.
+class ModelVersions:
+    """A thread-safe LRU cache of `load(key)`; concurrent callers of a new key share one call of `load`.
 
-    Two are kept: requests that began under the old release end under it.
+    The default of two lets requests of the previous release finish during a rollout.
     """
 
-    def __init__(self, make: Callable[[Any], Any], kept: int = 2) -> None:
-        self._make, self._kept = make, kept
-        self._made: OrderedDict[Hashable, Future[Any]] = OrderedDict()
+    def __init__(self, load: Callable[[Any], Any], max_count: int = 2) -> None:
+        self._load, self._max_count = load, max_count
+        self._loaded: OrderedDict[Hashable, Future[Any]] = OrderedDict()
         self._lock = Lock()
 
-    def there(self, key: Hashable) -> Any | None:
-        """What was made of `key`, at once; None where it has to be waited for."""
+    def get_loaded(self, key: Hashable) -> Any | None:
+        """The value of `key` without waiting; None if it is not loaded."""
         with self._lock:
-            made = self._made.get(key)
-            if made is None or not made.done() or made.exception():
+            future = self._loaded.get(key)
+            if future is None or not future.done() or future.exception():
                 return None
-            self._made.move_to_end(key)  # what requests ask for is not what has to go
-            return made.result()
+            self._loaded.move_to_end(key)  # a version in use is not evicted
+            return future.result()
 
     def get(self, key: Hashable) -> Any:
-        """What is made of `key`. Raises what `make` raises; the next who asks tries again."""
-        made, mine = self._place(key)
-        if mine:
+        """The value of `key`, loaded if needed. Raises the error of `load`; the next call tries again."""
+        future, is_new = self._reserve(key)
+        if is_new:
             try:
-                made.set_result(self._make(key))
+                future.set_result(self._load(key))
             except BaseException as error:
                 with self._lock:
-                    self._made.pop(key, None)
-                made.set_exception(error)
-        return made.result()
+                    self._loaded.pop(key, None)
+                future.set_exception(error)
+        return future.result()
 
-    def _place(self, key: Hashable) -> tuple[Future[Any], bool]:
-        """Where the result will be, and whether the caller is to make it."""
+    def _reserve(self, key: Hashable) -> tuple[Future[Any], bool]:
+        """The future of `key`, and whether the caller has to complete it."""
         with self._lock:
-            mine = key not in self._made
-            made = self._made.setdefault(key, Future())
-            self._made.move_to_end(key)
-            while len(self._made) > self._kept:
-                self._made.popitem(last=False)
-        return made, mine
+            is_new = key not in self._loaded
+            future = self._loaded.setdefault(key, Future())
+            self._loaded.move_to_end(key)
+            while len(self._loaded) > self._max_count:
+                self._loaded.popitem(last=False)
+        return future, is_new

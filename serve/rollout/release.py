@@ -1,4 +1,4 @@
-"""From what a deployment is told to serve (`user_config`) to the very checkpoint and gallery version."""
+"""Releases: `user_config` of a deployment → a saved checkpoint and a gallery version."""
 
 import asyncio
 import logging
@@ -11,17 +11,16 @@ from pydantic.dataclasses import dataclass
 from serve.messages import Release
 from stbir.errors import InputError
 from stbir.gallery.gallery import open_version
-from stbir.model.checkpoint import pinned
+from stbir.model.checkpoint import resolve_pinned
 from stbir.storage.folder import Folder
-from stbir.storage.manifest import NAME
+from stbir.storage.manifest import MANIFEST_FILE
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class Wanted:
-    """The `user_config` of every deployment, the same for all. `version`: of the gallery; None: what is
-    published when it is read."""
+class ReleaseConfig:
+    """The `user_config`, equal for all deployments. `version`: of the gallery; None: the published one."""
 
     checkpoint: str
     gallery: str
@@ -29,41 +28,43 @@ class Wanted:
 
 
 def resolve(user_config: dict[str, Any]) -> Release:
-    """The release that is wanted, as it stands now.
+    """The current release of a `ReleaseConfig`.
 
-    Raises InputError where there is no such checkpoint or version, or another checkpoint made the gallery.
+    Raises InputError for a missing checkpoint or version, or a gallery embedded with another checkpoint.
     """
     try:
-        wanted = TypeAdapter(Wanted).validate_python(user_config)
+        config = TypeAdapter(ReleaseConfig).validate_python(user_config)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise InputError(f"user_config: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-    checkpoint, digest = pinned(wanted.checkpoint)
-    gallery = Folder(wanted.gallery)  # absolute: replicas may run in another directory
-    if wanted.version is None and not gallery.exists(NAME):
+        detail = error.errors()[0]
+        raise InputError(f"user_config: {'.'.join(map(str, detail['loc']))}: {detail['msg']}") from error
+    checkpoint, digest = resolve_pinned(config.checkpoint)
+    gallery = Folder(config.gallery)  # an absolute URI: replicas may run in another directory
+    if config.version is None and not gallery.exists(MANIFEST_FILE):
         return Release(checkpoint, digest, gallery.uri)
-    version = open_version(gallery.uri, digest, wanted.version).version
+    version = open_version(gallery.uri, digest, config.version).version
     return Release(checkpoint, digest, gallery.uri, version)
 
 
-class Ahead:
-    """Loads what a replica is told to serve before a request asks for it."""
+class Preloader:
+    """Loads a release in a replica before requests use it."""
 
     def __init__(self, load: Callable[[Release], Any]) -> None:
         self._load = load
-        self._loading: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | None = None
 
     async def __call__(self, user_config: dict[str, Any]) -> None:
-        """Serve's `reconfigure`. Before the first request it is waited for; later the replica goes on
-        answering meanwhile, which a replica that is being reconfigured would not."""
-        first = self._loading is None
-        self._loading = asyncio.create_task(asyncio.to_thread(self._try, user_config))
-        if first:
-            await self._loading
+        """Load a release; Serve's `reconfigure`.
 
-    def _try(self, user_config: dict[str, Any]) -> None:
-        """What fails is told to who takes the release up; here it would take the replica down with it."""
+        Waits for the first release only: Serve sends no requests to a replica during `reconfigure`.
+        """
+        is_first = self._task is None
+        self._task = asyncio.create_task(asyncio.to_thread(self._try_load, user_config))
+        if is_first:
+            await self._task
+
+    def _try_load(self, user_config: dict[str, Any]) -> None:
+        """Log an error, which would otherwise end the replica. The rollout reports it by its canary query."""
         try:
             self._load(resolve(user_config))
         except Exception:
-            log.exception("%s: cannot be loaded; what was loaded before stays", user_config)
+            log.exception("%s: not loaded; the replica continues with the releases it has", user_config)

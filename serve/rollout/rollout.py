@@ -1,4 +1,4 @@
-"""Which release the service answers by, and how it goes over to the next without a pause."""
+"""Rollouts: the active release, and the switch to the next one without downtime."""
 
 import asyncio
 import logging
@@ -12,94 +12,95 @@ from ray.serve.exceptions import BackPressureError
 from serve.messages import Release
 
 log = logging.getLogger(__name__)
-MISSING_RETRY_S = 2.0  # how often a gallery that is not there yet is looked for
-REFUSED_RETRY_S = 30.0  # how often a release that could not be taken up is tried again
-FULL_RETRY_S = 0.2
+GALLERY_RETRY_S = 2.0  # until a gallery is published
+FAILURE_RETRY_S = 30.0  # after a failed rollout
+BACKPRESSURE_RETRY_S = 0.2
 
 
 @dataclass(frozen=True)
-class Current:
-    """A release that has answered a canary query. `told`: what /v1/info says of it."""
+class ActiveRelease:
+    """A release that has answered a canary query. `info`: its description for /v1/info."""
 
     release: Release
-    told: dict[str, Any]
+    info: dict[str, Any]
 
 
-class Changeover:
-    """Goes over to a release once the deployments behind the handles have loaded it and answered a canary
-    query by it. Until then, and for as long as that fails, the one before answers.
+class Rollout:
+    """Activates a release once the deployments behind the handles have answered a canary query with it.
+
+    Until then, and after a failure, the previous release stays active.
     """
 
     def __init__(self, sketch: Any, text: Any, fusion: Any) -> None:
         self.sketch, self.text, self.fusion = sketch, text, fusion
-        self.current: Current | None = None
-        self.refused: str | None = None  # why the release asked for last is not the current one
-        self._under_way: asyncio.Task[None] | None = None
+        self.active: ActiveRelease | None = None
+        self.failure: str | None = None  # why the newest release is not active
+        self._task: asyncio.Task[None] | None = None
 
-    async def to(self, user_config: dict[str, Any]) -> None:
-        """Begin to go over to what `serve.rollout.release.Wanted` describes; the newest wish counts.
+    async def start(self, user_config: dict[str, Any]) -> None:
+        """Start the rollout of a `serve.rollout.release.ReleaseConfig`; cancels one in progress.
 
-        The first is waited for. Raises what kept it from answering, where nothing has answered before.
+        Waits for the first release. Raises its error if no release has been active.
         """
-        if self._under_way is not None:
-            self._under_way.cancel()
-        if self.current is None:
-            await self._begin(user_config)
-            if self._settled():
+        if self._task is not None:
+            self._task.cancel()
+        if self.active is None:
+            await self._activate_first(user_config)
+            if self._is_complete():
                 return
-        self._under_way = asyncio.create_task(self._follow(user_config))
+        self._task = asyncio.create_task(self._retry(user_config))
 
-    async def _begin(self, user_config: dict[str, Any]) -> None:
-        """An ingress that comes where the release asked for is refused goes on by what fusion answered by."""
+    async def _activate_first(self, user_config: dict[str, Any]) -> None:
+        """A new ingress replica falls back to fusion's last release if the configured one fails."""
         try:
-            await self._take_up(user_config)
+            await self._activate(user_config)
         except Exception as error:
-            before = await _patiently(lambda: self.fusion.answering.remote())
-            if before is None:
+            previous = await _retry_backpressure(lambda: self.fusion.last_release.remote())
+            if previous is None:
                 raise
-            self._refuse(user_config, error)
-            await self._answer_by(before)
+            self._record_failure(user_config, error)
+            await self._switch_to(previous)
 
-    async def _follow(self, user_config: dict[str, Any]) -> None:
-        """Take it up; while there is no gallery yet, or what failed may have passed, try again."""
+    async def _retry(self, user_config: dict[str, Any]) -> None:
+        """Try to activate until it succeeds and a gallery is published."""
         while True:
             try:
-                await self._take_up(user_config)
+                await self._activate(user_config)
             except Exception as error:
-                self._refuse(user_config, error)
-            if self._settled():
+                self._record_failure(user_config, error)
+            if self._is_complete():
                 return
-            await asyncio.sleep(REFUSED_RETRY_S if self.refused else MISSING_RETRY_S)
+            await asyncio.sleep(FAILURE_RETRY_S if self.failure else GALLERY_RETRY_S)
 
-    def _settled(self) -> bool:
-        """Whether searches are answered by what was asked for."""
-        return self.refused is None and self.current is not None and self.current.release.version is not None
+    def _is_complete(self) -> bool:
+        """Whether the newest release answers searches."""
+        return self.failure is None and self.active is not None and self.active.release.version is not None
 
-    def _refuse(self, user_config: dict[str, Any], error: Exception) -> None:
-        reason = f"{user_config}: {error.cause if isinstance(error, RayTaskError) else error}"
-        if reason != self.refused:
-            log.error("%s is not taken up; the release before goes on", user_config, exc_info=error)
-        self.refused = reason
+    def _record_failure(self, user_config: dict[str, Any], error: Exception) -> None:
+        failure = f"{user_config}: {error.cause if isinstance(error, RayTaskError) else error}"
+        if failure != self.failure:
+            log.error("%s: rollout failed; the previous release stays active", user_config, exc_info=error)
+        self.failure = failure
 
-    async def _take_up(self, user_config: dict[str, Any]) -> None:
-        await self._answer_by(await _patiently(lambda: self.fusion.resolve.remote(user_config)))
-        self.refused = None
+    async def _activate(self, user_config: dict[str, Any]) -> None:
+        await self._switch_to(await _retry_backpressure(lambda: self.fusion.resolve.remote(user_config)))
+        self.failure = None
 
-    async def _answer_by(self, release: Release) -> None:
-        self.current = Current(release, await _patiently(lambda: self._canary(release)))
-        log.info("answering by %s", release)
+    async def _switch_to(self, release: Release) -> None:
+        self.active = ActiveRelease(release, await _retry_backpressure(lambda: self._canary(release)))
+        log.info("active release: %s", release)
 
     def _canary(self, release: Release) -> Any:
-        """As a search goes: both towers start, and fusion gets their answers un-awaited."""
+        """Send a canary query the same way as a search: fusion gets the encoders' unawaited responses."""
         sketch = self.sketch.canary.remote(release.checkpoint)
         text = self.text.canary.remote(release.checkpoint)
         return self.fusion.check.remote(release, sketch, text)
 
 
-async def _patiently(ask: Callable[[], Any]) -> Any:
-    """The answer, however full the service is with requests meanwhile."""
+async def _retry_backpressure(call: Callable[[], Any]) -> Any:
+    """The result of `call`, retried while the service is at capacity."""
     while True:
         try:
-            return await ask()
+            return await call()
         except BackPressureError:
-            await asyncio.sleep(FULL_RETRY_S)
+            await asyncio.sleep(BACKPRESSURE_RETRY_S)

@@ -1,12 +1,12 @@
-// The server, call by call. What goes wrong is a Refusal that can be shown as it is.
+// Calls of the HTTP API. A failed call throws an ApiError whose message can be shown to the user.
 
 import { authorization, readKey } from "./key.js";
 
-const PASSING = [429, 503, 504]; // trying again may help
-const PAUSE_S = 5; // before it, where the server names none
+const RETRYABLE = [429, 503, 504];
+const DEFAULT_RETRY_S = 5; // without a Retry-After header
 
-export class Refusal extends Error {
-  // `retryAfter` in seconds, or null where trying again will not help; `status` 0: no answer at all.
+export class ApiError extends Error {
+  // `retryAfter`: seconds, or null if a retry cannot help. `status`: 0 without a response.
   constructor(message, status, retryAfter = null) {
     super(message);
     this.status = status;
@@ -15,76 +15,76 @@ export class Refusal extends Error {
 }
 
 export async function info() {
-  return (await ask("/v1/info", { headers: authorization() })).json();
+  return (await request("/v1/info", { headers: authorization() })).json();
 }
 
 export async function search(query, signal) {
-  const { picture, fields } = parts(query);
-  const { body, headers } = picture ? form(picture, fields) : json(fields);
-  return (await ask("/v1/search", { method: "POST", headers: { ...headers, ...authorization() }, body, signal })).json();
+  const { file, fields } = toFields(query);
+  const { body, headers } = file ? formBody(file, fields) : jsonBody(fields);
+  return (await request("/v1/search", { method: "POST", headers: { ...headers, ...authorization() }, body, signal })).json();
 }
 
-// What an <img> can show of a photo. It sends no key of its own: with one, and where one wants to know what
-// went wrong, the bytes are fetched here.
-export async function photo(uri, fetched = false) {
-  if (!readKey() && !fetched) return uri;
-  return URL.createObjectURL(await (await ask(uri, { headers: authorization() })).blob());
+// A URL for the `src` of an <img>. An <img> sends no API key and reports no status: with a key, or with
+// `download`, the bytes are fetched here and returned as a blob URL.
+export async function photo(uri, download = false) {
+  if (!readKey() && !download) return uri;
+  return URL.createObjectURL(await (await request(uri, { headers: authorization() })).blob());
 }
 
-function parts({ drawing, words, weight, category, k, width, where }) {
-  const { strokes, picture } = drawing;
-  const drawn = strokes.length > 0 || picture !== null;
+function toFields({ drawing, text, weight, category, k, width, where }) {
+  const { strokes, image } = drawing;
+  const hasSketch = strokes.length > 0 || image !== null;
   const fields = { k };
-  if (words) fields.text = words;
+  if (text) fields.text = text;
   if (category) fields.category = category;
   if (where.length) fields.where = where;
-  if (words && drawn) fields.sketch_weight = weight;
+  if (text && hasSketch) fields.sketch_weight = weight;
   if (strokes.length) Object.assign(fields, { sketch: strokes, stroke_width: width });
-  if (picture?.photoId) fields.photo_id = picture.photoId;
-  return { picture: picture?.blob, fields };
+  if (image?.photoId) fields.photo_id = image.photoId;
+  return { file: image?.blob, fields };
 }
 
-function json(fields) {
+function jsonBody(fields) {
   return { headers: { "Content-Type": "application/json" }, body: JSON.stringify(fields) };
 }
 
-function form(picture, fields) {
+function formBody(file, fields) {
   const body = new FormData();
-  const text = (value) => (typeof value === "object" ? JSON.stringify(value) : value); // conditions are a list
-  for (const [name, value] of Object.entries(fields)) body.append(name, text(value));
-  body.append("sketch", picture, "sketch");
+  const toText = (value) => (typeof value === "object" ? JSON.stringify(value) : value); // `where` is a list
+  for (const [name, value] of Object.entries(fields)) body.append(name, toText(value));
+  body.append("sketch", file, "sketch");
   return { headers: {}, body };
 }
 
-async function ask(path, options) {
+async function request(path, options) {
   let response;
   try {
     response = await fetch(path, options);
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Refusal(navigator.onLine ? "The server cannot be reached." : "You are offline.", 0, PAUSE_S);
+    throw new ApiError(navigator.onLine ? "The server cannot be reached." : "You are offline.", 0, DEFAULT_RETRY_S);
   }
   if (response.ok) return response;
-  throw await refusal(response);
+  throw await toError(response);
 }
 
-async function refusal(response) {
+async function toError(response) {
   const { status, headers } = response;
-  const { detail: said = `the server answered ${status}` } = await response.json().catch(() => ({}));
-  const detail = said.replace(/^where\.(\d+)\.\w+/, (_, place) => `condition ${Number(place) + 1}`);
-  if (status === 500) return new Refusal(`${sentence(detail)} Request ${headers.get("X-Request-Id")}.`, status);
-  if (!PASSING.includes(status)) return new Refusal(sentence(detail), status);
-  // What stands behind the semicolon is advice to try again, which the page follows by itself.
-  return new Refusal(sentence(detail.split(";")[0]), status, seconds(headers.get("Retry-After")));
+  const { detail = `the server returned status ${status}` } = await response.json().catch(() => ({}));
+  const message = detail.replace(/^where\.(\d+)\.\w+/, (_, index) => `filter ${Number(index) + 1}`);
+  if (status === 500) return new ApiError(`${toSentence(message)} Request ID: ${headers.get("X-Request-Id")}.`, status);
+  if (!RETRYABLE.includes(status)) return new ApiError(toSentence(message), status);
+  // The text after the semicolon advises a retry, which the page does itself.
+  return new ApiError(toSentence(message.split(";")[0]), status, parseRetryAfter(headers.get("Retry-After")));
 }
 
-// Retry-After is a number of seconds or a date (RFC 9110, 10.2.3).
-function seconds(header) {
-  const wait = /^\d+$/.test(header ?? "") ? Number(header) : (Date.parse(header) - Date.now()) / 1000;
-  return Number.isFinite(wait) ? Math.max(wait, 1) : PAUSE_S;
+// Seconds. Retry-After is a number of seconds or a date (RFC 9110, 10.2.3).
+function parseRetryAfter(header) {
+  const seconds = /^\d+$/.test(header ?? "") ? Number(header) : (Date.parse(header) - Date.now()) / 1000;
+  return Number.isFinite(seconds) ? Math.max(seconds, 1) : DEFAULT_RETRY_S;
 }
 
-function sentence(detail) {
-  const text = detail.charAt(0).toUpperCase() + detail.slice(1);
-  return /[.!?]$/.test(text) ? text : `${text}.`;
+function toSentence(text) {
+  const sentence = text.charAt(0).toUpperCase() + text.slice(1);
+  return /[.!?]$/.test(sentence) ? sentence : `${sentence}.`;
 }

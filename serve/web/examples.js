@@ -1,9 +1,9 @@
-// Drawings to start from: made by hand for this page, on a paper of 100 x 100, x and y in turn.
+// Example queries. Coordinates are x and y in turn, from 0 to 100.
 
 export const EXAMPLES = [
   {
     name: "Shoe",
-    words: "white canvas, red laces",
+    text: "white canvas, red laces",
     strokes: [
       curve(13, 39, 11, 52, 11, 62, 12, 70),
       curve(13, 39, 20, 42, 28, 43, 36, 40),
@@ -21,7 +21,7 @@ export const EXAMPLES = [
   },
   {
     name: "Chair",
-    words: "dark wood, slatted back",
+    text: "dark wood, slatted back",
     strokes: [
       curve(31, 16, 50, 12, 69, 16),
       curve(32, 26, 50, 22, 68, 26),
@@ -41,7 +41,7 @@ export const EXAMPLES = [
   },
   {
     name: "Cup",
-    words: "blue glaze, gold rim",
+    text: "blue glaze, gold rim",
     strokes: [
       curve(27, 30, 34, 26, 50, 24, 66, 26, 73, 30, 66, 34, 50, 36, 34, 34, 27, 30),
       curve(27, 30, 29, 50, 34, 66, 41, 74),
@@ -54,7 +54,7 @@ export const EXAMPLES = [
   },
   {
     name: "Vase",
-    words: "green ceramic vase, white dots",
+    text: "green ceramic vase, white dots",
     strokes: [
       curve(40, 16, 50, 13, 60, 16, 50, 19, 40, 16),
       curve(40, 16, 43, 26, 38, 36, 28, 50, 29, 68, 38, 82, 40, 86),
@@ -64,7 +64,7 @@ export const EXAMPLES = [
   },
   {
     name: "Lamp",
-    words: "red metal lamp, gold bands",
+    text: "red metal lamp, gold bands",
     strokes: [
       curve(38, 14, 50, 11, 62, 14, 50, 17, 38, 14),
       line(38, 14, 24, 46),
@@ -80,7 +80,7 @@ export const EXAMPLES = [
   },
   {
     name: "Jar",
-    words: "yellow ceramic jar, black zigzag",
+    text: "yellow ceramic jar, black zigzag",
     strokes: [
       curve(46, 14, 50, 10, 54, 14, 50, 18, 46, 14),
       curve(32, 27, 38, 21, 50, 18, 62, 21, 68, 27),
@@ -95,24 +95,24 @@ export const EXAMPLES = [
 ];
 
 function line(...numbers) {
-  return pairs(numbers).map(([x, y]) => [x / 100, y / 100]);
+  return toPoints(numbers).map(([x, y]) => [x / 100, y / 100]);
 }
 
-// A smooth line through the points (Catmull and Rom 1974), in eight steps from one to the next.
+// A smooth line through the points (Catmull and Rom 1974), with eight steps per segment.
 function curve(...numbers) {
   const points = line(...numbers);
   const last = points.length - 1;
-  const closed = `${points[0]}` === `${points[last]}`;
-  const at = (place) => points[closed ? (place + last) % last : Math.min(Math.max(place, 0), last)];
+  const isClosed = `${points[0]}` === `${points[last]}`;
+  const at = (index) => points[isClosed ? (index + last) % last : Math.min(Math.max(index, 0), last)];
   const smooth = [points[0]];
-  for (let place = 0; place < last; place++) {
-    const four = [-1, 0, 1, 2].map((by) => at(place + by));
-    for (let step = 1; step <= 8; step++) smooth.push(between(four, step / 8));
+  for (let index = 0; index < last; index++) {
+    const controls = [-1, 0, 1, 2].map((offset) => at(index + offset));
+    for (let step = 1; step <= 8; step++) smooth.push(interpolate(controls, step / 8));
   }
   return smooth;
 }
 
-function between([a, b, c, d], t) {
+function interpolate([a, b, c, d], t) {
   return [0, 1].map((axis) => {
     const [p, q, r, s] = [a, b, c, d].map((point) => point[axis]);
     const value = q + (t / 2) * (r - p + t * (2 * p - 5 * q + 4 * r - s + t * (3 * (q - r) + s - p)));
@@ -120,6 +120,6 @@ function between([a, b, c, d], t) {
   });
 }
 
-function pairs(numbers) {
-  return Array.from({ length: numbers.length / 2 }, (_, place) => numbers.slice(2 * place, 2 * place + 2));
+function toPoints(numbers) {
+  return Array.from({ length: numbers.length / 2 }, (_, i) => numbers.slice(2 * i, 2 * i + 2));
 }

@@ -1,71 +1,66 @@
-// What is asked beside the drawing: words, balance, category, how many hits, the pen's width, conditions.
+// The form fields beside the drawing: text, weight, category, number of results, pen width and filters.
 
-import { Conditions } from "./conditions.js";
+import { selectOption } from "./element.js";
+import { Filters } from "./filters.js";
 
-const NAMES = ["words", "balance", "category", "k", "width"];
+const NAMES = ["text", "weight", "category", "k", "width"];
 
 export class Fields {
-  // `changed()` is called when a person changes one of them.
-  constructor(form, changed) {
+  // `onChange()` is called when the user changes a field.
+  constructor(form, onChange) {
     this.form = form;
-    this.conditions = new Conditions(form.querySelector("#conditions"), changed);
-    for (const name of NAMES) this.#field(name).addEventListener("input", changed);
+    this.filters = new Filters(form.querySelector("#filters"), onChange);
+    for (const name of NAMES) this.#field(name).addEventListener("input", onChange);
   }
 
   read() {
     return {
-      words: this.#field("words").value.trim(),
-      weight: this.#field("balance").value / 100,
+      text: this.#field("text").value.trim(),
+      weight: this.#field("weight").value / 100,
       category: this.#field("category").value,
       k: this.#field("k").valueAsNumber || 12,
       width: this.#field("width").valueAsNumber,
-      where: this.conditions.read(),
+      where: this.filters.read(),
     };
   }
 
-  write({ words, weight, category, k, width, where }) {
-    if (words !== undefined) this.#field("words").value = words;
-    if (weight !== undefined) this.#field("balance").value = Math.round(weight * 100);
-    if (category !== undefined) this.#choose(category);
+  write({ text, weight, category, k, width, where }) {
+    if (text !== undefined) this.#field("text").value = text;
+    if (weight !== undefined) this.#field("weight").value = Math.round(weight * 100);
+    if (category !== undefined) selectOption(this.#field("category"), category);
     if (k !== undefined) this.#field("k").value = k;
     if (width !== undefined) this.#field("width").value = width;
-    if (where !== undefined) this.conditions.write(where);
+    if (where !== undefined) this.filters.write(where);
   }
 
-  // Takes limits, categories and columns from what /v1/info tells.
-  limit({ limits, gallery }) {
-    this.#field("words").maxLength = limits.characters;
+  // Limits, categories and columns from /v1/info. The selected category stays even if this gallery lacks it.
+  setInfo({ limits, gallery }) {
+    this.#field("text").maxLength = limits.characters;
     this.#field("k").max = limits.k;
-    const chosen = this.#field("category").value;
+    const category = this.#field("category");
+    const selected = category.value;
     const names = gallery?.categories ?? [];
-    this.#field("category").replaceChildren(new Option("any", ""), ...names.map((name) => new Option(name, name)));
-    this.#choose(chosen);
-    this.conditions.offer(gallery?.columns ?? {});
+    category.replaceChildren(new Option("any", ""), ...names.map((name) => new Option(name, name)));
+    selectOption(category, selected);
+    this.filters.setColumns(gallery?.columns ?? {});
   }
 
-  // The balance means something only where there are two things to weigh.
-  weigh(both) {
-    const balance = this.#field("balance");
-    const sketch = Number(balance.value);
-    balance.disabled = !both;
-    balance.setAttribute("aria-valuetext", `${sketch} % sketch, ${100 - sketch} % words`);
-    this.form.querySelector("#shares").textContent = both ? `${100 - sketch} : ${sketch}` : "needs both";
+  // The weight applies only to a query of both sketch and text.
+  enableWeight(hasBoth) {
+    const weight = this.#field("weight");
+    const sketch = Number(weight.value);
+    weight.disabled = !hasBoth;
+    weight.setAttribute("aria-valuetext", `${sketch} % sketch, ${100 - sketch} % text`);
+    this.form.querySelector("#weight-value").textContent = hasBoth ? `${sketch} : ${100 - sketch}` : "needs both";
   }
 
-  widen(by) {
+  changeWidth(difference) {
     const width = this.#field("width");
-    width.value = Number(width.value) + by;
+    width.value = Number(width.value) + difference;
   }
 
-  focusWords() {
-    this.#field("words").focus();
-  }
-
-  // A link may name a category of another gallery: it is shown, and the server says that it is not there.
-  #choose(category) {
-    const field = this.#field("category");
-    if (![...field.options].some((option) => option.value === category)) field.append(new Option(category, category));
-    field.value = category;
+  focusText() {
+    this.#field("text").focus();
   }
 
   #field(name) {

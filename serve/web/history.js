@@ -1,39 +1,39 @@
-// What was on the paper before, and what was taken back. Whole drawings: they share their strokes.
+// Undo history: entire drawings, which share their strokes.
 
-const MOST = 300;
+const MAX_STATES = 300;
 
 export class History {
-  #before = [];
-  #after = [];
+  #past = [];
+  #future = [];
 
-  constructor(now) {
-    this.now = now;
+  constructor(current) {
+    this.current = current;
   }
 
   get canUndo() {
-    return this.#before.length > 0;
+    return this.#past.length > 0;
   }
 
   get canRedo() {
-    return this.#after.length > 0;
+    return this.#future.length > 0;
   }
 
   add(drawing) {
-    this.#before.push(this.now);
-    if (this.#before.length > MOST) this.#before.shift();
-    this.#after = [];
-    this.now = drawing;
+    this.#past.push(this.current);
+    if (this.#past.length > MAX_STATES) this.#past.shift();
+    this.#future = [];
+    this.current = drawing;
   }
 
   undo() {
     if (!this.canUndo) return;
-    this.#after.push(this.now);
-    this.now = this.#before.pop();
+    this.#future.push(this.current);
+    this.current = this.#past.pop();
   }
 
   redo() {
     if (!this.canRedo) return;
-    this.#before.push(this.now);
-    this.now = this.#after.pop();
+    this.#past.push(this.current);
+    this.current = this.#future.pop();
   }
 }

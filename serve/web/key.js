@@ -1,4 +1,4 @@
-// The key of an endpoint that asks for one: kept until the tab is closed, and nowhere else.
+// The API key, kept in the session storage of the tab.
 
 const NAME = "stbir.key";
 
@@ -16,23 +16,23 @@ export function authorization() {
   return key ? { Authorization: `Bearer ${key}` } : {};
 }
 
-// The dialog that asks for it; `given()` is called when there is another key.
+// `onChange()` is called when the user enters or forgets a key.
 export class KeyDialog {
-  constructor(dialog, given) {
+  constructor(dialog, onChange) {
     this.dialog = dialog;
     this.field = dialog.querySelector("input");
     dialog.addEventListener("close", () => {
-      if (dialog.returnValue === "") return; // put off with Escape
+      if (dialog.returnValue === "") return; // dismissed with Escape
       writeKey(dialog.returnValue === "use" ? this.field.value.trim() : "");
-      given();
+      onChange();
     });
   }
 
-  ask({ refused = false } = {}) {
+  open({ isRejected = false } = {}) {
     if (this.dialog.open) return;
     this.field.value = "";
     this.dialog.returnValue = "";
-    this.dialog.querySelector("#key-refused").hidden = !refused;
+    this.dialog.querySelector("#key-rejected").hidden = !isRejected;
     this.dialog.showModal();
   }
 }

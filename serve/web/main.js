@@ -1,238 +1,239 @@
-// The page: which control does what.
+// Entry point: connects the controls of the page.
 
 import { info, photo, search } from "./api.js";
+import { AutoSearch } from "./auto_search.js";
 import { Fields } from "./fields.js";
 import { KeyDialog, readKey } from "./key.js";
-import { Large } from "./large.js";
-import { LiveSearch } from "./live.js";
+import { Lightbox } from "./lightbox.js";
 import { Pad } from "./pad.js";
-import { photoPicture, pictureIn, readPicture } from "./picture.js";
+import { firstImage, galleryImage, readImage } from "./query_image.js";
 import { Results } from "./results.js";
 import { fromFragment, toFragment } from "./share.js";
 import { Shortcuts } from "./shortcuts.js";
 import { Status } from "./status.js";
-import { tell } from "./toast.js";
+import { showToast } from "./toast.js";
 import { fillExamples } from "./welcome.js";
 
-const WELCOME = "Draw a shape, type a few words, or both. Photos that fit appear here.";
+const WELCOME = "Draw a shape, describe it in text, or both. Matching photos appear here.";
 
-const at = (id) => document.getElementById(id);
-const pad = new Pad(at("pad"), edited);
-const fields = new Fields(at("query"), edited);
-const status = new Status(at("results"));
-const results = new Results(at("hits"), (place) => large.open(results.hits, place));
-const large = new Large(at("large"), { liked: like, closed: (place) => results.focus(place) });
-const key = new KeyDialog(at("key"), again);
-let known = null; // what /v1/info said last
-let reconnect = null; // the timer of asking it again
+const byId = (id) => document.getElementById(id);
+const pad = new Pad(byId("canvas"), update);
+const fields = new Fields(byId("query"), update);
+const status = new Status(byId("results"));
+const results = new Results(byId("hits"), (index) => lightbox.open(results.hits, index));
+const lightbox = new Lightbox(byId("lightbox"), { onSimilar: searchSimilar, onClose: (index) => results.focus(index) });
+const keyDialog = new KeyDialog(byId("key"), reconnect);
+let serverInfo = null; // the last response of /v1/info
+let reconnectTimer = null;
 
 const view = {
   idle() {
     results.show([]);
-    if (known?.gallery === null) status.say("No gallery is published yet: there is nothing to search.", "bad");
-    else status.say(WELCOME, "welcome");
+    if (serverInfo?.gallery === null) status.show("No gallery is published yet, so there is nothing to search.", "error");
+    else status.show(WELCOME, "welcome");
   },
-  busy: () => status.busy(),
-  slow: () => status.slow(),
-  found({ hits, gallery_version: version, timing_ms: time }) {
+  loading: () => status.showLoading(),
+  slow: () => status.showSlow(),
+  results({ hits, gallery_version: version, timing_ms: time }) {
     results.show(hits);
-    if (hits.length) status.say(`${hits.length} ${hits.length === 1 ? "photo" : "photos"} in ${Math.round(time.total)} ms`);
-    else status.say("No photo fits. Try other words, any category, or fewer conditions.", "none");
-    if (known?.gallery?.version !== version) connect(); // another version is published
+    if (hits.length) status.show(`${hits.length} ${hits.length === 1 ? "result" : "results"} in ${Math.round(time.total)} ms`);
+    else status.show("No matching photos. Try other text, any category, or fewer filters.", "empty");
+    if (serverInfo?.gallery?.version !== version) connect(); // another version was published
   },
-  failed(error) {
-    if (error.status === 401) return askForKey(error);
-    const button = error.status === 429 ? "" : "retry"; // full: asking sooner would not help
-    status.failed(error.message, { seconds: error.retryAfter, button });
+  error(error) {
+    if (error.status === 401) return requestKey(error);
+    const button = error.status === 429 ? "" : "retry"; // an earlier retry would get 429 too
+    status.showError(error.message, { seconds: error.retryAfter, button });
   },
 };
-const live = new LiveSearch(query, search, view);
+const autoSearch = new AutoSearch(readQuery, search, view);
 
-function query() {
-  const asked = { ...fields.read(), drawing: pad.drawing };
-  return pad.empty && !asked.words ? null : asked;
+function readQuery() {
+  const query = { ...fields.read(), drawing: pad.drawing };
+  return pad.isEmpty && !query.text ? null : query;
 }
 
-function edited() {
-  const { strokes, picture } = pad.drawing;
+function update() {
+  const { strokes, image } = pad.drawing;
   pad.setWidth(fields.read().width);
-  at("undo").disabled = !pad.canUndo;
-  at("redo").disabled = !pad.canRedo;
-  at("clear").disabled = pad.empty;
-  at("invitation").hidden = !pad.empty;
-  at("shown").textContent = picture ? (picture.photoId ? `Photos like ${picture.name}` : picture.name) : "";
-  at("pad").setAttribute("aria-label", `Drawing area: ${picture ? `picture ${picture.name}` : counted(strokes)}`);
-  fields.weigh(!pad.empty && fields.read().words !== "");
-  live.soon();
+  byId("undo").disabled = !pad.history.canUndo;
+  byId("redo").disabled = !pad.history.canRedo;
+  byId("clear").disabled = pad.isEmpty;
+  byId("placeholder").hidden = !pad.isEmpty;
+  byId("image-name").textContent = image ? (image.photoId ? `Similar to ${image.name}` : image.name) : "";
+  byId("canvas").setAttribute("aria-label", `Drawing area: ${image ? `image ${image.name}` : countStrokes(strokes)}`);
+  fields.enableWeight(!pad.isEmpty && fields.read().text !== "");
+  autoSearch.searchSoon();
 }
 
-function counted({ length }) {
+function countStrokes({ length }) {
   return length === 0 ? "empty" : `${length} ${length === 1 ? "stroke" : "strokes"}`;
 }
 
-function use(tool) {
+function selectTool(tool) {
   pad.setTool(tool);
-  at("paper").dataset.tool = tool;
-  for (const name of ["pen", "erase"]) at(name).setAttribute("aria-pressed", name === tool);
+  byId("drawing-area").dataset.tool = tool;
+  for (const name of ["pen", "erase"]) byId(name).setAttribute("aria-pressed", name === tool);
 }
 
-function widen(by) {
-  fields.widen(by);
-  edited();
+function changeWidth(difference) {
+  fields.changeWidth(difference);
+  update();
 }
 
-async function take(files) {
-  const file = pictureIn(files);
-  if (!file) return tell("That is no picture. PNG, JPEG and WebP can be searched by.");
+async function loadImage(files) {
+  const file = firstImage(files);
+  if (!file) return showToast("This is not an image. Use a PNG, JPEG or WebP file.");
   try {
-    pad.show({ picture: await readPicture(file, known?.limits) });
+    pad.replace({ image: await readImage(file, serverInfo?.limits) });
   } catch (error) {
-    tell(error.message);
+    showToast(error.message);
   }
 }
 
-// Not every server searches by a photo of its gallery.
-function offersLike() {
-  return known?.queries?.includes("photo_id") ?? false;
+// Servers of older releases do not search by a gallery photo.
+function supportsSimilar() {
+  return serverInfo?.queries?.includes("photo_id") ?? false;
 }
 
-async function like({ photo_id: photoId, uri }) {
-  const source = await photo(uri).catch(() => ""); // it can be searched by without a thumbnail too
-  pad.show({ picture: await photoPicture(photoId, source) });
+async function searchSimilar({ photo_id: photoId, uri }) {
+  const source = await photo(uri).catch(() => ""); // the search needs no thumbnail
+  pad.replace({ image: await galleryImage(photoId, source) });
 }
 
-function start({ strokes, words }) {
-  pad.show({ strokes });
-  fields.write({ words });
-  edited();
-  at("results").focus({ preventScroll: true }); // the example that had the focus is gone
+function loadExample({ strokes, text }) {
+  pad.replace({ strokes });
+  fields.write({ text });
+  update();
+  byId("results").focus({ preventScroll: true }); // the focused example is hidden now
 }
 
 async function share() {
   try {
-    const asked = query();
-    history.replaceState(null, "", asked ? await toFragment(asked) : location.pathname);
+    const query = readQuery();
+    history.replaceState(null, "", query ? await toFragment(query) : location.pathname);
     await navigator.clipboard.writeText(location.href);
-    tell("Link copied.");
+    showToast("Link copied.");
   } catch (error) {
-    // Browsers give pages from elsewhere than this machine a clipboard only over TLS.
-    const noClipboard = error instanceof DOMException || error instanceof TypeError;
-    tell(noClipboard ? "The link is in the address bar: copy it from there." : error.message);
+    // Browsers allow the clipboard only over TLS or on localhost.
+    const hasNoClipboard = error instanceof DOMException || error instanceof TypeError;
+    showToast(hasNoClipboard ? "Copy the link from the address bar." : error.message);
   }
 }
 
 async function openLink() {
   try {
-    const shared = await fromFragment(location.hash);
-    if (!shared) return;
-    fields.write(shared);
-    if (shared.like) await like({ photo_id: shared.like, uri: `/v1/photos/${encodeURIComponent(shared.like)}` });
-    else pad.show(shared);
+    const query = await fromFragment(location.hash);
+    if (!query) return;
+    const { photoId } = query;
+    fields.write(query);
+    if (photoId) await searchSimilar({ photo_id: photoId, uri: `/v1/photos/${encodeURIComponent(photoId)}` });
+    else pad.replace(query);
   } catch (error) {
-    tell(error.message);
+    showToast(error.message);
   }
 }
 
 async function connect() {
-  clearTimeout(reconnect);
+  clearTimeout(reconnectTimer);
   try {
-    describe(await info());
-    if (query() === null) view.idle();
+    showInfo(await info());
+    if (readQuery() === null) view.idle();
   } catch (error) {
-    at("count").textContent = "not connected";
-    at("version").textContent = "";
-    // Where there is a query, its search tells what is wrong.
-    if (query() === null || error.status === 401) view.failed(error);
-    if (error.retryAfter) reconnect = setTimeout(connect, error.retryAfter * 1000);
+    byId("count").textContent = "not connected";
+    byId("version").textContent = "";
+    // If there is a query, its search shows the error.
+    if (readQuery() === null || error.status === 401) view.error(error);
+    if (error.retryAfter) reconnectTimer = setTimeout(connect, error.retryAfter * 1000);
   }
-  at("change-key").hidden = readKey() === null;
+  byId("change-key").hidden = readKey() === null;
 }
 
-function describe(told) {
-  known = told;
-  fields.limit(known);
-  large.offerLike(offersLike());
-  shortcuts.offer("m", offersLike());
-  const { gallery } = known;
+function showInfo(response) {
+  serverInfo = response;
+  fields.setInfo(serverInfo);
+  lightbox.enableSimilar(supportsSimilar());
+  shortcuts.setVisible("m", supportsSimilar());
+  const { gallery } = serverInfo;
   const count = gallery?.count.toLocaleString("en");
-  at("count").textContent = gallery ? `${count} ${gallery.count === 1 ? "photo" : "photos"}` : "no gallery yet";
-  at("version").textContent = gallery ? ` · version ${gallery.version}` : "";
+  byId("count").textContent = gallery ? `${count} ${gallery.count === 1 ? "photo" : "photos"}` : "no gallery yet";
+  byId("version").textContent = gallery ? ` · version ${gallery.version}` : "";
 }
 
-function askForKey(error) {
-  status.failed(error.message, { button: "enter-key" });
-  key.ask({ refused: readKey() !== null });
+function requestKey(error) {
+  status.showError(error.message, { button: "enter-key" });
+  keyDialog.open({ isRejected: readKey() !== null });
 }
 
-function again() {
+function reconnect() {
   connect();
-  live.retry();
+  autoSearch.retry();
 }
 
 const CLICKS = {
-  pen: () => use("pen"),
-  erase: () => use("erase"),
+  pen: () => selectTool("pen"),
+  erase: () => selectTool("erase"),
   undo: () => pad.undo(),
   redo: () => pad.redo(),
   clear: () => pad.clear(),
-  picture: () => at("file").click(),
+  image: () => byId("file").click(),
   share,
-  help: () => at("shortcuts").showModal(),
-  "change-key": () => key.ask(),
-  "enter-key": () => key.ask(),
-  retry: again,
+  help: () => byId("shortcuts").showModal(),
+  "change-key": () => keyDialog.open(),
+  "enter-key": () => keyDialog.open(),
+  retry: reconnect,
 };
-for (const [id, act] of Object.entries(CLICKS)) at(id).addEventListener("click", act);
+for (const [id, action] of Object.entries(CLICKS)) byId(id).addEventListener("click", action);
 
 const shortcuts = new Shortcuts(
   [
-    { keys: "b", does: "Pen", run: CLICKS.pen },
-    { keys: "e", does: "Eraser", run: CLICKS.erase },
-    { keys: "[", does: "Thinner pen", run: () => widen(-1) },
-    { keys: "]", does: "Thicker pen", run: () => widen(1) },
-    { keys: "Ctrl+Z", does: "Undo", run: CLICKS.undo },
-    { keys: "Ctrl+Shift+Z Ctrl+Y", does: "Redo", run: CLICKS.redo },
-    { keys: "Delete", does: "Clear the paper", run: CLICKS.clear },
-    { keys: "p", does: "Search by a picture (or paste one, or drop it)", run: CLICKS.picture },
-    { keys: "/", does: "Type words", run: () => fields.focusWords() },
-    { keys: "r", does: "To the results; arrows lead through them, Enter makes one large", run: () => results.focus(0) },
-    { keys: "m", does: "More like the result in focus", run: likeFocused },
-    { keys: "l", does: "Copy a link to this query", run: share },
-    { keys: "?", does: "This list", run: CLICKS.help },
+    { keys: "b", label: "Pen", action: CLICKS.pen },
+    { keys: "e", label: "Eraser", action: CLICKS.erase },
+    { keys: "[", label: "Thinner pen", action: () => changeWidth(-1) },
+    { keys: "]", label: "Thicker pen", action: () => changeWidth(1) },
+    { keys: "Ctrl+Z", label: "Undo", action: CLICKS.undo },
+    { keys: "Ctrl+Shift+Z Ctrl+Y", label: "Redo", action: CLICKS.redo },
+    { keys: "Delete", label: "Clear the drawing", action: CLICKS.clear },
+    { keys: "p", label: "Search by an image (or paste or drop one)", action: CLICKS.image },
+    { keys: "/", label: "Edit the text", action: () => fields.focusText() },
+    { keys: "r", label: "Focus the results; arrow keys move, Enter enlarges", action: () => results.focus(0) },
+    { keys: "m", label: "More like the focused result", action: searchSimilarToFocused },
+    { keys: "l", label: "Copy a link to this query", action: share },
+    { keys: "?", label: "Show this help", action: CLICKS.help },
   ],
-  at("keys"),
-  at("single-keys"),
+  byId("shortcut-list"),
+  byId("single-keys"),
 );
 
-function likeFocused() {
-  if (results.focused && offersLike()) like(results.focused);
+function searchSimilarToFocused() {
+  if (results.focused && supportsSimilar()) searchSimilar(results.focused);
 }
 
-at("query").addEventListener("submit", (event) => {
+byId("query").addEventListener("submit", (event) => {
   event.preventDefault();
-  live.now();
+  autoSearch.searchNow();
 });
-at("file").addEventListener("change", (event) => {
-  take(event.target.files);
-  event.target.value = ""; // the same file may be chosen again
+byId("file").addEventListener("change", (event) => {
+  loadImage(event.target.files);
+  event.target.value = ""; // so that the same file can be selected again
 });
 document.addEventListener("paste", (event) => {
-  if (pictureIn(event.clipboardData.files)) take(event.clipboardData.files);
+  if (firstImage(event.clipboardData.files)) loadImage(event.clipboardData.files);
 });
-document.addEventListener("dragover", (event) => event.preventDefault()); // or the browser leaves for the file
+document.addEventListener("dragover", (event) => event.preventDefault()); // or the browser opens the file
 document.addEventListener("drop", (event) => {
   event.preventDefault();
-  if (event.dataTransfer.files.length) take(event.dataTransfer.files);
+  if (event.dataTransfer.files.length) loadImage(event.dataTransfer.files);
 });
-// A small screen is for the paper and the results; a wide one has room for everything.
-const wide = matchMedia("(min-width: 47.51rem)");
-const unfold = () => (at("more").open = wide.matches);
-wide.addEventListener("change", unfold);
-addEventListener("online", again);
+// The options are collapsed on small screens.
+const wideScreen = matchMedia("(min-width: 47.51rem)");
+const updateOptions = () => (byId("options").open = wideScreen.matches);
+wideScreen.addEventListener("change", updateOptions);
+addEventListener("online", reconnect);
 addEventListener("hashchange", openLink);
 
-unfold();
-fillExamples(at("examples"), start);
-edited();
+updateOptions();
+fillExamples(byId("examples"), loadExample);
+update();
 connect();
 openLink();

@@ -1,154 +1,147 @@
-// The drawing and the hand that makes it: mouse, pen or finger, drawing or erasing.
+// The sketch pad: turns mouse, pen and touch input into a drawing.
 //
-// A drawing is { strokes, picture }: strokes, or one picture instead of them.
+// A drawing is { strokes, image }: strokes, or a query image in their place.
 
+import { Canvas } from "./canvas.js";
 import { History } from "./history.js";
-import { Paper } from "./paper.js";
-import { distance, erased, rounded, simplified } from "./strokes.js";
+import { distance, eraseDisc, roundPoint, simplify } from "./strokes.js";
 
-const BLANK = { strokes: [], picture: null };
-const NEAR = 0.002; // points closer than this to the last one say nothing new
-const STRAIGHT = 0.0007; // a fifth of a pixel of what the server draws
-const ERASER = 0.03;
+const EMPTY = { strokes: [], image: null };
+const MIN_STEP = 0.002; // shorter moves add no point
+const TOLERANCE = 0.0007; // of a simplified stroke: a fifth of a pixel of the server's rendering
+const ERASER_RADIUS = 0.03;
 const [PRIMARY, PEN_ERASER] = [0, 5]; // PointerEvent.button
 
 export class Pad {
-  #history = new History(BLANK);
-  #pointer = null;
-  #stroke = null; // the stroke under way
-  #rest = null; // while erasing: the strokes that are left
-  #at = null; // where the pointer is, for the eraser's ring
+  #pointer = null; // id of the pointer that draws
+  #stroke = null; // stroke in progress
+  #remaining = null; // strokes that remain while erasing
+  #position = null; // of the pointer, for the eraser's circle
+  history = new History(EMPTY);
   tool = "pen";
   width = 2;
 
-  // `changed()` is called when there is something new, in the middle of a stroke too.
-  constructor(canvas, changed) {
-    this.canvas = canvas;
-    this.changed = changed;
-    this.paper = new Paper(canvas, () => this.#draw());
-    canvas.addEventListener("pointerdown", (event) => this.#begin(event));
-    canvas.addEventListener("pointermove", (event) => this.#move(event));
-    canvas.addEventListener("pointerleave", () => this.#point(null));
-    for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, (event) => this.#end(event));
+  // `onChange()` is called at every change of the drawing, during a stroke too.
+  constructor(element, onChange) {
+    this.element = element;
+    this.onChange = onChange;
+    this.canvas = new Canvas(element, () => this.#draw());
+    element.addEventListener("pointerdown", (event) => this.#start(event));
+    element.addEventListener("pointermove", (event) => this.#move(event));
+    element.addEventListener("pointerleave", () => this.#setPosition(null));
+    for (const type of ["pointerup", "pointercancel"]) element.addEventListener(type, (event) => this.#end(event));
   }
 
   get drawing() {
-    const { strokes, picture } = this.#history.now;
-    if (this.#stroke) return { strokes: [...strokes, this.#stroke], picture: null };
-    return { strokes: this.#rest ?? strokes, picture };
+    const { strokes, image } = this.history.current;
+    if (this.#stroke) return { strokes: [...strokes, this.#stroke], image: null };
+    return { strokes: this.#remaining ?? strokes, image };
   }
 
-  get empty() {
-    const { strokes, picture } = this.drawing;
-    return strokes.length === 0 && picture === null;
-  }
-
-  get canUndo() {
-    return this.#history.canUndo;
-  }
-
-  get canRedo() {
-    return this.#history.canRedo;
+  get isEmpty() {
+    const { strokes, image } = this.drawing;
+    return strokes.length === 0 && image === null;
   }
 
   undo() {
-    this.#history.undo();
+    this.history.undo();
     this.#update();
   }
 
   redo() {
-    this.#history.redo();
+    this.history.redo();
     this.#update();
   }
 
   clear() {
-    if (!this.empty) this.show(BLANK);
+    if (!this.isEmpty) this.replace(EMPTY);
   }
 
-  // Puts strokes or a picture on the paper, in place of what is there.
-  show({ strokes = [], picture = null }) {
-    this.#history.add({ strokes, picture });
+  // Replaces the drawing by strokes or an image.
+  replace({ strokes = [], image = null }) {
+    this.history.add({ strokes, image });
     this.#update();
   }
 
   setWidth(width) {
     this.width = width;
-    this.paper.soon();
+    this.canvas.requestDraw();
   }
 
   setTool(tool) {
     this.tool = tool;
-    this.paper.soon();
+    this.canvas.requestDraw();
   }
 
-  #begin(event) {
+  #start(event) {
     if (this.#pointer !== null || ![PRIMARY, PEN_ERASER].includes(event.button)) return;
     event.preventDefault();
     this.#pointer = event.pointerId;
-    this.canvas.setPointerCapture(event.pointerId);
-    const at = this.#place(event);
-    if (this.tool === "erase" || event.button === PEN_ERASER) this.#erase(at, at);
-    else this.#stroke = [at];
-    this.#point(at);
+    this.element.setPointerCapture(event.pointerId);
+    const point = this.#toPoint(event);
+    if (this.tool === "erase" || event.button === PEN_ERASER) this.#erase(point, point);
+    else this.#stroke = [point];
+    this.#setPosition(point);
   }
 
   #move(event) {
-    const at = this.#place(event);
+    const point = this.#toPoint(event);
     if (event.pointerId === this.#pointer) {
-      const steps = event.getCoalescedEvents?.() ?? [];
-      for (const step of steps.length ? steps : [event]) this.#go(this.#place(step));
-      this.changed();
+      const events = event.getCoalescedEvents?.() ?? [];
+      for (const each of events.length ? events : [event]) this.#extend(this.#toPoint(each));
+      this.onChange();
     }
-    this.#point(at);
+    this.#setPosition(point);
   }
 
-  #go(at) {
-    if (this.#rest) this.#erase(this.#at, at);
-    else if (distance(at, this.#stroke.at(-1)) >= NEAR) this.#stroke = [...this.#stroke, at];
-    this.#at = at;
+  #extend(point) {
+    if (this.#remaining) this.#erase(this.#position, point);
+    else if (distance(point, this.#stroke.at(-1)) >= MIN_STEP) this.#stroke = [...this.#stroke, point];
+    this.#position = point;
   }
 
   #end(event) {
     if (event.pointerId !== this.#pointer) return;
-    const { strokes } = this.#history.now;
-    const [rest, stroke] = [this.#rest, this.#stroke];
-    this.#pointer = this.#rest = this.#stroke = null;
-    if (stroke) this.#history.add({ strokes: [...strokes, simplified(stroke, STRAIGHT)], picture: null });
-    else if (rest !== strokes) this.#history.add({ strokes: rest, picture: null });
-    if (event.pointerType === "touch") this.#at = null;
+    const { strokes } = this.history.current;
+    const [remaining, stroke] = [this.#remaining, this.#stroke];
+    this.#pointer = this.#remaining = this.#stroke = null;
+    if (stroke) this.history.add({ strokes: [...strokes, simplify(stroke, TOLERANCE)], image: null });
+    else if (remaining !== strokes) this.history.add({ strokes: remaining, image: null });
+    if (event.pointerType === "touch") this.#position = null;
     this.#update();
   }
 
-  // In steps smaller than the eraser, so that a quick hand leaves no islands.
+  // Erases in steps of half a radius, so that fast moves leave no gaps.
   #erase(from, to) {
-    this.#rest ??= this.#history.now.strokes;
-    const steps = Math.ceil(distance(from, to) / (ERASER / 2)) || 1;
+    this.#remaining ??= this.history.current.strokes;
+    const steps = Math.ceil(distance(from, to) / (ERASER_RADIUS / 2)) || 1;
     for (let i = 1; i <= steps; i++) {
       const [x, y] = [0, 1].map((axis) => from[axis] + ((to[axis] - from[axis]) * i) / steps);
-      this.#rest = erased(this.#rest, [x, y], ERASER);
+      this.#remaining = eraseDisc(this.#remaining, [x, y], ERASER_RADIUS);
     }
   }
 
-  #point(at) {
-    this.#at = at;
-    this.paper.soon();
+  #setPosition(point) {
+    this.#position = point;
+    this.canvas.requestDraw();
   }
 
-  #place(event) {
-    const box = this.canvas.getBoundingClientRect();
-    return rounded([(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height]);
+  #toPoint(event) {
+    const box = this.element.getBoundingClientRect();
+    return roundPoint([(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height]);
   }
 
   #update() {
-    this.paper.soon();
-    this.changed();
+    this.canvas.requestDraw();
+    this.onChange();
   }
 
   #draw() {
-    const { strokes, picture } = this.drawing;
-    this.paper.clear();
-    if (picture) this.paper.picture(picture.image);
-    this.paper.strokes(strokes, this.width);
-    if (this.#at && (this.#rest || this.tool === "erase")) this.paper.ring(this.#at, ERASER);
+    const { strokes, image } = this.drawing;
+    this.canvas.clear();
+    if (image) this.canvas.drawImage(image.bitmap);
+    this.canvas.drawStrokes(strokes, this.width);
+    const isErasing = this.#remaining || this.tool === "erase";
+    if (this.#position && isErasing) this.canvas.drawCircle(this.#position, ERASER_RADIUS);
   }
 }

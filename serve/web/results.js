@@ -1,132 +1,132 @@
-// The hits as a grid: photos that stay keep their picture and glide to their new place.
+// The grid of hits. A photo in consecutive results keeps its element and moves to its new position.
 
 import { photo } from "./api.js";
 import { element } from "./element.js";
 
-const TRIES = 4; // of a photo
-const GLIDE = { duration: 180, easing: "ease-out" };
+const MAX_ATTEMPTS = 4; // to load a thumbnail
+const ANIMATION = { duration: 180, easing: "ease-out" };
 
 export class Results {
-  #cells = new Map(); // photo_id → { item, button, image, rank, score, words }
+  #cells = new Map(); // photo_id → { item, button, image, rank, score, text }
   hits = [];
 
-  // `opened(place)` is called for the hit that was chosen.
-  constructor(list, opened) {
+  // `onOpen(index)` is called when the user selects a hit.
+  constructor(list, onOpen) {
     this.list = list;
-    this.opened = opened;
-    list.addEventListener("keydown", (event) => this.#key(event));
-    list.addEventListener("focusin", (event) => this.#reach(this.#place(event.target)));
+    this.onOpen = onOpen;
+    list.addEventListener("keydown", (event) => this.#handleKey(event));
+    list.addEventListener("focusin", (event) => this.#setTabStop(this.#indexOf(event.target)));
   }
 
-  // The hit that has the focus, if any.
+  // The focused hit, or null.
   get focused() {
-    return this.hits[this.#place(document.activeElement)] ?? null;
+    return this.hits[this.#indexOf(document.activeElement)] ?? null;
   }
 
   show(hits) {
-    const focus = this.#place(document.activeElement);
-    const held = this.focused?.photo_id;
-    const before = this.#corners();
-    const old = this.#cells;
-    this.#cells = new Map(hits.map((hit) => [hit.photo_id, old.get(hit.photo_id) ?? cell(hit)]));
-    for (const [id, gone] of old) if (!this.#cells.has(id)) URL.revokeObjectURL(gone.image.src);
+    const focusIndex = this.#indexOf(document.activeElement);
+    const focusId = this.focused?.photo_id;
+    const oldPositions = this.#positions();
+    const oldCells = this.#cells;
+    this.#cells = new Map(hits.map((hit) => [hit.photo_id, oldCells.get(hit.photo_id) ?? createCell(hit)]));
+    for (const [id, { image }] of oldCells) if (!this.#cells.has(id)) URL.revokeObjectURL(image.src);
     this.hits = hits;
-    hits.forEach((hit, place) => this.#fill(this.#cells.get(hit.photo_id), hit, place));
+    hits.forEach((hit, index) => this.#fill(this.#cells.get(hit.photo_id), hit, index));
     this.list.replaceChildren(...[...this.#cells.values()].map(({ item }) => item));
-    this.#glide(before);
-    const kept = hits.findIndex((hit) => hit.photo_id === held);
-    if (focus >= 0) this.focus(kept >= 0 ? kept : Math.min(focus, hits.length - 1), { preventScroll: true });
-    else this.#reach(0);
+    this.#animate(oldPositions);
+    const newIndex = hits.findIndex((hit) => hit.photo_id === focusId);
+    if (focusIndex < 0) this.#setTabStop(0);
+    else this.focus(newIndex >= 0 ? newIndex : Math.min(focusIndex, hits.length - 1), { preventScroll: true });
   }
 
-  focus(place, options) {
-    this.#buttons()[place]?.focus(options);
+  focus(index, options) {
+    this.#buttons()[index]?.focus(options);
   }
 
-  #fill({ button, rank, score, words }, hit, place) {
-    rank.textContent = place + 1;
-    score.textContent = scoreOf(hit);
-    words.textContent = hit.text ?? hit.photo_id; // another version of the gallery may say something else
-    button.onclick = () => this.opened(place);
+  #fill({ button, rank, score, text }, hit, index) {
+    rank.textContent = index + 1;
+    score.textContent = formatScore(hit);
+    text.textContent = hit.text ?? hit.photo_id; // may differ in another gallery version
+    button.onclick = () => this.onOpen(index);
   }
 
   #buttons() {
     return [...this.list.querySelectorAll("button")];
   }
 
-  #place(target) {
+  #indexOf(target) {
     return this.#buttons().indexOf(target);
   }
 
-  // Tab reaches one hit of the grid; arrows lead to the others.
-  #reach(place) {
-    this.#buttons().forEach((button, i) => (button.tabIndex = i === place ? 0 : -1));
+  // Roving tabindex: Tab reaches one hit, arrow keys reach the others.
+  #setTabStop(index) {
+    this.#buttons().forEach((button, i) => (button.tabIndex = i === index ? 0 : -1));
   }
 
-  #key(event) {
-    const place = this.#place(event.target);
-    const steps = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -this.#columns(), ArrowDown: this.#columns() };
+  #handleKey(event) {
+    const index = this.#indexOf(event.target);
+    const steps = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -this.#columnCount(), ArrowDown: this.#columnCount() };
     const ends = { Home: 0, End: this.hits.length - 1 };
-    const next = ends[event.key] ?? place + steps[event.key];
+    const next = ends[event.key] ?? index + steps[event.key];
     if (event.ctrlKey || event.metaKey || !(next >= 0 && next < this.hits.length)) return;
     event.preventDefault();
     this.focus(next);
   }
 
-  #columns() {
-    const [first, ...rest] = this.#buttons().map((button) => button.parentElement.offsetTop);
-    return 1 + rest.filter((top) => top === first).length;
+  #columnCount() {
+    const [first, ...others] = this.#buttons().map((button) => button.parentElement.offsetTop);
+    return 1 + others.filter((top) => top === first).length;
   }
 
-  #corners() {
+  #positions() {
     const items = [...this.list.children];
     return new Map(items.map((item) => [item, [item.offsetLeft, item.offsetTop]]));
   }
 
-  #glide(before) {
+  #animate(oldPositions) {
     if (matchMedia("(prefers-reduced-motion: reduce)").matches) return;
     for (const item of this.list.children) {
-      const [left, top] = before.get(item) ?? [item.offsetLeft, item.offsetTop];
+      const [left, top] = oldPositions.get(item) ?? [item.offsetLeft, item.offsetTop];
       const [x, y] = [left - item.offsetLeft, top - item.offsetTop];
-      if (!before.has(item)) item.animate([{ opacity: 0 }, {}], GLIDE);
-      else if (x || y) item.animate([{ transform: `translate(${x}px, ${y}px)` }, {}], GLIDE);
+      if (!oldPositions.has(item)) item.animate([{ opacity: 0 }, {}], ANIMATION);
+      else if (x || y) item.animate([{ transform: `translate(${x}px, ${y}px)` }, {}], ANIMATION);
     }
   }
 }
 
-export function scoreOf(hit) {
+export function formatScore(hit) {
   return hit.score.toFixed(3);
 }
 
-function cell(hit) {
+function createCell(hit) {
   const image = element("img", { alt: "", decoding: "async" });
   const frame = element("span", { className: "frame" }, image);
   const rank = element("span", { className: "rank" });
   const score = element("span", { className: "score" });
   const line = element("span", { className: "line" }, element("span", { textContent: hit.category }), " ", score);
-  const words = element("span", { className: "words" });
+  const text = element("span", { className: "text" });
   const button = element("button", { type: "button", className: "hit" });
-  button.append(frame, rank, " ", element("span", { className: "caption" }, line, " ", words)); // also its name
-  showPhoto(image, hit.uri, () => frame.replaceChildren("no picture"));
-  return { item: element("li", {}, button), button, image, rank, score, words };
+  button.append(frame, rank, " ", element("span", { className: "caption" }, line, " ", text)); // the accessible name
+  loadPhoto(image, hit.uri, () => frame.replaceChildren("no thumbnail"));
+  return { item: element("li", {}, button), button, image, rank, score, text };
 }
 
-// Puts a photo into an <img>; `missing()` is called where there is none to show. A full server is asked again.
-export async function showPhoto(image, uri, missing) {
-  for (let tries = 0; tries < TRIES; tries++) {
+// Loads a photo into an <img>, with retries while the server is full. `onMissing()` is called on failure.
+export async function loadPhoto(image, uri, onMissing) {
+  for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
     try {
-      image.src = await photo(uri, tries > 0); // an <img> does not say why it has no picture
+      image.src = await photo(uri, attempt > 0); // an <img> does not report why it failed
       await image.decode();
-      image.classList.add("there");
+      image.classList.add("loaded");
       return;
     } catch (error) {
-      if (tries > 0 && !error.retryAfter) break;
-      await pause(error.retryAfter ?? 0);
+      if (attempt > 0 && !error.retryAfter) break;
+      await sleep(error.retryAfter ?? 0);
     }
   }
-  missing();
+  onMissing();
 }
 
-function pause(seconds) {
-  return new Promise((resume) => setTimeout(resume, 1000 * seconds));
+function sleep(seconds) {
+  return new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
 }

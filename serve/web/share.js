@@ -1,106 +1,102 @@
-// A query as a link: what a search needs, behind the #, which browsers keep to themselves.
+// Shared links: the query in the URL fragment, which browsers do not send to the server.
 //
-// JSON, deflated, in base64url. Strokes are whole numbers, each but the first counted from the one before.
+// Format: JSON, deflated, in base64url. Strokes are integers: the first point, then differences.
 
-import { OPS } from "./condition.js";
-import { simplified } from "./strokes.js";
+import { isOperator } from "./filter_schema.js";
+import { simplify } from "./strokes.js";
 
-const MARK = "#q1.";
-const GRID = 500; // two units a pixel of what the server draws: more than its pen can show
-const LONGEST = 8000; // characters: what mail and chat programs still carry whole
-const MOST_CONDITIONS = 50;
-const INFLATED = 400_000; // bytes: no link of that length needs more
+const PREFIX = "#q1.";
+const GRID = 500; // units of a coordinate: two per pixel of the server's rendering
+const MAX_LENGTH = 8000; // characters that mail and chat programs transmit
+const MAX_FILTERS = 50;
+const MAX_INFLATED_BYTES = 400_000; // more than a link of MAX_LENGTH needs
 
-// Throws an Error with a sentence where the query does not fit into a link.
-export async function toFragment({ drawing, words, weight, category, k, width, where = [] }) {
-  const { strokes, picture } = drawing;
-  if (picture?.blob) throw new Error("A picture cannot travel in a link: send the file along.");
-  const short = { s: strokes.map(packed), l: picture?.photoId, t: words, w: weight, c: category, k, p: width };
-  if (where.length) short.f = where.map(({ column, op, value }) => [column, op, value]);
-  const bytes = new TextEncoder().encode(JSON.stringify(short));
-  const fragment = MARK + base64url(await through(new CompressionStream("deflate-raw"), bytes));
-  if (fragment.length > LONGEST) throw new Error("This drawing is too long for a link: erase some of it first.");
+// Throws an Error for the user if the query does not fit into a link.
+export async function toFragment({ drawing, text, weight, category, k, width, where = [] }) {
+  const { strokes, image } = drawing;
+  if (image?.blob) throw new Error("A link cannot contain an uploaded image. Send the file as well.");
+  const data = { s: strokes.map(packStroke), l: image?.photoId, t: text, w: weight, c: category, k, p: width };
+  if (where.length) data.f = where.map(({ column, op, value }) => [column, op, value]);
+  const bytes = new TextEncoder().encode(JSON.stringify(data));
+  const fragment = PREFIX + toBase64url(await pipe(new CompressionStream("deflate-raw"), bytes));
+  if (fragment.length > MAX_LENGTH) throw new Error("This drawing is too long for a link. Erase part of it.");
   return fragment;
 }
 
-// The query of a link; null where there is none. Throws an Error where a link is damaged.
+// The query of a link, or null without one. Throws an Error for the user if the link is damaged.
 export async function fromFragment(fragment) {
-  if (!fragment.startsWith(MARK)) return null;
+  if (!fragment.startsWith(PREFIX)) return null;
   try {
-    if (fragment.length > LONGEST) throw new RangeError("longer than any link made here");
-    const bytes = await through(new DecompressionStream("deflate-raw"), bytesOf(fragment.slice(MARK.length)));
-    return checked(JSON.parse(new TextDecoder().decode(bytes)));
+    if (fragment.length > MAX_LENGTH) throw new RangeError("fragment too long");
+    const bytes = await pipe(new DecompressionStream("deflate-raw"), fromBase64url(fragment.slice(PREFIX.length)));
+    return validate(JSON.parse(new TextDecoder().decode(bytes)));
   } catch (error) {
-    throw new Error("This link is damaged: ask for it again.", { cause: error });
+    throw new Error("This link is damaged. Ask the sender for a new one.", { cause: error });
   }
 }
 
-// A link may come from anybody: every value is brought into its bounds.
-function checked({ s, l, t, w, c, k, p, f = [] }) {
+// Links are untrusted: checks types and clamps numbers.
+function validate({ s, l, t, w, c, k, p, f = [] }) {
+  if (f.length > MAX_FILTERS) throw new RangeError("too many filters");
   return {
-    strokes: s.map(unpacked),
-    like: String(l ?? ""),
-    words: String(t ?? ""),
+    strokes: s.map(unpackStroke),
+    photoId: String(l ?? ""),
+    text: String(t ?? ""),
     category: String(c ?? ""),
-    weight: within(w, 0, 1),
-    k: Math.round(within(k, 1, 1000)),
-    width: Math.round(within(p, 1, 32)),
-    where: few(f).map(condition),
+    weight: clamp(w, 0, 1),
+    k: Math.round(clamp(k, 1, 1000)),
+    width: Math.round(clamp(p, 1, 32)),
+    where: f.map(validateFilter),
   };
 }
 
-function few(list) {
-  if (list.length > MOST_CONDITIONS) throw new RangeError("more conditions than anybody writes");
-  return list;
-}
-
-function condition([column, op, value]) {
-  const plain = [value].flat().every((each) => ["string", "number", "boolean"].includes(typeof each));
-  if (typeof column !== "string" || !OPS.includes(op) || !plain) throw new TypeError("not a condition");
+function validateFilter([column, op, value]) {
+  const isScalar = (each) => ["string", "number", "boolean"].includes(typeof each);
+  if (typeof column !== "string" || !isOperator(op) || ![value].flat().every(isScalar)) throw new TypeError("not a filter");
   return { column, op, value };
 }
 
-function within(value, least, most) {
+function clamp(value, min, max) {
   if (!Number.isFinite(value)) throw new TypeError("not a number");
-  return Math.min(most, Math.max(least, value));
+  return Math.min(max, Math.max(min, value));
 }
 
-function packed(stroke) {
-  const points = simplified(stroke, 0.5 / GRID).map((point) => point.map((value) => Math.round(value * GRID)));
-  return points.flatMap(([x, y], place) => (place ? [x - points[place - 1][0], y - points[place - 1][1]] : [x, y]));
+function packStroke(stroke) {
+  const points = simplify(stroke, 0.5 / GRID).map((point) => point.map((value) => Math.round(value * GRID)));
+  return points.flatMap(([x, y], i) => (i ? [x - points[i - 1][0], y - points[i - 1][1]] : [x, y]));
 }
 
-function unpacked(numbers) {
-  if (numbers.length < 2 || numbers.length % 2) throw new RangeError("half a point");
+function unpackStroke(numbers) {
+  if (numbers.length < 2 || numbers.length % 2) throw new RangeError("incomplete point");
   let [x, y] = [0, 0];
-  return Array.from({ length: numbers.length / 2 }, (_, place) => {
-    [x, y] = [x + numbers[2 * place], y + numbers[2 * place + 1]];
-    return [within(x / GRID, 0, 1), within(y / GRID, 0, 1)];
+  return Array.from({ length: numbers.length / 2 }, (_, i) => {
+    [x, y] = [x + numbers[2 * i], y + numbers[2 * i + 1]];
+    return [clamp(x / GRID, 0, 1), clamp(y / GRID, 0, 1)];
   });
 }
 
-async function through(stream, bytes) {
+async function pipe(stream, bytes) {
   const chunks = [];
   let length = 0;
-  for await (const chunk of readAll(new Blob([bytes]).stream().pipeThrough(stream))) {
+  for await (const chunk of readChunks(new Blob([bytes]).stream().pipeThrough(stream))) {
     length += chunk.length;
-    if (length > INFLATED) throw new RangeError("more than a query can be");
+    if (length > MAX_INFLATED_BYTES) throw new RangeError("query too large");
     chunks.push(chunk);
   }
   return new Uint8Array(await new Blob(chunks).arrayBuffer());
 }
 
-// `for await` over a stream itself is not in every browser yet.
-async function* readAll(stream) {
+// Not all browsers support `for await` over a stream.
+async function* readChunks(stream) {
   const reader = stream.getReader();
   for (let next = await reader.read(); !next.done; next = await reader.read()) yield next.value;
 }
 
-function base64url(bytes) {
-  const text = Array.from(bytes, (byte) => String.fromCharCode(byte)).join("");
-  return btoa(text).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
+function toBase64url(bytes) {
+  const binary = Array.from(bytes, (byte) => String.fromCharCode(byte)).join("");
+  return btoa(binary).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
 }
 
-function bytesOf(text) {
+function fromBase64url(text) {
   return Uint8Array.from(atob(text.replaceAll("-", "+").replaceAll("_", "/")), (letter) => letter.charCodeAt(0));
 }

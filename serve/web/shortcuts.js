@@ -1,47 +1,47 @@
-// Keys, and the list that tells them: one table for both.
+// Keyboard shortcuts and the list that shows them.
 
 import { element } from "./element.js";
 
 const SETTING = "stbir.shortcuts";
 
 export class Shortcuts {
-  // `table` holds { keys, does, run }; keys are as `nameOf` writes them, separated by spaces.
-  constructor(table, list, toggle) {
-    this.toggle = toggle;
-    // Speech control can press single letters by mistake, so there is a way to switch them off (WCAG 2.1.4).
-    toggle.checked = localStorage.getItem(SETTING) !== "off";
-    toggle.addEventListener("change", () => localStorage.setItem(SETTING, toggle.checked ? "on" : "off"));
-    this.runs = new Map(table.flatMap(({ keys, run }) => keys.split(" ").map((key) => [key, run])));
-    this.entries = new Map(table.map(({ keys, does }) => [keys, entry(keys, does)]));
+  // `table`: { keys, label, action }, with names as `keyName` returns them, separated by spaces.
+  constructor(table, list, checkbox) {
+    this.checkbox = checkbox;
+    // Speech input can trigger single-letter keys by mistake, so they can be disabled (WCAG 2.1.4).
+    checkbox.checked = localStorage.getItem(SETTING) !== "off";
+    checkbox.addEventListener("change", () => localStorage.setItem(SETTING, checkbox.checked ? "on" : "off"));
+    this.actions = new Map(table.flatMap(({ keys, action }) => keys.split(" ").map((key) => [key, action])));
+    this.entries = new Map(table.map(({ keys, label }) => [keys, createEntry(keys, label)]));
     list.append(...[...this.entries.values()].flat());
-    document.addEventListener("keydown", (event) => this.#key(event));
+    document.addEventListener("keydown", (event) => this.#handleKey(event));
   }
 
-  // Tells of keys only where what they do can be done.
-  offer(keys, offered) {
-    for (const part of this.entries.get(keys)) part.hidden = !offered;
+  // Shows or hides a list entry.
+  setVisible(keys, isVisible) {
+    for (const part of this.entries.get(keys)) part.hidden = !isVisible;
   }
 
-  #key(event) {
-    const [name, target] = [nameOf(event), event.target];
-    const held = name.startsWith("Ctrl+");
-    if (event.altKey || target.closest("dialog") || (!held && !this.toggle.checked)) return;
-    if (target.matches("select, input:not([type=range])")) return; // keys belong to the text there
-    const run = this.runs.get(name);
-    if (!run) return;
+  #handleKey(event) {
+    const [name, target] = [keyName(event), event.target];
+    const isEnabled = name.startsWith("Ctrl+") || this.checkbox.checked;
+    if (event.altKey || target.closest("dialog") || !isEnabled) return;
+    if (target.matches("select, input:not([type=range])")) return; // the field takes the key
+    const action = this.actions.get(name);
+    if (!action) return;
     event.preventDefault();
-    run();
+    action();
   }
 }
 
 // `Ctrl+Shift+Z`, `e`, `?`, `Delete`; the command key of a Mac counts as Ctrl.
-function nameOf(event) {
+function keyName(event) {
   if (!(event.ctrlKey || event.metaKey)) return event.key.length === 1 ? event.key.toLowerCase() : event.key;
   return `Ctrl+${event.shiftKey ? "Shift+" : ""}${event.key.toUpperCase()}`;
 }
 
-function entry(keys, does) {
+function createEntry(keys, label) {
   const caps = keys.split(" ").map((key) => element("kbd", { textContent: key.length === 1 ? key.toUpperCase() : key }));
-  const between = caps.flatMap((cap, place) => (place ? [" ", cap] : [cap]));
-  return [element("dt", {}, ...between), element("dd", { textContent: does })];
+  const spaced = caps.flatMap((cap, i) => (i ? [" ", cap] : [cap]));
+  return [element("dt", {}, ...spaced), element("dd", { textContent: label })];
 }

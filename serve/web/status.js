@@ -1,51 +1,47 @@
-// What is going on, in a line above the hits: read out when it changes, in the same place whatever it says.
+// The status line above the results, a live region for screen readers.
 
-const PENDING_MS = 150; // quicker answers need no sign that they are awaited
+const LOADING_DELAY_MS = 150; // faster responses show no progress bar
 
 export class Status {
-  #countdown = null;
-  #pending = null;
+  #countdownTimer = null;
+  #loadingTimer = null;
 
   constructor(section) {
     this.section = section;
   }
 
-  say(message, look = "") {
-    this.#settle();
+  show(message, state = "") {
+    this.#reset();
     this.#part("message").textContent = message;
-    this.section.dataset.look = look;
+    this.section.dataset.state = state;
   }
 
-  // Over the hits that are there, which stay until others come.
-  busy() {
-    clearTimeout(this.#pending);
-    this.#pending = setTimeout(() => this.section.setAttribute("aria-busy", "true"), PENDING_MS);
+  // The current hits stay until the response arrives.
+  showLoading() {
+    clearTimeout(this.#loadingTimer);
+    this.#loadingTimer = setTimeout(() => this.section.setAttribute("aria-busy", "true"), LOADING_DELAY_MS);
   }
 
-  slow() {
+  showSlow() {
     this.#part("message").textContent = "Still searching …";
   }
 
-  // `seconds` until it is tried again; null where that is up to the person, who gets a button.
-  failed(message, { seconds = null, button = "" } = {}) {
-    this.say(message, seconds === null ? "bad" : "wait");
-    if (button) this.#offer(button);
-    if (seconds !== null) this.#count(Math.ceil(seconds));
+  // `seconds` until an automatic retry, or null for none. `button`: id of the button to show.
+  showError(message, { seconds = null, button = "" } = {}) {
+    this.show(message, seconds === null ? "error" : "retrying");
+    if (button) this.#part(button).hidden = false;
+    if (seconds !== null) this.#countDown(Math.ceil(seconds));
   }
 
-  #offer(button) {
-    this.#part(button).hidden = false;
+  // Not in the live region, or a screen reader would read out each second.
+  #countDown(seconds) {
+    this.#part("countdown").textContent = `Retrying in ${seconds} s`;
+    if (seconds > 1) this.#countdownTimer = setTimeout(() => this.#countDown(seconds - 1), 1000);
   }
 
-  // Beside the message, not in it: a screen reader would read every second out.
-  #count(seconds) {
-    this.#part("countdown").textContent = `Searching again in ${seconds} s`;
-    if (seconds > 1) this.#countdown = setTimeout(() => this.#count(seconds - 1), 1000);
-  }
-
-  #settle() {
-    clearTimeout(this.#pending);
-    clearTimeout(this.#countdown);
+  #reset() {
+    clearTimeout(this.#loadingTimer);
+    clearTimeout(this.#countdownTimer);
     this.section.setAttribute("aria-busy", "false");
     this.#part("countdown").textContent = "";
     for (const button of ["retry", "enter-key"]) this.#part(button).hidden = true;

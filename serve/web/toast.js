@@ -1,11 +1,11 @@
-// A word in passing, over the page; gone by itself.
+// A message that disappears after a few seconds.
 
-const STAYS_MS = 6000;
+const DURATION_MS = 6000;
 let timer = null;
 
-export function tell(message) {
+export function showToast(message) {
   const toast = document.getElementById("toast");
   toast.textContent = message;
   clearTimeout(timer);
-  timer = setTimeout(() => (toast.textContent = ""), STAYS_MS);
+  timer = setTimeout(() => (toast.textContent = ""), DURATION_MS);
 }

@@ -1,29 +1,30 @@
-// The examples, as buttons that show what they draw.
+// The example queries of the welcome page, as buttons with their drawing.
 
 import { element } from "./element.js";
 import { EXAMPLES } from "./examples.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 
-// `chosen(example)` is called with the one that is pressed.
-export function fillExamples(list, chosen) {
-  list.append(...EXAMPLES.map((example) => element("li", {}, button(example, chosen))));
+// `onSelect(example)` is called when the user clicks one.
+export function fillExamples(list, onSelect) {
+  list.append(...EXAMPLES.map((example) => element("li", {}, createButton(example, onSelect))));
 }
 
-function button(example, chosen) {
-  const words = element("span", { className: "words", textContent: example.words });
+function createButton(example, onSelect) {
+  const text = element("span", { className: "text", textContent: example.text });
   const name = element("span", { className: "name", textContent: example.name });
-  const made = element("button", { type: "button", className: "example" }, drawing(example.strokes), name, words);
-  made.addEventListener("click", () => chosen(example));
-  return made;
+  const drawing = renderSvg(example.strokes);
+  const button = element("button", { type: "button", className: "example" }, drawing, name, text);
+  button.addEventListener("click", () => onSelect(example));
+  return button;
 }
 
-function drawing(strokes) {
-  const picture = document.createElementNS(SVG, "svg");
+function renderSvg(strokes) {
+  const svg = document.createElementNS(SVG, "svg");
   const path = document.createElementNS(SVG, "path");
-  picture.setAttribute("viewBox", "0 0 1 1");
-  picture.setAttribute("aria-hidden", "true");
+  svg.setAttribute("viewBox", "0 0 1 1");
+  svg.setAttribute("aria-hidden", "true");
   path.setAttribute("d", strokes.map((stroke) => `M${stroke.map((point) => point.join(" ")).join("L")}`).join(""));
-  picture.append(path);
-  return picture;
+  svg.append(path);
+  return svg;
 }

@@ -1,7 +1,7 @@
-"""What a poor caption looks like: words missing, a wrong colour, the item and nothing else, typing mistakes.
+"""Corruptions of captions: missing words, a wrong colour, the item only, typing errors.
 
-Each distortion takes a caption of the form `colour material item, detail[, detail]`, a severity in (0, 1] and
-a generator. What is drawn from the generator does not hang on the severity.
+Each takes a caption of the form `colour material item, detail[, detail]`, a severity in (0, 1] and an rng.
+The draws from the rng do not depend on the severity.
 """
 
 import re
@@ -10,12 +10,12 @@ from typing import Literal
 
 import numpy as np
 
-from stbir.augmentation.curriculum_noise import drop_words
+from stbir.augmentation.curriculum_noise import apply_word_dropout
 
-TextDistortion = Literal["dropped words", "wrong colour", "only the item", "typos"]
-DROPPED_WORDS = 0.75  # share of the words at severity 1
+TextCorruption = Literal["dropped words", "wrong colour", "only the item", "typos"]
+WORD_DROPOUT = 0.75  # probability at severity 1
 
-# The basic colour terms (Berlin and Kay, 1969), and of other names the one each is a shade of.
+# The basic colour terms (Berlin and Kay, 1969), and the shades of each.
 COLOURS = ("black", "white", "red", "green", "yellow", "blue", "brown", "orange", "pink", "purple", "gray")
 _SHADES = {
     "black": ("charcoal", "ebony"),
@@ -30,64 +30,64 @@ _SHADES = {
     "purple": ("lavender", "lilac", "mauve", "plum", "violet"),
     "gray": ("grey", "pewter", "silver"),
 }
-SHADE_OF = {shade: colour for colour, shades in _SHADES.items() for shade in (colour, *shades)}
-# Where the clause of the item ends: "cat on a chair" is about the cat.
-CLAUSES = re.compile(r"(?=,)|(?=\s(?:at|behind|by|from|in|near|of|on|over|under|with)\s)")
+BASIC_COLOUR = {shade: colour for colour, shades in _SHADES.items() for shade in (colour, *shades)}
+# Where a clause ends: a comma or a preposition, so that "cat on a chair" is about the cat.
+CLAUSE_END = re.compile(r"(?=,)|(?=\s(?:at|behind|by|from|in|near|of|on|over|under|with)\s)")
 
 
-def _drop_words(text: str, severity: float, rng: np.random.Generator) -> str:
-    return drop_words(text, DROPPED_WORDS * severity, rng)
+def _drop_tokens(text: str, severity: float, rng: np.random.Generator) -> str:
+    return apply_word_dropout(text, WORD_DROPOUT * severity, rng)
 
 
-def _wrong_colour(text: str, severity: float, rng: np.random.Generator) -> str:
-    """Each colour word becomes, with probability `severity`, another basic colour than its own."""
+def _change_colour(text: str, severity: float, rng: np.random.Generator) -> str:
+    """Replace each colour word by another basic colour, with probability `severity`."""
 
-    def other(word: re.Match[str]) -> str:
-        right = SHADE_OF.get(word[0].lower())
-        if right is None:
-            return word[0]
-        dice, which = rng.random(), rng.integers(len(COLOURS) - 1)
-        return [colour for colour in COLOURS if colour != right][which] if dice < severity else word[0]
+    def replace(match: re.Match[str]) -> str:
+        current = BASIC_COLOUR.get(match[0].lower())
+        if current is None:
+            return match[0]
+        draw, index = rng.random(), rng.integers(len(COLOURS) - 1)
+        return [colour for colour in COLOURS if colour != current][index] if draw < severity else match[0]
 
-    return re.sub(r"[a-zA-Z]+", other, text)
+    return re.sub(r"[a-zA-Z]+", replace, text)
 
 
-def _only_item(text: str, severity: float, rng: np.random.Generator) -> str:
-    """Less and less is said: the details go, from the last, then what stands before the item, from the first.
+def _keep_item(text: str, severity: float, rng: np.random.Generator) -> str:
+    """Remove the details, last one first, then the words before the item, first one first.
 
-    The item is the last word of the first clause, which ends at a comma or a preposition.
+    The item is the last word of the first clause.
     """
-    clause, *details = CLAUSES.split(text)
-    words = clause.split()
-    if not words:
+    clause, *details = CLAUSE_END.split(text)
+    tokens = clause.split()
+    if not tokens:
         return text
-    gone = round(severity * (len(details) + len(words) - 1))
-    first = max(0, gone - len(details))
-    return " ".join(words[first:]) + "".join(details[: max(0, len(details) - gone)])
+    removed_count = round(severity * (len(details) + len(tokens) - 1))
+    start = max(0, removed_count - len(details))
+    return " ".join(tokens[start:]) + "".join(details[: max(0, len(details) - removed_count)])
 
 
-def _typos(text: str, severity: float, rng: np.random.Generator) -> str:
-    """Each word of two letters or more is mistyped once with probability `severity`."""
+def _add_typos(text: str, severity: float, rng: np.random.Generator) -> str:
+    """Put one typing error into each word of two or more letters, with probability `severity`."""
 
-    def typed(word: re.Match[str]) -> str:
-        dice, wrong = rng.random(), _mistyped(word[0], rng)
-        return wrong if dice < severity else word[0]
+    def replace(match: re.Match[str]) -> str:
+        draw, typo = rng.random(), _mistype(match[0], rng)
+        return typo if draw < severity else match[0]
 
-    return re.sub(r"[^\W\d_]{2,}", typed, text)
+    return re.sub(r"[^\W\d_]{2,}", replace, text)
 
 
-def _mistyped(word: str, rng: np.random.Generator) -> str:
-    """A letter doubled, missing, or changed with its neighbour; two that are equal are not changed."""
+def _mistype(word: str, rng: np.random.Generator) -> str:
+    """Double or drop one letter, or swap it with the next one; of two equal letters, one is dropped."""
     i = int(rng.integers(len(word) - 1))
-    first, second = word[i], word[i + 1]
-    swapped = second + first if first != second else first
-    wrong = (first + first + second, second, swapped)[rng.integers(3)]
-    return word[:i] + wrong + word[i + 2 :]
+    left, right = word[i], word[i + 1]
+    swapped = right + left if left != right else left
+    typo = (left + left + right, right, swapped)[rng.integers(3)]
+    return word[:i] + typo + word[i + 2 :]
 
 
-TEXT_DISTORTIONS: dict[TextDistortion, Callable[[str, float, np.random.Generator], str]] = {
-    "dropped words": _drop_words,
-    "wrong colour": _wrong_colour,
-    "only the item": _only_item,
-    "typos": _typos,
+TEXT_CORRUPTIONS: dict[TextCorruption, Callable[[str, float, np.random.Generator], str]] = {
+    "dropped words": _drop_tokens,
+    "wrong colour": _change_colour,
+    "only the item": _keep_item,
+    "typos": _add_typos,
 }

@@ -1,1 +1,3 @@
-"""Captions by a vision-language model: the question, what an answer must be, how it reads, how good it is."""
+"""Captions by a vision-language model: prompt, answers and their checks, estimate, agreement, review sheet.
+Never the calls to a model: those are in `ray_jobs.captioning`.
+"""

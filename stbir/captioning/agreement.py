@@ -1,13 +1,13 @@
-"""How far new captions say what given ones say: the colours, the materials and the item they name."""
+"""Agreement of new captions with reference captions: on colours, materials and the item."""
 
 import re
 from collections.abc import Callable, Iterable
 from typing import TypedDict
 
-from stbir.augmentation.text_corruption import CLAUSES, SHADE_OF
+from stbir.augmentation.text_corruption import BASIC_COLOUR, CLAUSE_END
 
-# Of each material the words that name it.
-_NAMES = {
+# Material → words that name it.
+_TERMS = {
     "canvas": ("canvas", "denim"),
     "ceramic": ("ceramic", "clay", "porcelain", "terracotta"),
     "cork": ("cork",),
@@ -40,14 +40,14 @@ _NAMES = {
     "wicker": ("cane", "rattan", "wicker"),
     "wood": ("bamboo", "beech", "oak", "pine", "plywood", "teak", "walnut", "wood", "wooden"),
 }
-_MATERIAL_OF = {name: material for material, names in _NAMES.items() for name in names}
+_MATERIAL_OF = {term: material for material, terms in _TERMS.items() for term in terms}
 
 
-class Named(TypedDict):
-    """Percentages over the `photos` whose given caption names any; None where there is none.
+class Agreement(TypedDict):
+    """Percentages over the `photos` whose reference caption has a term; None if there is no such photo.
 
-    agree: photos whose new caption names one of the same. recall: names given that are named again.
-    precision: new names that were given.
+    agree: photos whose new caption shares a term. recall: reference terms that are in the new caption.
+    precision: terms of the new caption that are in the reference.
     """
 
     photos: int
@@ -56,47 +56,46 @@ class Named(TypedDict):
     precision: float | None
 
 
-def agreement(pairs: Iterable[tuple[str, str]]) -> dict[str, Named]:
-    """Given and new captions of the same photos, side by side."""
+def measure_agreement(pairs: Iterable[tuple[str, str]]) -> dict[str, Agreement]:
+    """Compare (reference, new) captions of the same photos."""
     pairs = list(pairs)
     return {
-        "colour": _named(pairs, colours),
-        "material": _named(pairs, materials),
-        "item": _named(pairs, _items),
+        "colour": _compare(pairs, _colours),
+        "material": _compare(pairs, _materials),
+        "item": _compare(pairs, _items),
     }
 
 
-def colours(text: str) -> set[str]:
-    """The basic colours that a caption names, shades counted as what they are shades of."""
-    return {SHADE_OF[word] for word in _words(text) if word in SHADE_OF}
+def _colours(text: str) -> set[str]:
+    """Basic colours in a caption; a shade counts as its basic colour."""
+    return {BASIC_COLOUR[token] for token in _tokenize(text) if token in BASIC_COLOUR}
 
 
-def materials(text: str) -> set[str]:
-    """The materials that a caption names."""
-    return {_MATERIAL_OF[word] for word in _words(text) if word in _MATERIAL_OF}
+def _materials(text: str) -> set[str]:
+    return {_MATERIAL_OF[token] for token in _tokenize(text) if token in _MATERIAL_OF}
 
 
 def _items(text: str) -> set[str]:
-    """The last word of the first clause, unless it names no thing: some captions leave the item out."""
-    last = _words(CLAUSES.split(text)[0])[-1:]
-    return {word.removesuffix("s") for word in last if word not in SHADE_OF and word not in _MATERIAL_OF}
+    """The last word of the first clause, unless it is a colour or material: some captions have no item."""
+    last = _tokenize(CLAUSE_END.split(text)[0])[-1:]
+    return {token.removesuffix("s") for token in last if token not in BASIC_COLOUR | _MATERIAL_OF}
 
 
-def _words(text: str) -> list[str]:
+def _tokenize(text: str) -> list[str]:
     return re.findall(r"[a-z]+", text.lower())
 
 
-def _named(pairs: list[tuple[str, str]], names: Callable[[str], set[str]]) -> Named:
-    both = [(given, names(new)) for text, new in pairs if (given := names(text))]
-    same = [given & new for given, new in both]
-    found = sum(map(len, same))
+def _compare(pairs: list[tuple[str, str]], terms_of: Callable[[str], set[str]]) -> Agreement:
+    terms = [(expected, terms_of(new)) for reference, new in pairs if (expected := terms_of(reference))]
+    shared = [expected & new for expected, new in terms]
+    shared_count = sum(map(len, shared))
     return {
-        "photos": len(both),
-        "agree": _percent(sum(map(bool, same)), len(both)),
-        "recall": _percent(found, sum(len(given) for given, _ in both)),
-        "precision": _percent(found, sum(len(new) for _, new in both)),
+        "photos": len(terms),
+        "agree": _percent(sum(map(bool, shared)), len(terms)),
+        "recall": _percent(shared_count, sum(len(expected) for expected, _ in terms)),
+        "precision": _percent(shared_count, sum(len(new) for _, new in terms)),
     }
 
 
-def _percent(part: int, whole: int) -> float | None:
-    return round(100 * part / whole, 1) if whole else None
+def _percent(part: int, total: int) -> float | None:
+    return round(100 * part / total, 1) if total else None

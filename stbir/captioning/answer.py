@@ -1,7 +1,7 @@
-"""From what a model answered to a caption, or to the reason why there is none."""
+"""Parse a model's answer into a caption, or into the reason why it is invalid."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,81 +12,81 @@ from stbir.captioning.caption import Caption
 Reason = Literal[
     "empty answer", "not JSON", "not of the schema", "not plain words", "background", "too many words"
 ]
-MOST_ANSWERS = 2  # the first, and one more that was told what is wrong with the first
-_FENCED = re.compile(r"^```(?:json)?\s*(.*?)\s*```$", re.DOTALL)
-_THOUGHT = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)
-_PLAIN = re.compile(r"[a-zà-öø-ÿ0-9][a-zà-öø-ÿ0-9 '’&/%.-]*")
-# In a detail these speak of what is around the object, or of the photo of it.
-_AROUND = re.compile(
+MAX_ANSWERS = 2  # per photo: the first, and one after feedback on the first
+_CODE_BLOCK = re.compile(r"^```(?:json)?\s*(.*?)\s*```$", re.DOTALL)
+_REASONING = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)
+_PHRASE = re.compile(r"[a-zà-öø-ÿ0-9][a-zà-öø-ÿ0-9 '’&/%.-]*")
+# Words of a detail about the surroundings or the photo itself.
+_BACKGROUND = re.compile(
     r"\b(?:background|backdrop|shadows?|studio|photo(?:graph)?s?|images?|against|in front of)\b"
     r"|\b(?:floor|wall)$"
 )
-_PHRASE = 5  # words
-_SHOWN = 200  # letters of an answer in a message
+_MAX_PHRASE_LENGTH = 5  # words
+_MAX_EXCERPT = 200  # characters of an answer in a message
 _SPELLING = {"grey": "gray", "greyish": "grayish"}
 
 
 @dataclass(frozen=True)
-class Unusable:
-    """Why an answer is no caption: one of few reasons, and what in it."""
+class InvalidAnswer:
+    """Why an answer is not a caption."""
 
     reason: Reason
     detail: str
 
 
-def judge(answers: Sequence[str], words: int) -> Caption | Unusable:
-    """What the last of a model's answers about a photo comes to, at most `words` long as text."""
-    answer = _bare(answers[-1])
+def parse_answer(answer: str, max_word_count: int) -> Caption | InvalidAnswer:
+    """Parse an answer to a caption of at most `max_word_count` words."""
+    answer = _unwrap(answer)
     if not answer:
-        return Unusable("empty answer", "nothing was answered")
+        return InvalidAnswer("empty answer", "nothing was answered")
     try:
-        caption = _tidied(TypeAdapter(Caption).validate_json(answer))
+        caption = _normalize(TypeAdapter(Caption).validate_json(answer))
     except ValidationError as error:
-        return _misformed(error, answer)
-    return next(_faults(caption, words), caption)
+        return _schema_error(error, answer)
+    return next(_check(caption, max_word_count), caption)
 
 
-def _bare(answer: str) -> str:
-    """Without what models put around JSON: thoughts, and the fence of a code block."""
-    answer = _THOUGHT.sub("", answer).strip()
-    fenced = _FENCED.match(answer)
-    return fenced[1] if fenced else answer
+def _unwrap(answer: str) -> str:
+    """Remove what models put around JSON: reasoning, and the fence of a code block."""
+    answer = _REASONING.sub("", answer).strip()
+    block = _CODE_BLOCK.match(answer)
+    return block[1] if block else answer
 
 
-def _misformed(error: ValidationError, answer: str) -> Unusable:
-    first = error.errors()[0]
-    if first["type"] == "json_invalid":
-        return Unusable("not JSON", f"{first['ctx']['error']}: {answer[:_SHOWN]}")
-    where = ".".join(map(str, first["loc"])) or "the object"
-    return Unusable("not of the schema", f"{where}: {first['msg']}")
+def _schema_error(error: ValidationError, answer: str) -> InvalidAnswer:
+    details = error.errors()[0]
+    if details["type"] == "json_invalid":
+        return InvalidAnswer("not JSON", f"{details['ctx']['error']}: {answer[:_MAX_EXCERPT]}")
+    field = ".".join(map(str, details["loc"])) or "the object"
+    return InvalidAnswer("not of the schema", f"{field}: {details['msg']}")
 
 
-def _tidied(caption: Caption) -> Caption:
+def _normalize(caption: Caption) -> Caption:
     return Caption(
-        item=_tidy(caption.item),
-        colours=_tidy_all(caption.colours),
-        materials=_tidy_all(caption.materials),
-        details=_tidy_all(caption.details),
+        item=_normalize_phrase(caption.item),
+        colours=_normalize_phrases(caption.colours),
+        materials=_normalize_phrases(caption.materials),
+        details=_normalize_phrases(caption.details),
     )
 
 
-def _tidy_all(phrases: list[str]) -> list[str]:
-    return [tidy for phrase in phrases if (tidy := _tidy(phrase))]
+def _normalize_phrases(phrases: list[str]) -> list[str]:
+    return [phrase for phrase in map(_normalize_phrase, phrases) if phrase]
 
 
-def _tidy(phrase: str) -> str:
-    words = phrase.strip(" .\t\n").lower().split()
-    return " ".join(_SPELLING.get(word, word) for word in words)
+def _normalize_phrase(phrase: str) -> str:
+    tokens = phrase.strip(" .\t\n").lower().split()
+    return " ".join(_SPELLING.get(token, token) for token in tokens)
 
 
-def _faults(caption: Caption, words: int) -> Iterator[Unusable]:
-    phrases = [caption.item, *caption.colours, *caption.materials, *caption.details]
-    for phrase in phrases:
-        if not _PLAIN.fullmatch(phrase) or len(phrase.split()) > _PHRASE:
-            yield Unusable("not plain words", f"{phrase[:_SHOWN]!r} is not one to {_PHRASE} English words")
+def _check(caption: Caption, max_word_count: int) -> Iterator[InvalidAnswer]:
+    for phrase in (caption.item, *caption.colours, *caption.materials, *caption.details):
+        if not _PHRASE.fullmatch(phrase) or len(phrase.split()) > _MAX_PHRASE_LENGTH:
+            problem = f"{phrase[:_MAX_EXCERPT]!r} is not one to {_MAX_PHRASE_LENGTH} English words"
+            yield InvalidAnswer("not plain words", problem)
     for detail in caption.details:
-        if _AROUND.search(detail):
-            yield Unusable("background", f"{detail!r} is not about the object itself")
-    count = len(caption.text.split())
-    if count > words:
-        yield Unusable("too many words", f"{count} words, at most {words} are allowed")
+        if _BACKGROUND.search(detail):
+            yield InvalidAnswer("background", f"{detail!r} is not about the object itself")
+    word_count = len(caption.text.split())
+    if word_count > max_word_count:
+        yield InvalidAnswer("too many words", f"{word_count} words, at most {max_word_count} are allowed")

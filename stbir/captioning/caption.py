@@ -1,16 +1,16 @@
-"""A caption in its parts, and as the words of a data set: `colour material item, detail[, detail]`."""
+"""A structured caption and its text `colour material item, detail[, detail]`."""
 
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
-MOST_WORDS = 10
+MAX_WORD_COUNT = 10
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Caption:
-    """What a model is asked for; of colours and materials the larger part comes first."""
+    """The fields a model returns. Colours and materials are in order of their area."""
 
     item: str
     colours: Annotated[list[str], Field(min_length=1, max_length=2)]
@@ -19,26 +19,26 @@ class Caption:
 
     @property
     def text(self) -> str:
-        """The caption as captions of STBIR read. What the item's name says already is not said twice."""
-        said = [set(self.item.split())]
-        before = [" and ".join(_new(phrases, said)) for phrases in (self.colours, self.materials)]
+        """The caption in the form of the STBIR data sets, without phrases that the item already contains."""
+        seen = [set(self.item.split())]
+        before = [" and ".join(_drop_repeated(phrases, seen)) for phrases in (self.colours, self.materials)]
         head = " ".join(part for part in (*before, self.item) if part)
-        return ", ".join([head, *_new(self.details, said)])
+        return ", ".join([head, *_drop_repeated(self.details, seen)])
 
 
-def _new(phrases: list[str], said: list[set[str]]) -> list[str]:
-    """The phrases that no phrase before them says in full; what they say is noted in `said`."""
-    kept = []
+def _drop_repeated(phrases: list[str], seen: list[set[str]]) -> list[str]:
+    """Return the phrases whose words are not all in one phrase of `seen`, and add them to `seen`."""
+    new = []
     for phrase in phrases:
-        words = set(phrase.split())
-        if not any(words <= earlier for earlier in said):
-            kept.append(phrase)
-            said.append(words)
-    return kept
+        tokens = set(phrase.split())
+        if not any(tokens <= earlier for earlier in seen):
+            new.append(phrase)
+            seen.append(tokens)
+    return new
 
 
-def schema() -> dict[str, Any]:
-    """The JSON schema that an answer must follow, without what is for readers of this file."""
-    fields = TypeAdapter(Caption).json_schema()
-    del fields["description"]
-    return fields
+def caption_schema() -> dict[str, Any]:
+    """Return the JSON schema of an answer, without the docstring."""
+    schema = TypeAdapter(Caption).json_schema()
+    del schema["description"]
+    return schema

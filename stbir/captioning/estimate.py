@@ -1,4 +1,4 @@
-"""What a run will take before it is begun: calls, tokens, time, money."""
+"""Estimate of a captioning run before it starts: calls, tokens, time and cost."""
 
 import math
 from collections.abc import Sequence
@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from stbir.captioning.answer_store import Usage
 from stbir.captioning.prompt import Prompt
 
-# Of a Qwen vision-language model: a token is a square of 28 pixels (arXiv 2409.12191), or about four letters.
-PATCH = 28
-LETTERS = 4
-# What an answer takes, until some are there to measure.
+PIXELS_PER_TOKEN = 28  # per side, of a Qwen vision-language model (arXiv 2409.12191)
+LETTERS_PER_TOKEN = 4
+# Defaults until answers are measured.
 ANSWER_TOKENS = 60
 CALL_SECONDS = 3.0
 _MILLION = 1e6
@@ -18,22 +17,22 @@ _MILLION = 1e6
 
 @dataclass(frozen=True)
 class Price:
-    """Of a million tokens, in any currency; None where nothing is to be said of cost."""
+    """Price of a million tokens in any currency; None if unknown."""
 
     tokens_in: float | None = None
     tokens_out: float | None = None
 
-    def of(self, usage: Usage) -> float | None:
-        """What these tokens cost."""
+    def cost(self, usage: Usage) -> float | None:
+        """Return the cost of some usage; None if no price is known."""
         if self.tokens_in is None and self.tokens_out is None:
             return None
-        total = usage.tokens_in * (self.tokens_in or 0) + usage.tokens_out * (self.tokens_out or 0)
-        return round(total / _MILLION, 4)
+        cost = usage.tokens_in * (self.tokens_in or 0) + usage.tokens_out * (self.tokens_out or 0)
+        return round(cost / _MILLION, 4)
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """`seconds` is how long it lasts, `measured` on how many earlier answers (0: by rule of thumb)."""
+    """`seconds` is the duration. `measured` is the number of answers it is based on; 0: rule of thumb."""
 
     calls: int
     tokens_in: int
@@ -44,27 +43,27 @@ class Estimate:
 
 
 def estimate(
-    sizes: Sequence[tuple[int, int]], prompt: Prompt, known: Usage, at_once: int, price: Price
+    sizes: Sequence[tuple[int, int]], prompt: Prompt, usage: Usage, concurrency: int, price: Price
 ) -> Estimate:
-    """For pictures of these widths and heights as sent; `known` answers set the scale where there are any."""
+    """Estimate one call per image of these (width, height); earlier `usage`, if any, gives the averages."""
     calls = len(sizes)
-    if known.calls:
-        each_in, each_out = known.tokens_in / known.calls, known.tokens_out / known.calls
-        usage = Usage(calls, round(calls * each_in), round(calls * each_out))
-        seconds = known.seconds / known.calls or CALL_SECONDS  # engines in the cluster tell no times
+    if usage.calls:
+        mean_in, mean_out = usage.tokens_in / usage.calls, usage.tokens_out / usage.calls
+        total = Usage(calls, round(calls * mean_in), round(calls * mean_out))
+        call_seconds = usage.seconds / usage.calls or CALL_SECONDS  # vLLM in the cluster reports no times
     else:
-        tokens = sum(_patches(*size) for size in sizes) + calls * (len(prompt.text) // LETTERS)
-        usage, seconds = Usage(calls, tokens, calls * ANSWER_TOKENS), CALL_SECONDS
-    lasts = round(math.ceil(calls / at_once) * seconds, 1)
-    return Estimate(calls, usage.tokens_in, usage.tokens_out, lasts, price.of(usage), known.calls)
+        tokens = sum(_image_tokens(*size) for size in sizes) + calls * (len(prompt.text) // LETTERS_PER_TOKEN)
+        total, call_seconds = Usage(calls, tokens, calls * ANSWER_TOKENS), CALL_SECONDS
+    seconds = round(math.ceil(calls / concurrency) * call_seconds, 1)
+    return Estimate(calls, total.tokens_in, total.tokens_out, seconds, price.cost(total), usage.calls)
 
 
-def _patches(width: int, height: int) -> int:
-    return math.ceil(width / PATCH) * math.ceil(height / PATCH)
+def _image_tokens(width: int, height: int) -> int:
+    return math.ceil(width / PIXELS_PER_TOKEN) * math.ceil(height / PIXELS_PER_TOKEN)
 
 
-def lasting(seconds: float) -> str:
-    """A time as people say it."""
+def format_duration(seconds: float) -> str:
+    """Format a duration in the largest fitting unit."""
     for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
         if seconds >= 1.5 * length:
             return f"{seconds / length:.{1 if seconds < 10 * length else 0}f} {unit}"

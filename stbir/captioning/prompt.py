@@ -1,4 +1,4 @@
-"""What a model is asked of a photo. Its version changes with every word: no answer passes for another's."""
+"""The prompt for captions and the chat messages. Its version changes with every change of the request."""
 
 import hashlib
 import json
@@ -6,66 +6,70 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-from stbir.captioning.caption import MOST_WORDS, schema
+from stbir.captioning.caption import MAX_WORD_COUNT, caption_schema
 from stbir.errors import InputError
 from stbir.storage.folder import read_uri
 
-DEFAULT = "v1"
-PIXELS = 512  # the longer side of what is sent: a model's tokens, and its price, grow with the area
+DEFAULT_PROMPT = "v1"
+MAX_SIDE = 512  # pixels of an image's longer side: token count and price grow with the area
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """`text` stands before the picture; `pixels` bounds the picture's longer side, `words` a caption."""
+    """The system prompt, and the limits of a caption's words and of an image's longer side in pixels."""
 
     name: str
     text: str
-    words: int
-    pixels: int
+    max_word_count: int
+    max_side: int
 
     @property
     def version(self) -> str:
-        """The name, and a digest of all that an answer hangs on but the model and the photo."""
-        asked = json.dumps([self.text, self.words, self.pixels, schema()])
-        return f"{self.name}-{hashlib.sha256(asked.encode()).hexdigest()[:8]}"
+        """The name and a digest of everything that an answer depends on, except the model and the photo."""
+        content = json.dumps([self.text, self.max_word_count, self.max_side, caption_schema()])
+        return f"{self.name}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
 
 
-def load_prompt(uri: str | None = None, words: int = MOST_WORDS, pixels: int = PIXELS) -> Prompt:
-    """The prompt in a file, by default the one that comes along; `{words}` in it becomes the bound.
+def load_prompt(
+    uri: str | None = None, max_word_count: int = MAX_WORD_COUNT, max_side: int = MAX_SIDE
+) -> Prompt:
+    """Load a prompt file, by default the packaged one, and replace `{words}` by `max_word_count`.
 
-    Raises InputError for a file that is not there or not UTF-8, and bounds below what makes sense.
+    Raises InputError for a missing file, one that is not UTF-8, and limits that are too low.
     """
-    for field, value, least in (("words", words, 3), ("pixels", pixels, 56)):
-        if value < least:
-            raise InputError(f"{field}: {value} is too few; give {least} or more")
-    name = DEFAULT if uri is None else uri.rpartition("/")[2].removesuffix(".txt")
-    return Prompt(name, _text(uri).strip().replace("{words}", str(words)), words, pixels)
+    for field, value, minimum in (("words", max_word_count, 3), ("pixels", max_side, 56)):
+        if value < minimum:
+            raise InputError(f"{field}: {value} is too few; give {minimum} or more")
+    name = DEFAULT_PROMPT if uri is None else uri.rpartition("/")[2].removesuffix(".txt")
+    text = _read(uri).strip().replace("{words}", str(max_word_count))
+    return Prompt(name, text, max_word_count, max_side)
 
 
-def _text(uri: str | None) -> str:
+def _read(uri: str | None) -> str:
     if uri is None:
-        here = resources.files("stbir.captioning") / "prompts" / f"{DEFAULT}.txt"
-        return here.read_text(encoding="utf-8")
+        file = resources.files("stbir.captioning") / "prompts" / f"{DEFAULT_PROMPT}.txt"
+        return file.read_text(encoding="utf-8")
     try:
         return read_uri(uri).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{uri}: not UTF-8 ({error}); save it as UTF-8") from error
 
 
-def messages(prompt: Prompt, picture: str) -> list[dict[str, Any]]:
-    """What is asked of a picture, a data URI, in the form of chat completions.
+def chat_messages(prompt: Prompt, image_uri: str) -> list[dict[str, Any]]:
+    """Return the chat-completion messages for an image, a data URI.
 
-    The words that all pictures share come first: a server then computes them once.
+    The text that all requests share comes first, so that a server can cache its prefix.
     """
-    shown = [{"type": "image_url", "image_url": {"url": picture}}, {"type": "text", "text": "This product."}]
-    return [{"role": "system", "content": prompt.text}, {"role": "user", "content": shown}]
+    image = {"type": "image_url", "image_url": {"url": image_uri}}
+    content = [image, {"type": "text", "text": "This product."}]
+    return [{"role": "system", "content": prompt.text}, {"role": "user", "content": content}]
 
 
-def again(asked: list[dict[str, Any]], answer: str, why: str) -> list[dict[str, Any]]:
-    """What is asked after an answer that cannot be used."""
-    remedy = f"That answer cannot be used: {why}. Answer again with the one JSON object and nothing else."
+def retry_messages(messages: list[dict[str, Any]], answer: str, problem: str) -> list[dict[str, Any]]:
+    """Return the messages that follow an invalid answer."""
+    text = f"That answer cannot be used: {problem}. Answer again with the one JSON object and nothing else."
     return [
-        *asked,
+        *messages,
         {"role": "assistant", "content": answer or "(nothing)"},
-        {"role": "user", "content": remedy},
+        {"role": "user", "content": text},
     ]

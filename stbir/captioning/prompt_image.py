@@ -1,4 +1,4 @@
-"""Photos as they are sent to a model or shown on a sheet: small JPEGs, written into the text itself."""
+"""Small JPEGs of photos as data URIs, for requests to a model and for the review sheet."""
 
 import base64
 import io
@@ -6,30 +6,30 @@ import warnings
 
 from PIL import Image
 
-from stbir.images import open_picture
+from stbir.images import open_image
 
 _QUALITY = 90
 
 
-def sent(photo: bytes, pixels: int) -> str:
-    """A data URI of the photo, upright, on white, its longer side at most `pixels`.
+def encode_data_uri(photo: bytes, max_side: int) -> str:
+    """Encode a photo as a data URI; the longer side has at most `max_side` pixels.
 
-    Raises InputError for what is no picture.
+    Raises InputError if the photo does not decode.
     """
-    picture = open_picture(photo, "photo")
-    picture.thumbnail((pixels, pixels), Image.Resampling.LANCZOS)
+    image = open_image(photo, "photo")
+    image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=_QUALITY)
+    image.save(buffer, "JPEG", quality=_QUALITY)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def size_sent(photo: bytes, pixels: int) -> tuple[int, int]:
-    """Width and height of what `sent` would send, from the file's head alone; (0, 0) for no picture."""
+def resized_size(photo: bytes, max_side: int) -> tuple[int, int]:
+    """Return the (width, height) of `encode_data_uri`, from the file header; (0, 0) if it is not an image."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             width, height = Image.open(io.BytesIO(photo)).size
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return 0, 0
-    scale = min(1.0, pixels / max(width, height))
+    scale = min(1.0, max_side / max(width, height))
     return max(1, round(width * scale)), max(1, round(height * scale))

@@ -1,4 +1,4 @@
-"""A sheet of photos with their new captions, for a person to approve; the same as JSON for programs."""
+"""Review sheet of sampled photos with their new captions: an HTML page and the same content as JSON."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -7,80 +7,77 @@ from typing import Any
 import jinja2
 from PIL import ImageColor
 
-from stbir.augmentation.text_corruption import SHADE_OF
-from stbir.captioning.agreement import Named, agreement
+from stbir.augmentation.text_corruption import BASIC_COLOUR
+from stbir.captioning.agreement import Agreement, measure_agreement
 from stbir.captioning.caption import Caption
-from stbir.captioning.estimate import Estimate, lasting
+from stbir.captioning.estimate import Estimate, format_duration
 
 TEMPLATE = "sheet.html.j2"
-# What CSS calls brown is red.
-_PLAIN = {"brown": "saddlebrown"}
+_CSS_NAMES = {"brown": "saddlebrown"}  # brown in CSS is a red
 _TONES = {"light": "white", "pale": "white", "dark": "black", "deep": "black"}
 
 
 @dataclass(frozen=True)
-class Shown:
-    """One photo of the sheet. `picture` is a data URI; without a caption, `fault` says why."""
+class SheetEntry:
+    """One photo of the sheet. `image` is a data URI; `fault` is the reason for a missing caption."""
 
     photo_id: str
-    picture: str | None
+    image: str | None
     caption: Caption | None
-    given: str | None
+    reference: str | None
     fault: str | None = None
-    asked: int = 1
+    answer_count: int = 1
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """What a sample came to. `rest`: what the other photos will take; `cost`: of the sample itself."""
+    """A captioned sample. `remaining` estimates the other photos; `cost` is that of the sample."""
 
     model: str
     prompt: str
     shards: str
-    shown: Sequence[Shown]
-    rest: Estimate
+    entries: Sequence[SheetEntry]
+    remaining: Estimate
     cost: float | None = None
-    agreement: dict[str, Named] = field(init=False)
+    agreement: dict[str, Agreement] = field(init=False)
 
     def __post_init__(self) -> None:
-        pairs = [(each.given, each.caption.text) for each in self.shown if each.given and each.caption]
-        object.__setattr__(self, "agreement", agreement(pairs))
+        pairs = [(e.reference, e.caption.text) for e in self.entries if e.reference and e.caption]
+        object.__setattr__(self, "agreement", measure_agreement(pairs))
 
     def as_dict(self) -> dict[str, Any]:
-        """For `json.dumps`, without the pictures."""
+        """The sheet as JSON, without the images."""
         return {
             **{name: getattr(self, name) for name in ("model", "prompt", "shards", "cost", "agreement")},
-            "rest": asdict(self.rest),
-            "captions": [_plain(each) for each in self.shown],
+            "rest": asdict(self.remaining),
+            "captions": [_entry_dict(entry) for entry in self.entries],
         }
 
     def html(self) -> str:
-        """The page, self-contained."""
+        """The sheet as a self-contained page."""
         loader = jinja2.PackageLoader("stbir.captioning", ".")
         pages = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
-        return pages.get_template(TEMPLATE).render(sheet=self, swatch=swatch, lasting=lasting)
+        pages.globals |= {"css_colour": css_colour, "format_duration": format_duration}
+        return pages.get_template(TEMPLATE).render(sheet=self)
 
 
-def _plain(shown: Shown) -> dict[str, Any]:
-    text = shown.caption.text if shown.caption else None
-    caption = asdict(shown.caption) if shown.caption else None
+def _entry_dict(entry: SheetEntry) -> dict[str, Any]:
     return {
-        "photo_id": shown.photo_id,
-        "text": text,
-        "caption": caption,
-        "given": shown.given,
-        "fault": shown.fault,
+        "photo_id": entry.photo_id,
+        "text": entry.caption.text if entry.caption else None,
+        "caption": asdict(entry.caption) if entry.caption else None,
+        "given": entry.reference,
+        "fault": entry.fault,
     }
 
 
-def swatch(colour: str) -> str:
-    """A colour's words as a value of CSS: by its own name where CSS has it, lighter or darker; else its basic
-    colour, `transparent` where it has none."""
-    words = colour.split()
-    named = next((word for word in reversed(words) if word in SHADE_OF), None)
-    if named is None:
+def css_colour(phrase: str) -> str:
+    """Return the CSS value of a colour phrase such as "light navy"; `transparent` if it is unknown."""
+    tokens = phrase.split()
+    name = next((token for token in reversed(tokens) if token in BASIC_COLOUR), None)
+    if name is None:
         return "transparent"
-    plain = named if named in ImageColor.colormap else SHADE_OF[named]
-    plain = _PLAIN.get(plain, plain)
-    tone = next((_TONES[word] for word in words if word in _TONES), None)
-    return plain if tone is None else f"color-mix(in srgb, {plain} 55%, {tone})"
+    colour = name if name in ImageColor.colormap else BASIC_COLOUR[name]
+    colour = _CSS_NAMES.get(colour, colour)
+    tone = next((_TONES[token] for token in tokens if token in _TONES), None)
+    return colour if tone is None else f"color-mix(in srgb, {colour} 55%, {tone})"

@@ -1,15 +1,15 @@
-"""The metadata columns of a catalogue: which names and types they may have."""
+"""Names and types that the metadata columns of a catalogue can have."""
 
 import pyarrow as pa
 
 from stbir.errors import InputError
 
-# The gallery's own columns, and what a search adds to a row.
+# The gallery's own columns, and the score that a search adds.
 RESERVED = frozenset({"photo_id", "category", "embedding", "thumbnail", "content", "score"})
 
 
-def simple_type(kind: pa.DataType, where: str) -> pa.DataType:
-    """The type a column is kept in. Raises InputError, naming `where`, for lists, structures, bytes, …"""
+def column_type(kind: pa.DataType, location: str) -> pa.DataType:
+    """The type in which a column is stored. Raises InputError, naming `location`, for lists, bytes, …"""
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     if pa.types.is_null(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
@@ -23,14 +23,14 @@ def simple_type(kind: pa.DataType, where: str) -> pa.DataType:
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         return pa.timestamp("us", tz=getattr(kind, "tz", None))
     raise InputError(
-        f"{where}: {kind} cannot be kept beside a photo; make it text, a number or a time, or drop it"
+        f"{location}: {kind} cannot be stored with a photo; make it text, a number or a time, or drop it"
     )
 
 
-def check_name(name: str, where: str) -> None:
-    """Raises InputError for a column that would stand in for one of the gallery's own."""
+def check_column_name(name: str, location: str) -> None:
+    """Raises InputError, naming `location`, for a reserved or empty column name."""
     if name in RESERVED or name.startswith("_") or not name:
         raise InputError(
-            f"{where}: a column cannot be called {name!r}; rename it. The gallery keeps for itself"
-            f" {', '.join(sorted(RESERVED))} and what begins with an underscore"
+            f"{location}: a column cannot be named {name!r}; rename it. Reserved are"
+            f" {', '.join(sorted(RESERVED))}, and names that begin with an underscore"
         )

@@ -1,4 +1,4 @@
-"""A folder or bucket of pictures, nested as it may be. The first folder on a photo's way is its category."""
+"""A folder or bucket of images, nested to any depth. The category is the first folder below the root."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,72 +6,71 @@ from typing import Any
 
 import pyarrow as pa
 
-from stbir.catalogue.photo import Listed, Part, Photo, in_parts
-from stbir.catalogue.reading import read_listed
+from stbir.catalogue.photo import Part, Photo, PhotoRef, split_into_parts
+from stbir.catalogue.reading import read_photos
 from stbir.data.validation import Fault
 from stbir.errors import InputError
-from stbir.storage.folder import UNREACHABLE, Folder
-from stbir.storage.retry import patiently
+from stbir.storage.folder import STORAGE_ERRORS, Folder
+from stbir.storage.retry import with_retries
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
 
 
 @dataclass(frozen=True)
 class FolderCatalogue:
-    """Every file below `uri` whose name ends as a picture's does. A photo's id is its path below `uri`."""
+    """All files below `uri` with an image suffix. A photo's id is its path relative to `uri`."""
 
     uri: str
 
     @property
     def fields(self) -> pa.Schema:
-        """As in Catalogue: none."""
+        """No metadata."""
         return pa.schema([])
 
     def count(self) -> int:
-        """As in Catalogue."""
-        return sum(1 for _ in self._listed())
+        """See Catalogue."""
+        return sum(1 for _ in self._refs())
 
     def parts(self) -> Iterator[Part]:
-        """As in Catalogue. In memory lies one folder's listing at a time."""
-        return in_parts(self._listed())
+        """See Catalogue. Holds the listing of one folder per level in memory."""
+        return split_into_parts(self._refs())
 
     def read(self, part: Part) -> Iterator[Photo | Fault]:
-        """As in Catalogue."""
-        return read_listed(part.place)
+        """See Catalogue."""
+        return read_photos(part.location)
 
-    def _listed(self) -> Iterator[Listed]:
+    def _refs(self) -> Iterator[PhotoRef]:
         root = Folder(self.uri)
-        for info in _files(root, root.path):
-            name = info["name"][len(root.path) + 1 :]
+        for info in _walk(root, root.path):
+            path = info["name"]
+            name = path[len(root.path) + 1 :]
             if name.lower().endswith(SUFFIXES):
-                yield Listed(name, _category(root, name), _full(root, info["name"]), size=info["size"])
+                uri = path if root.is_local else str(root.fs.unstrip_protocol(path))
+                yield PhotoRef(name, _category(root, name), uri, size=info["size"])
 
 
 def _category(root: Folder, name: str) -> str:
-    first, slash, _ = name.partition("/")
-    return first if slash else root.path.rpartition("/")[2]
+    folder, slash, _ = name.partition("/")
+    return folder if slash else root.path.rpartition("/")[2]
 
 
-def _full(root: Folder, path: str) -> str:
-    return path if root.local else str(root.fs.unstrip_protocol(path))
+def _walk(root: Folder, path: str) -> Iterator[dict[str, Any]]:
+    """The files of a folder by name, then those of its subfolders.
 
-
-def _files(root: Folder, path: str) -> Iterator[dict[str, Any]]:
-    """The files of a folder by name, then those of the folders in it. Links to folders are not followed:
-    they may lead round in a circle."""
+    Does not follow links to folders, which can form cycles.
+    """
     infos = _list(root, path)
     yield from (info for info in infos if info["type"] == "file")
     for info in infos:
         if info["type"] == "directory" and not info.get("islink"):
-            yield from _files(root, info["name"].rstrip("/"))
+            yield from _walk(root, info["name"].rstrip("/"))
 
 
 def _list(root: Folder, path: str) -> list[dict[str, Any]]:
     root.fs.invalidate_cache()
     try:
-        found = patiently(lambda: root.fs.ls(path, detail=True))
-    except UNREACHABLE as error:
+        infos = with_retries(lambda: root.fs.ls(path, detail=True))
+    except STORAGE_ERRORS as error:
         raise InputError(f"{root.uri}: {path} cannot be listed ({error}); check the path, AWS_*") from error
-    # Some stores list a folder in itself, as an empty file.
-    there = [info for info in found if info["name"].rstrip("/") != path]
-    return sorted(there, key=lambda info: str(info["name"]))
+    # Some object stores list a folder inside itself, as an empty file.
+    return sorted((info for info in infos if info["name"].rstrip("/") != path), key=lambda i: str(i["name"]))

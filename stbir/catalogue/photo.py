@@ -1,4 +1,4 @@
-"""What a catalogue lists, in parts, and what it gives for each photo."""
+"""The Catalogue protocol: photos to embed, listed in parts and read part by part."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -9,31 +9,34 @@ import pyarrow as pa
 
 from stbir.data.validation import Fault
 
-PART = 256  # photos that one task reads and decodes
+PART_SIZE = 256  # photos that one task reads and decodes
 NO_CATEGORY = "unknown"
-# The reason of a photo that may be readable later; every other reason is for good.
-OUT_OF_REACH = "photo out of reach"
+# The fault of a photo that a later run may be able to read. All other faults are permanent.
+PHOTO_UNREACHABLE = "photo out of reach"
 
 
 @dataclass(frozen=True)
 class Photo:
-    """One photo with its encoded bytes; `facts` go with the catalogue's `fields`, in their order."""
+    """One photo with its encoded bytes. `metadata` has one value per field of the catalogue, in order."""
 
     photo_id: str
     category: str
-    facts: tuple[Any, ...]
+    metadata: tuple[Any, ...]
     data: bytes
 
 
 @dataclass(frozen=True)
-class Listed:
-    """One photo before its bytes are read. `uri`: None where it has none; `size` and `offset` in bytes, where
-    known: a photo inside a larger file. `problem`: why it cannot be read, `REASON` or `REASON: DETAIL`."""
+class PhotoRef:
+    """A reference to a photo whose bytes are not read yet.
+
+    `uri` is None if there is no file. `size` and `offset` in bytes, where known, locate it in a larger
+    file. `problem` is the fault of a photo that cannot be read: `REASON` or `REASON: DETAIL`.
+    """
 
     photo_id: str
     category: str
     uri: str | None
-    facts: tuple[Any, ...] = ()
+    metadata: tuple[Any, ...] = ()
     size: int | None = None
     offset: int | None = None
     problem: str | None = None
@@ -41,31 +44,31 @@ class Listed:
 
 @dataclass(frozen=True)
 class Part:
-    """Photos that follow one another in the catalogue; `place` tells the catalogue where they lie."""
+    """Consecutive photos of a catalogue. Only the catalogue itself interprets `location`."""
 
     ids: list[str]
-    place: Any
+    location: Any
 
 
 class Catalogue(Protocol):
-    """Photos in a fixed order. It is small and travels: `read` runs in other processes."""
+    """Photos in a fixed order. Catalogues are small and pickled, since `read` runs in other processes."""
 
     @property
     def fields(self) -> pa.Schema:
-        """The columns of metadata, with simple types; what is called as a column of the gallery is none."""
+        """The metadata columns, with types from `column_type` and without reserved names."""
 
     def parts(self) -> Iterator[Part]:
-        """The whole catalogue, listed as it is asked for. Raises InputError where it cannot be listed."""
+        """List all photos lazily. Raises InputError if they cannot be listed."""
 
     def count(self) -> int:
-        """How many photos `parts` lists, without reading any."""
+        """Number of photos that `parts` lists. Reads no photo."""
 
     def read(self, part: Part) -> Iterator[Photo | Fault]:
-        """One answer for each id of the part, in its order."""
+        """One result per id of the part, in order."""
 
 
-def in_parts(listed: Iterable[Listed]) -> Iterator[Part]:
-    """Listed photos, PART at a time."""
-    rest = iter(listed)
-    while some := list(islice(rest, PART)):
-        yield Part([each.photo_id for each in some], some)
+def split_into_parts(refs: Iterable[PhotoRef]) -> Iterator[Part]:
+    """Group references into parts of PART_SIZE."""
+    iterator = iter(refs)
+    while part := list(islice(iterator, PART_SIZE)):
+        yield Part([ref.photo_id for ref in part], part)

@@ -1,4 +1,4 @@
-"""The bytes of listed photos, some ahead of those asked for; what cannot be read has a reason."""
+"""Reads the bytes of referenced photos with prefetching, or a fault for each that cannot be read."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -7,58 +7,59 @@ from typing import TypeVar
 
 import fsspec
 
-from stbir.catalogue.photo import OUT_OF_REACH, Listed, Photo
+from stbir.catalogue.photo import PHOTO_UNREACHABLE, Photo, PhotoRef
 from stbir.data.validation import Fault
-from stbir.storage.retry import ShortRead, patiently, transient
+from stbir.storage.retry import ShortReadError, is_transient, with_retries
 
-_READERS = 16
-_AHEAD = 32  # photos held encoded, at most
+_NUM_THREADS = 16
+_PREFETCH = 32  # encoded photos in memory, at most
 S = TypeVar("S")
 T = TypeVar("T")
 
 
-def read_listed(listed: Iterable[Listed]) -> Iterator[Photo | Fault]:
-    """Each photo's bytes or fault, in order. Transient errors are tried again, permanent ones not."""
-    with ThreadPoolExecutor(_READERS) as pool:
-        yield from _ahead(pool, _read, listed)
+def read_photos(refs: Iterable[PhotoRef]) -> Iterator[Photo | Fault]:
+    """A photo or fault per reference, in order. Retries transient errors only."""
+    with ThreadPoolExecutor(_NUM_THREADS) as pool:
+        yield from _prefetch(pool, _read, refs)
 
 
-def _ahead(pool: ThreadPoolExecutor, work: Callable[[S], T], items: Iterable[S]) -> Iterator[T]:
-    waiting: deque[Future[T]] = deque()
+def _prefetch(pool: ThreadPoolExecutor, function: Callable[[S], T], items: Iterable[S]) -> Iterator[T]:
+    """`pool.map` with at most _PREFETCH results ahead of the consumer."""
+    futures: deque[Future[T]] = deque()
     for item in items:
-        waiting.append(pool.submit(work, item))
-        if len(waiting) > _AHEAD:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
+        futures.append(pool.submit(function, item))
+        if len(futures) > _PREFETCH:
+            yield futures.popleft().result()
+    while futures:
+        yield futures.popleft().result()
 
 
-def _read(listed: Listed) -> Photo | Fault:
-    if listed.uri is None or listed.problem is not None:
-        reason, _, detail = (listed.problem or "photo missing").partition(": ")
-        return Fault(listed.photo_id, reason, listed.uri, detail or None)
+def _read(ref: PhotoRef) -> Photo | Fault:
+    if ref.uri is None or ref.problem is not None:
+        reason, _, detail = (ref.problem or "photo missing").partition(": ")
+        return Fault(ref.photo_id, reason, ref.uri, detail or None)
     try:
-        data = patiently(lambda: _bytes(listed))
-    except Exception as error:  # whatever a file system raises: it is this photo's, and has a reason
-        return _fault(listed, error)
-    return Photo(listed.photo_id, listed.category, listed.facts, data)
+        data = with_retries(lambda: _read_bytes(ref))
+    except Exception as error:  # any file system error concerns this photo only
+        return _fault(ref, error)
+    return Photo(ref.photo_id, ref.category, ref.metadata, data)
 
 
-def _fault(listed: Listed, error: Exception) -> Fault:
+def _fault(ref: PhotoRef, error: Exception) -> Fault:
     reason = "photo cannot be opened"
-    if transient(error):
-        reason = OUT_OF_REACH
+    if is_transient(error):
+        reason = PHOTO_UNREACHABLE
     elif isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError):
         reason = "photo missing"
     detail = " ".join(str(error).split())[:200]
-    return Fault(listed.photo_id, reason, listed.uri, f"{type(error).__name__}: {detail}")
+    return Fault(ref.photo_id, reason, ref.uri, f"{type(error).__name__}: {detail}")
 
 
-def _bytes(listed: Listed) -> bytes:
-    fs, path = fsspec.core.url_to_fs(listed.uri)
-    start, size = listed.offset, listed.size
+def _read_bytes(ref: PhotoRef) -> bytes:
+    fs, path = fsspec.core.url_to_fs(ref.uri)
+    start, size = ref.offset, ref.size
     end = start + size if start is not None and size is not None else None
     data = bytes(fs.cat_file(path, start=start, end=end))
     if size is not None and len(data) != size:
-        raise ShortRead(f"{len(data)} bytes came, {size} were listed")
+        raise ShortReadError(f"{len(data)} bytes came, {size} were listed")
     return data

@@ -1,4 +1,4 @@
-"""Which catalogues there are, by the KIND of `KIND:URI`."""
+"""KIND:URI → catalogue."""
 
 from collections.abc import Callable
 
@@ -15,13 +15,13 @@ KINDS: dict[str, Callable[[str], Catalogue]] = {
 }
 
 
-def open_catalogue(text: str) -> Catalogue:
-    """The catalogue of `KIND:URI`. Raises InputError where there is none, or a column that cannot be kept."""
-    kind, _, uri = text.partition(":")
+def open_catalogue(spec: str) -> Catalogue:
+    """Open `KIND:URI`. Raises InputError for an unknown kind, no photos, or an invalid metadata column."""
+    kind, _, uri = spec.partition(":")
     if kind not in KINDS or not uri:
-        raise InputError(f"{text!r}: not KIND:URI with KIND one of {', '.join(KINDS)}")
+        raise InputError(f"{spec!r}: not KIND:URI with KIND one of {', '.join(KINDS)}")
     catalogue = KINDS[kind](uri)
     if next(catalogue.parts(), None) is None:
-        raise InputError(f"{text}: no photos there")
+        raise InputError(f"{spec}: contains no photo; check the URI")
     _ = catalogue.fields
     return catalogue

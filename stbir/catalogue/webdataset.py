@@ -1,7 +1,7 @@
-"""WebDataset: tar files in which the files of a sample follow one another, named alike up to the first dot.
+"""WebDataset: tar files in which consecutive files with the same name up to the first dot form a sample.
 
-A sample's picture is its photo. `category` comes from its JSON or, without that, its `.cls`; the JSON's other
-keys are metadata. Which columns there are, the first tar file says.
+A sample's image is its photo. `category` comes from its JSON, or else from its `.cls`. The other JSON keys
+are metadata; the first tar file defines the columns.
 """
 
 import json
@@ -14,12 +14,11 @@ from typing import IO, Any
 
 import pyarrow as pa
 
-from stbir.catalogue.fields import check_name, simple_type
-from stbir.catalogue.files import files_of
+from stbir.catalogue.fields import check_column_name, column_type
 from stbir.catalogue.folder import SUFFIXES
-from stbir.catalogue.photo import NO_CATEGORY, Listed, Part, Photo, in_parts
-from stbir.catalogue.reading import read_listed
-from stbir.data.sources.entry import absolute
+from stbir.catalogue.photo import NO_CATEGORY, Part, Photo, PhotoRef, split_into_parts
+from stbir.catalogue.reading import read_photos
+from stbir.data.sources.entry import absolute_uri, resolve_files
 from stbir.data.validation import Fault
 from stbir.errors import InputError
 from stbir.storage.folder import Folder
@@ -29,86 +28,87 @@ _CATEGORY = "category"
 
 @dataclass(frozen=True)
 class Sample:
-    """One sample of a tar file: where its picture lies there, and what is said of it, or why that cannot be
-    read."""
+    """One sample of a tar file: (offset, size) of its image, and its metadata or the reason it has none."""
 
     key: str
-    picture: tuple[int, int] | None
+    image: tuple[int, int] | None
     category: str = NO_CATEGORY
-    facts: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
     problem: str | None = None
 
 
 @dataclass(frozen=True)
 class WebDatasetCatalogue:
-    """One .tar file, or all of a folder in the order of their names. A photo's id is `<tar>/<key>`: keys are
-    often counted from nought in each tar file."""
+    """One .tar file, or all of a folder in the order of their names.
+
+    A photo's id is `<tar>/<key>`, since keys often start at 0 in each tar file.
+    """
 
     uri: str
 
     @cached_property
     def fields(self) -> pa.Schema:
-        """As in Catalogue. Raises InputError for keys or values that cannot be kept."""
+        """The metadata columns. Raises InputError for an invalid name or type."""
         folder, names = self._files
-        facts = [sample.facts for sample in _samples(folder, names[0])]
-        keys = list(dict.fromkeys(key for each in facts for key in each))
-        where = f"{folder.uri}/{names[0]}"
-        return pa.schema([_field(key, [each.get(key) for each in facts], where) for key in keys])
+        samples = [sample.metadata for sample in _samples(folder, names[0])]
+        keys = list(dict.fromkeys(key for metadata in samples for key in metadata))
+        location = f"{folder.uri}/{names[0]}"
+        return pa.schema([_field(key, [metadata.get(key) for metadata in samples], location) for key in keys])
 
     def count(self) -> int:
-        """As in Catalogue."""
-        return sum(1 for _ in self._listed())
+        """See Catalogue."""
+        return sum(1 for _ in self._refs())
 
     def parts(self) -> Iterator[Part]:
-        """As in Catalogue. Each tar file is gone through once for its index."""
-        return in_parts(self._listed())
+        """See Catalogue. Scans each tar file once."""
+        return split_into_parts(self._refs())
 
     def read(self, part: Part) -> Iterator[Photo | Fault]:
-        """As in Catalogue; only the pictures' bytes are asked for."""
-        return read_listed(part.place)
+        """See Catalogue. Reads only the bytes of the images."""
+        return read_photos(part.location)
 
     @property
     def _files(self) -> tuple[Folder, list[str]]:
-        folder, names = files_of(self.uri, (".tar",), "*.tar")
+        folder, names = resolve_files(self.uri, (".tar",), "*.tar")
         if not names:
-            raise InputError(f"{self.uri}: no .tar file there; compressed ones are to be unpacked first")
+            raise InputError(f"{self.uri}: no .tar file found; decompress compressed tar files first")
         return folder, names
 
-    def _listed(self) -> Iterator[Listed]:
+    def _refs(self) -> Iterator[PhotoRef]:
         folder, names = self._files
         for name in names:
-            uri = absolute(folder, name)
+            uri = absolute_uri(folder, name)
             for sample in _samples(folder, name):
-                yield self._entry(sample, f"{name[: -len('.tar')]}/{sample.key}", uri)
+                yield self._ref(sample, f"{name[: -len('.tar')]}/{sample.key}", uri)
 
-    def _entry(self, sample: Sample, photo_id: str, uri: str) -> Listed:
-        if sample.picture is None:
-            return Listed(photo_id, sample.category, None, problem="no picture in the sample")
+    def _ref(self, sample: Sample, photo_id: str, uri: str) -> PhotoRef:
+        if sample.image is None:
+            return PhotoRef(photo_id, sample.category, None, problem="no picture in the sample")
         if sample.problem is not None:
-            return Listed(photo_id, sample.category, uri, problem=sample.problem)
-        offset, size = sample.picture
+            return PhotoRef(photo_id, sample.category, uri, problem=sample.problem)
+        offset, size = sample.image
         try:
-            sample.category.encode()  # JSON can say what is no Unicode
-            facts = _facts(sample.facts, self.fields)
+            sample.category.encode()  # JSON strings can be invalid Unicode
+            metadata = _cast(sample.metadata, self.fields)
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-            return Listed(photo_id, sample.category, uri, problem=f"metadata does not fit: {error}")
-        return Listed(photo_id, sample.category, uri, facts, size, offset)
+            return PhotoRef(photo_id, sample.category, uri, problem=f"metadata does not fit: {error}")
+        return PhotoRef(photo_id, sample.category, uri, metadata, size, offset)
 
 
-def _facts(given: dict[str, Any], fields: pa.Schema) -> tuple[Any, ...]:
-    unknown = sorted(given.keys() - set(fields.names))
+def _cast(metadata: dict[str, Any], fields: pa.Schema) -> tuple[Any, ...]:
+    unknown = sorted(metadata.keys() - set(fields.names))
     if unknown:
         raise ValueError(f"{', '.join(unknown)} is in no sample of the first tar file")
-    return tuple(pa.scalar(given.get(field.name), field.type).as_py() for field in fields)
+    return tuple(pa.scalar(metadata.get(field.name), field.type).as_py() for field in fields)
 
 
-def _field(key: str, values: list[Any], where: str) -> pa.Field:
-    check_name(key, f"{where}: key {key}")
+def _field(key: str, values: list[Any], location: str) -> pa.Field:
+    check_column_name(key, f"{location}: key {key}")
     try:
         kind = pa.array(values).type
     except (pa.ArrowException, ValueError, OverflowError) as error:
-        raise InputError(f"{where}: key {key}: {error}; give it one type") from error
-    return pa.field(key, simple_type(kind, f"{where}: key {key}"))
+        raise InputError(f"{location}: key {key}: {error}; give it one type") from error
+    return pa.field(key, column_type(kind, f"{location}: key {key}"))
 
 
 def _samples(folder: Folder, name: str) -> Iterator[Sample]:
@@ -116,13 +116,13 @@ def _samples(folder: Folder, name: str) -> Iterator[Sample]:
         try:
             with tarfile.open(fileobj=file, mode="r:") as tar:
                 members = (member for member in tar if member.isfile())
-                for key, of_key in groupby(members, key=lambda member: _split(member.name)[0]):
-                    yield _sample(key, tar, list(of_key))
+                for key, group in groupby(members, key=lambda member: _split_name(member.name)[0]):
+                    yield _sample(key, tar, list(group))
         except tarfile.TarError as error:
-            raise InputError(f"{folder.uri}/{name}: not a whole tar file ({error})") from error
+            raise InputError(f"{folder.uri}/{name}: not a complete tar file ({error})") from error
 
 
-def _split(name: str) -> tuple[str, str]:
+def _split_name(name: str) -> tuple[str, str]:
     """Key and extension: `a/b.x.jpg` → `a/b`, `x.jpg`."""
     head, slash, base = name.rpartition("/")
     stem, _, extension = base.partition(".")
@@ -130,16 +130,16 @@ def _split(name: str) -> tuple[str, str]:
 
 
 def _sample(key: str, tar: tarfile.TarFile, members: list[tarfile.TarInfo]) -> Sample:
-    by_extension = {_split(member.name)[1]: member for member in members}
-    pictures = [m for extension, m in by_extension.items() if f".{extension}".endswith(SUFFIXES)]
-    picture = (pictures[0].offset_data, pictures[0].size) if pictures else None
-    said = [_content(tar, by_extension.get(extension)) for extension in ("json", "cls")]
+    by_extension = {_split_name(member.name)[1]: member for member in members}
+    images = [m for extension, m in by_extension.items() if f".{extension}".endswith(SUFFIXES)]
+    image = (images[0].offset_data, images[0].size) if images else None
+    json_data, cls_data = (_content(tar, by_extension.get(extension)) for extension in ("json", "cls"))
     try:
-        facts = _json(said[0])
-        category = str(facts.pop(_CATEGORY, None) or _text(said[1]) or NO_CATEGORY)
-    except InputError as error:  # this sample's alone: the others are as good as before
-        return Sample(key, picture, problem=str(error))
-    return Sample(key, picture, category, facts)
+        metadata = _parse_json(json_data)
+        category = str(metadata.pop(_CATEGORY, None) or _parse_cls(cls_data) or NO_CATEGORY)
+    except InputError as error:  # a bad sample does not affect the others
+        return Sample(key, image, problem=str(error))
+    return Sample(key, image, category, metadata)
 
 
 def _content(tar: tarfile.TarFile, member: tarfile.TarInfo | None) -> bytes:
@@ -147,17 +147,17 @@ def _content(tar: tarfile.TarFile, member: tarfile.TarInfo | None) -> bytes:
     return b"" if file is None else file.read()
 
 
-def _json(data: bytes) -> dict[str, Any]:
+def _parse_json(data: bytes) -> dict[str, Any]:
     try:
-        facts = json.loads(data or b"{}")
+        metadata = json.loads(data or b"{}")
     except (ValueError, RecursionError) as error:
         raise InputError(f".json cannot be read: {error}") from error
-    if not isinstance(facts, dict):
-        raise InputError(".json cannot be read: it is no object")
-    return facts
+    if not isinstance(metadata, dict):
+        raise InputError(".json cannot be read: not an object")
+    return metadata
 
 
-def _text(data: bytes) -> str:
+def _parse_cls(data: bytes) -> str:
     try:
         return data.decode().strip()
     except UnicodeDecodeError as error:

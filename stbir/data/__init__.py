@@ -1,1 +1,4 @@
-"""What a sample is: sources, shards, decoding, corruption, order."""
+"""Training samples: sources, shards, validation, the photo index, sampling and batches.
+
+Never models, losses or Ray: those are in `model`, `training` and `ray_jobs`.
+"""

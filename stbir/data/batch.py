@@ -1,4 +1,4 @@
-"""From planned samples to arrays: read the encoded pictures, decode, move, corrupt; uint8 to the end."""
+"""Batches: samples of a step with encoded images, and the same decoded, augmented and corrupted (uint8)."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -9,36 +9,40 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
-from stbir.augmentation.curriculum_noise import corrupt_photo, corrupt_sketch, drop_words
-from stbir.augmentation.query_corruption import distort_sketch, distort_text
+from stbir.augmentation.curriculum_noise import add_photo_noise, add_sketch_noise, apply_word_dropout
+from stbir.augmentation.query_corruption import corrupt_sketch, corrupt_text
 from stbir.config import Augmentation
-from stbir.data.image_cache import Squares
-from stbir.data.photo_index import Ints, Photos
+from stbir.data.image_cache import ImageCache
+from stbir.data.photo_index import IntArray, PhotoIndex
 from stbir.data.sampling import Step
 from stbir.data.shards import open_shards
-from stbir.images import Geometry, Pixels, photo_square, sketch_square, viewed
+from stbir.images import Geometry, Pixels, open_photo, open_sketch, to_pixels
 
-# Of decoded pictures of each kind: in a decoding process, and in those of a machine together.
-KEPT_BYTES, KEPT_BYTES_IN_ALL = 2**28, 2**31
-Levels = NDArray[np.float64]
-Groups = dict[int, pa.Table]
+# Each process has one cache for photos and one for sketches.
+_CACHE_BYTES, _MACHINE_CACHE_BYTES = 2**28, 2**31
+_open_photo = ImageCache(open_photo, _CACHE_BYTES, _MACHINE_CACHE_BYTES)
+_open_sketch = ImageCache(open_sketch, _CACHE_BYTES, _MACHINE_CACHE_BYTES)
+
+RowNoise = tuple[NDArray[np.float64], NDArray[np.float64]]  # probability and strength of each row
+RowGroups = dict[int, pa.Table]
+Item = TypeVar("Item", Pixels, str)
 
 
 @dataclass(frozen=True)
-class Encoded:
-    """The samples of one worker's step with encoded pictures. A modality not needed is an empty list.
+class EncodedBatch:
+    """One worker's samples of a step with encoded images. A modality that is not needed is an empty list.
 
-    Each sample is followed by its K drawn negatives, so there are N = n·(1 + K) rows: `photo` (N,) indexes
-    `Photos`, `sketch` (N,) the photo's sketches, `position` (N,) counts samples of the stage and seeds
-    everything random about the row.
+    Each sample is followed by its K hard negatives: N = n·(1 + K) rows. `photo` (N,) indexes `PhotoIndex`,
+    `sketch` (N,) the sketches of that photo. `position` (N,) is the sample's position in the stage; it
+    seeds the row's random numbers.
     """
 
     stage: int
     number: int
-    rows_a_sample: int
-    photo: Ints
-    sketch: Ints
-    position: Ints
+    rows_per_sample: int
+    photo: IntArray
+    sketch: IntArray
+    position: IntArray
     sketches: list[bytes]
     photos: list[bytes]
     texts: list[str]
@@ -46,171 +50,164 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Batch:
-    """What a worker's step `number` of a stage sees; `photo` and `sketch` (N,) as in `Encoded`.
+    """One worker's decoded samples of step `number` of a stage. `photo` and `sketch` as in `EncodedBatch`.
 
-    `sketches` (N, 1, H, W) and `photos` (N, 3, H, W) uint8, N `texts`, N = n·(1 + K) as in `Encoded`;
-    None where not needed.
+    `sketches` (N, 1, H, W) and `photos` (N, 3, H, W) are uint8. A modality that is not needed is None.
     """
 
     stage: int
     number: int
-    rows_a_sample: int
-    photo: Ints
-    sketch: Ints
+    rows_per_sample: int
+    photo: IntArray
+    sketch: IntArray
     sketches: Pixels | None
     photos: Pixels | None
     texts: list[str] | None
 
 
-def places_of(photos: Photos, steps: Sequence[Step]) -> list[int]:
-    """The row groups that the steps draw from."""
-    drawn = [np.concatenate([s.order.photo, s.order.hard_negatives.ravel()]) for s in steps]
-    used = np.unique(np.concatenate(drawn))
-    return [int(p) for p in np.unique(photos.place[used])]
+def list_row_groups(photos: PhotoIndex, steps: Sequence[Step]) -> list[int]:
+    """The row groups that hold the samples of the steps, sorted."""
+    samples = [np.concatenate([s.order.photo, s.order.hard_negatives.ravel()]) for s in steps]
+    return [int(group) for group in np.unique(photos.row_group[np.unique(np.concatenate(samples))])]
 
 
-def read_places(photos: Photos, places: Sequence[int], modalities: Collection[str]) -> Groups:
-    """Read row groups, only the columns the modalities need."""
+def read_row_groups(photos: PhotoIndex, groups: Sequence[int], modalities: Collection[str]) -> RowGroups:
+    """Read the image columns of the modalities from row groups."""
     columns = [name for name, m in (("photo", "photo"), ("sketches", "sketch")) if m in modalities]
     if not columns:
         return {}
-    shards = {uri: open_shards(uri) for uri in {photos.places[place][0] for place in places}}
-    groups: Groups = {}
-    for place in places:
-        uri, file, group = photos.places[place]
-        groups[place] = shards[uri].read_group(file, group, columns)
-    return groups
+    shards = {uri: open_shards(uri) for uri in {photos.row_groups[group][0] for group in groups}}
+    tables: RowGroups = {}
+    for number in groups:
+        uri, file, group = photos.row_groups[number]
+        tables[number] = shards[uri].read_group(file, group, columns)
+    return tables
 
 
-def encoded(
-    photos: Photos, step: Step, modalities: Sequence[str], groups: Groups, part: slice = slice(None)
-) -> Encoded:
-    """The encoded samples of a part of a step (a worker's share)."""
+def collate(
+    photos: PhotoIndex, step: Step, modalities: Sequence[str], tables: RowGroups, part: slice = slice(None)
+) -> EncodedBatch:
+    """The encoded samples of a part of a step, one worker's share."""
     order = step.order[part]
     rows = np.concatenate([order.photo[:, None], order.hard_negatives], axis=1).ravel()
-    a_sample = 1 + order.hard_negatives.shape[1]
-    first = step.first + (part.start or 0)
-    # Of a drawn negative, the sketch of the same number, modulo how many it has.
-    sketch = np.repeat(order.sketch, a_sample) % np.maximum(photos.sketches[rows], 1)
-    return Encoded(
+    rows_per_sample = 1 + order.hard_negatives.shape[1]
+    start = step.offset + (part.start or 0)
+    # A hard negative takes the sketch of the same number, modulo its sketch count.
+    sketch = np.repeat(order.sketch, rows_per_sample) % np.maximum(photos.sketch_count[rows], 1)
+    return EncodedBatch(
         stage=step.stage,
         number=step.number,
-        rows_a_sample=a_sample,
+        rows_per_sample=rows_per_sample,
         photo=rows,
         sketch=sketch,
-        position=first + np.repeat(np.arange(len(order.photo)), a_sample),
-        sketches=_sketches(photos, sketch, rows, groups) if "sketch" in modalities else [],
-        photos=[_cell(photos, row, groups, "photo") for row in rows] if "photo" in modalities else [],
+        position=start + np.repeat(np.arange(len(order.photo)), rows_per_sample),
+        sketches=_encoded_sketches(photos, rows, sketch, tables) if "sketch" in modalities else [],
+        photos=[_cell(photos, row, tables, "photo").as_py() for row in rows] if "photo" in modalities else [],
         texts=[photos.texts[row] or "" for row in rows] if "text" in modalities else [],
     )
 
 
-def _sketches(photos: Photos, sketch: Ints, rows: Ints, groups: Groups) -> list[bytes]:
-    return [_cell(photos, row, groups, "sketches", int(n)) for row, n in zip(rows, sketch, strict=True)]
+def _encoded_sketches(photos: PhotoIndex, rows: IntArray, sketch: IntArray, tables: RowGroups) -> list[bytes]:
+    return [
+        _cell(photos, row, tables, "sketches")[int(number)].as_py()
+        for row, number in zip(rows, sketch, strict=True)
+    ]
 
 
-def _cell(photos: Photos, photo: int, groups: Groups, column: str, item: int | None = None) -> bytes:
-    cell = groups[int(photos.place[photo])][column][int(photos.row[photo])]
-    return bytes((cell if item is None else cell[item]).as_py())
+def _cell(photos: PhotoIndex, photo: int, tables: RowGroups, column: str) -> pa.Scalar:
+    return tables[int(photos.row_group[photo])][column][int(photos.row[photo])]
 
 
-def decoded(
-    rows: Encoded,
+def decode_batch(
+    batch: EncodedBatch,
     *,
     sketch_size: int,
     photo_size: int,
     seed: int,
     augment: Augmentation | None = None,
-    sketch_noise: tuple[Levels, Levels] | None = None,
-    photo_noise: tuple[Levels, Levels] | None = None,
-    text_noise: tuple[Levels, Levels] | None = None,
-    poor: bool = False,
+    sketch_noise: RowNoise | None = None,
+    photo_noise: RowNoise | None = None,
+    text_noise: RowNoise | None = None,
+    use_query_corruption: bool = False,
 ) -> Batch:
-    """Decode a worker's step. Noise is (probability, strength) a row; None leaves that modality clean.
+    """Decode, augment and corrupt a batch. A modality without noise stays clean.
 
-    That of texts makes poor captions of them, and with `poor` that of sketches poor drawings
-    (`augmentation.query_corruption`), not the reference's noise.
+    Text noise is always query corruption (`augmentation.query_corruption`). Sketch noise is the reference's
+    pixel noise, or query corruption with `use_query_corruption`.
     """
-    dice = [
-        np.random.default_rng((seed, rows.stage, int(position), row % rows.rows_a_sample))
-        for row, position in enumerate(rows.position)
+    rngs = [
+        np.random.default_rng((seed, batch.stage, int(position), row % batch.rows_per_sample))
+        for row, position in enumerate(batch.position)
     ]
-    views = [_views(augment, rng) for rng in dice]
-    texts = rows.texts
+    views = [_sample_views(augment, rng) for rng in rngs]
+    texts = batch.texts
     if augment and texts:
-        texts = [drop_words(text, augment.word_dropout, rng) for text, rng in zip(texts, dice, strict=True)]
-    if text_noise and texts:
-        texts = _corrupted(texts, _poor_text, dice, text_noise)
-    kind = POOR_SKETCH if poor else SKETCH
+        texts = [
+            apply_word_dropout(text, augment.word_dropout, rng) for text, rng in zip(texts, rngs, strict=True)
+        ]
+    texts = _corrupt_rows(texts, _corrupt_text, rngs, text_noise)
+    sketches = _decode_images(batch.sketches, _open_sketch, sketch_size, [sketch for sketch, _ in views])
+    add_noise = _corrupt_sketch if use_query_corruption else add_sketch_noise
+    sketches = _corrupt_rows(sketches, add_noise, rngs, sketch_noise)
+    photos = _decode_images(batch.photos, _open_photo, photo_size, [photo for _, photo in views])
+    photos = _corrupt_rows(photos, add_photo_noise, rngs, photo_noise)
     return Batch(
-        stage=rows.stage,
-        number=rows.number,
-        rows_a_sample=rows.rows_a_sample,
-        photo=rows.photo,
-        sketch=rows.sketch,
-        sketches=_pictures(rows.sketches, sketch_size, [v[0] for v in views], dice, kind, sketch_noise),
-        photos=_pictures(rows.photos, photo_size, [v[1] for v in views], dice, PHOTO, photo_noise),
+        stage=batch.stage,
+        number=batch.number,
+        rows_per_sample=batch.rows_per_sample,
+        photo=batch.photo,
+        sketch=batch.sketch,
+        sketches=np.stack(sketches) if sketches else None,
+        photos=np.stack(photos) if photos else None,
         texts=texts or None,
     )
 
 
-Item = TypeVar("Item", Pixels, str)
-
-
-def _poor_sketch(sketch: Pixels, most: float, rng: np.random.Generator) -> Pixels:
-    return distort_sketch(sketch, most * rng.random(), rng)
-
-
-def _poor_text(text: str, most: float, rng: np.random.Generator) -> str:
-    return distort_text(text, most * rng.random(), rng)
-
-
-_kept_photo = Squares(photo_square, KEPT_BYTES, KEPT_BYTES_IN_ALL)
-_kept_sketch = Squares(sketch_square, KEPT_BYTES, KEPT_BYTES_IN_ALL)
-Open = Callable[[bytes, int], Image.Image]
-Corrupt = Callable[[Pixels, float, np.random.Generator], Pixels]
-SKETCH: tuple[Open, Corrupt] = (_kept_sketch, corrupt_sketch)
-POOR_SKETCH: tuple[Open, Corrupt] = (_kept_sketch, _poor_sketch)
-PHOTO: tuple[Open, Corrupt] = (_kept_photo, corrupt_photo)
-
-
-def _pictures(
-    pictures: list[bytes],
+def _decode_images(
+    images: list[bytes],
+    open_image: Callable[[bytes, int], Image.Image],
     size: int,
     views: list[Geometry | None],
-    dice: list[np.random.Generator],
-    kind: tuple[Open, Corrupt],
-    noise: tuple[Levels, Levels] | None,
-) -> Pixels | None:
-    if not pictures:
-        return None
-    open_, corrupt = kind
-    out = [viewed(open_(data, size), view) for data, view in zip(pictures, views, strict=True)]
-    return np.stack(_corrupted(out, corrupt, dice, noise) if noise else out)
+) -> list[Pixels]:
+    if not images:
+        return []
+    return [to_pixels(open_image(data, size), view) for data, view in zip(images, views, strict=True)]
 
 
-def _corrupted(
+def _corrupt_rows(
     clean: list[Item],
     corrupt: Callable[[Item, float, np.random.Generator], Item],
-    dice: list[np.random.Generator],
-    noise: tuple[Levels, Levels],
+    rngs: list[np.random.Generator],
+    noise: RowNoise | None,
 ) -> list[Item]:
+    if noise is None or not clean:
+        return clean
     return [
         corrupt(item, float(strength), rng) if rng.random() < probability else item
-        for item, rng, probability, strength in zip(clean, dice, *noise, strict=True)
+        for item, rng, probability, strength in zip(clean, rngs, *noise, strict=True)
     ]
 
 
-def _views(augment: Augmentation | None, rng: np.random.Generator) -> tuple[Geometry | None, Geometry | None]:
-    """A view for the sketch and one for the photo: flipped together, otherwise moved apart."""
+def _corrupt_sketch(sketch: Pixels, max_severity: float, rng: np.random.Generator) -> Pixels:
+    return corrupt_sketch(sketch, max_severity * rng.random(), rng)
+
+
+def _corrupt_text(text: str, max_severity: float, rng: np.random.Generator) -> str:
+    return corrupt_text(text, max_severity * rng.random(), rng)
+
+
+def _sample_views(
+    augment: Augmentation | None, rng: np.random.Generator
+) -> tuple[Geometry | None, Geometry | None]:
+    """Random views of the sketch and of the photo: flipped together, otherwise independent."""
     if augment is None:
         return None, None
     flip = bool(augment.flip and rng.random() < 0.5)
-    return _view(augment, 1.0, flip, rng), _view(augment, augment.photo_ratio, flip, rng)
+    return _sample_view(augment, 1.0, flip, rng), _sample_view(augment, augment.photo_ratio, flip, rng)
 
 
-def _view(augment: Augmentation, share: float, flip: bool, rng: np.random.Generator) -> Geometry:
-    scale, stretch, dx, dy, angle = rng.uniform(-1, 1, 5) * share
+def _sample_view(augment: Augmentation, ratio: float, flip: bool, rng: np.random.Generator) -> Geometry:
+    scale, stretch, dx, dy, angle = rng.uniform(-1, 1, 5) * ratio
     return Geometry(
         flip=flip,
         scale=1 + augment.scale * scale,

@@ -1,41 +1,45 @@
-"""The decoded pictures that a process made last: what is seen for many epochs is decoded once."""
+"""An LRU cache of decoded images, so that an image is decoded once in many epochs."""
 
 import hashlib
 import os
-from collections import OrderedDict
 from collections.abc import Callable
 
+from cachetools import LRUCache, cached
 from PIL import Image
 
 
-class Squares:
-    """`make(data, size)`, remembered for the pictures asked for last, up to `budget` bytes of pixels.
+class ImageCache:
+    """`decode(data, size)` with an LRU cache of at most `max_bytes` of pixels.
 
-    `in_all`: what the processes of the machine, one a CPU, may keep together. What the encoded pictures
-    weigh does not count: they are known by their digest.
+    `machine_max_bytes` limits all processes of a machine together, one per CPU. Keys are digests, so the
+    encoded bytes take no memory. An image larger than the cache is not stored.
     """
 
     def __init__(
-        self, make: Callable[[bytes, int], Image.Image], budget: int, in_all: int | None = None
+        self,
+        decode: Callable[[bytes, int], Image.Image],
+        max_bytes: int,
+        machine_max_bytes: int | None = None,
     ) -> None:
-        share = budget if in_all is None else in_all // (os.cpu_count() or 1)
-        self._make, self._budget = make, min(budget, share)
-        self._kept: OrderedDict[tuple[bytes, int], Image.Image] = OrderedDict()
-        self.held = 0  # bytes
+        if machine_max_bytes is not None:
+            max_bytes = min(max_bytes, machine_max_bytes // (os.cpu_count() or 1))
+        self._cache: LRUCache[tuple[bytes, int], Image.Image] = LRUCache(max_bytes, getsizeof=_pixel_bytes)
+        self._decode = cached(self._cache, key=_digest)(decode)
 
     def __call__(self, data: bytes, size: int) -> Image.Image:
-        """The square, not to be changed. Raises what `make` raises; that is not remembered."""
-        key = (hashlib.blake2b(data, digest_size=16).digest(), size)
-        if key not in self._kept:
-            self._kept[key] = self._make(data, size)
-            self.held += _weight(self._kept[key])
-        self._kept.move_to_end(key)
-        square = self._kept[key]
-        while self.held > self._budget:
-            self.held -= _weight(self._kept.popitem(last=False)[1])
-        return square
+        """The decoded image; do not modify it. Raises what `decode` raises."""
+        return self._decode(data, size)
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes of pixels in the cache."""
+        return int(self._cache.currsize)
 
 
-def _weight(square: Image.Image) -> int:
-    """Pillow keeps a grey pixel in one byte, a coloured one in four."""
-    return square.width * square.height * (1 if square.mode == "L" else 4)
+def _digest(data: bytes, size: int) -> tuple[bytes, int]:
+    return hashlib.blake2b(data, digest_size=16).digest(), size
+
+
+def _pixel_bytes(image: Image.Image) -> int:
+    """Pillow stores a grey pixel in one byte and a colour pixel in four."""
+    return image.width * image.height * (1 if image.mode == "L" else 4)

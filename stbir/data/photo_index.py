@@ -1,8 +1,10 @@
-"""The photos a run may draw from, as arrays: who is who and where the pictures lie, but no picture."""
+"""The photos of a training run as arrays: labels, captions, row groups; no image data."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,24 +12,24 @@ from numpy.typing import NDArray
 from stbir.data.shards import Shards
 from stbir.errors import InputError
 
-Ints = NDArray[np.int64]
+IntArray = NDArray[np.int64]
 UNKNOWN = -1
 
 
 @dataclass(frozen=True)
-class Photos:
-    """Every photo a run may draw from, without pictures. Arrays are (P,); `texts` has P captions.
+class PhotoIndex:
+    """All photos that a run can sample, without image data. Arrays are (P,); lists have P entries.
 
-    `place` indexes `places`, the row groups (URI, file, group) that hold the photos, `row` counts inside
-    one. `label` and `text_key` are -1 where unknown. `aux` marks photos of other data sets.
+    `row_group` indexes `row_groups`, the (URI, file, group) that hold the photos. `row` is the row inside
+    the group. `label` and `text_key` are -1 where unknown. `aux` marks photos of auxiliary data sets.
     """
 
-    places: list[tuple[str, str, int]]
-    place: Ints
-    row: Ints
-    sketches: Ints
-    label: Ints
-    text_key: Ints
+    row_groups: list[tuple[str, str, int]]
+    row_group: IntArray
+    row: IntArray
+    sketch_count: IntArray
+    label: IntArray
+    text_key: IntArray
     aux: NDArray[np.bool_]
     texts: list[str | None]
     ids: list[str]
@@ -37,87 +39,67 @@ class Photos:
 
     @property
     def digest(self) -> str:
-        """What the order of training hangs on: which photos, how many sketches, which captions and labels."""
+        """SHA-256 of everything that determines the sample order: ids, sketch counts, captions, labels."""
         total = hashlib.sha256("\0".join(self.ids).encode())
-        for column in (self.place, self.row, self.sketches, self.label, self.text_key, self.aux):
+        for column in (self.row_group, self.row, self.sketch_count, self.label, self.text_key, self.aux):
             total.update(column.tobytes())
         return f"sha256:{total.hexdigest()}"
 
 
-def index_photos(
+def build_photo_index(
     shards: Shards, splits: Sequence[str], classes: Sequence[str], aux: Sequence[Shards] = ()
-) -> Photos:
-    """The photos of the named splits, then those of `aux` shards (all splits).
+) -> PhotoIndex:
+    """Index the photos of the named splits, then those of the `aux` shards (all splits, no labels).
 
-    Raises InputError where a split is empty.
+    Raises InputError if a split is empty.
     """
     for split in splits:
-        shards.split(split)
-    columns: dict[str, list[object]] = {f.name: [] for f in fields(Photos)}
+        shards.select_split(split)
+    row_groups: list[tuple[str, str, int]] = []
     labels = {name: label for label, name in enumerate(classes)}
-    _add(columns, shards, frozenset(splits), labels, aux=False)
-    for more in aux:
-        _add(columns, more, None, {}, aux=True)
-    arrays = {n: np.array(columns[n], np.int64) for n in ("place", "row", "sketches", "label", "text_key")}
-    return Photos(
-        places=columns["places"],  # type: ignore[arg-type]
-        texts=columns["texts"],  # type: ignore[arg-type]
-        ids=columns["ids"],  # type: ignore[arg-type]
-        aux=np.array(columns["extra"], bool),
-        **arrays,
+    photos = [
+        {**photo, "label": labels.get(photo["class"], UNKNOWN), "aux": False}
+        for photo in _located_photos(shards, row_groups)
+        if photo["split"] in splits
+    ]
+    for aux_shards in aux:
+        photos += [
+            {**photo, "label": UNKNOWN, "aux": True} for photo in _located_photos(aux_shards, row_groups)
+        ]
+    texts = [photo["text"] for photo in photos]
+    columns = ("row_group", "row", "sketch_count", "label")
+    return PhotoIndex(
+        row_groups=row_groups,
+        **{name: np.array([photo[name] for photo in photos], np.int64) for name in columns},
+        text_key=np.array([UNKNOWN if text is None else hash_text(text) for text in texts], np.int64),
+        aux=np.array([photo["aux"] for photo in photos], bool),
+        texts=texts,
+        ids=[photo["photo_id"] for photo in photos],
     )
 
 
-def _add(
-    columns: dict[str, list[object]],
-    shards: Shards,
-    splits: frozenset[str] | None,
-    labels: dict[str, int],
-    aux: bool,
-) -> None:
-    place: tuple[str, str, int] | None = None
-    row = 0
-    for photo in shards.index.to_pylist():
-        here = (shards.folder.uri, photo["file"], photo["group"])
-        row = row + 1 if here == place else 0
-        if here != place:
-            place = here
-            columns["places"].append(here)
-        if splits is None or photo["split"] in splits:
-            _add_photo(columns, photo, row, labels, aux)
+def _located_photos(shards: Shards, row_groups: list[tuple[str, str, int]]) -> Iterator[dict[str, Any]]:
+    """The index rows with `row_group` and `row`. Appends the row groups of the shards to `row_groups`."""
+    photos = shards.index.to_pylist()
+    for (file, group), members in groupby(photos, key=lambda photo: (photo["file"], photo["group"])):
+        row_groups.append((shards.folder.uri, file, group))
+        for row, photo in enumerate(members):
+            yield {**photo, "row_group": len(row_groups) - 1, "row": row}
 
 
-def _add_photo(
-    columns: dict[str, list[object]], photo: dict[str, object], row: int, labels: dict[str, int], aux: bool
-) -> None:
-    text = photo["text"]
-    values = {
-        "place": len(columns["places"]) - 1,
-        "row": row,
-        "sketches": photo["sketch_count"],
-        "label": labels.get(str(photo["class"]), UNKNOWN),
-        "text_key": UNKNOWN if text is None else key(str(text)),
-        "extra": aux,
-        "texts": text,
-        "ids": photo["photo_id"],
-    }
-    for name, value in values.items():
-        columns[name].append(value)
-
-
-def key(text: str) -> int:
-    """A whole number that stands for a string: equal strings, equal keys, on every worker."""
+def hash_text(text: str) -> int:
+    """A 56-bit hash of a string, equal on all workers."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest(), "big")
 
 
-def classes_of(shards: Shards, splits: Sequence[str]) -> list[str]:
-    """The class names of the given splits, sorted. Raises InputError where a photo has none."""
+def class_names(shards: Shards, splits: Sequence[str]) -> list[str]:
+    """The sorted class names of the given splits. Raises InputError if a photo has no class."""
     index = shards.index.select(["photo_id", "class", "split"]).to_pylist()
     photos = [photo for photo in index if photo["split"] in splits]
     for photo in photos:
         if photo["class"] is None:
             raise InputError(
                 f"{shards.folder.uri}: class: photo {photo['photo_id']} has none, and the recipe needs"
-                " classes; add a class file, or take a recipe without category knowledge"
+                " classes; add a class file, or use a recipe without class labels"
             )
     return sorted({photo["class"] for photo in photos})

@@ -1,7 +1,7 @@
-"""The order of training as data: which sample stands where, decided by the seed alone.
+"""The order of training samples as a function of the seed.
 
-A run is one stream of samples a stage; a step takes the next `batch` of them. So a cursor (steps done)
-resumes it, and the number of workers only decides who decodes which part of a step.
+Each stage is one stream of samples, and each step takes the next `batch_size` of them. A step count is
+therefore enough to resume. The number of workers decides only which worker decodes which samples.
 """
 
 import math
@@ -11,17 +11,17 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from stbir.config import Recipe, Stage
-from stbir.data.photo_index import UNKNOWN, Ints, Photos
+from stbir.data.photo_index import UNKNOWN, IntArray, PhotoIndex
 from stbir.errors import InputError
 
 
 @dataclass(frozen=True)
 class Order:
-    """Samples in order: photo index (n,), sketch index (n,), drawn negatives (n, K)."""
+    """A sequence of samples: photo index (n,), sketch number (n,), hard negatives (n, K)."""
 
-    photo: Ints
-    sketch: Ints
-    hard_negatives: Ints
+    photo: IntArray
+    sketch: IntArray
+    hard_negatives: IntArray
 
     def __getitem__(self, part: slice) -> "Order":
         return Order(self.photo[part], self.sketch[part], self.hard_negatives[part])
@@ -29,140 +29,144 @@ class Order:
 
 @dataclass(frozen=True)
 class Step:
-    """One step of training: its samples and where they stand. `first`: samples of the stage before it."""
+    """One training step: its number in the stage and its samples. `offset`: samples of earlier steps."""
 
     stage: int
     number: int
-    first: int
+    offset: int
     order: Order
 
 
-def eligible(photos: Photos, stage: Stage) -> Ints:
-    """Indices of the photos that have every modality the stage needs."""
-    wants = stage.modalities
-    fits = np.full(len(photos), True) if stage.aux else ~photos.aux
-    if "sketch" in wants:
-        fits &= photos.sketches > 0
-    if "text" in wants:
-        fits &= photos.text_key != UNKNOWN
-    found = np.flatnonzero(fits)
-    if found.size == 0:
+def eligible_photos(photos: PhotoIndex, stage: Stage) -> IntArray:
+    """Indices of the photos that have all modalities of the stage. Raises InputError if there are none."""
+    modalities = stage.modalities
+    mask = np.full(len(photos), True) if stage.aux else ~photos.aux
+    if "sketch" in modalities:
+        mask &= photos.sketch_count > 0
+    if "text" in modalities:
+        mask &= photos.text_key != UNKNOWN
+    if not mask.any():
         raise InputError(
-            f"stages.{stage.name}: no photo has {' and '.join(wants)}; add such data to the shards"
+            f"stages.{stage.name}: no photo has {' and '.join(modalities)}; add such data to the shards"
         )
-    return found
+    return np.flatnonzero(mask)
 
 
-def samples_an_epoch(photos: Photos, stage: Stage) -> int:
-    """How many samples one epoch of the stage has."""
-    chosen = eligible(photos, stage)
-    every = "sketch" in stage.modalities and stage.sketches == "all"
-    return int(photos.sketches[chosen].sum()) if every else int(chosen.size)
+def samples_per_epoch(photos: PhotoIndex, stage: Stage) -> int:
+    """Number of samples in one epoch of the stage."""
+    members = eligible_photos(photos, stage)
+    uses_all_sketches = "sketch" in stage.modalities and stage.sketches == "all"
+    return int(photos.sketch_count[members].sum()) if uses_all_sketches else int(members.size)
 
 
-def steps_of(photos: Photos, stage: Stage, batch: int) -> int:
-    """How many steps the stage takes; the last is filled up from one more epoch's order."""
-    return math.ceil(stage.epochs * samples_an_epoch(photos, stage) / batch)
+def num_stage_steps(photos: PhotoIndex, stage: Stage, batch_size: int) -> int:
+    """Number of steps of the stage. One more epoch's order fills up the last step."""
+    return math.ceil(stage.epochs * samples_per_epoch(photos, stage) / batch_size)
 
 
-def steps(photos: Photos, recipe: Recipe, done: int = 0) -> Iterator[Step]:
-    """Every step of a run in order, from step `done` on (counted over all stages)."""
+def iter_steps(photos: PhotoIndex, recipe: Recipe, start: int = 0) -> Iterator[Step]:
+    """The steps of a run in order, from step `start` (counted over all stages)."""
     for number, stage in enumerate(recipe.stages):
-        total = steps_of(photos, stage, recipe.batch_size)
-        if done < total:
-            yield from _stage_steps(photos, recipe, number, done, total)
-        done = max(0, done - total)
+        total = num_stage_steps(photos, stage, recipe.batch_size)
+        if start < total:
+            yield from _stage_steps(photos, recipe, number, start, total)
+        start = max(0, start - total)
 
 
-def _stage_steps(photos: Photos, recipe: Recipe, number: int, start: int, total: int) -> Iterator[Step]:
-    stage, batch = recipe.stages[number], recipe.batch_size
-    an_epoch = samples_an_epoch(photos, stage)
-    epoch, skip = divmod(start * batch, an_epoch)
-    held = epoch_order(photos, stage, (recipe.seed, number, epoch), recipe.shuffle_window)[skip:]
+def _stage_steps(photos: PhotoIndex, recipe: Recipe, number: int, start: int, total: int) -> Iterator[Step]:
+    stage, batch_size = recipe.stages[number], recipe.batch_size
+    epoch, skip = divmod(start * batch_size, samples_per_epoch(photos, stage))
+    buffer = epoch_order(photos, stage, (recipe.seed, number, epoch), recipe.shuffle_window)[skip:]
     for step in range(start, total):
-        while len(held.photo) < batch:
+        while len(buffer.photo) < batch_size:
             epoch += 1
-            more = epoch_order(photos, stage, (recipe.seed, number, epoch), recipe.shuffle_window)
-            held = _join([held, more])
-        yield Step(number, step, step * batch, held[:batch])
-        held = held[batch:]
+            order = epoch_order(photos, stage, (recipe.seed, number, epoch), recipe.shuffle_window)
+            buffer = _concatenate([buffer, order])
+        yield Step(number, step, step * batch_size, buffer[:batch_size])
+        buffer = buffer[batch_size:]
 
 
-def epoch_order(photos: Photos, stage: Stage, seed: tuple[int, ...], shuffle: int) -> Order:
-    """The samples of one epoch. Row groups are permuted, then samples inside windows of whole groups
-    with at least `shuffle` photos: reading stays sequential, and an epoch that fits is fully shuffled."""
+def epoch_order(photos: PhotoIndex, stage: Stage, seed: tuple[int, ...], shuffle_window: int) -> Order:
+    """The samples of one epoch, shuffled in windows.
+
+    Row groups are permuted and joined to windows of at least `shuffle_window` photos. Samples are permuted
+    inside a window. Reads therefore stay sequential, and an epoch of one window is fully shuffled.
+    """
     rng = np.random.default_rng(seed)
-    chosen = eligible(photos, stage)
-    windows = _windows(photos.place[chosen], rng, shuffle)
-    return _join([_window_order(photos, stage, chosen[members], rng) for members in windows])
+    members = eligible_photos(photos, stage)
+    windows = _windows(photos.row_group[members], rng, shuffle_window)
+    return _concatenate([_window_order(photos, stage, members[window], rng) for window in windows])
 
 
-def _windows(place: Ints, rng: np.random.Generator, shuffle: int) -> list[Ints]:
-    windows: list[Ints] = []
-    held: list[Ints] = []
-    for group in rng.permutation(np.unique(place)):
-        held.append(np.flatnonzero(place == group))
-        if sum(map(len, held)) >= shuffle:
-            windows.append(np.concatenate(held))
-            held = []
-    return windows + ([np.concatenate(held)] if held else [])
+def _windows(row_group: IntArray, rng: np.random.Generator, shuffle_window: int) -> list[IntArray]:
+    windows: list[IntArray] = []
+    buffer: list[IntArray] = []
+    for group in rng.permutation(np.unique(row_group)):
+        buffer.append(np.flatnonzero(row_group == group))
+        if sum(map(len, buffer)) >= shuffle_window:
+            windows.append(np.concatenate(buffer))
+            buffer = []
+    return windows + ([np.concatenate(buffer)] if buffer else [])
 
 
-def _window_order(photos: Photos, stage: Stage, members: Ints, rng: np.random.Generator) -> Order:
+def _window_order(photos: PhotoIndex, stage: Stage, members: IntArray, rng: np.random.Generator) -> Order:
     photo, sketch = _samples(photos, stage, members, rng)
     order = rng.permutation(len(photo))
     if stage.per_class > 1:
-        order = _side_by_side(order, photos.label[photo], photo, stage.per_class)
+        order = _group_by_class(order, photos.label[photo], photo, stage.per_class)
     photo = photo[order]
-    return Order(
-        photo, sketch[order], _drawn_negatives(photos.label, photo, members, stage.hard_negatives, rng)
-    )
+    hard_negatives = _sample_hard_negatives(photos.label, photo, members, stage.hard_negatives, rng)
+    return Order(photo, sketch[order], hard_negatives)
 
 
-def _samples(photos: Photos, stage: Stage, members: Ints, rng: np.random.Generator) -> tuple[Ints, Ints]:
+def _samples(
+    photos: PhotoIndex, stage: Stage, members: IntArray, rng: np.random.Generator
+) -> tuple[IntArray, IntArray]:
     if "sketch" not in stage.modalities:
         return members, np.full(len(members), UNKNOWN)
-    count = photos.sketches[members]
+    sketch_count = photos.sketch_count[members]
     if stage.sketches == "one":
-        return members, rng.integers(0, count)
-    return every(members, count)
+        return members, rng.integers(0, sketch_count)
+    return expand_sketches(members, sketch_count)
 
 
-def every(members: Ints, count: Ints) -> tuple[Ints, Ints]:
-    """Each photo as often as `count` (n,) says, and the numbers from 0 of what it has."""
-    return np.repeat(members, count), np.concatenate([np.arange(n) for n in count])
+def expand_sketches(photo: IntArray, sketch_count: IntArray) -> tuple[IntArray, IntArray]:
+    """One sample per sketch: each photo (n,) repeated `sketch_count` (n,) times, and the sketch numbers."""
+    return np.repeat(photo, sketch_count), np.concatenate([np.arange(count) for count in sketch_count])
 
 
-def _side_by_side(order: Ints, label: Ints, photo: Ints, group: int) -> Ints:
-    """Bring samples of one class, of different photos, into runs of `group`; otherwise keep the order."""
-    waiting: dict[int, list[int]] = {}
-    placed: list[int] = []
-    for sample in order:
-        mates = waiting.setdefault(int(label[sample]), [])
-        if any(photo[mate] == photo[sample] for mate in mates):
-            placed.append(int(sample))
+def _group_by_class(order: IntArray, label: IntArray, photo: IntArray, per_class: int) -> IntArray:
+    """Reorder into runs of `per_class` samples of one class from different photos."""
+    pending: dict[int, list[int]] = {}
+    result: list[int] = []
+    for sample in order.tolist():
+        run = pending.setdefault(int(label[sample]), [])
+        if any(photo[other] == photo[sample] for other in run):
+            result.append(sample)
             continue
-        mates.append(int(sample))
-        if len(mates) == group:
-            placed += waiting.pop(int(label[sample]))
-    return np.array(placed + [sample for mates in waiting.values() for sample in mates], np.int64)
+        run.append(sample)
+        if len(run) == per_class:
+            result += pending.pop(int(label[sample]))
+    return np.array(result + [sample for run in pending.values() for sample in run], np.int64)
 
 
-def _drawn_negatives(label: Ints, photo: Ints, members: Ints, k: int, rng: np.random.Generator) -> Ints:
-    """(n, K) photos of the same class but another instance, K different ones where there are as many; of any
-    class where a class has only one.
+def _sample_hard_negatives(
+    label: IntArray, photo: IntArray, members: IntArray, k: int, rng: np.random.Generator
+) -> IntArray:
+    """(n, K) other photos of the same class, or of any class if the class has one photo.
 
-    A lone photo gets itself, which the mask of negatives (`training.negatives`) leaves out.
+    They differ if there are at least K. A window of one photo gives the photo itself, which the mask of
+    `training.negatives` excludes.
     """
-    drawn = np.repeat(photo[:, None], k, axis=1)
+    negatives = np.repeat(photo[:, None], k, axis=1)
     if k == 0 or len(members) < 2:
-        return drawn
-    for i, own in enumerate(photo):
-        mates = members[(label[members] == label[own]) & (members != own)]
-        pool = mates if mates.size else members[members != own]
-        drawn[i] = rng.choice(pool, k, replace=pool.size < k)
-    return drawn
+        return negatives
+    for i, anchor in enumerate(photo):
+        same_class = members[(label[members] == label[anchor]) & (members != anchor)]
+        pool = same_class if same_class.size else members[members != anchor]
+        negatives[i] = rng.choice(pool, k, replace=pool.size < k)
+    return negatives
 
 
-def _join(orders: Sequence[Order]) -> Order:
-    return Order(*(np.concatenate([getattr(o, f.name) for o in orders]) for f in fields(Order)))
+def _concatenate(orders: Sequence[Order]) -> Order:
+    return Order(*(np.concatenate([getattr(order, f.name) for order in orders]) for f in fields(Order)))

@@ -1,4 +1,4 @@
-"""What a sample is: one photo, the sketches drawn of it, its caption. One Parquet row of SHARDS."""
+"""Schema of the shards: one Parquet row is one photo, its sketches and its caption."""
 
 from typing import NotRequired, TypedDict
 
@@ -14,7 +14,7 @@ SHARD_SCHEMA = pa.schema(
         pa.field("sketches", pa.list_(pa.binary()), nullable=False),
         pa.field("text", pa.string()),
         pa.field("text_source", pa.string()),
-        # How many sketches the row holds, so that an index of samples costs no picture.
+        # Number of sketches, so that an index of samples reads no image column.
         pa.field("sketch_count", pa.int32(), nullable=False),
     ]
 )
@@ -29,7 +29,7 @@ QUARANTINE_SCHEMA = pa.schema(
     ]
 )
 
-# `class` is a Python keyword, so the row type is written in its functional form.
+# The functional form, because `class` is a Python keyword.
 Row = TypedDict(
     "Row",
     {

@@ -1,7 +1,7 @@
-"""SHARDS as they are written: Parquet files of bounded size, then quarantine, then the manifest.
+"""Writing shards: Parquet files of bounded size, then the quarantine, then the manifest.
 
-Files are named by their content. So a new version never overwrites a file of the one before, which stays
-readable until the new manifest stands; and the same pictures give the same names and the same digest.
+File names contain a hash of the content. A new version therefore never overwrites a file of the previous
+version, which stays readable until the new manifest is written. Equal rows give an equal digest.
 """
 
 import hashlib
@@ -18,17 +18,17 @@ import pyarrow.parquet as pq
 from stbir.data.schema import QUARANTINE_SCHEMA, SHARD_SCHEMA, Row
 from stbir.data.validation import Fault
 from stbir.storage.folder import Folder
-from stbir.storage.manifest import NAME, Manifest, combined_digest, read_manifest, write_manifest
+from stbir.storage.manifest import MANIFEST_FILE, Manifest, combine_digests, read_manifest, write_manifest
 
 QUARANTINE = "quarantine.parquet"
-ROW_GROUP = 64
+ROW_GROUP_SIZE = 64
 MAX_FILE_BYTES = 128 * 2**20
-_OURS = re.compile(r"data/\d{5}-\d+-[0-9a-f]{12}\.parquet")
+_FILE_NAME = re.compile(r"data/\d{5}-\d+-[0-9a-f]{12}\.parquet")
 
 
 @dataclass
-class Written:
-    """What became of a part of the entries, known by its number: files, faults, counts by split."""
+class ShardPart:
+    """The files written for part `number` of the entries: hashes, faults, counts by split."""
 
     number: int
     hashes: dict[str, str] = field(default_factory=dict)
@@ -37,8 +37,8 @@ class Written:
     sketches: Counter[str] = field(default_factory=Counter)
 
     def add_file(self, folder: Folder, rows: list[Row]) -> None:
-        """Write rows as one Parquet file into the folder."""
-        data = _parquet(rows)
+        """Write rows as one Parquet file."""
+        data = _parquet_bytes(rows)
         sha = hashlib.sha256(data).hexdigest()
         name = f"data/{self.number:05d}-{len(self.hashes)}-{sha[:12]}.parquet"
         folder.write(name, data)
@@ -48,35 +48,38 @@ class Written:
             self.sketches[row["split"]] += row["sketch_count"]
 
 
-def write_rows(folder: Folder, number: int, rows: Iterable[Row], max_bytes: int = MAX_FILE_BYTES) -> Written:
-    """Write the rows of part `number`, in order, into files of about `max_bytes` at most."""
-    written = Written(number)
+def write_rows(
+    folder: Folder, number: int, rows: Iterable[Row], max_bytes: int = MAX_FILE_BYTES
+) -> ShardPart:
+    """Write the rows of part `number`, in order, into files with at most `max_bytes` of images."""
+    part = ShardPart(number)
     for batch in _batches(rows, max_bytes):
-        written.add_file(folder, batch)
-    return written
+        part.add_file(folder, batch)
+    return part
 
 
 def _batches(rows: Iterable[Row], max_bytes: int) -> Iterator[list[Row]]:
+    """A row larger than `max_bytes` is a batch of its own."""
     batch: list[Row] = []
-    held = 0
+    batch_bytes = 0
     for row in rows:
-        size = len(row["photo"]) + sum(map(len, row["sketches"]))
-        if batch and held + size > max_bytes:
+        row_bytes = len(row["photo"]) + sum(map(len, row["sketches"]))
+        if batch and batch_bytes + row_bytes > max_bytes:
             yield batch
-            batch, held = [], 0
+            batch, batch_bytes = [], 0
         batch.append(row)
-        held += size
+        batch_bytes += row_bytes
     if batch:
         yield batch
 
 
-def _parquet(rows: list[Row]) -> bytes:
-    """Row groups are small, so that a reader can take a part; pictures are compressed already."""
+def _parquet_bytes(rows: list[Row]) -> bytes:
+    """Small row groups let a reader take a part. Images are compressed already."""
     buffer = io.BytesIO()
     pq.write_table(
         pa.Table.from_pylist(rows, schema=SHARD_SCHEMA),
         buffer,
-        row_group_size=ROW_GROUP,
+        row_group_size=ROW_GROUP_SIZE,
         compression="NONE",
         use_dictionary=["category", "class", "split", "text_source"],
         write_statistics=["photo_id", "category", "split", "sketch_count"],
@@ -85,7 +88,7 @@ def _parquet(rows: list[Row]) -> bytes:
 
 
 def write_quarantine(folder: Folder, faults: list[Fault], name: str = QUARANTINE) -> None:
-    """Write the quarantine, also where it is empty: no file of an earlier run is left to mislead."""
+    """Write the quarantine. An empty one replaces the file of an earlier run."""
     buffer = io.BytesIO()
     pq.write_table(pa.Table.from_pylist([asdict(f) for f in faults], schema=QUARANTINE_SCHEMA), buffer)
     folder.write(name, buffer.getvalue())
@@ -93,30 +96,30 @@ def write_quarantine(folder: Folder, faults: list[Fault], name: str = QUARANTINE
 
 def publish(
     folder: Folder,
-    parts: list[Written],
+    parts: list[ShardPart],
     counts: dict[str, int],
     details: dict[str, Any],
     made_from: str = "",
 ) -> Manifest:
-    """Write the manifest over the files of all parts, then remove what it does not list."""
+    """Write the manifest of all parts, then remove files that it does not list."""
     hashes = {
         name: sha for part in sorted(parts, key=lambda p: p.number) for name, sha in part.hashes.items()
     }
     manifest = Manifest(
         kind="shards",
-        digest=combined_digest(hashes),
+        digest=combine_digests(hashes),
         counts=counts,
         made_from=made_from,
         details={**details, "files": list(hashes), "quarantine": QUARANTINE},
     )
     write_manifest(folder, manifest)
-    remove_unlisted(folder)
+    remove_unlisted_files(folder)
     return manifest
 
 
-def remove_unlisted(folder: Folder) -> None:
-    """Remove the files that runs before, or a run that was refused, left without a manifest."""
-    listed = set(read_manifest(folder, "shards").detail("files")) if folder.exists(NAME) else set()
-    for name in folder.names("data/*.parquet"):
-        if _OURS.fullmatch(name) and name not in listed:
+def remove_unlisted_files(folder: Folder) -> None:
+    """Remove shard files of earlier or failed runs that the manifest does not list."""
+    listed = set(read_manifest(folder, "shards").detail("files")) if folder.exists(MANIFEST_FILE) else set()
+    for name in folder.list_files("data/*.parquet"):
+        if _FILE_NAME.fullmatch(name) and name not in listed:
             folder.remove(name)

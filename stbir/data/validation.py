@@ -1,23 +1,25 @@
-"""Which photos may enter SHARDS: each is read and decoded once, and what is wrong with it has a name."""
+"""Validation of source entries before they enter the shards: each image is read and decoded once."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal
 
+from stbir.config import Modality
 from stbir.data.schema import Row
 from stbir.data.sources.entry import Entry
 from stbir.errors import InputError
-from stbir.images import open_picture
+from stbir.images import open_image
 
-Part = Literal["photo", "sketch", "text"]
-# A sketch that cannot be used costs its photo only where it was the last one.
+# A bad sketch excludes its photo only if no readable sketch remains.
 SKETCH_REASONS = ("sketch missing", "sketch does not decode")
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One row of the quarantine. `reason` is one of few; `file` and `detail` say where and what; `content` is
-    the SHA-256 of the photo's bytes where it has any."""
+    """One row of the quarantine.
+
+    `reason` is one of a few fixed strings; `file` and `detail` are specific to the row. `content` is the
+    SHA-256 of the photo's bytes, if it has any.
+    """
 
     photo_id: str
     reason: str
@@ -26,68 +28,65 @@ class Fault:
     content: str | None = None
 
     @property
-    def of_sketch(self) -> bool:
-        """Whether only a sketch is lost, not the photo."""
+    def is_sketch_fault(self) -> bool:
+        """Whether the fault excludes a sketch, not the photo."""
         return self.reason in SKETCH_REASONS
 
 
-def first_of_each(entries: Iterable[Entry]) -> tuple[list[Entry], list[Fault]]:
-    """The entries without those whose id came before, and a fault for each of these."""
-    seen: set[str] = set()
-    kept: list[Entry] = []
+def drop_duplicates(entries: Iterable[Entry]) -> tuple[list[Entry], list[Fault]]:
+    """The first entry of each id, and a fault for each later one."""
+    unique: dict[str, Entry] = {}
     faults: list[Fault] = []
     for entry in entries:
-        if entry.photo_id in seen:
+        if entry.photo_id in unique:
             faults.append(Fault(entry.photo_id, "duplicate id", entry.photo, "the first one stays"))
         else:
-            seen.add(entry.photo_id)
-            kept.append(entry)
-    return kept, faults
+            unique[entry.photo_id] = entry
+    return list(unique.values()), faults
 
 
-def inspect(
-    entry: Entry, read: Callable[[str], bytes], requires: Iterable[Part]
+def validate_entry(
+    entry: Entry, read: Callable[[str], bytes], required: Iterable[Modality]
 ) -> tuple[Row | None, list[Fault]]:
-    """The row of an entry, or None with at least one fault that is not `of_sketch`.
+    """The row of an entry, or None with at least one fault of the photo.
 
-    Pictures stay the bytes they were; they are decoded here only to know that they can be. Raises
-    InputError where a picture cannot be read for now (as opposed to: is not there, is no picture).
+    Decoding only checks the images; the row keeps the original bytes. Raises InputError if an image cannot
+    be read for now, in contrast to one that is missing or damaged.
     """
-    lacking = list(_lacking(entry, requires))
-    if lacking:
-        return None, lacking
-    photo, fault = _picture(entry, entry.photo, "photo", read)
+    if fault := _missing_modality(entry, required):
+        return None, [fault]
+    photo, fault = _read_image(entry, entry.photo, "photo", read)
     if photo is None:
         return None, [fault] if fault else []
-    checked = [_picture(entry, uri, "sketch", read) for uri in entry.sketches]
-    sketches = [data for data, _ in checked if data is not None]
-    faults = [fault for _, fault in checked if fault]
-    if "sketch" in requires and not sketches:
+    results = [_read_image(entry, uri, "sketch", read) for uri in entry.sketches]
+    sketches = [data for data, _ in results if data is not None]
+    faults = [fault for _, fault in results if fault]
+    if "sketch" in required and not sketches:
         return None, [*faults, Fault(entry.photo_id, "no readable sketch", entry.photo)]
     return _row(entry, photo, sketches), faults
 
 
-def _lacking(entry: Entry, requires: Iterable[Part]) -> Iterator[Fault]:
-    """At most one fault: a photo is lost once."""
-    if "sketch" in requires and not entry.sketches:
-        yield Fault(entry.photo_id, "no sketch", entry.photo)
-    elif "text" in requires and not (entry.text or "").strip():
-        yield Fault(entry.photo_id, "no text", entry.photo)
+def _missing_modality(entry: Entry, required: Iterable[Modality]) -> Fault | None:
+    if "sketch" in required and not entry.sketches:
+        return Fault(entry.photo_id, "no sketch", entry.photo)
+    if "text" in required and not (entry.text or "").strip():
+        return Fault(entry.photo_id, "no text", entry.photo)
+    return None
 
 
-def _picture(
-    entry: Entry, uri: str, part: Part, read: Callable[[str], bytes]
+def _read_image(
+    entry: Entry, uri: str, modality: Modality, read: Callable[[str], bytes]
 ) -> tuple[bytes | None, Fault | None]:
     try:
         data = read(uri)
     except InputError as error:
         if not isinstance(error.__cause__, FileNotFoundError):
-            raise  # out of reach for now: the photo is not to blame
-        return None, Fault(entry.photo_id, f"{part} missing", uri)
+            raise  # storage is unreachable, so the photo is not at fault
+        return None, Fault(entry.photo_id, f"{modality} missing", uri)
     try:
-        open_picture(data, part)
+        open_image(data, modality)
     except InputError as error:
-        return None, Fault(entry.photo_id, f"{part} does not decode", uri, str(error))
+        return None, Fault(entry.photo_id, f"{modality} does not decode", uri, str(error))
     return data, None
 
 

@@ -1,4 +1,4 @@
-"""Many encoded pictures or captions → their features, in batches on the encoder's own device."""
+"""Encode many images or texts to features, in batches on the encoder's device."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from stbir.gallery.arrays import Features
-from stbir.images import Pixels, photo_pixels, sketch_pixels
+from stbir.images import Pixels, decode_photo, decode_sketch
 from stbir.model.encoders import ImageEncoder, TextEncoder
 
 Decode = Callable[[bytes, int], Pixels]
@@ -20,22 +20,22 @@ T = TypeVar("T")
 
 
 def embed_photos(encoder: ImageEncoder, photos: Sequence[bytes], batch: int = BATCH) -> Features:
-    """Encoded photos → (N, D) unit vectors. Raises InputError for what is no picture."""
-    return _embed_pictures(encoder, photos, photo_pixels, batch)
+    """Image files → unit vectors (N, D). Raises InputError for data that does not decode."""
+    return _embed_images(encoder, photos, decode_photo, batch)
 
 
 def embed_sketches(encoder: ImageEncoder, sketches: Sequence[bytes], batch: int = BATCH) -> Features:
-    """Encoded sketches → (N, D) unit vectors. Raises InputError for what is no picture."""
-    return _embed_pictures(encoder, sketches, sketch_pixels, batch)
+    """Image files → unit vectors (N, D). Raises InputError for data that does not decode."""
+    return _embed_images(encoder, sketches, decode_sketch, batch)
 
 
 def embed_texts(encoder: TextEncoder, texts: Sequence[str], batch: int = BATCH) -> Features:
-    """Captions → (N, D) unit vectors."""
-    return _in_batches(encoder, texts, encoder.tokenize, batch)
+    """Texts → unit vectors (N, D)."""
+    return _embed_batches(encoder, texts, encoder.tokenize, batch)
 
 
 def encode(encoder: nn.Module, inputs: Tensor) -> Features:
-    """One batch, pixels (B, C, H, W) or tokens (B, L), → (B, D) on the CPU; bfloat16 inside on GPUs."""
+    """Encode pixels (B, C, H, W) or tokens (B, L) → (B, D) on the CPU. GPUs use bfloat16 autocast."""
     device = _device(encoder)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
     with torch.inference_mode(), autocast:
@@ -44,8 +44,8 @@ def encode(encoder: nn.Module, inputs: Tensor) -> Features:
 
 
 @contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Eval mode inside; afterwards each submodule is in the mode it was in, frozen ones included."""
+def eval_mode(module: nn.Module) -> Iterator[None]:
+    """Set eval mode inside; afterwards restore the mode of each submodule."""
     modes = [(child, child.training) for child in module.modules()]
     module.eval()
     try:
@@ -55,22 +55,22 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             child.training = mode
 
 
-def _embed_pictures(encoder: ImageEncoder, pictures: Sequence[bytes], decode: Decode, batch: int) -> Features:
-    return _in_batches(encoder, pictures, partial(_stack, decode, encoder.preprocess.size), batch)
+def _embed_images(encoder: ImageEncoder, images: Sequence[bytes], decode: Decode, batch: int) -> Features:
+    return _embed_batches(encoder, images, partial(_stack, decode, encoder.preprocess.size), batch)
 
 
-def _stack(decode: Decode, size: int, pictures: Sequence[bytes]) -> Tensor:
-    return torch.from_numpy(np.stack([decode(picture, size) for picture in pictures]))  # (B, C, size, size)
+def _stack(decode: Decode, size: int, images: Sequence[bytes]) -> Tensor:
+    return torch.from_numpy(np.stack([decode(image, size) for image in images]))  # (B, C, size, size)
 
 
-def _in_batches(
+def _embed_batches(
     encoder: ImageEncoder | TextEncoder,
     items: Sequence[T],
     collate: Callable[[Sequence[T]], Tensor],
     batch: int,
 ) -> Features:
     starts = range(0, len(items), batch)
-    with evaluating(encoder):
+    with eval_mode(encoder):
         parts = [encode(encoder, collate(items[start : start + batch])) for start in starts]
     return np.concatenate([np.empty((0, encoder.dim), np.float32), *parts])
 

@@ -1,4 +1,4 @@
-"""ABLATION: what an experiment of many trials found, as JSON for programs and as one HTML file for people."""
+"""ABLATION artifact: the comparison of many trials as JSON and as a self-contained HTML page."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -6,24 +6,24 @@ from typing import Any, TypeVar
 
 from markupsafe import Markup
 
-from stbir.evaluation.comparison import COLUMNS, Comparison, Difference, Spread, figure
+from stbir.evaluation.comparison import COLUMNS, Comparison, Difference, Spread, value_of
 from stbir.evaluation.plots import difference_plot
-from stbir.evaluation.report import aligned, template
+from stbir.evaluation.report import align_columns, format_value, template
 from stbir.storage.folder import Folder
 from stbir.storage.manifest import Manifest, write_artifact
 
 JSON, HTML = "ablation.json", "ablation.html"
 TEMPLATE = "ablation.html.j2"
-Found = TypeVar("Found", Spread, Difference)
+Statistic = TypeVar("Statistic", Spread, Difference)
 
 
 def write(
     uri: str, comparison: Comparison, trials: Sequence[Mapping[str, Any]], made_from: str, **facts: Any
 ) -> Manifest:
-    """Write the ABLATION: both files, then the manifest. `facts`: how it was done."""
-    found = {**facts, **comparison.as_dict(), "trials": list(trials)}
+    """Write the ABLATION: both files, then the manifest. `facts` describe how the trials were made."""
+    content = {**facts, **comparison.as_dict(), "trials": list(trials)}
     page = html(comparison, trials, facts)
-    files = {JSON: json.dumps(found, indent=2).encode(), HTML: page.encode()}
+    files = {JSON: json.dumps(content, indent=2).encode(), HTML: page.encode()}
     return write_artifact(Folder(uri), "ablation", files, {"trials": len(trials)}, made_from)
 
 
@@ -31,11 +31,11 @@ def html(comparison: Comparison, trials: Sequence[Mapping[str, Any]], facts: Map
     """`ablation.html`, self-contained."""
     return template(TEMPLATE).render(
         comparison=comparison,
-        columns=list(COLUMNS),
-        spreads=lambda recipe, column: " / ".join(map(_mean, comparison.spreads[recipe][column].values())),
-        spread=lambda recipe, column: _spread(_shown(comparison.spreads[recipe], column)),
-        difference=lambda recipe, column: _difference(_shown(comparison.differences[recipe], column)),
-        figure=lambda trial, column: _figure(figure(trial, column, COLUMNS[column][0])),
+        columns={column: _title(column) for column in COLUMNS},
+        means=lambda recipe, column: " / ".join(map(_mean, comparison.spreads[recipe][column].values())),
+        spread=lambda recipe, column: _spread(_first_measure(comparison.spreads[recipe], column)),
+        difference=lambda recipe, column: _difference(_first_measure(comparison.differences[recipe], column)),
+        value=lambda trial, column: format_value(value_of(trial, column, COLUMNS[column][0])),
         plot=Markup(difference_plot(comparison) if comparison.recipes[1:] else ""),
         trials=trials,
         facts=facts,
@@ -43,25 +43,23 @@ def html(comparison: Comparison, trials: Sequence[Mapping[str, Any]], facts: Map
 
 
 def table(comparison: Comparison) -> str:
-    """The first measure of each column (Acc@1, or the area of it) of each recipe, and below it the paired
-    difference from the first, as aligned lines."""
-    lines = [["recipe (Acc@1, area)", *COLUMNS]]
+    """Text table of each recipe's Acc@1 or AUC, and below it the paired difference from the first recipe."""
+    lines = [["recipe (Acc@1, AUC)", *map(_title, COLUMNS)]]
     for recipe in comparison.recipes:
         spreads, differences = comparison.spreads[recipe], comparison.differences[recipe]
-        lines.append([recipe, *(_spread(_shown(spreads, column)) for column in COLUMNS)])
+        lines.append([recipe, *(_spread(_first_measure(spreads, column)) for column in COLUMNS)])
         if recipe != comparison.recipes[0]:
-            against = (_difference(_shown(differences, column)) for column in COLUMNS)
-            lines.append(["  against the first", *against])
-    return aligned(lines)
+            paired = (_difference(_first_measure(differences, column)) for column in COLUMNS)
+            lines.append(["  difference", *paired])
+    return align_columns(lines)
 
 
-def _shown(found: Mapping[str, Mapping[str, Found]], column: str) -> Found | None:
-    """The column's first measure."""
-    return found[column].get(COLUMNS[column][0])
+def _title(column: str) -> str:
+    return column.replace("distorted", "corrupted")
 
 
-def _figure(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1f}"
+def _first_measure(by_column: Mapping[str, Mapping[str, Statistic]], column: str) -> Statistic | None:
+    return by_column[column].get(COLUMNS[column][0])
 
 
 def _mean(spread: Spread) -> str:
@@ -71,11 +69,11 @@ def _mean(spread: Spread) -> str:
 def _spread(spread: Spread | None) -> str:
     if spread is None:
         return "–"
-    return f"{spread.mean:.1f}" if spread.deviation is None else f"{spread.mean:.1f} ± {spread.deviation:.1f}"
+    return _mean(spread) if spread.deviation is None else f"{spread.mean:.1f} ± {spread.deviation:.1f}"
 
 
-def _difference(found: Difference | None) -> str:
-    if found is None:
+def _difference(difference: Difference | None) -> str:
+    if difference is None:
         return "–"
-    interval = "" if found.low is None else f" [{found.low:+.1f}, {found.high:+.1f}]"
-    return f"{found.mean:+.1f}{interval}{'*' if found.clear else ''}"
+    interval = "" if difference.low is None else f" [{difference.low:+.1f}, {difference.high:+.1f}]"
+    return f"{difference.mean:+.1f}{interval}{'*' if difference.significant else ''}"

@@ -1,4 +1,4 @@
-"""REPORT: what an evaluation found, as JSON for programs and as one HTML file for people."""
+"""REPORT artifact: an evaluation as JSON and as a self-contained HTML page."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -11,86 +11,83 @@ from stbir.augmentation.query_corruption import LEVELS
 from stbir.data.schema import Row
 from stbir.embedding.queries import QueryKind
 from stbir.evaluation.evaluate import Evaluation
-from stbir.evaluation.examples import distorted_examples, examples
-from stbir.evaluation.metrics import Summary
-from stbir.evaluation.plots import accuracy_curves, robustness_curves
-from stbir.evaluation.robustness import AREA_OF, Robustness, Target
+from stbir.evaluation.examples import corruption_examples, examples
+from stbir.evaluation.metrics import ACCURACY_AT, Summary
+from stbir.evaluation.plots import accuracy_plot, robustness_plot
+from stbir.evaluation.robustness import AUC_MEASURES, CorruptedInput, Robustness
 from stbir.storage.folder import Folder
 from stbir.storage.manifest import Manifest, write_artifact
 
 JSON, HTML = "report.json", "report.html"
-TEMPLATE = "report.html.j2"
-COLUMNS = ("acc@1", "acc@5", "acc@10", "map", "median_rank")
-ROBUSTNESS_TEMPLATE = "robustness.html.j2"
-AREA_TITLES = ("area, Acc@1", "area, Acc@5")
-# What a target leaves alone is clean at every level; and both at once are asked only together.
-TOUCHED: dict[Target, tuple[QueryKind, ...]] = {
+TEMPLATE, ROBUSTNESS_TEMPLATE = "report.html.j2", "robustness.html.j2"
+MEASURES = {f"acc@{k}": f"Acc@{k}" for k in ACCURACY_AT} | {"map": "MRR", "median_rank": "median rank"}
+AUC_TITLES = [f"AUC {MEASURES[measure]}" for measure in AUC_MEASURES]
+# The kinds of query that a corrupted input changes; for "both", the only one that changes in both.
+AFFECTED_KINDS: dict[CorruptedInput, tuple[QueryKind, ...]] = {
     "sketch": ("sketch", "sketch+text"),
     "text": ("text", "sketch+text"),
     "both": ("sketch+text",),
 }
-TITLES = ("Acc@1", "Acc@5", "Acc@10", "mAP", "median rank")
 
 
 def report(evaluation: Evaluation, checkpoint: str, split: str, **facts: Any) -> dict[str, Any]:
-    """`report.json`: what was evaluated (digest of the checkpoint, split, other facts), and the figures."""
+    """`report.json`: digest of the checkpoint, split, results, other facts."""
     return {"checkpoint": checkpoint, "split": split, **evaluation.as_dict(), **facts}
 
 
 def html(
     report: dict[str, Any], evaluation: Evaluation, rows: Iterable[Row], sections: Sequence[Markup] = ()
 ) -> str:
-    """`report.html`, self-contained. `rows`: those of the evaluation, for the pictures shown.
+    """`report.html`, self-contained. `rows`: those of the evaluation, for the images of the examples.
 
-    `sections` stand behind the curves, in their order.
+    `sections` follow the plot of Acc@k.
     """
     return template(TEMPLATE).render(
         report=report,
-        titles=TITLES,
-        cells=cells,
-        curves=Markup(accuracy_curves(evaluation.rankings, evaluation.gallery_size)),
+        titles=MEASURES.values(),
+        format_row=format_row,
+        plot=Markup(accuracy_plot(evaluation.rankings, evaluation.gallery_size)),
         sections=sections,
         examples=examples(evaluation, rows),
     )
 
 
 def robustness_section(robustness: Robustness, rows: Iterable[Row]) -> Markup:
-    """What `html` shows of poor queries: a table, curves, and some of them. `rows`: as for `html`."""
-    page = template(ROBUSTNESS_TEMPLATE).render(
-        lines=robustness_lines(robustness),
+    """Section of the page on corrupted queries: table, plot, examples. `rows`: those of the evaluation."""
+    section = template(ROBUSTNESS_TEMPLATE).render(
+        rows=robustness_rows(robustness),
         levels=list(LEVELS),
-        area_titles=AREA_TITLES,
-        curves=Markup(robustness_curves(robustness)),
-        examples=distorted_examples(rows, robustness.seed),
+        auc_titles=AUC_TITLES,
+        plot=Markup(robustness_plot(robustness)),
+        examples=corruption_examples(rows, robustness.seed),
         seed=robustness.seed,
     )
-    return Markup(page)
+    return Markup(section)
 
 
-def robustness_lines(robustness: Robustness) -> list[list[str]]:
-    """One line a target and kind of query it touches: Acc@1 at each level and of it what is kept, areas."""
+def robustness_rows(robustness: Robustness) -> list[list[str]]:
+    """Rows by corrupted input and affected kind of query: Acc@1 (and percent of clean) per level, AUCs."""
     return [
-        [target, kind, *_graded(robustness, target, kind), *_areas(robustness, target, kind)]
-        for target, kinds in TOUCHED.items()
+        [corrupted, kind, *_by_level(robustness, corrupted, kind), *_aucs(robustness, corrupted, kind)]
+        for corrupted, kinds in AFFECTED_KINDS.items()
         for kind in kinds
     ]
 
 
-def _graded(robustness: Robustness, target: Target, kind: QueryKind) -> list[str]:
-    values, kept = robustness.curve(target, kind), robustness.kept(target, kind)
+def _by_level(robustness: Robustness, corrupted: CorruptedInput, kind: QueryKind) -> list[str]:
+    values, relative = robustness.curve(corrupted, kind), robustness.relative(corrupted, kind)
     if values is None:
         return ["–"] * len(LEVELS)
-    shares = [""] * len(LEVELS) if kept is None else ["", *(f" ({share:.0f} %)" for share in kept[1:])]
-    return [f"{value:.1f}{share}" for value, share in zip(values, shares, strict=True)]
+    percents = [""] * len(LEVELS) if relative is None else ["", *(f" ({p:.0f} %)" for p in relative[1:])]
+    return [f"{value:.1f}{percent}" for value, percent in zip(values, percents, strict=True)]
 
 
-def _areas(robustness: Robustness, target: Target, kind: QueryKind) -> list[str]:
-    areas = [robustness.area(target, kind, measure) for measure in AREA_OF]
-    return ["–" if area is None else f"{area:.1f}" for area in areas]
+def _aucs(robustness: Robustness, corrupted: CorruptedInput, kind: QueryKind) -> list[str]:
+    return [format_value(robustness.auc(corrupted, kind, measure)) for measure in AUC_MEASURES]
 
 
 def template(name: str) -> jinja2.Template:
-    """A page of this room."""
+    """A template of this package."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("stbir.evaluation", "."),
         autoescape=True,
@@ -113,27 +110,30 @@ def write(uri: str, report: dict[str, Any], page: str) -> Manifest:
 
 
 def table(results: dict[str, Summary]) -> str:
-    """The figures as aligned lines of text, one a kind of query."""
-    lines = [[kind, str(result["n"]), *cells(result)] for kind, result in results.items()]
-    return aligned([["query", "n", *TITLES], *lines])
+    """Text table of the results, one line per kind of query."""
+    lines = [[kind, str(result["n"]), *format_row(result)] for kind, result in results.items()]
+    return align_columns([["query", "n", *MEASURES.values()], *lines])
 
 
 def robustness_table(robustness: Robustness) -> str:
-    """The lines of `robustness_lines`, aligned."""
-    return aligned([["distorted", "query", *LEVELS, *AREA_TITLES], *robustness_lines(robustness)])
+    """Text table of `robustness_rows`."""
+    return align_columns([["corrupted", "query", *LEVELS, *AUC_TITLES], *robustness_rows(robustness)])
 
 
-def aligned(lines: list[list[str]]) -> str:
-    """Columns as wide as they need be: the first to the left, the others to the right."""
+def align_columns(lines: list[list[str]]) -> str:
+    """Pad cells to the width of their column: the first column is left-aligned, the others right-aligned."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
-        "  ".join(
-            [first.ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(rest, widths[1:], strict=True))]
-        )
-        for first, *rest in lines
+        "  ".join([name.ljust(widths[0]), *(c.rjust(w) for c, w in zip(cells, widths[1:], strict=True))])
+        for name, *cells in lines
     )
 
 
-def cells(result: Summary) -> list[str]:
-    """The figures of one row in the order of TITLES; a dash where nothing was asked."""
-    return ["–" if (value := result[column]) is None else f"{value:.1f}" for column in COLUMNS]
+def format_row(result: Summary) -> list[str]:
+    """The cells of MEASURES; a dash if there were no queries."""
+    return [format_value(result[measure]) for measure in MEASURES]
+
+
+def format_value(value: float | None) -> str:
+    """One decimal; a dash for None."""
+    return "–" if value is None else f"{value:.1f}"

@@ -1,7 +1,7 @@
-"""The arrays that pass between the parts of retrieval; apart, so that a gallery is opened without torch."""
+"""Array types of the gallery. This module does not import torch, so a gallery opens without it."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 Features = NDArray[np.float32]  # (N, D)
-Index = NDArray[np.int64]
+Indices = NDArray[np.int64]  # row numbers

@@ -1,4 +1,4 @@
-"""The texts of photos, by their place in the table: in memory, mapped from files, or read piece by piece."""
+"""Captions of a gallery's photos by row index: in memory, memory-mapped, or read from the table."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,104 +9,96 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from stbir.gallery.arrays import Index
+from stbir.gallery.arrays import Indices
 
-TEXT = "text"
-_ENDS, _UTF8 = "ends.i64", "texts.utf8"
-Ends = NDArray[np.int64]
+CAPTION = "text"  # the column's name
+_OFFSETS, _DATA = "ends.i64", "texts.utf8"
+Offsets = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
 
 
-class TextsAt(Protocol):
-    """What knows the texts of photos."""
+class CaptionStore(Protocol):
+    """Random access to captions."""
 
-    def at(self, places: Index) -> list[str | None]:
-        """Those of the rows at these places; None where a photo has none."""
-
-
-class NoTexts:
-    """Of a gallery whose catalogue has none."""
-
-    def at(self, places: Index) -> list[str | None]:
-        """As in TextsAt."""
-        return [None] * len(places)
+    def take(self, indices: Indices) -> list[str | None]:
+        """The captions of these rows; None for a photo without a caption."""
 
 
-class Texts:
-    """UTF-8, one text behind the other: row n's lies between `ends[n]` and `ends[n + 1]`. Empty is none."""
+class CaptionArray:
+    """Captions in one UTF-8 buffer. Row n spans `offsets[n]` to `offsets[n + 1]`; an empty span is None."""
 
-    def __init__(self, ends: Ends, utf8: Bytes) -> None:
-        self._ends, self._utf8 = ends, utf8
+    def __init__(self, offsets: Offsets, data: Bytes) -> None:
+        self._offsets, self._data = offsets, data
 
-    def at(self, places: Index) -> list[str | None]:
-        """As in TextsAt."""
-        bounds = zip(self._ends[places].tolist(), self._ends[places + 1].tolist(), strict=True)
-        return [self._utf8[start:end].tobytes().decode() or None for start, end in bounds]
+    def take(self, indices: Indices) -> list[str | None]:
+        """As in CaptionStore."""
+        spans = zip(self._offsets[indices].tolist(), self._offsets[indices + 1].tolist(), strict=True)
+        return [self._data[start:stop].tobytes().decode() or None for start, stop in spans]
 
 
-class TextsInTable:
-    """Reads them from the table whenever they are asked for: no memory, some milliseconds each time."""
+class TableCaptions:
+    """Reads captions from the table on each call. Takes no memory, but some milliseconds a call."""
 
     def __init__(self, dataset: lance.LanceDataset) -> None:
         self._dataset = dataset
 
-    def at(self, places: Index) -> list[str | None]:
-        """As in TextsAt."""
-        return [text or None for text in self._dataset.take(places, columns=[TEXT])[TEXT].to_pylist()]
+    def take(self, indices: Indices) -> list[str | None]:
+        """As in CaptionStore."""
+        return [text or None for text in self._dataset.take(indices, columns=[CAPTION])[CAPTION].to_pylist()]
 
 
-class TooManyError(Exception):
-    """They take more bytes than they may."""
+class TooLargeError(Exception):
+    """The captions exceed the byte limit."""
 
 
-def has_texts(dataset: lance.LanceDataset) -> bool:
-    """Whether it has a column of them. One of that name that holds numbers, say, is none."""
-    place = dataset.schema.get_field_index(TEXT)
-    kind = dataset.schema.field(place).type if place >= 0 else pa.null()
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+def has_captions(dataset: lance.LanceDataset) -> bool:
+    """Whether the table has a caption column, which must be of a string type."""
+    index = dataset.schema.get_field_index(CAPTION)
+    data_type = dataset.schema.field(index).type if index >= 0 else pa.null()
+    return bool(pa.types.is_string(data_type) or pa.types.is_large_string(data_type))
 
 
-def texts_held(dataset: lance.LanceDataset, most_bytes: int) -> Texts:
-    """All of them in memory. Raises TooManyError."""
-    parts = list(_parts(dataset, most_bytes))
-    return Texts(np.concatenate([ends for ends, _ in parts]), np.concatenate([utf8 for _, utf8 in parts]))
+def load_captions(dataset: lance.LanceDataset, max_bytes: int) -> CaptionArray:
+    """Read all captions into memory. Raises TooLargeError."""
+    chunks = list(_chunks(dataset, max_bytes))
+    offsets, data = (np.concatenate(arrays) for arrays in zip(*chunks, strict=True))
+    return CaptionArray(offsets, data)
 
 
-def write_texts(dataset: lance.LanceDataset, folder: Path, most_bytes: int) -> None:
-    """Write them for `texts_mapped`, into a folder that is there. Raises TooManyError."""
-    with (folder / _ENDS).open("wb") as ends_file, (folder / _UTF8).open("wb") as utf8_file:
-        for ends, utf8 in _parts(dataset, most_bytes):
-            ends_file.write(ends.tobytes())
-            utf8_file.write(utf8.tobytes())
+def write_captions(dataset: lance.LanceDataset, folder: Path, max_bytes: int) -> None:
+    """Write all captions into an existing folder, for `memmap_captions`. Raises TooLargeError."""
+    with (folder / _OFFSETS).open("wb") as offsets_file, (folder / _DATA).open("wb") as data_file:
+        for offsets, data in _chunks(dataset, max_bytes):
+            offsets_file.write(offsets.tobytes())
+            data_file.write(data.tobytes())
 
 
-def texts_mapped(folder: Path) -> Texts:
-    """What `write_texts` wrote, on disk until it is asked for."""
-    return Texts(_mapped(folder / _ENDS, np.int64), _mapped(folder / _UTF8, np.uint8))
+def memmap_captions(folder: Path) -> CaptionArray:
+    """Memory-map the files of `write_captions`."""
+    return CaptionArray(_memmap(folder / _OFFSETS, np.int64), _memmap(folder / _DATA, np.uint8))
 
 
-def _mapped(file: Path, kind: type) -> NDArray[Any]:
+def _memmap(file: Path, dtype: type) -> NDArray[Any]:
     # An empty file cannot be mapped.
-    return np.memmap(file, kind, "r") if file.stat().st_size else np.empty(0, kind)
+    return np.memmap(file, dtype, "r") if file.stat().st_size else np.empty(0, dtype)
 
 
-def _parts(dataset: lance.LanceDataset, most_bytes: int) -> Iterator[tuple[Ends, Bytes]]:
-    """Ends and UTF-8, some rows at a time; first of all where the first row's starts."""
-    size, taken = 0, 0
+def _chunks(dataset: lance.LanceDataset, max_bytes: int) -> Iterator[tuple[Offsets, Bytes]]:
+    """Offsets and UTF-8 data, batch by batch. The first chunk is the leading offset 0."""
+    data_bytes, total_bytes = 0, 0
     yield np.zeros(1, np.int64), np.empty(0, np.uint8)
-    for batch in dataset.to_batches(columns=[TEXT]):
-        column = batch[TEXT].fill_null("").cast(pa.large_string())
-        ends, utf8 = _flat(column)
-        taken += ends.nbytes + utf8.nbytes
-        if taken > most_bytes:
-            raise TooManyError
-        yield ends + size, utf8
-        size += len(utf8)
+    for batch in dataset.to_batches(columns=[CAPTION]):
+        ends, data = _ends_and_data(batch[CAPTION].fill_null("").cast(pa.large_string()))
+        total_bytes += ends.nbytes + data.nbytes
+        if total_bytes > max_bytes:
+            raise TooLargeError
+        yield ends + data_bytes, data
+        data_bytes += len(data)
 
 
-def _flat(column: pa.LargeStringArray) -> tuple[Ends, Bytes]:
-    """Where each text ends, counted from the start of the first, and all of them."""
-    _, offsets, data = column.buffers()
-    bounds = np.frombuffer(offsets, np.int64)[column.offset : column.offset + len(column) + 1]
-    utf8 = np.frombuffer(data or b"", np.uint8)[bounds[0] : bounds[-1]]
-    return bounds[1:] - bounds[0], utf8
+def _ends_and_data(column: pa.LargeStringArray) -> tuple[Offsets, Bytes]:
+    """The end of each string, relative to the start of the first, and the UTF-8 data."""
+    _, offsets_buffer, data_buffer = column.buffers()
+    offsets = np.frombuffer(offsets_buffer, np.int64)[column.offset : column.offset + len(column) + 1]
+    data = np.frombuffer(data_buffer or b"", np.uint8)[offsets[0] : offsets[-1]]
+    return offsets[1:] - offsets[0], data

@@ -1,4 +1,4 @@
-"""The rows that a gallery's table has already, and what became of them."""
+"""The rows of a gallery's table before a job, and which of them the job retains."""
 
 from collections.abc import Iterable, Sequence
 
@@ -6,74 +6,80 @@ import lance
 import numpy as np
 from numpy.typing import NDArray
 
-from stbir.gallery.fingerprint import LETTERS, fingerprint, short
+from stbir.gallery.arrays import Indices
+from stbir.gallery.fingerprint import HASH_LENGTH, Fingerprints, fingerprint, short_hash
 
-Keys = NDArray[np.bytes_]
+Hashes = NDArray[np.bytes_]
+_HASH_TYPE = f"S{HASH_LENGTH}"
 
 
-class Known:
-    """The rows that a table has, by id: about 60 bytes each. Rows that are not kept are to go at the end."""
+class ExistingRows:
+    """Rows by the hash of their photo id, about 60 bytes a row. Rows that are not retained become stale."""
 
-    def __init__(self, ids: Keys, prints: Keys, addresses: NDArray[np.uint64]) -> None:
-        order = np.argsort(ids, kind="stable")
-        self.ids, self.prints, self._addresses = ids[order], prints[order], addresses[order]
-        self._kept = np.zeros(len(ids), bool)
+    def __init__(self, id_hashes: Hashes, fingerprints: Hashes, row_ids: NDArray[np.uint64]) -> None:
+        order = np.argsort(id_hashes, kind="stable")
+        self.id_hashes, self.fingerprints = id_hashes[order], fingerprints[order]
+        self._row_ids = row_ids[order]
+        self._is_retained = np.zeros(len(id_hashes), bool)
 
-    def prints_of(self, photo_ids: Sequence[str]) -> dict[str, list[bytes]]:
-        """The fingerprints of those ids that the table has; in the order of the table."""
-        first, last = self._where(photo_ids)
-        there = zip(photo_ids, first, last, strict=True)
-        return {photo_id: self.prints[a:b].tolist() for photo_id, a, b in there if a < b}
+    def lookup_fingerprints(self, photo_ids: Sequence[str]) -> Fingerprints:
+        """The fingerprints of the ids that the table contains, in table order."""
+        spans = zip(photo_ids, *self._spans(photo_ids), strict=True)
+        return {id_: self.fingerprints[start:stop].tolist() for id_, start, stop in spans if start < stop}
 
-    def keep(self, rows: Iterable[tuple[str, bytes]]) -> None:
-        """Of each id, the row with that fingerprint stays; any other with this id goes."""
-        for photo_id, wanted in rows:
-            [first], [last] = self._where([photo_id])
-            self._kept[first + self.prints[first:last].tolist().index(wanted)] = True
+    def retain(self, rows: Iterable[tuple[str, bytes]]) -> None:
+        """Retain the row of each id and fingerprint; other rows of the same id become stale."""
+        for photo_id, row_fingerprint in rows:
+            [start], [stop] = self._spans([photo_id])
+            self._is_retained[start + self.fingerprints[start:stop].tolist().index(row_fingerprint)] = True
 
-    def keep_newest(self, photo_ids: Iterable[str]) -> None:
-        """Of each id that the table has, the row that was written last stays."""
+    def retain_newest(self, photo_ids: Iterable[str]) -> None:
+        """Retain the last written row of each id that the table contains."""
         for photo_id in photo_ids:
-            [first], [last] = self._where([photo_id])
-            self._kept[last - 1] |= first < last
+            [start], [stop] = self._spans([photo_id])
+            self._is_retained[stop - 1] |= start < stop
 
     @property
-    def kept(self) -> int:
-        """How many rows stay."""
-        return int(self._kept.sum())
+    def num_retained(self) -> int:
+        """The number of retained rows."""
+        return int(self._is_retained.sum())
 
-    def to_go(self) -> list[int]:
-        """The addresses of the rows that do not stay, ascending."""
-        return sorted(self._addresses[~self._kept].tolist())
+    def stale_row_ids(self) -> list[int]:
+        """Lance's ids of the rows that are not retained, ascending."""
+        return sorted(self._row_ids[~self._is_retained].tolist())
 
-    def _where(self, photo_ids: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        wanted = np.array([short(photo_id) for photo_id in photo_ids], f"S{LETTERS}")
-        return np.searchsorted(self.ids, wanted, "left"), np.searchsorted(self.ids, wanted, "right")
+    def _spans(self, photo_ids: Sequence[str]) -> tuple[Indices, Indices]:
+        hashes = np.array([short_hash(photo_id) for photo_id in photo_ids], _HASH_TYPE)
+        return self.id_hashes.searchsorted(hashes, "left"), self.id_hashes.searchsorted(hashes, "right")
 
 
-def known(dataset: lance.LanceDataset | None, fields: Sequence[str]) -> Known:
-    """The rows of a version of a gallery's table (None: of none), whose metadata columns are `fields`."""
-    ids: list[bytes] = []
-    prints: list[bytes] = []
-    addresses: list[NDArray[np.uint64]] = [np.empty(0, np.uint64)]
-    columns = ["photo_id", "category", "content", *fields]
+def read_existing_rows(dataset: lance.LanceDataset | None, metadata_columns: Sequence[str]) -> ExistingRows:
+    """Read the rows of a table version; None gives no rows."""
+    id_hashes: list[bytes] = []
+    fingerprints: list[bytes] = []
+    row_ids: list[NDArray[np.uint64]] = [np.empty(0, np.uint64)]
+    columns = ["photo_id", "category", "content", *metadata_columns]
     for batch in dataset.to_batches(columns=columns, with_row_id=True) if dataset is not None else ():
-        addresses.append(batch["_rowid"].to_numpy())
-        for photo_id, category, content, *facts in zip(*(batch[n].to_pylist() for n in columns), strict=True):
-            ids.append(short(photo_id))
-            prints.append(fingerprint(photo_id, category, content, facts))
-    kind = f"S{LETTERS}"
-    return Known(np.array(ids, kind), np.array(prints, kind), np.concatenate(addresses))
+        row_ids.append(batch["_rowid"].to_numpy())
+        rows = zip(*(batch[name].to_pylist() for name in columns), strict=True)
+        for photo_id, category, content, *metadata in rows:
+            id_hashes.append(short_hash(photo_id))
+            fingerprints.append(fingerprint(photo_id, category, content, metadata))
+    return ExistingRows(
+        np.array(id_hashes, _HASH_TYPE), np.array(fingerprints, _HASH_TYPE), np.concatenate(row_ids)
+    )
 
 
-def changes(before: Known, after: Known) -> dict[str, int]:
-    """How many photos are `new`, `changed` and `removed` between two versions; each has an id once."""
-    where = np.searchsorted(before.ids, after.ids)
-    where[where == len(before.ids)] = 0
-    both = before.ids[where] == after.ids if len(before.ids) else np.zeros(len(after.ids), bool)
-    same = both & (before.prints[where] == after.prints) if len(before.ids) else both
+def count_changes(before: ExistingRows, after: ExistingRows) -> dict[str, int]:
+    """Count `new`, `changed` and `removed` photos between two versions with unique ids."""
+    index = np.searchsorted(before.id_hashes, after.id_hashes)
+    index[index == len(before.id_hashes)] = 0
+    is_common = is_same = np.zeros(len(after.id_hashes), bool)
+    if len(before.id_hashes):
+        is_common = before.id_hashes[index] == after.id_hashes
+        is_same = is_common & (before.fingerprints[index] == after.fingerprints)
     return {
-        "new": int((~both).sum()),
-        "changed": int((both & ~same).sum()),
-        "removed": len(before.ids) - int(both.sum()),
+        "new": int((~is_common).sum()),
+        "changed": int((is_common & ~is_same).sum()),
+        "removed": len(before.id_hashes) - int(is_common.sum()),
     }

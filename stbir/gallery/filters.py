@@ -1,29 +1,57 @@
-"""Typed conditions on the columns of a gallery. A caller names column, comparison and value; the filter that
-Lance reads is written here, so that no text of a caller is ever read as a query."""
+"""Typed conditions on gallery columns, rendered as a Lance filter. All parts of a condition are checked or
+escaped, so that no user input is read as filter syntax."""
 
+import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
 import pyarrow as pa
-import pyarrow.types as kinds
 
 from stbir.errors import InputError
 
 Op = Literal["eq", "ne", "lt", "le", "gt", "ge", "in"]
-OPS: tuple[Op, ...] = get_args(Op)
-_SIGNS = {"eq": "=", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
-_MOST_VALUES = 1000
-_LEAST, _MOST = 1 - 2**63, 2**63 - 1  # Lance cannot read the one below
+ColumnType = Literal["boolean", "integer", "float", "string", "timestamp"]
+_ALL_TYPES: frozenset[ColumnType] = frozenset(get_args(ColumnType))
+_ORDERED_TYPES = _ALL_TYPES - {"boolean"}
+_MAX_VALUES = 1000
+_MIN_INT, _MAX_INT = 1 - 2**63, 2**63 - 1  # Lance cannot parse -2**63
+
+
+@dataclass(frozen=True)
+class Operator:
+    """`sql`: the operator in Lance's filter language. `types`: the column types that accept it."""
+
+    sql: str
+    types: frozenset[ColumnType]
+
+
+# The same operators as in stbir_client/filters.py and serve/web/filter_schema.js.
+OPS: dict[Op, Operator] = {
+    "eq": Operator("=", _ALL_TYPES),
+    "ne": Operator("!=", _ALL_TYPES),
+    "lt": Operator("<", _ORDERED_TYPES),
+    "le": Operator("<=", _ORDERED_TYPES),
+    "gt": Operator(">", _ORDERED_TYPES),
+    "ge": Operator(">=", _ORDERED_TYPES),
+    "in": Operator("IN", _ALL_TYPES),
+}
+_IS_TYPE: dict[ColumnType, Callable[[pa.DataType], bool]] = {
+    "boolean": pa.types.is_boolean,
+    "integer": pa.types.is_integer,
+    "float": pa.types.is_floating,
+    "string": lambda data_type: pa.types.is_string(data_type) or pa.types.is_large_string(data_type),
+    "timestamp": pa.types.is_timestamp,
+}
 
 
 @dataclass(frozen=True)
 class Condition:
-    """`column` `op` `value`; for `in` the value is a list of them. A row that has no value meets none.
+    """`column` `op` `value`; `in` takes a list of values. A null in the column never matches.
 
-    Of a timestamp the value is a `datetime` or its ISO 8601 text; one without an offset is in UTC.
+    The value for a timestamp column is a `datetime` or ISO 8601 text, in UTC unless it has an offset.
     """
 
     column: str
@@ -33,92 +61,76 @@ class Condition:
 
 @dataclass(frozen=True)
 class Filter:
-    """Conditions as Lance reads them, and the columns that they are about."""
+    """A filter expression of Lance (`sql`) and the columns that it reads."""
 
-    text: str
+    sql: str
     columns: frozenset[str]
 
 
-def filterable(schema: pa.Schema) -> dict[str, pa.DataType]:
-    """The columns that conditions may name, with their types."""
-    return {field.name: field.type for field in schema if _simple(field.type) and "`" not in field.name}
+def filterable_columns(schema: pa.Schema) -> dict[str, pa.DataType]:
+    """The columns that a condition may name, with their Arrow types."""
+    return {field.name: field.type for field in schema if _column_type(field.type) and "`" not in field.name}
 
 
-def rendered(where: Sequence[Condition], schema: pa.Schema) -> Filter | None:
-    """All of the conditions as one filter; None where there are none.
-
-    Raises InputError, naming `where.N.column`, `.op` or `.value`, for what does not fit the schema.
-    """
-    types = filterable(schema)
-    terms = [_term(f"where.{n}", condition, types) for n, condition in enumerate(where)]
+def render_filter(where: Sequence[Condition], schema: pa.Schema) -> Filter | None:
+    """Combine conditions with AND; None if there are none. Raises InputError for one that does not fit the
+    schema, naming `where.N.column`, `.op` or `.value`."""
+    columns = filterable_columns(schema)
+    terms = [_render(f"where.{n}", condition, columns) for n, condition in enumerate(where)]
     return Filter(" AND ".join(terms), frozenset(each.column for each in where)) if terms else None
 
 
-def _simple(kind: pa.DataType) -> bool:
-    return any(
-        is_kind(kind)
-        for is_kind in (
-            kinds.is_string,
-            kinds.is_large_string,
-            kinds.is_boolean,
-            kinds.is_integer,
-            kinds.is_floating,
-            kinds.is_timestamp,
-        )
-    )
+def _column_type(data_type: pa.DataType) -> ColumnType | None:
+    return next((name for name, is_type in _IS_TYPE.items() if is_type(data_type)), None)
 
 
-def _term(at: str, condition: Condition, types: dict[str, pa.DataType]) -> str:
-    if condition.column not in types:
-        raise InputError(f"{at}.column: there is no {condition.column!r}; there is {', '.join(types)}")
-    kind, op, value = types[condition.column], condition.op, condition.value
+def _render(path: str, condition: Condition, columns: dict[str, pa.DataType]) -> str:
+    if condition.column not in columns:
+        raise InputError(f"{path}.column: no column {condition.column!r}; available: {', '.join(columns)}")
+    op, value = condition.op, condition.value
     if op not in OPS:
-        raise InputError(f"{at}.op: {op!r} is none of {', '.join(OPS)}")
-    if kinds.is_boolean(kind) and op not in ("eq", "ne", "in"):
-        raise InputError(f"{at}.op: {op} does not order true and false; use eq or ne")
-    column = f"`{condition.column}`"
-    if op == "in":
-        return f"{column} IN ({', '.join(_literal(f'{at}.value', each, kind) for each in _list(at, value))})"
-    return f"{column} {_SIGNS[op]} {_literal(f'{at}.value', value, kind)}"
+        raise InputError(f"{path}.op: {op!r} is not one of {', '.join(OPS)}")
+    column_type = _column_type(columns[condition.column])
+    if column_type not in OPS[op].types:
+        allowed = ", ".join(name for name, operator in OPS.items() if column_type in operator.types)
+        raise InputError(f"{path}.op: {op} does not apply to a {column_type} column; use one of {allowed}")
+    if op != "in":
+        literal = _literal(f"{path}.value", value, column_type)
+    elif isinstance(value, list | tuple) and 1 <= len(value) <= _MAX_VALUES:
+        literal = f"({', '.join(_literal(f'{path}.value', each, column_type) for each in value)})"
+    else:
+        raise InputError(f"{path}.value: in takes a list of 1 to {_MAX_VALUES} values")
+    return f"`{condition.column}` {OPS[op].sql} {literal}"
 
 
-def _list(at: str, value: Any) -> Sequence[Any]:
-    if not isinstance(value, list | tuple) or not 1 <= len(value) <= _MOST_VALUES:
-        raise InputError(f"{at}.value: in takes a list of 1 to {_MOST_VALUES} values")
+def _literal(path: str, value: Any, column_type: ColumnType | None) -> str:
+    """A value in Lance's filter language. Raises InputError for a value of another type."""
+    if column_type == "timestamp":
+        return _timestamp(path, value)
+    if column_type == "boolean":
+        return str(_require(isinstance(value, bool), path, value, "true or false")).lower()
+    if column_type == "string":
+        text = _require(isinstance(value, str) and "\0" not in value, path, value, "text without NUL")
+        return "'" + str(text).replace("'", "''") + "'"
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if column_type == "integer":
+        is_int64 = is_number and isinstance(value, int) and _MIN_INT <= value <= _MAX_INT
+        return str(_require(is_int64, path, value, "a 64-bit integer"))
+    return repr(float(_require(is_number and math.isfinite(value), path, value, "a finite number")))
+
+
+def _require(is_valid: bool, path: str, value: Any, expected: str) -> Any:
+    if not is_valid:
+        raise InputError(f"{path}: {str(value)[:50]!r} is not {expected}")
     return value
 
 
-def _literal(at: str, value: Any, kind: pa.DataType) -> str:
-    """One value as the query language writes it."""
-    if kinds.is_timestamp(kind):
-        return _timestamp(at, value)
-    if kinds.is_boolean(kind):
-        return str(_checked(at, value, isinstance(value, bool), "true or false")).lower()
-    if kinds.is_string(kind) or kinds.is_large_string(kind):
-        fits = isinstance(value, str) and "\0" not in value
-        text = str(_checked(at, value, fits, "a text"))
-        return "'" + text.replace("'", "''") + "'"
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if kinds.is_integer(kind):
-        whole = number and isinstance(value, int) and _LEAST <= value <= _MOST
-        return str(_checked(at, value, whole, "a whole number of 64 bits"))
-    finite = number and math.isfinite(value)
-    return repr(float(_checked(at, value, finite, "a finite number")))
-
-
-def _checked(at: str, value: Any, fits: bool, wanted: str) -> Any:
-    if not fits:
-        raise InputError(f"{at}: {str(value)[:50]!r} is not {wanted}")
-    return value
-
-
-def _timestamp(at: str, value: Any) -> str:
-    wanted = "a time as in 2026-01-31T12:00:00Z"
-    try:
-        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
-    except ValueError as error:
-        raise InputError(f"{at}: {value[:50]!r} is not {wanted}") from error
-    _checked(at, value, isinstance(moment, datetime), wanted)
-    utc = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    # Not `timestamp '…'`: Lance reads that in the column's own zone.
+def _timestamp(path: str, value: Any) -> str:
+    time = value
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            time = datetime.fromisoformat(value)
+    _require(isinstance(time, datetime), path, value, "a timestamp such as 2026-01-31T12:00:00Z")
+    utc = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    # Lance reads `timestamp '…'` in the time zone of the column, so the literal states its own.
     return f"arrow_cast('{utc.isoformat(' ', 'microseconds')}', 'Timestamp(Microsecond, Some(\"UTC\"))')"

@@ -1,23 +1,24 @@
-"""What says that a row of the gallery is still the photo of the catalogue: its bytes and its metadata."""
+"""Fingerprints of gallery rows: a changed photo or changed metadata changes the fingerprint."""
 
 import hashlib
 from collections.abc import Sequence
 from typing import Any
 
-# 96 bits in hexadecimal: among 10^9 photos two agree by chance once in 10^11 galleries.
-LETTERS = 24
+# 96 bits in hexadecimal. With 10^9 photos, the chance of a collision is 1 in 10^11.
+HASH_LENGTH = 24
+Fingerprints = dict[str, list[bytes]]  # by photo id; an id may have several rows
 
 
-def content_of(data: bytes) -> str:
-    """The column `content`: SHA-256 of a photo's bytes, hexadecimal."""
+def content_hash(data: bytes) -> str:
+    """The value of the column `content`: SHA-256 of a photo's bytes, hexadecimal."""
     return hashlib.sha256(data).hexdigest()
 
 
-def fingerprint(photo_id: str, category: str, content: str, facts: Sequence[Any]) -> bytes:
-    """Equal for equal photos with equal metadata, here and in any other process."""
-    return short(repr((photo_id, category, content, *facts)))
+def fingerprint(photo_id: str, category: str, content: str, metadata: Sequence[Any]) -> bytes:
+    """A hash of a row without its vector, equal in every process."""
+    return short_hash(repr((photo_id, category, content, *metadata)))
 
 
-def short(text: str) -> bytes:
-    """A key of LETTERS ASCII letters for a text."""
-    return hashlib.blake2b(text.encode(), digest_size=LETTERS // 2).hexdigest().encode()
+def short_hash(text: str) -> bytes:
+    """HASH_LENGTH hexadecimal digits (BLAKE2b)."""
+    return hashlib.blake2b(text.encode(), digest_size=HASH_LENGTH // 2).hexdigest().encode()

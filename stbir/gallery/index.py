@@ -1,4 +1,4 @@
-"""The vector index of a gallery: which kind for how many photos, what it costs, and how it is built."""
+"""The vector index of a gallery: its kind, its size, and how it is built."""
 
 import math
 from collections.abc import Callable
@@ -11,121 +11,119 @@ import pyarrow as pa
 
 from stbir.config.choices import INDEX_THRESHOLD, IndexKind
 from stbir.errors import InputError
-from stbir.gallery.filters import filterable
+from stbir.gallery.filters import filterable_columns
 from stbir.gallery.rows import VECTOR
 
-# Above, a byte a dimension no longer fits beside a service; RaBitQ keeps a bit (Gao & Long 2024).
-_ONE_BIT_ABOVE = 10_000_000
-_LEAST_PROBES = 16
-_SAMPLES = 256  # vectors a part that k-means learns from
-_PARTS_OF_A_GRAPH = 8192  # photos a part where each has a graph of its own
-_SCALAR = {"category": "BITMAP", "photo_id": "BTREE"}
-Build = Callable[[lance.LanceDataset, "IndexPlan"], None]
+# Above this, one byte a dimension no longer fits in memory; RaBitQ needs one bit (Gao & Long 2024).
+_RABITQ_THRESHOLD = 10_000_000
+_DEFAULT_NPROBES = 16
+SAMPLE_RATE = 256  # vectors a partition that k-means trains on
+_HNSW_PARTITION_ROWS = 8192
+_SCALAR_INDEX_TYPES = {"category": "BITMAP", "photo_id": "BTREE"}
+IndexBuilder = Callable[[lance.LanceDataset, "IndexPlan"], None]
 
 
 @dataclass(frozen=True)
 class IndexPlan:
-    """An index of `partitions` parts, of which a search looks into `nprobes`."""
+    """An IVF index of `partitions` parts; a search probes `nprobes` of them."""
 
     partitions: int
     nprobes: int
     kind: IndexKind = "IVF_SQ"
 
-    def candidates(self, k: int) -> int:
-        """How many photos the index names where k are asked for: the coarser its vectors, the more."""
+    def num_candidates(self, k: int) -> int:
+        """How many candidates to rerank for k hits: coarser quantisation needs more."""
         return 2 * k + 64 if self.kind in ("IVF_SQ", "IVF_HNSW_SQ") else 10 * k + 100
 
-    def wider(self) -> "IndexPlan | None":
-        """Twice as many parts looked into; None where all are."""
+    def double_nprobes(self) -> "IndexPlan | None":
+        """The plan with twice as many probes; None if it probes every partition already."""
         if self.nprobes >= self.partitions:
             return None
         return replace(self, nprobes=min(self.partitions, 2 * self.nprobes))
 
-    def bytes(self, rows: int, dim: int) -> int:
-        """What the index takes on disk and, while it is searched, in memory."""
-        a_row = {"IVF_SQ": dim, "IVF_HNSW_SQ": dim + 240, "IVF_RQ": dim // 8 + 16, "IVF_PQ": dim // 8}
-        return rows * (a_row[self.kind] + 8) + 4 * dim * self.partitions
+    def size_bytes(self, num_rows: int, dim: int) -> int:
+        """The size of the index on disk, and in memory during a search."""
+        row_bytes = {"IVF_SQ": dim, "IVF_HNSW_SQ": dim + 240, "IVF_RQ": dim // 8 + 16, "IVF_PQ": dim // 8}
+        return num_rows * (row_bytes[self.kind] + 8) + 4 * dim * self.partitions
 
-    def building_bytes(self, rows: int, dim: int) -> int:
-        """The most memory that building takes, about: what k-means learns from, twice, and the index."""
-        learned_from = min(rows, _SAMPLES * self.partitions) * dim * 4
-        return 2 * learned_from + self.bytes(rows, dim) + 2**29
+    def build_memory_bytes(self, num_rows: int, dim: int) -> int:
+        """About the peak memory of a build: twice the k-means sample, and the index."""
+        sample_bytes = min(num_rows, SAMPLE_RATE * self.partitions) * dim * 4
+        return 2 * sample_bytes + self.size_bytes(num_rows, dim) + 2**29
 
 
-def plan_index(rows: int, above: int = INDEX_THRESHOLD, kind: IndexKind | None = None) -> IndexPlan | None:
-    """The index worth building for so many photos; None where exact search does.
-
-    `kind`: another one than the size suggests.
-    """
-    if rows <= above:
+def plan_index(
+    num_rows: int, threshold: int = INDEX_THRESHOLD, kind: IndexKind | None = None
+) -> IndexPlan | None:
+    """The index for a gallery of this size; None means exact search. `kind` overrides the default kind."""
+    if num_rows <= threshold:
         return None
-    kind = kind or ("IVF_SQ" if rows <= _ONE_BIT_ABOVE else "IVF_RQ")
-    parts = rows // _PARTS_OF_A_GRAPH if kind == "IVF_HNSW_SQ" else min(math.isqrt(rows), rows // 64)
-    partitions = max(1, parts)
-    return IndexPlan(partitions, min(partitions, _LEAST_PROBES), kind)
+    kind = kind or ("IVF_SQ" if num_rows <= _RABITQ_THRESHOLD else "IVF_RQ")
+    is_hnsw = kind == "IVF_HNSW_SQ"
+    partitions = num_rows // _HNSW_PARTITION_ROWS if is_hnsw else min(math.isqrt(num_rows), num_rows // 64)
+    partitions = max(1, partitions)
+    return IndexPlan(partitions, min(partitions, _DEFAULT_NPROBES), kind)
 
 
-def build(dataset: lance.LanceDataset, plan: IndexPlan) -> None:
-    """Build it in this process, on all its cores; `dataset` is then the version that has it."""
+def build_index(dataset: lance.LanceDataset, plan: IndexPlan) -> None:
+    """Build the index in this process, on all cores, and move `dataset` to the version that has it."""
     dataset.create_index(
         VECTOR,
         plan.kind,
         metric="cosine",
         num_partitions=plan.partitions,
         replace=True,
-        **options(plan, dataset),
+        **index_options(plan, dataset),
     )
 
 
-def vector_index(dataset: lance.LanceDataset) -> str | None:
-    """The name of the vector index; None where there is none."""
-    return next((i.name for i in dataset.describe_indices() if VECTOR in i.field_names), None)
+def vector_index_name(dataset: lance.LanceDataset) -> str | None:
+    """The name of the vector index; None if there is none."""
+    return next((index.name for index in dataset.describe_indices() if VECTOR in index.field_names), None)
 
 
-def options(plan: IndexPlan, dataset: lance.LanceDataset) -> dict[str, Any]:
-    """What Lance wants to know of some kinds beside the parts."""
+def index_options(plan: IndexPlan, dataset: lance.LanceDataset) -> dict[str, Any]:
+    """The options of Lance that depend on the kind of index."""
     dim = dataset.schema.field(VECTOR).type.list_size
     if plan.kind == "IVF_PQ":
         return {"num_sub_vectors": max(1, dim // 8)}
     return {"num_bits": 1} if plan.kind == "IVF_RQ" else {}
 
 
-def build_scalar(dataset: lance.LanceDataset, columns: tuple[str, ...] = ()) -> None:
-    """Index what filters ask for: category, photo_id, and the metadata `columns` named.
+def build_scalar_indexes(dataset: lance.LanceDataset, columns: tuple[str, ...] = ()) -> None:
+    """Build the missing scalar indexes for filters: on category, photo_id and the given metadata columns.
 
-    Raises InputError for a column that cannot be filtered by.
+    Raises InputError for a column that does not exist or that filters cannot use.
     """
-    types = filterable(dataset.schema)
+    types = filterable_columns(dataset.schema)
     for column in columns:
         if column not in types:
-            raise InputError(f"index column: there is no {column!r}; there is {', '.join(types)}")
+            raise InputError(f"index column: no column {column!r}; available: {', '.join(types)}")
     indexed = {field for index in dataset.describe_indices() for field in index.field_names}
-    for column in dict.fromkeys((*_SCALAR, *columns)):
+    for column in dict.fromkeys((*_SCALAR_INDEX_TYPES, *columns)):
         if column not in indexed:
-            dataset.create_scalar_index(column, _SCALAR.get(column) or _scalar_kind(types[column]))
+            default = "BITMAP" if pa.types.is_boolean(types[column]) else "BTREE"
+            dataset.create_scalar_index(column, _SCALAR_INDEX_TYPES.get(column, default))
 
 
-def _scalar_kind(kind: pa.DataType) -> str:
-    return "BITMAP" if pa.types.is_boolean(kind) else "BTREE"
-
-
-def refuse_too_large(plan: IndexPlan, rows: int, dim: int, memory: int | None = None) -> None:
-    """Raises InputError where building needs more than `memory` bytes (None: what this machine has left)."""
-    needed, there = plan.building_bytes(rows, dim), available_memory() if memory is None else memory
-    if needed > there:
+def check_build_memory(plan: IndexPlan, num_rows: int, dim: int, memory_bytes: int | None = None) -> None:
+    """Raises InputError if a build exceeds `memory_bytes`; None means the free memory of this machine."""
+    needed = plan.build_memory_bytes(num_rows, dim)
+    available = available_memory_bytes() if memory_bytes is None else memory_bytes
+    if needed > available:
         raise InputError(
-            f"index: building {plan.kind} over {rows} x {dim} takes about {needed / 2**30:.1f} GiB of memory"
-            f" and {there / 2**30:.1f} GiB are free; build on a larger machine, or a smaller kind (IVF_RQ)"
+            f"index: building {plan.kind} over {num_rows} x {dim} takes about {needed / 2**30:.1f} GiB of"
+            f" memory, {available / 2**30:.1f} GiB are free; use a larger machine or a smaller kind (IVF_RQ)"
         )
 
 
-def available_memory() -> int:
-    """Bytes that this process could still take, by the kernel's own count and its control group's."""
+def available_memory_bytes() -> int:
+    """The memory that this process can still allocate: the lesser of the kernel's and the cgroup's limit."""
     lines = Path("/proc/meminfo").read_text().splitlines()
     free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    group = Path("/sys/fs/cgroup")
+    cgroup = Path("/sys/fs/cgroup")
     try:
-        most, used = ((group / name).read_text().strip() for name in ("memory.max", "memory.current"))
+        limit, used = ((cgroup / name).read_text().strip() for name in ("memory.max", "memory.current"))
     except OSError:
-        return free  # no such group here
-    return free if most == "max" else min(free, int(most) - int(used))
+        return free  # no cgroup v2 limit
+    return free if limit == "max" else min(free, int(limit) - int(used))

@@ -1,48 +1,51 @@
-"""A written table becomes a gallery: its index, its recall, and the tag that readers follow."""
+"""Publish a table version as a gallery: build its index, measure its recall, move the tag of the readers."""
 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 
 import lance
 
 from stbir.gallery.arrays import Features
-from stbir.gallery.gallery import PUBLISHED, Facts, Gallery, open_table, read_facts, write_facts
-from stbir.gallery.index import (
-    Build,
-    IndexPlan,
-    build,
-    build_scalar,
-    plan_index,
-    refuse_too_large,
-    vector_index,
+from stbir.gallery.gallery import (
+    PUBLISHED,
+    Gallery,
+    Metadata,
+    open_table,
+    read_metadata,
+    write_metadata,
 )
-from stbir.gallery.local_cache import Cache
-from stbir.gallery.recall import GATED_AT, Measure, Recalls, gated, sample_queries
-from stbir.gallery.rows import VECTOR, vectors
+from stbir.gallery.index import (
+    IndexBuilder,
+    IndexPlan,
+    build_index,
+    build_scalar_indexes,
+    check_build_memory,
+    vector_index_name,
+)
+from stbir.gallery.local_cache import CacheConfig
+from stbir.gallery.recall import MIN_RECALL_K, RecallEvaluator, Recalls, make_recall_queries, worst_recall
+from stbir.gallery.rows import VECTOR, extract_vectors
 from stbir.storage.folder import Folder
 from stbir.storage.manifest import Manifest, write_manifest
 
-__all__ = ["MIN_RECALL", "RECALL_AT", "Candidate", "plan_index", "prepare", "publish"]
-
-RECALL_AT = GATED_AT
 MIN_RECALL = 0.99
-RELEASE = "release-"  # every version that was published has a tag of its own
+RELEASE_PREFIX = "release-"  # of the tag that each published version has
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A version that could be published; `recall` of its search at RECALL_AT against exact search, of the
-    kind of query it is worst at."""
+    """A version that is ready to publish."""
 
     version: int
-    rows: int
-    dim: int
-    recall: float
-    facts: Facts
-    plan: IndexPlan | None
-    recalls: Recalls = field(default_factory=dict)
+    metadata: Metadata
+    recalls: Recalls
+
+    @property
+    def recall(self) -> float:
+        """recall@MIN_RECALL_K of the worst kind of query."""
+        return worst_recall(self.recalls)
 
 
 def prepare(
@@ -51,96 +54,83 @@ def prepare(
     checkpoint_digest: str,
     plan: IndexPlan | None,
     *,
-    build: Build = build,
+    builder: IndexBuilder = build_index,
     columns: tuple[str, ...] = (),
     queries: Mapping[str, Features] | None = None,
-    cache: Cache | None = None,
+    cache: CacheConfig | None = None,
 ) -> Candidate:
-    """Index a written version as planned, note what made it, and measure its recall.
+    """Index a version, measure its recall, and store its metadata.
 
-    An index that the version has already stays; rows it does not know are searched beside it. Where recall
-    is too low, more parts of the index are looked into until it is not, or all are. `build` makes the vector
-    index, `columns` are metadata to index for filters, `queries` real ones to measure with, (Q, D) by
-    kind, `cache` as of `open_gallery`. Raises InputError where building takes more memory than there is.
+    An existing vector index stays; Lance scans the rows that it does not cover. While the recall is below
+    MIN_RECALL, `nprobes` doubles. `columns` are metadata columns to index for filters. `queries` are real
+    queries, (Q, D) by kind, to measure with. Raises InputError if the build needs more memory than is free.
     """
     dataset = open_table(folder, version)
     if plan is not None:
-        plan = _kept(dataset) or _built(dataset, plan, build)
-        build_scalar(dataset, columns)
-    facts, recalls = _measured(dataset, folder, Facts.of(checkpoint_digest, plan), queries, cache)
-    rows, dim = dataset.count_rows(), dataset.schema.field(VECTOR).type.list_size
-    write_facts(dataset, facts)
-    return Candidate(dataset.version, rows, dim, gated(recalls), facts, facts.plan, recalls)
+        if vector_index_name(dataset) and (existing := read_metadata(dataset).plan):
+            plan = existing
+        else:
+            check_build_memory(plan, dataset.count_rows(), dataset.schema.field(VECTOR).type.list_size)
+            builder(dataset, plan)
+        build_scalar_indexes(dataset, columns)
+    metadata, recalls = _tune_nprobes(dataset, folder, Metadata.of(checkpoint_digest, plan), queries, cache)
+    write_metadata(dataset, metadata)
+    return Candidate(dataset.version, metadata, recalls)
 
 
 def publish(folder: Folder, candidate: Candidate, counts: dict[str, int]) -> Manifest:
-    """Let readers see the candidate: the tag moves, then the manifest. Earlier versions stay."""
-    dataset = open_table(folder, candidate.version)
+    """Make readers see the candidate: move the tag, then write the manifest. Earlier versions stay."""
+    dataset, plan = open_table(folder, candidate.version), candidate.metadata.plan
     details = {
         "version": candidate.version,
-        "dim": candidate.dim,
+        "dim": dataset.schema.field(VECTOR).type.list_size,
         "recall": candidate.recall,
-        "recall_at": RECALL_AT,
+        "recall_at": MIN_RECALL_K,
         "recalls": candidate.recalls,
-        "index": asdict(candidate.plan) if candidate.plan else {"kind": "exact"},
+        "index": asdict(plan) if plan else {"kind": "exact"},
     }
-    manifest = Manifest("gallery", _digest(dataset), counts, candidate.facts.checkpoint, details)
-    keep_manifest(folder, manifest)
-    point(dataset, f"{RELEASE}{candidate.version}")
-    point(dataset, PUBLISHED)
+    manifest = Manifest("gallery", _digest(dataset), counts, candidate.metadata.checkpoint, details)
+    # A copy for each version, which a rollback restores.
+    folder.write(version_manifest_name(candidate.version), json.dumps(asdict(manifest)).encode())
+    set_tag(dataset, f"{RELEASE_PREFIX}{candidate.version}")
+    set_tag(dataset, PUBLISHED)
     write_manifest(folder, manifest)
     return manifest
 
 
-def point(dataset: lance.LanceDataset, tag: str) -> None:
-    """Let a tag name this version."""
+def set_tag(dataset: lance.LanceDataset, tag: str) -> None:
+    """Create the tag for this version, or move it here."""
     if tag in dataset.tags.list():
         dataset.tags.update(tag, dataset.version)
     else:
         dataset.tags.create(tag, dataset.version)
 
 
-def keep_manifest(folder: Folder, manifest: Manifest) -> None:
-    """Beside the manifest in force each version keeps its own, for the day it comes back."""
-    folder.write(manifest_name(manifest.details["version"]), json.dumps(asdict(manifest)).encode())
-
-
-def manifest_name(version: int) -> str:
-    """Where a version's own manifest lies."""
+def version_manifest_name(version: int) -> str:
+    """The file name of a version's manifest copy."""
     return f"versions/{version}.json"
 
 
-def _kept(dataset: lance.LanceDataset) -> IndexPlan | None:
-    """The index that the version has already; rows were added to it or taken away since."""
-    return read_facts(dataset).plan if vector_index(dataset) else None
-
-
-def _built(dataset: lance.LanceDataset, plan: IndexPlan, build: Build) -> IndexPlan:
-    refuse_too_large(plan, dataset.count_rows(), dataset.schema.field(VECTOR).type.list_size)
-    build(dataset, plan)
-    return plan
-
-
-def _measured(
+def _tune_nprobes(
     dataset: lance.LanceDataset,
     folder: Folder,
-    facts: Facts,
+    metadata: Metadata,
     queries: Mapping[str, Features] | None,
-    cache: Cache | None,
-) -> tuple[Facts, Recalls]:
-    """The recalls, and the facts with as many parts looked into as the gate needs."""
-    measure = Measure(dataset, sample_queries(dataset, queries))
-    recalls = measure.recalls(Gallery(dataset, folder, cache, facts))
-    while gated(recalls) < MIN_RECALL and facts.plan and (wider := facts.plan.wider()):
-        facts = Facts.of(facts.checkpoint, wider)
-        recalls = measure.recalls(Gallery(dataset, folder, cache, facts))
-    return facts, recalls
+    cache: CacheConfig | None,
+) -> tuple[Metadata, Recalls]:
+    """The recalls, and the metadata with enough probes for MIN_RECALL."""
+    evaluator = RecallEvaluator(dataset, make_recall_queries(dataset, queries))
+    recalls = evaluator.evaluate(Gallery(dataset, folder, cache, metadata))
+    while worst_recall(recalls) < MIN_RECALL and metadata.plan and (plan := metadata.plan.double_nprobes()):
+        metadata = Metadata.of(metadata.checkpoint, plan)
+        recalls = evaluator.evaluate(Gallery(dataset, folder, cache, metadata))
+    return metadata, recalls
 
 
 def _digest(dataset: lance.LanceDataset) -> str:
-    """Over ids and vectors in the order of the table, however it lies in files."""
-    ids, embeddings = hashlib.sha256(), hashlib.sha256()
+    """The digest of ids and vectors in table order; independent of the layout of the files."""
+    ids, vectors = hashlib.sha256(), hashlib.sha256()
     for batch in dataset.to_batches(columns=["photo_id", VECTOR]):
         ids.update("".join(f"{photo_id}\0" for photo_id in batch["photo_id"].to_pylist()).encode())
-        embeddings.update(vectors(batch).tobytes())
-    return f"sha256:{hashlib.sha256(ids.digest() + embeddings.digest()).hexdigest()}"
+        vectors.update(extract_vectors(batch).tobytes())
+    return f"sha256:{hashlib.sha256(ids.digest() + vectors.digest()).hexdigest()}"

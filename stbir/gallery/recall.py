@@ -1,4 +1,4 @@
-"""How much of what exact search finds a gallery's own search finds, over queries of several kinds."""
+"""Recall@k of a gallery's search against exact search, over several kinds of queries."""
 
 from collections.abc import Mapping
 
@@ -6,82 +6,83 @@ import lance
 import numpy as np
 
 from stbir.gallery.arrays import Features
-from stbir.gallery.gallery import Gallery, Hit
-from stbir.gallery.rows import VECTOR, VectorsInTable, vectors
+from stbir.gallery.gallery import Gallery
+from stbir.gallery.rows import VECTOR, TableVectors, extract_vectors
+from stbir.gallery.search import Hit
 
-RECALL_AT = (1, 10, 100)
-GATED_AT = 10
-_SAMPLE = 100
-# Cosines computed in another order differ by this much and mean the same.
-_SAME = 1e-5
-# A drawing lies this far from its photo, about: the cosine of a stand-in for one with the photo.
-_DRAWN_COSINE = 0.6
+RECALL_KS = (1, 10, 100)
+MIN_RECALL_K = 10  # the k at which publishing requires a minimum recall
+_NUM_QUERIES = 100
+# Cosines that differ by less count as ties: the order of summation changes them by as much.
+_TOLERANCE = 1e-5
+# A typical cosine between a sketch and its photo.
+_SKETCH_COSINE = 0.6
 Recalls = dict[str, dict[str, float]]
 
 
-def sample_queries(
-    dataset: lance.LanceDataset, given: Mapping[str, Features] | None = None
+def make_recall_queries(
+    dataset: lance.LanceDataset, extra: Mapping[str, Features] | None = None
 ) -> dict[str, Features]:
-    """Queries by kind, (Q, D) each: what stands in for people's, and what is `given` of theirs.
+    """Queries (Q, D) by kind: synthetic ones from photos of the table, and `extra` real ones.
 
-    photo: photos themselves, as "more like this" asks. between: half-way points of two photos.
-    drawn: photos with noise, as far from any photo as sketches are.
+    photo: photos of the table. between: normalised means of two photos. drawn: photos with noise, at the
+    typical distance between a sketch and its photo.
     """
-    random = np.random.default_rng(0)
-    places = random.integers(dataset.count_rows(), size=(3, _SAMPLE))
-    wanted, where = np.unique(places, return_inverse=True)
-    photo_3QD = VectorsInTable(dataset)[wanted][where.reshape(places.shape)]
-    noise_QD = _unit(random.normal(size=photo_3QD[0].shape))
-    kinds = {
+    rng = np.random.default_rng(0)
+    indices = rng.integers(dataset.count_rows(), size=(3, _NUM_QUERIES))
+    unique, inverse = np.unique(indices, return_inverse=True)
+    photo_3QD = TableVectors(dataset)[unique][inverse.reshape(indices.shape)]
+    noise_QD = _normalize(rng.normal(size=photo_3QD[0].shape))
+    synthetic = {
         "photo": photo_3QD[0],
-        "between": _unit(photo_3QD[1] + photo_3QD[2]),
-        "drawn": _unit(_DRAWN_COSINE * photo_3QD[0] + (1 - _DRAWN_COSINE**2) ** 0.5 * noise_QD),
+        "between": _normalize(photo_3QD[1] + photo_3QD[2]),
+        "drawn": _normalize(_SKETCH_COSINE * photo_3QD[0] + (1 - _SKETCH_COSINE**2) ** 0.5 * noise_QD),
     }
-    return kinds | {kind: _unit(asked) for kind, asked in (given or {}).items()}
+    return synthetic | {kind: _normalize(query_QD) for kind, query_QD in (extra or {}).items()}
 
 
-class Measure:
-    """Exact answers to the queries, found once, and what share of them a search finds."""
+class RecallEvaluator:
+    """Computes the ground truth of the queries once, then the recall of any search."""
 
     def __init__(self, dataset: lance.LanceDataset, queries: Mapping[str, Features]) -> None:
         self._queries = dict(queries)
-        exact_QK = exact_scores(dataset, np.concatenate(list(queries.values())), max(RECALL_AT))
-        ends = np.cumsum([len(asked) for asked in queries.values()])
-        self._exact = dict(zip(queries, np.split(exact_QK, ends[:-1]), strict=True))
+        truth_QK = exact_scores(dataset, np.concatenate(list(queries.values())), max(RECALL_KS))
+        ends = np.cumsum([len(query_QD) for query_QD in queries.values()])
+        self._truth = dict(zip(queries, np.split(truth_QK, ends[:-1]), strict=True))
 
-    def recalls(self, gallery: Gallery) -> Recalls:
-        """Recall by kind of query and `@k`; at most as many as there are photos count."""
-        return {kind: self._of(gallery, kind) for kind in self._queries}
+    def evaluate(self, gallery: Gallery) -> Recalls:
+        """Recall by kind of query and `@k`; k is at most the number of photos."""
+        return {kind: self._evaluate_kind(gallery, kind) for kind in self._queries}
 
-    def _of(self, gallery: Gallery, kind: str) -> dict[str, float]:
-        asked, exact_QK = self._queries[kind], self._exact[kind]
-        ten, hundred = (gallery.search(asked, k) for k in RECALL_AT[1:])
-        first = [hits[:1] for hits in ten]
-        shares = zip(RECALL_AT, (first, ten, hundred), strict=True)
-        return {f"@{k}": _share(hits, exact_QK[:, :k]) for k, hits in shares}
+    def _evaluate_kind(self, gallery: Gallery, kind: str) -> dict[str, float]:
+        query_QD, truth_QK = self._queries[kind], self._truth[kind]
+        ten, hundred = (gallery.search(query_QD, k) for k in RECALL_KS[1:])
+        one = [hits[:1] for hits in ten]
+        results = zip(RECALL_KS, (one, ten, hundred), strict=True)
+        return {f"@{k}": _recall(hits, truth_QK[:, :k]) for k, hits in results}
 
 
-def gated(recalls: Recalls) -> float:
-    """The recall that publishing asks for: at GATED_AT, of the worst kind of query."""
-    return min(each[f"@{GATED_AT}"] for each in recalls.values())
+def worst_recall(recalls: Recalls) -> float:
+    """The lowest recall@MIN_RECALL_K of all kinds of queries."""
+    return min(each[f"@{MIN_RECALL_K}"] for each in recalls.values())
 
 
 def exact_scores(dataset: lance.LanceDataset, query_QD: Features, k: int) -> Features:
-    """The k best cosines of each query, descending, (Q, min(k, N)), reading the table once in parts."""
+    """The k best cosines of each query, descending, (Q, min(k, N)). Reads the table once, batch by batch."""
     best_QK = np.empty((len(query_QD), 0), np.float32)
     for batch in dataset.to_batches(columns=[VECTOR]):
-        scores = np.concatenate([best_QK, query_QD @ vectors(batch).T], axis=1)
+        scores = np.concatenate([best_QK, query_QD @ extract_vectors(batch).T], axis=1)
         best_QK = scores if scores.shape[1] <= k else -np.partition(-scores, k - 1, axis=1)[:, :k]
     return -np.sort(-best_QK, axis=1)
 
 
-def _share(hits: list[list[Hit]], exact_QK: Features) -> float:
-    found = [
-        sum(hit.score >= exact_K[-1] - _SAME for hit in of_query)
-        for of_query, exact_K in zip(hits, exact_QK, strict=True)
+def _recall(hits_Q: list[list[Hit]], truth_QK: Features) -> float:
+    counts = [
+        sum(hit.score >= truth_K[-1] - _TOLERANCE for hit in hits)
+        for hits, truth_K in zip(hits_Q, truth_QK, strict=True)
     ]
-    return float(sum(found) / exact_QK.size)
+    return float(sum(counts) / truth_QK.size)
 
 
-def _unit(vectors: Features) -> Features:
+def _normalize(vectors: Features) -> Features:
     return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)

@@ -1,4 +1,4 @@
-"""The rows of one version of a gallery, by their place in the table: names, texts, filters, and vectors."""
+"""The rows of a gallery version by row index: ids, categories, captions, vectors and filter results."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,103 +10,105 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from stbir.gallery.arrays import Features, Index
-from stbir.gallery.caption_store import NoTexts, TextsAt
+from stbir.gallery.arrays import Features, Indices
+from stbir.gallery.caption_store import CaptionStore
 
 VECTOR = "embedding"
 ROW_ID = "_rowid"
-# Up to so many photos that meet a filter are all scored: that takes milliseconds, and an index would look
-# for them among the photos that do not.
-FEW = 20_000
-_KEPT_BYTES = 2**28  # of what met the last filters
-_MOST_FILTERS = 64
+# Scoring this many rows takes milliseconds; the index would mostly return rows that do not match.
+EXACT_SCORING_LIMIT = 20_000
+_FILTER_CACHE_BYTES = 2**28
+_MAX_CACHED_FILTERS = 64
 
 
 @dataclass(frozen=True)
-class Matching:
-    """The rows that meet a filter: their `places`, ascending, where they are FEW, else a mask of all rows."""
+class FilterResult:
+    """The matching rows: ascending `indices` up to EXACT_SCORING_LIMIT, above it a `mask` of all rows."""
 
     count: int
-    places: Index | None
+    indices: Indices | None
     mask: NDArray[np.bool_] | None
 
-    def all_places(self) -> Index:
-        """However many they are."""
-        if self.places is not None:
-            return self.places
+    def to_indices(self) -> Indices:
+        """The matching row indices, ascending, in either representation."""
+        if self.indices is not None:
+            return self.indices
         assert self.mask is not None
         return np.flatnonzero(self.mask)
 
 
 class Rows:
-    """Who lies where in the table. Holds per photo its id, a code of its category, and 8 bytes; what is said
-    of it lies in `texts`."""
+    """Ids and categories in table order. Holds the id, a category code and 8 bytes a photo."""
 
-    def __init__(self, dataset: lance.LanceDataset, texts: TextsAt | None = None) -> None:
-        self.texts = texts or NoTexts()
+    def __init__(self, dataset: lance.LanceDataset, captions: CaptionStore | None = None) -> None:
+        self._captions = captions
         table = dataset.to_table(columns=["photo_id", "category"], with_row_id=True)
         self.photo_ids = table["photo_id"].cast(pa.large_string()).combine_chunks()
         self.categories = table["category"].combine_chunks().dictionary_encode()
         self._row_ids = table[ROW_ID].to_numpy()
-        ascending = bool((self._row_ids[1:] > self._row_ids[:-1]).all())
-        self._order = None if ascending else np.argsort(self._row_ids)
-        # The version never changes, so neither does what meets a filter.
-        filters = min(_MOST_FILTERS, _KEPT_BYTES // max(len(self), 1))
-        self.matching = lru_cache(max(2, filters))(self._matching)
+        is_sorted = bool((self._row_ids[1:] > self._row_ids[:-1]).all())
+        self._order = None if is_sorted else np.argsort(self._row_ids)
+        # A version is immutable, so its filter results are, too.
+        num_cached = min(_MAX_CACHED_FILTERS, _FILTER_CACHE_BYTES // max(len(self), 1))
+        self.apply_filter = lru_cache(max(2, num_cached))(self._apply_filter)
 
     def __len__(self) -> int:
         return len(self._row_ids)
 
-    def sizes(self) -> dict[str, int]:
-        """How many photos each category has."""
+    def captions(self, indices: Indices) -> list[str | None]:
+        """The captions of rows; None for a photo without a caption."""
+        return self._captions.take(indices) if self._captions else [None] * len(indices)
+
+    def category_counts(self) -> dict[str, int]:
+        """The number of photos of each category."""
         counts = self.categories.value_counts().to_pylist()
         return {each["values"]: each["counts"] for each in counts}
 
-    def place(self, photo_id: str) -> int | None:
-        """Where a photo lies; None where there is no such photo."""
-        found: int = pc.index(self.photo_ids, pa.scalar(photo_id, pa.large_string())).as_py()
-        return None if found < 0 else found
+    def index_of(self, photo_id: str) -> int | None:
+        """The row index of a photo; None for an unknown id."""
+        index: int = pc.index(self.photo_ids, pa.scalar(photo_id, pa.large_string())).as_py()
+        return None if index < 0 else index
 
-    def places(self, row_ids: Index) -> Index:
-        """Where Lance's own ids of rows lie."""
-        found = np.searchsorted(self._row_ids, row_ids, sorter=self._order)
-        return np.asarray(found if self._order is None else self._order[found], np.int64)
+    def indices_of(self, row_ids: Indices) -> Indices:
+        """The row indices of Lance's row ids."""
+        indices = np.searchsorted(self._row_ids, row_ids, sorter=self._order)
+        return np.asarray(indices if self._order is None else self._order[indices], np.int64)
 
-    def _matching(self, dataset: lance.LanceDataset, filter: str) -> Matching:
-        """What meets a filter, found by `dataset`: this version, or a copy of what it needs for that."""
-        table = dataset.to_table(columns=[], filter=filter, with_row_id=True)
-        places = self.places(table[ROW_ID].to_numpy())
-        if len(places) <= FEW:
-            return Matching(len(places), np.sort(places), None)
+    def _apply_filter(self, dataset: lance.LanceDataset, sql: str) -> FilterResult:
+        """Evaluate a filter on `dataset`, which is this version or its index copy."""
+        table = dataset.to_table(columns=[], filter=sql, with_row_id=True)
+        indices = self.indices_of(table[ROW_ID].to_numpy())
+        if len(indices) <= EXACT_SCORING_LIMIT:
+            return FilterResult(len(indices), np.sort(indices), None)
         mask = np.zeros(len(self), bool)
-        mask[places] = True
-        return Matching(len(places), None, mask)
+        mask[indices] = True
+        return FilterResult(len(indices), None, mask)
 
 
-def vectors_held(dataset: lance.LanceDataset) -> Features:
-    """All of them, (N, D), in memory."""
-    return vectors(dataset.to_table(columns=[VECTOR]))
+class VectorStore(Protocol):
+    """Random access to vectors (N, D): an array in memory, a memory-mapped file, or the table."""
+
+    def __getitem__(self, indices: Indices, /) -> Features:
+        """The vectors (R, D) of the rows (R,)."""
 
 
-class VectorsAt(Protocol):
-    """An array (N, D), be it in memory, mapped from a file, or read piece by piece."""
-
-    def __getitem__(self, places: Index, /) -> Features:
-        """The vectors (R, D) of the rows at those places (R,)."""
-
-
-class VectorsInTable:
-    """Reads them from the table whenever they are asked for: no memory, some milliseconds each time."""
+class TableVectors:
+    """Reads vectors from the table on each access. Takes no memory, but some milliseconds an access."""
 
     def __init__(self, dataset: lance.LanceDataset) -> None:
         self._dataset = dataset
 
-    def __getitem__(self, places: Index, /) -> Features:
-        return vectors(self._dataset.take(places, columns=[VECTOR]))
+    def __getitem__(self, indices: Indices, /) -> Features:
+        return extract_vectors(self._dataset.take(indices, columns=[VECTOR]))
 
 
-def vectors(table: pa.Table | pa.RecordBatch) -> Features:
-    """The embeddings of some rows, (N, D)."""
+def load_vectors(dataset: lance.LanceDataset) -> Features:
+    """Read all vectors (N, D) into memory."""
+    return extract_vectors(dataset.to_table(columns=[VECTOR]))
+
+
+def extract_vectors(table: pa.Table | pa.RecordBatch) -> Features:
+    """The vector column as an array (N, D)."""
     column = table[VECTOR]
     flat = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     return np.asarray(flat.flatten(), np.float32).reshape(len(table), column.type.list_size)

@@ -1,7 +1,5 @@
-"""A gallery's table as a job writes it: unpublished versions, each with some more rows than the one before.
-
-So the table itself is all that a job killed at any moment leaves, and all that the next one needs.
-"""
+"""Writes a gallery's table in unpublished versions, each of which appends rows. The table is a job's only
+state: a killed job resumes from the latest version."""
 
 from collections.abc import Sequence
 
@@ -10,52 +8,59 @@ import pyarrow as pa
 from lance.fragment import FragmentMetadata, write_fragments
 
 from stbir.errors import InputError
-from stbir.gallery.gallery import PUBLISHED, Facts, open_table, read_facts, table_uri, write_facts
+from stbir.gallery.gallery import (
+    PUBLISHED,
+    Metadata,
+    open_table,
+    read_metadata,
+    table_uri,
+    write_metadata,
+)
 from stbir.storage.folder import Folder
 
-_REMOVED_AT_ONCE = 20_000
-_WRITE_ROWS = (lance.LanceOperation.Append, lance.LanceOperation.Overwrite)
+_DELETE_BATCH = 20_000
+_ROW_OPERATIONS = (lance.LanceOperation.Append, lance.LanceOperation.Overwrite)
 
 
-class Growth:
-    """The newest version of a gallery's table. `add` writes, `commit` makes it last."""
+class TableWriter:
+    """Appends to the latest version of a gallery's table."""
 
     def __init__(self, folder: Folder, dataset: lance.LanceDataset) -> None:
         self._folder, self.dataset = folder, dataset
-        self._written: list[FragmentMetadata] = []
+        self._fragments: list[FragmentMetadata] = []
 
-    def add(self, rows: pa.Table) -> None:
-        """Write rows as a fragment behind all others. It does not count before `commit`."""
-        self._written += write_fragments(rows, table_uri(self._folder), schema=rows.schema, mode="append")
+    def append(self, rows: pa.Table) -> None:
+        """Write rows as a fragment. It is not part of the table before `commit`."""
+        self._fragments += write_fragments(rows, table_uri(self._folder), schema=rows.schema, mode="append")
 
     def commit(self) -> None:
-        """A new version with all that was added."""
-        if self._written:
-            append = lance.LanceOperation.Append(self._written)
+        """Commit the appended fragments as a new version."""
+        if self._fragments:
+            append = lance.LanceOperation.Append(self._fragments)
             self.dataset = lance.LanceDataset.commit(
                 table_uri(self._folder), append, read_version=self.dataset.version
             )
-            self._written = []
+            self._fragments = []
 
-    def remove(self, addresses: Sequence[int]) -> None:
-        """New versions without the rows of these addresses."""
-        for start in range(0, len(addresses), _REMOVED_AT_ONCE):
-            some = ", ".join(map(str, addresses[start : start + _REMOVED_AT_ONCE]))
-            self.dataset.delete(f"_rowid IN ({some})")
-
-
-def grow(folder: Folder, schema: pa.Schema, checkpoint_digest: str) -> Growth:
-    """What is there already, whether published or not; an empty table where there is none, or where another
-    checkpoint made it, or it has other columns. What is published stays so."""
-    newest = newest_version(folder)
-    if newest is None or not alike(newest, schema, checkpoint_digest):
-        newest = lance.write_dataset(schema.empty_table(), table_uri(folder), schema=schema, mode="overwrite")
-        write_facts(newest, Facts(checkpoint_digest))
-    return Growth(folder, newest)
+    def delete(self, row_ids: Sequence[int]) -> None:
+        """Delete rows by Lance's row ids, in new versions."""
+        for start in range(0, len(row_ids), _DELETE_BATCH):
+            batch = ", ".join(map(str, row_ids[start : start + _DELETE_BATCH]))
+            self.dataset.delete(f"_rowid IN ({batch})")
 
 
-def newest_version(folder: Folder) -> lance.LanceDataset | None:
-    """The table as it was written last; None where there is none."""
+def open_writer(folder: Folder, schema: pa.Schema, checkpoint_digest: str) -> TableWriter:
+    """Open the latest version, published or not. A missing or incompatible table is replaced by an empty
+    one, in a new version; the published version stays."""
+    latest = latest_version(folder)
+    if latest is None or not is_compatible(latest, schema, checkpoint_digest):
+        latest = lance.write_dataset(schema.empty_table(), table_uri(folder), schema=schema, mode="overwrite")
+        write_metadata(latest, Metadata(checkpoint_digest))
+    return TableWriter(folder, latest)
+
+
+def latest_version(folder: Folder) -> lance.LanceDataset | None:
+    """The latest version of the table; None without a table."""
     try:
         return lance.dataset(table_uri(folder))
     except ValueError:
@@ -63,71 +68,71 @@ def newest_version(folder: Folder) -> lance.LanceDataset | None:
 
 
 def published_version(folder: Folder) -> lance.LanceDataset | None:
-    """The table as readers see it; None where nothing is published."""
-    newest = newest_version(folder)
-    if newest is None or PUBLISHED not in newest.tags.list():
+    """The published version of the table; None if nothing is published."""
+    latest = latest_version(folder)
+    if latest is None or PUBLISHED not in latest.tags.list():
         return None
     return open_table(folder, PUBLISHED)
 
 
-def without(folder: Folder, photo_ids: Sequence[str]) -> lance.LanceDataset:
-    """A new version: the published one without these photos. Raises InputError for ids that are not there,
-    where nothing is published, and as `refuse_unfinished`."""
+def delete_photos(folder: Folder, photo_ids: Sequence[str]) -> lance.LanceDataset:
+    """Delete photos of the published version, in a new version. Raises InputError for unknown ids, if nothing
+    is published, and as `check_all_rows_published`."""
     published = published_version(folder)
     if published is None:
-        raise InputError(f"{folder.uri}: no gallery is published there")
-    refuse_unfinished(folder)
-    there = published.to_table(columns=["photo_id"], with_row_id=True)
-    addresses = dict(zip(there["photo_id"].to_pylist(), there["_rowid"].to_pylist(), strict=True))
-    unknown = [photo_id for photo_id in photo_ids if photo_id not in addresses]
+        raise InputError(f"{folder.uri}: no gallery is published here")
+    check_all_rows_published(folder)
+    rows = published.to_table(columns=["photo_id"], with_row_id=True)
+    row_ids = dict(zip(rows["photo_id"].to_pylist(), rows["_rowid"].to_pylist(), strict=True))
+    unknown = [photo_id for photo_id in photo_ids if photo_id not in row_ids]
     if unknown:
         raise InputError(f"--delete: {folder.uri} has no photo {', '.join(map(repr, unknown[:10]))}")
     published.restore()
-    growth = Growth(folder, open_table(folder))
-    growth.remove(sorted({addresses[photo_id] for photo_id in photo_ids}))
+    writer = TableWriter(folder, open_table(folder))
+    writer.delete(sorted({row_ids[photo_id] for photo_id in photo_ids}))
     return open_table(folder)
 
 
-def refuse_unfinished(folder: Folder) -> None:
-    """Raises InputError where a job has written rows that no published version has: to start from what is
-    published would throw them away. Indexes, compaction and deletions that were left so are no loss."""
-    newest = open_table(folder)
-    since = range(newest_tagged(folder) + 1, newest.version + 1)
-    there = {each["version"] for each in newest.version_refs()}
-    # Of a step that was cleaned away nobody knows what it did.
-    if any(version not in there or _wrote_rows(newest, version) for version in since):
+def check_all_rows_published(folder: Folder) -> None:
+    """Raises InputError if a job has written rows that no published version contains: to start from that
+    version would discard them. Indexes, compactions and deletions can be repeated and do not count."""
+    latest = open_table(folder)
+    unpublished = range(latest_tagged_version(folder) + 1, latest.version + 1)
+    available = {each["version"] for each in latest.version_refs()}
+    # The operation of a pruned version is unknown.
+    if any(version not in available or _writes_rows(latest, version) for version in unpublished):
         raise InputError(
-            f"{folder.uri}: version {newest.version} was written and not published; let that job finish"
-            " first: run ray_jobs/embed_gallery.py, or the import, again"
+            f"{folder.uri}: version {latest.version} has rows that are not published; let that job finish:"
+            " run ray_jobs/embed_gallery.py, or the import, again"
         )
 
 
-def _wrote_rows(dataset: lance.LanceDataset, version: int) -> bool:
+def _writes_rows(dataset: lance.LanceDataset, version: int) -> bool:
     try:
-        step = dataset.read_transaction(version)
-    except TypeError:  # Lance 14 cannot show a compaction that took an index along
+        transaction = dataset.read_transaction(version)
+    except TypeError:  # Lance 14 cannot read the transaction of a compaction that remaps an index
         return False
-    return step is None or isinstance(step.operation, _WRITE_ROWS)
+    return transaction is None or isinstance(transaction.operation, _ROW_OPERATIONS)
 
 
-def forget_unread(folder: Folder, since: int, until: int) -> None:
-    """Remove the versions between two: steps on the way to the second, which no reader has seen."""
+def delete_intermediate_versions(folder: Folder, start: int, stop: int) -> None:
+    """Delete the untagged versions between two versions, both exclusive. No reader has seen them."""
     dataset = open_table(folder)
-    between = [each["version"] for each in dataset.versions() if since < each["version"] < until]
+    between = [each["version"] for each in dataset.versions() if start < each["version"] < stop]
     if between:
         dataset.cleanup_old_versions(versions=between, error_if_tagged_old_versions=False)
 
 
-def newest_tagged(folder: Folder) -> int:
-    """The highest version that has a tag, whatever its name; 0 where none has."""
+def latest_tagged_version(folder: Folder) -> int:
+    """The highest version with a tag; 0 without tags."""
     return max((tag["version"] for tag in open_table(folder).tags.list().values()), default=0)
 
 
-def alike(dataset: lance.LanceDataset, schema: pa.Schema, checkpoint_digest: str) -> bool:
-    """Whether a version has these columns, and vectors of that checkpoint."""
+def is_compatible(dataset: lance.LanceDataset, schema: pa.Schema, checkpoint_digest: str) -> bool:
+    """Whether a version has this schema and vectors of this checkpoint."""
     if not dataset.schema.equals(schema, check_metadata=False):
         return False
     try:
-        return read_facts(dataset).checkpoint == checkpoint_digest
+        return read_metadata(dataset).checkpoint == checkpoint_digest
     except InputError:
         return False

@@ -1,1 +1,4 @@
-"""What turns a sample into a vector."""
+"""The model: image and text encoders, fusion, hubness correction, pretrained weights, checkpoints.
+
+Never losses, optimizers or search: those are in `training` and `gallery`.
+"""

@@ -1,4 +1,7 @@
-"""Trunks from timm and open_clip, with their weights; what these libraries raise becomes InputError."""
+"""Image and text backbones of timm and open_clip, with pretrained weights.
+
+Exceptions of these libraries become InputError.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,74 +16,76 @@ from torch import nn
 from stbir.config import ImageEncoderConfig, TextEncoderConfig
 from stbir.errors import InputError
 from stbir.model.batch_norm_folding import fold_batch_norms
-from stbir.model.weights import fit, is_tag, load_clip, read_state
+from stbir.model.weights import is_pretrained_tag, load_clip_weights, load_strict, read_state_dict
+
+Options = dict[str, Any]
 
 
-def timm_backbone(tower: ImageEncoderConfig, pretrained: bool) -> tuple[nn.Module, int]:
-    """The trunk and its width; with a `grid` it gives a map, not a row."""
-    tag = tower.weights if pretrained and tower.weights and is_tag(tower.weights) else None
-    name = f"{tower.model}.{tag}" if tag else tower.model
-    with making(f"timm's {name!r}"):
-        options = tower.options | ({"global_pool": ""} if tower.grid else {})
-        trunk = timm.create_model(name, pretrained=tag is not None, num_classes=0, **options)
-    if pretrained and tower.weights and tag is None:
-        classifier = trunk.pretrained_cfg.get("classifier") or "head"
+def create_timm_backbone(config: ImageEncoderConfig, pretrained: bool) -> tuple[nn.Module, int]:
+    """The backbone and its output width. With a `grid` it returns a feature map instead of a vector."""
+    weights = config.weights if pretrained else None
+    tag = weights if weights and is_pretrained_tag(weights) else None
+    name = f"{config.model}.{tag}" if tag else config.model
+    with convert_library_errors(f"timm model {name!r}"):
+        options = config.options | ({"global_pool": ""} if config.grid else {})
+        backbone = timm.create_model(name, pretrained=tag is not None, num_classes=0, **options)
+    if weights and tag is None:
+        classifier = backbone.pretrained_cfg.get("classifier") or "head"
         heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
-        fit(trunk, read_state(tower.weights), tower.weights, ignore=heads)
-    if tower.batch_norm == "folded":
-        fold_batch_norms(trunk, torch.rand(1, 3, tower.preprocess.size, tower.preprocess.size))
-    return trunk, int(trunk.num_features)
+        load_strict(backbone, read_state_dict(weights), weights, ignore=heads)
+    if config.batch_norm == "folded":
+        fold_batch_norms(backbone, torch.rand(1, 3, config.preprocess.size, config.preprocess.size))
+    return backbone, int(backbone.num_features)
 
 
-def clip_image_backbone(tower: ImageEncoderConfig, pretrained: bool) -> tuple[nn.Module, int]:
-    """The trunk and its width, from the resolved options of a tower of open_clip."""
-    options, width, gelu = _split(tower.options)
-    options = {**options, "image_size": tower.preprocess.size}
-    if pretrained and tower.weights:
-        known = open_clip.get_model_config(tower.model) or {}
-        text = known.get("text_cfg", {"width": 64, "heads": 1, "layers": 1})
-        return _whole_clip(tower, width, options, text, gelu).visual, width
-    with making(f"picture tower {tower.model!r}"):
+def create_clip_image_backbone(config: ImageEncoderConfig, pretrained: bool) -> tuple[nn.Module, int]:
+    """The image backbone of an open_clip model, from resolved options, and its output width."""
+    options, width, gelu = _split_options(config.options)
+    options = {**options, "image_size": config.preprocess.size}
+    if pretrained and config.weights:
+        clip_config = open_clip.get_model_config(config.model) or {}
+        text = clip_config.get("text_cfg", {"width": 64, "heads": 1, "layers": 1})
+        return _create_clip(config, width, options, text, gelu).visual, width
+    with convert_library_errors(f"image encoder {config.model!r}"):
         return _build_vision_tower(width, options, gelu), width
 
 
-def clip_text_backbone(tower: TextEncoderConfig, pretrained: bool) -> tuple[nn.Module, int]:
-    """The trunk and its width, from the resolved options of a tower of open_clip."""
-    options, width, gelu = _split(tower.options)
-    if pretrained and tower.weights:
-        vision = open_clip.get_model_config(tower.model)
-        if vision is None:
-            raise InputError(f"model.text.weights: {tower.model!r} is not an open_clip model; leave them out")
-        return _whole_clip(tower, width, vision["vision_cfg"], options, gelu).text, width
-    with making(f"text tower {tower.model!r}"):
+def create_clip_text_backbone(config: TextEncoderConfig, pretrained: bool) -> tuple[nn.Module, int]:
+    """The text backbone of an open_clip model, from resolved options, and its output width."""
+    options, width, gelu = _split_options(config.options)
+    if pretrained and config.weights:
+        clip_config = open_clip.get_model_config(config.model)
+        if clip_config is None:
+            raise InputError(
+                f"model.text.weights: {config.model!r} is not an open_clip model; leave them out"
+            )
+        return _create_clip(config, width, clip_config["vision_cfg"], options, gelu).text, width
+    with convert_library_errors(f"text encoder {config.model!r}"):
         return _build_text_tower(width, options, gelu), width
 
 
-def _whole_clip(
-    tower: ImageEncoderConfig | TextEncoderConfig,
-    width: int,
-    vision: dict[str, Any],
-    text: dict[str, Any],
-    gelu: bool,
+def _create_clip(
+    config: ImageEncoderConfig | TextEncoderConfig, width: int, vision: Options, text: Options, gelu: bool
 ) -> CustomTextCLIP:
-    """Published weights come as whole CLIPs; each tower takes its half."""
-    with making(tower.model):
+    """A complete pretrained CLIP model: published weights contain both encoders."""
+    with convert_library_errors(config.model):
         model = CustomTextCLIP(width, vision, text, quick_gelu=gelu)
-    assert tower.weights is not None
-    load_clip(model, tower.model, tower.weights)
+    assert config.weights is not None
+    load_clip_weights(model, config.model, config.weights)
     return model
 
 
-def _split(options: dict[str, Any]) -> tuple[dict[str, Any], int, bool]:
-    rest = dict(options)
-    return rest, int(rest.pop("embed_dim")), bool(rest.pop("quick_gelu"))
+def _split_options(options: Options) -> tuple[Options, int, bool]:
+    backbone_options = dict(options)
+    width, gelu = backbone_options.pop("embed_dim"), backbone_options.pop("quick_gelu")
+    return backbone_options, int(width), bool(gelu)
 
 
 @contextmanager
-def making(what: str) -> Iterator[None]:
-    """What the libraries raise for names and options they cannot use, as InputError."""
+def convert_library_errors(subject: str) -> Iterator[None]:
+    """Convert exceptions of timm and open_clip for unusable names and options to InputError."""
     try:
         yield
     except (AttributeError, RuntimeError, TypeError, ValueError, OSError, AssertionError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise InputError(f"model: {what} cannot be made: {reason}; check its name and options") from error
+        raise InputError(f"model: cannot create {subject}: {reason}; check its name and options") from error

@@ -1,5 +1,7 @@
-"""Batch norms that keep their statistics, folded into the convolutions before them: the same function, with a
-pass over each map less, forward and back."""
+"""Folding of fixed batch norms into the convolutions before them.
+
+The function stays the same and saves a pass over each feature map, forward and backward.
+"""
 
 from itertools import pairwise
 
@@ -10,25 +12,27 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from stbir.errors import InputError
 
-_AGREE = 1e-3  # of the largest output: the order of sums differs
+_TOLERANCE = 1e-3  # relative to the largest output; sums are computed in another order
 
 
-def fold_batch_norms(trunk: nn.Module, sample: Tensor) -> None:
-    """Fold every batch norm of `trunk` in place; from then on weights and shifts of convolutions learn.
+def fold_batch_norms(backbone: nn.Module, sample: Tensor) -> None:
+    """Fold all batch norms of `backbone` in place. Weights and biases of the convolutions stay trainable.
 
-    A norm belongs to the convolution that stands before it in its block. `sample` (B, 3, H, W) shows that
-    the function is still the same. Raises InputError where it is not, or where a norm stands alone.
+    A norm is folded into the convolution directly before it in the same block. The output for `sample`
+    (B, 3, H, W) must stay the same. Raises InputError if it does not, or if a norm follows no convolution.
     """
-    trunk.eval()
+    backbone.eval()
     with torch.no_grad():
-        before = trunk(sample)
-        for block in list(trunk.modules()):
+        before = backbone(sample)
+        for block in list(backbone.modules()):
             _fold_children(block)
-        after = trunk(sample)
-    left = [name for name, module in trunk.named_modules() if isinstance(module, _BatchNorm)]
-    if left or (after - before).abs().max() > _AGREE * before.abs().max().clamp(min=1):
-        where = f"{left[0]} follows no convolution" if left else "its norms are used in another order"
-        raise InputError(f"model: batch_norm: this trunk cannot be folded ({where}); leave it at fixed")
+        after = backbone(sample)
+    unfolded = [name for name, module in backbone.named_modules() if isinstance(module, _BatchNorm)]
+    if unfolded or (after - before).abs().max() > _TOLERANCE * before.abs().max().clamp(min=1):
+        reason = (
+            f"{unfolded[0]} follows no convolution" if unfolded else "its norms are applied in another order"
+        )
+        raise InputError(f"model: batch_norm: cannot fold this backbone ({reason}); set batch_norm=fixed")
 
 
 def _fold_children(block: nn.Module) -> None:
@@ -36,10 +40,10 @@ def _fold_children(block: nn.Module) -> None:
     for (name, conv), (norm_name, norm) in pairwise(children):
         if isinstance(conv, nn.Conv2d) and isinstance(norm, _BatchNorm):
             setattr(block, name, fuse_conv_bn_eval(conv, norm))
-            setattr(block, norm_name, _what_follows(norm))
+            setattr(block, norm_name, _activation(norm))
 
 
-def _what_follows(norm: nn.Module) -> nn.Module:
-    """timm's norms have their activation inside; torch's have none."""
+def _activation(norm: nn.Module) -> nn.Module:
+    """The dropout and activation that timm's norms contain; empty for those of torch."""
     parts = [part for name in ("drop", "act") if (part := getattr(norm, name, None)) is not None]
     return nn.Sequential(*(part for part in parts if not isinstance(part, nn.Identity)))

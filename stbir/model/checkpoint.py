@@ -1,7 +1,7 @@
-"""CHECKPOINT: a safetensors file a tower and for the gate, the recipe, training state; needs nothing else.
+"""Checkpoint artifact: a safetensors file per encoder and gate, the recipe, optional training state.
 
-A run keeps `<uri>/<name>/` for each checkpoint, whole with a manifest of its own, and moves the manifest
-at `<uri>` to the newest as the last step. So `<uri>` always opens the last good one.
+A run writes each checkpoint to `<uri>/<name>/` with its own manifest. The manifest at `<uri>` points to the
+newest and is written last, so `<uri>` always opens a complete checkpoint.
 """
 
 import io
@@ -15,17 +15,17 @@ from torch import nn
 from stbir.config import MODALITIES, PARTS, ModelConfig, Part, Recipe
 from stbir.config.recipe_json import from_json, to_json
 from stbir.errors import InputError
-from stbir.model.builder import encoder, gate, resolve
+from stbir.model.builder import build_encoder, build_gate, resolve
 from stbir.model.encoders import Encoder, ImageEncoder, TextEncoder
 from stbir.model.fusion import Gate
 from stbir.model.retriever import Retriever
-from stbir.model.weights import fit
+from stbir.model.weights import load_strict
 from stbir.storage.folder import Folder
-from stbir.storage.manifest import NAME, Manifest, content_digest, read_manifest, write_manifest
+from stbir.storage.manifest import MANIFEST_FILE, Manifest, content_digest, read_manifest, write_manifest
 
-CONFIG = "config.json"
-TRAINING = "training.pt"
-# Modules of checkpoints written before 0.2: old → new.
+CONFIG_FILE = "config.json"
+TRAINING_FILE = "training.pt"
+# Module names of checkpoints written before version 0.2: old → new.
 RENAMED_MODULES = {"finer": "multiscale", "details": "appearance", "usual": "mean_similarity"}
 
 
@@ -40,33 +40,33 @@ def save(
     details: dict[str, Any] | None = None,
     training: dict[str, Any] | None = None,
 ) -> Manifest:
-    """Write `<uri>/<name>/` whole, then let `<uri>` open it. Earlier checkpoints stay until `prune`.
+    """Write `<uri>/<name>/`, then point the manifest at `<uri>` to it. Older checkpoints stay until `prune`.
 
-    `training` holds tensors and plain values only (it is read back with `weights_only`).
+    `training` holds only tensors and plain values, because it is loaded with `weights_only=True`.
     """
     folder = Folder(uri).child(name)
     for modality in MODALITIES:
-        folder.write(_file(modality), _tensors(retriever.tower(modality)))
+        folder.write(_file(modality), _tensors(retriever.encoder(modality)))
     if retriever.gate is not None:
         folder.write(_file("gate"), _tensors(retriever.gate))
-    folder.write(CONFIG, to_json(replace(recipe, model=resolve(recipe.model))).encode())
+    folder.write(CONFIG_FILE, to_json(replace(recipe, model=resolve(recipe.model))).encode())
     digest = _digest(folder)
     if training is not None:
         buffer = io.BytesIO()
         torch.save(training, buffer)
-        folder.write(TRAINING, buffer.getvalue())
-    about = {**(details or {}), "recipe": recipe.name, "folder": ""}
-    manifest = Manifest("checkpoint", digest, counts, made_from, about)
+        folder.write(TRAINING_FILE, buffer.getvalue())
+    all_details = {**(details or {}), "recipe": recipe.name, "folder": ""}
+    manifest = Manifest("checkpoint", digest, counts, made_from, all_details)
     write_manifest(folder, manifest)
     write_manifest(Folder(uri), replace(manifest, details={**manifest.details, "folder": name}))
     return manifest
 
 
 def prune(uri: str, keep: int = 2) -> None:
-    """Remove all but the newest `keep` checkpoints of a run (names sort by age), never the published one."""
+    """Remove all but the newest `keep` checkpoints (names sort by age); the published one always stays."""
     root = Folder(uri)
     current = read_manifest(root, "checkpoint").detail("folder")
-    names = [name.split("/")[0] for name in root.names("*/manifest.json")]
+    names = [name.split("/")[0] for name in root.list_files("*/manifest.json")]
     for name in names[:-keep]:
         if name != current:
             root.child(name).remove()
@@ -81,11 +81,10 @@ def load(uri: str, part: Literal["text"]) -> TextEncoder: ...
 @overload
 def load(uri: str, part: Literal["gate"]) -> Gate | None: ...
 def load(uri: str, part: Part | None = None) -> Retriever | Encoder | Gate | None:
-    """The model of a checkpoint, or one part of it: only that part's file is then opened.
+    """The model of a checkpoint, or one `part` of it, on the CPU and in eval mode.
 
-    A model may have no gate: None.
-
-    On the CPU and in eval mode. Raises InputError where there is no checkpoint or it is damaged.
+    Loading a part opens only its file. The gate of a model without one is None. Raises InputError for a
+    missing or damaged checkpoint.
     """
     folder = _folder(uri)
     config = read_recipe(uri).model
@@ -95,20 +94,21 @@ def load(uri: str, part: Part | None = None) -> Retriever | Encoder | Gate | Non
 
 
 def read_recipe(uri: str) -> Recipe:
-    """The recipe a checkpoint was trained by, its model resolved."""
+    """The recipe of a checkpoint, with its model configuration resolved."""
     folder = _folder(uri)
-    return from_json(folder.read(CONFIG), f"{folder.uri}/{CONFIG}")
+    return from_json(folder.read(CONFIG_FILE), f"{folder.uri}/{CONFIG_FILE}")
 
 
 def read_digest(uri: str) -> str:
-    """The digest of the checkpoint's parts and configuration: the name of its vector space."""
-    return pinned(uri)[1]
+    """The digest of the checkpoint's parts and configuration; it identifies the embedding space."""
+    return resolve_pinned(uri)[1]
 
 
-def pinned(uri: str) -> tuple[str, str]:
-    """The URI and the digest of the checkpoint that `uri` opens now.
+def resolve_pinned(uri: str) -> tuple[str, str]:
+    """The immutable URI and the digest of the checkpoint that `uri` currently points to.
 
-    A training run moves `uri` on with every epoch; what is opened twice is opened by this one.
+    A training run moves `uri` after every epoch. Code that opens a checkpoint more than once must use the
+    immutable URI.
     """
     root = Folder(uri)
     manifest = read_manifest(root, "checkpoint")
@@ -117,29 +117,29 @@ def pinned(uri: str) -> tuple[str, str]:
 
 
 def verify(uri: str, digest: str) -> None:
-    """Raises InputError where the files of the (pinned) checkpoint are not those of that digest."""
+    """Check the files of a checkpoint against its digest. Raises InputError if they differ."""
     if _digest(_folder(uri)) != digest:
-        raise InputError(f"{uri}: its files are not what {NAME} says; take an earlier checkpoint")
+        raise InputError(
+            f"{uri}: files do not match the digest in {MANIFEST_FILE}; use an earlier checkpoint"
+        )
 
 
 def read_training(uri: str) -> dict[str, Any] | None:
-    """The training state saved beside the towers, or None."""
+    """The training state that the checkpoint was saved with, or None."""
     folder = _folder(uri)
-    if not folder.exists(TRAINING):
+    if not folder.exists(TRAINING_FILE):
         return None
-    state: dict[str, Any] = torch.load(
-        io.BytesIO(folder.read(TRAINING)), map_location="cpu", weights_only=True
-    )
-    return state
+    data = io.BytesIO(folder.read(TRAINING_FILE))
+    return torch.load(data, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
 
 
 def _folder(uri: str) -> Folder:
-    return Folder(pinned(uri)[0])
+    return Folder(resolve_pinned(uri)[0])
 
 
 def _digest(folder: Folder) -> str:
     parts = [_file(part) for part in PARTS if part in MODALITIES or folder.exists(_file(part))]
-    return content_digest(folder, [*parts, CONFIG])
+    return content_digest(folder, [*parts, CONFIG_FILE])
 
 
 def _file(part: Part) -> str:
@@ -152,18 +152,18 @@ def _tensors(module: nn.Module) -> bytes:
 
 
 def _load_part(folder: Folder, config: ModelConfig, part: Part) -> Encoder | Gate | None:
-    empty = gate(config) if part == "gate" else encoder(config, part, pretrained=False)
-    if empty is None:
+    module = build_gate(config) if part == "gate" else build_encoder(config, part, pretrained=False)
+    if module is None:
         return None
     name = _file(part)
     try:
         state = safetensors.torch.load(folder.read(name))
     except safetensors.SafetensorError as error:
-        raise InputError(f"{folder.uri}/{name}: damaged ({error}); take an earlier checkpoint") from error
-    fit(empty, {_current(key): tensor for key, tensor in state.items()}, f"{folder.uri}/{name}")
-    return empty.eval()
+        raise InputError(f"{folder.uri}/{name}: damaged ({error}); use an earlier checkpoint") from error
+    load_strict(module, {_renamed(key): tensor for key, tensor in state.items()}, f"{folder.uri}/{name}")
+    return module.eval()
 
 
-def _current(key: str) -> str:
-    """The name of a tensor in the present modules."""
+def _renamed(key: str) -> str:
+    """The current name of a tensor of an old checkpoint."""
     return ".".join(RENAMED_MODULES.get(part, part) for part in key.split("."))

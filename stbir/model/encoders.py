@@ -1,4 +1,4 @@
-"""The encoders: one modality in, unit vectors out. Preprocessing to floats happens here, on the device."""
+"""The encoders: input of one modality → unit vectors. Pixels become floats here, on the device."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,21 +8,22 @@ from torch import Tensor, nn
 
 from stbir.config import HUBNESS_DIMS, Preprocess
 from stbir.errors import InputError
-from stbir.model.hubness import Hubness, Mark
+from stbir.model.hubness import HubnessCorrection, HubnessQueryHead
 
 Tokenize = Callable[[Sequence[str]], Tensor]
+HubnessModule = HubnessCorrection | HubnessQueryHead
 FULL_SCALE = 255.0
 
 
 class ImageEncoder(nn.Module):
-    """A picture trunk (open_clip or timm) and a projection into `dim` dimensions, or into the first of them.
+    """An image backbone (`trunk`, from open_clip or timm) and a projection of its output.
 
-    `multiscale`: projections of earlier maps. With `appearance` (of `model.appearance`) a
-    photo has a second part, which counts as much as the first: what words can tell of it. A sketch has none,
-    and zeros there. See docs/decisions/0007. `hubness` (of `model.hubness`) adds dimensions to the whole.
-
-    `frozen` names parameter prefixes that never learn. With `fix_batch_norm` every batch norm keeps its
-    statistics in training too: those of a folded or frozen trunk would be lost at the first step.
+    multiscale: projections of earlier feature maps, added to the first.
+    appearance: head for the last dimensions of photos, of equal weight as the others. Sketches have zeros
+        there. See docs/decisions/0007.
+    hubness: appends dimensions for hubness correction to the unit vector.
+    frozen: prefixes of parameters that are never trainable.
+    fix_batch_norm: batch norms keep their statistics in training too.
     """
 
     mean: Tensor
@@ -38,7 +39,7 @@ class ImageEncoder(nn.Module):
         fix_batch_norm: bool = True,
         multiscale: Sequence[nn.Module] = (),
         appearance: nn.Module | None = None,
-        hubness: Mark | Hubness | None = None,
+        hubness: HubnessModule | None = None,
     ) -> None:
         super().__init__()
         self.trunk, self.project, self.appearance, self.hubness = trunk, project, appearance, hubness
@@ -49,55 +50,55 @@ class ImageEncoder(nn.Module):
         for name in ("mean", "std"):
             values = torch.tensor(getattr(preprocess, name)).view(1, 3, 1, 1)
             self.register_buffer(name, values, persistent=False)
-        self.learn(True)
+        self.set_trainable(True)
 
     @property
     def dim(self) -> int:
-        """D, the width of the common space."""
+        """D, the width of the embedding."""
         return self._dim + (0 if self.hubness is None else HUBNESS_DIMS)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """uint8 (B, C, H, W), C = 3 or 1 (grey, replicated) → unit vectors (B, D), float32."""
-        unit = self._unit(pixels)
+        unit = self._embed(pixels)
         return unit if self.hubness is None else self.hubness(unit)
 
-    def _unit(self, pixels: Tensor) -> Tensor:
+    def _embed(self, pixels: Tensor) -> Tensor:
         pixels = pixels.expand(-1, 3, -1, -1)
-        out, maps = self._trunk(self._floats(pixels))
-        first_part = self.project(out) + sum(multiscale(maps) for multiscale in self.multiscale)
-        unit = F.normalize(first_part.float(), dim=-1)
+        out, maps = self._forward_trunk(self._normalize(pixels))
+        structure = self.project(out) + sum(project(maps) for project in self.multiscale)
+        unit = F.normalize(structure.float(), dim=-1)
         if self.appearance is None:
             return F.pad(unit, (0, self._dim - unit.shape[1]))
-        second = F.normalize(self.appearance(maps, pixels).float(), dim=-1)
-        return F.normalize(torch.cat([unit, second], dim=-1), dim=-1)
+        appearance = F.normalize(self.appearance(maps, pixels).float(), dim=-1)
+        return F.normalize(torch.cat([unit, appearance], dim=-1), dim=-1)
 
-    def _trunk(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """What the trunk gives, and the maps before it where they are wanted."""
+    def _forward_trunk(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The backbone's output and, if a module uses them, its intermediate feature maps."""
         if self.appearance is None and not self.multiscale:
             return self.trunk(x), []
         last, maps = self.trunk.forward_intermediates(x)  # type: ignore[operator]
         return self.trunk.forward_head(last, pre_logits=True), maps  # type: ignore[operator]
 
-    def _floats(self, pixels: Tensor) -> Tensor:
-        """uint8 (B, 3, H, W) → what the trunk was trained on, (B, 3, H, W)."""
+    def _normalize(self, pixels: Tensor) -> Tensor:
+        """uint8 (B, 3, H, W) → floats as in the pretraining of the backbone, (B, 3, H, W)."""
         x = (pixels.to(self.mean.dtype) / FULL_SCALE - self.mean) / self.std
         return x.contiguous(memory_format=torch.channels_last)
 
-    def learn(self, trainable: bool, frozen: tuple[str, ...] = ()) -> None:
-        """Let the parameters outside `frozen` and `frozen` (prefixes of names) learn, or none.
+    def set_trainable(self, trainable: bool, frozen: tuple[str, ...] = ()) -> None:
+        """Set `requires_grad` of all parameters. Prefixes in `frozen` and `self.frozen` stay frozen.
 
-        Raises InputError where no parameter has such a name.
+        Raises InputError if no parameter has such a prefix.
         """
         names = [name for name, _ in self.named_parameters()]
         for prefix in frozen:
             if not any(name.startswith(prefix) for name in names):
-                raise InputError(f"frozen: no parameter begins with {prefix!r}; there is {names[0]}, …")
+                raise InputError(f"frozen: no parameter starts with {prefix!r}; the first is {names[0]}")
         self._stage_frozen = frozen
         for name, parameter in self.named_parameters():
             parameter.requires_grad_(trainable and not name.startswith((*self.frozen, *frozen)))
 
     def train(self, mode: bool = True) -> "ImageEncoder":
-        """As nn.Module's, but for the batch norms."""
+        """As in nn.Module, but fixed and frozen batch norms stay in eval mode."""
         super().train(mode)
         for name, module in self.named_modules():
             fixed = self.fix_batch_norm or name.startswith((*self.frozen, *self._stage_frozen))
@@ -107,7 +108,7 @@ class ImageEncoder(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """A text trunk with its tokenizer, and a projection into `dim` dimensions, or into the last of them."""
+    """A text backbone (`trunk`) with its tokenizer, and a projection into the last of `dim` dimensions."""
 
     def __init__(
         self,
@@ -115,7 +116,7 @@ class TextEncoder(nn.Module):
         project: nn.Module,
         tokenize: Tokenize,
         dim: int,
-        hubness: Mark | Hubness | None = None,
+        hubness: HubnessModule | None = None,
     ) -> None:
         super().__init__()
         self.trunk, self.project, self.hubness, self._dim = trunk, project, hubness, dim
@@ -123,21 +124,21 @@ class TextEncoder(nn.Module):
 
     @property
     def dim(self) -> int:
-        """D, the width of the common space."""
+        """D, the width of the embedding."""
         return self._dim + (0 if self.hubness is None else HUBNESS_DIMS)
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
-        """Captions → token ids (B, L), int64; longer captions are cut at the context length."""
+        """Texts → token ids (B, L), int64, truncated to the context length."""
         return self._tokenize(list(texts))
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Token ids (B, L) → unit vectors (B, D), float32."""
-        part = F.normalize(self.project(self.trunk(tokens)).float(), dim=-1)
-        unit = F.pad(part, (self._dim - part.shape[1], 0))
+        projected = F.normalize(self.project(self.trunk(tokens)).float(), dim=-1)
+        unit = F.pad(projected, (self._dim - projected.shape[1], 0))
         return unit if self.hubness is None else self.hubness(unit)
 
-    def learn(self, trainable: bool, frozen: tuple[str, ...] = ()) -> None:
-        """Let all parameters learn, or none; `frozen` is of picture towers."""
+    def set_trainable(self, trainable: bool, frozen: tuple[str, ...] = ()) -> None:
+        """Set `requires_grad` of all parameters. `frozen` applies to image encoders only."""
         self.requires_grad_(trainable)
 
 

@@ -1,4 +1,4 @@
-"""From what a query has to one vector: the weighted normalised mean of sketch and text features."""
+"""Fusion of sketch and text features into one query vector: weighted, normalised mean."""
 
 from collections.abc import Callable
 
@@ -10,9 +10,9 @@ from stbir.errors import InputError
 
 
 class Gate(nn.Module):
-    """How much more a query's sketch should count than asked for, from what its sketch and its text are.
+    """Fusion gate: shifts the sketch weight of each query, from its sketch and text features.
 
-    It begins with 0: what it does not learn to tell apart is fused by the plain mean.
+    The last layer starts at zero, so a new gate fuses with the plain mean.
     """
 
     def __init__(self, dim: int, hidden: int, dropout: float = 0.5) -> None:
@@ -23,7 +23,7 @@ class Gate(nn.Module):
         self.layers = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * dim, hidden), nn.ReLU(), last)
 
     def forward(self, sketch_BD: Tensor, text_BD: Tensor) -> Tensor:
-        """(B, D), (B, D) → (B, 1), to be added to the log odds of the sketch's weight."""
+        """(B, D), (B, D) → (B, 1), added to the log odds of the sketch weight."""
         return self.layers(torch.cat([sketch_BD, text_BD], dim=-1))  # type: ignore[no-any-return]
 
 
@@ -33,11 +33,10 @@ def fuse(
     sketch_weight: float = 0.5,
     gate: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """norm(w·ŝ + (1 - w)·t̂), (B, D); of one modality alone, that one. Any one may be missing (None).
+    """norm(w·ŝ + (1 - w)·t̂), (B, D). With one modality (the other None) the result is that modality.
 
-    `sketch_weight` w in [0, 1]; 0.5 is the mean of arXiv 2604.15735. A `gate` moves w for each query by
-    what its two modalities are worth; 0 and 1 it leaves. Raises InputError where nothing is given or w is
-    out of range.
+    `sketch_weight` w is in [0, 1]; 0.5 is the mean of arXiv 2604.15735. A `gate` shifts w for each query
+    and leaves 0 and 1 unchanged. Raises InputError if both are None or w is out of range.
     """
     if not 0 <= sketch_weight <= 1:
         raise InputError(f"sketch_weight: {sketch_weight} is not between 0 and 1")
@@ -54,5 +53,5 @@ def fuse(
 
 
 def mean_anchor(features: list[Tensor]) -> Tensor:
-    """The anchor of a stage: the normalised mean of the given unit features, each (B, D)."""
+    """The anchor of a training pair: normalised mean of unit features, each (B, D)."""
     return F.normalize(torch.stack(features).sum(0), dim=-1)

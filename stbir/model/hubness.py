@@ -1,7 +1,7 @@
-"""Hubs, photos that lie near to whatever is asked: their scores lose half of that nearness.
+"""Hubness correction (CSLS, Conneau et al., ICLR 2018, arXiv 1710.04087, section 2.3).
 
-This is CSLS (Conneau et al., ICLR 2018, arXiv 1710.04087, section 2.3). What a photo loses stands in
-dimensions of its own, so that a score stays a cosine and any index finds the best. See docs/decisions/0017.
+It subtracts half of a photo's mean similarity to its nearest queries from the score. The correction is in
+extra dimensions, so a score remains a cosine and any index can search it. See docs/decisions/0017.
 """
 
 import torch
@@ -10,72 +10,79 @@ from torch import Tensor, nn
 
 from stbir.config import HUBNESS_DIMS, Modality, ModelConfig
 
-ASKING: tuple[Modality, ...] = ("sketch", "text")  # a dimension each; one more makes all photos equally long
-NEAREST = 10  # queries; these two are the source's
-SHARE = 0.5
-MOST = 0.2  # nearness above or below the usual that counts: more would cost the other dimensions their weight
-_AT_ONCE = 4096  # photos whose cosines to all kept queries lie in memory
+# One extra dimension each; a further one gives all photos the same length before normalisation.
+QUERY_MODALITIES: tuple[Modality, ...] = ("sketch", "text")
+NUM_NEIGHBOURS = 10  # K of the source
+CORRECTION_WEIGHT = 0.5  # of the source
+MAX_DEVIATION = 0.2  # of a photo's similarity from the mean; a larger one would scale down the embedding
+_CHUNK_SIZE = 4096  # photos compared with all stored queries at a time, to limit memory
 
 
-class Mark(nn.Module):
-    """What a query takes along, for photos to lose what they owe to being hubs; 0 until measured."""
+class HubnessQueryHead(nn.Module):
+    """Appends to a query the weight of the correction, in the dimension of its modality; 0 until measured."""
 
     share: Tensor
 
-    def __init__(self, asking: Modality) -> None:
+    def __init__(self, modality: Modality) -> None:
         super().__init__()
-        self._at = ASKING.index(asking)
+        self._index = QUERY_MODALITIES.index(modality)
         self.register_buffer("share", torch.zeros(()))
 
     def forward(self, unit_BC: Tensor) -> Tensor:
         """Unit vectors (B, C) → unit vectors (B, C + HUBNESS_DIMS)."""
-        own_K = torch.zeros(HUBNESS_DIMS, device=unit_BC.device)
-        own_K[self._at] = -self.share
-        return F.normalize(torch.cat([unit_BC, own_K.expand(len(unit_BC), -1)], dim=1), dim=-1)
+        extra_K = torch.zeros(HUBNESS_DIMS, device=unit_BC.device)
+        extra_K[self._index] = -self.share
+        return F.normalize(torch.cat([unit_BC, extra_K.expand(len(unit_BC), -1)], dim=1), dim=-1)
 
 
-class Hubness(nn.Module):
-    """How near a photo is to the queries of training, by their kind, against the usual; 0 until measured."""
+class HubnessCorrection(nn.Module):
+    """Appends to a photo the deviation of its query similarity from the mean; 0 until measured."""
 
     queries: Tensor
     mean_similarity: Tensor
     measured: Tensor
 
-    def __init__(self, width: int, rows: int) -> None:
-        """`width`: C, of the vectors; `rows`: R, how many queries of a kind it keeps."""
+    def __init__(self, width: int, num_queries: int) -> None:
+        """`width`: C, of the unit vectors; `num_queries`: R, stored queries of each modality."""
         super().__init__()
-        self.register_buffer("queries", torch.zeros(len(ASKING), rows, width))
-        self.register_buffer("mean_similarity", torch.zeros(len(ASKING)))
+        self.register_buffer("queries", torch.zeros(len(QUERY_MODALITIES), num_queries, width))
+        self.register_buffer("mean_similarity", torch.zeros(len(QUERY_MODALITIES)))
         self.register_buffer("measured", torch.zeros(()))
 
     def forward(self, unit_BC: Tensor) -> Tensor:
         """Unit vectors (B, C) → unit vectors (B, C + HUBNESS_DIMS)."""
-        off_BK = (self.nearness(unit_BC) - self.mean_similarity).clamp(-MOST, MOST)
-        rest_B1 = (len(ASKING) * MOST**2 - off_BK.square().sum(1, keepdim=True)).clamp(min=0).sqrt()
-        own_BK = torch.cat([off_BK, rest_B1], dim=1) * self.measured
-        return F.normalize(torch.cat([unit_BC, own_BK], dim=1), dim=-1)
+        deviation_BK = self.query_similarity(unit_BC) - self.mean_similarity
+        deviation_BK = deviation_BK.clamp(-MAX_DEVIATION, MAX_DEVIATION)
+        squared_length = len(QUERY_MODALITIES) * MAX_DEVIATION**2
+        rest_B1 = (squared_length - deviation_BK.square().sum(1, keepdim=True)).clamp(min=0).sqrt()
+        extra_BK = torch.cat([deviation_BK, rest_B1], dim=1) * self.measured
+        return F.normalize(torch.cat([unit_BC, extra_BK], dim=1), dim=-1)
 
-    def nearness(self, unit_BC: Tensor) -> Tensor:
-        """The mean cosine of the NEAREST queries of each kind, (B, 2)."""
+    def query_similarity(self, unit_BC: Tensor) -> Tensor:
+        """Mean cosine to the NUM_NEIGHBOURS nearest stored queries of each modality, (B, 2)."""
         with torch.autocast(unit_BC.device.type, enabled=False):
-            cosines_KBR = unit_BC.float() @ self.queries.mT
-        return cosines_KBR.topk(min(NEAREST, cosines_KBR.shape[2])).values.mean(2).T
+            cosine_KBR = unit_BC.float() @ self.queries.mT
+        return cosine_KBR.topk(min(NUM_NEIGHBOURS, cosine_KBR.shape[2])).values.mean(2).T
 
     def measure(self, queries: list[Tensor], photos_PC: Tensor) -> None:
-        """Keep queries (N, C) of each kind, evenly spaced ones where there are too many; of the photos it
-        learns what is usual. Where there are fewer than R, the rest are zeros: near to nothing."""
-        rows = self.queries.shape[1]
+        """Store queries (N, C) of each modality and the photos' mean similarity to them.
+
+        Of more than R queries, R evenly spaced ones are stored. With fewer, the remaining rows are zero.
+        """
+        num_queries = self.queries.shape[1]
         self.queries.zero_()
-        for kept_RC, asked_NC in zip(self.queries, queries, strict=True):
-            chosen = torch.linspace(0, len(asked_NC) - 1, min(rows, len(asked_NC))).round().long()
-            kept_RC[: len(chosen)] = asked_NC[chosen.to(asked_NC.device)]
-        near_P2 = torch.cat([self.nearness(part) for part in torch.split(photos_PC, _AT_ONCE)])
-        self.mean_similarity.copy_(near_P2.mean(0))
+        for stored_RC, query_NC in zip(self.queries, queries, strict=True):
+            chosen = torch.linspace(0, len(query_NC) - 1, min(num_queries, len(query_NC))).round().long()
+            stored_RC[: len(chosen)] = query_NC[chosen.to(query_NC.device)]
+        similarity_P2 = torch.cat(
+            [self.query_similarity(part) for part in torch.split(photos_PC, _CHUNK_SIZE)]
+        )
+        self.mean_similarity.copy_(similarity_P2.mean(0))
         self.measured.fill_(1)
 
 
-def hubness(config: ModelConfig, modality: Modality) -> Mark | Hubness | None:
-    """What the tower of `modality` adds to its vectors, where the configuration has it."""
-    if not config.hubness:
-        return None
-    return Hubness(config.dim, config.hubness) if modality == "photo" else Mark(modality)
+def build_hubness(config: ModelConfig, modality: Modality) -> HubnessQueryHead | HubnessCorrection | None:
+    """The module that appends the correction to the vectors of one encoder, if configured."""
+    if modality == "photo" and config.hubness:
+        return HubnessCorrection(config.dim, config.hubness)
+    return HubnessQueryHead(modality) if config.hubness else None

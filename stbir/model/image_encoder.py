@@ -1,4 +1,4 @@
-"""Picture towers: a trunk, what is read from its maps, and the projections of these."""
+"""Construction of an image encoder: backbone, pooling of its feature maps, projections."""
 
 from typing import Literal
 
@@ -7,70 +7,74 @@ from torch import Tensor, nn
 
 from stbir.config import ImageEncoderConfig, ModelConfig
 from stbir.errors import InputError
-from stbir.model.appearance import Details
-from stbir.model.backbones import clip_image_backbone, making, timm_backbone
+from stbir.model.appearance import AppearanceHead
+from stbir.model.backbones import convert_library_errors, create_clip_image_backbone, create_timm_backbone
 from stbir.model.encoders import ImageEncoder
-from stbir.model.hubness import hubness
-from stbir.model.projection import projection
-from stbir.model.spatial_pooling import CellMeans, FinerCells
+from stbir.model.hubness import build_hubness
+from stbir.model.projection import build_projection
+from stbir.model.spatial_pooling import GridPooling, MultiscalePooling
 
 
-def image_encoder(
-    tower: ImageEncoderConfig, config: ModelConfig, pretrained: bool, modality: Literal["sketch", "photo"]
+def build_image_encoder(
+    model_config: ModelConfig, modality: Literal["sketch", "photo"], pretrained: bool
 ) -> ImageEncoder:
-    """The tower of `config`; that of photos with a part for what words tell, where there is one."""
-    detailed = modality == "photo" and config.appearance_dims > 0
-    make = timm_backbone if tower.library == "timm" else clip_image_backbone
-    trunk, width = make(tower, pretrained)
-    dim = config.dim - config.appearance_dims
-    maps = _maps(trunk, tower) if tower.multiscale or detailed else []
-    picture = ImageEncoder(
-        trunk,
-        _cells(trunk, tower, dim)
-        if tower.grid
-        else projection(width, dim, keep=tower.library == "open_clip"),
-        tower.preprocess,
-        config.dim,
-        tower.frozen,
-        tower.batch_norm == "fixed",
-        _finer(trunk, tower, maps, dim) if tower.multiscale else (),
-        Details([map_BCHW.shape[1] for map_BCHW in maps], config.appearance_dims) if detailed else None,
-        hubness(config, modality),
+    """The sketch or photo encoder of a resolved configuration."""
+    config = model_config.photo if modality == "photo" else model_config.sketch or model_config.photo
+    has_appearance = modality == "photo" and model_config.appearance_dims > 0
+    create_backbone = create_timm_backbone if config.library == "timm" else create_clip_image_backbone
+    backbone, width = create_backbone(config, pretrained)
+    dim = model_config.dim - model_config.appearance_dims
+    maps = _feature_maps(backbone, config) if config.multiscale or has_appearance else []
+    channels = [map_BCHW.shape[1] for map_BCHW in maps]
+    encoder = ImageEncoder(
+        backbone,
+        _grid_projection(backbone, config, dim)
+        if config.grid
+        else build_projection(width, dim, allow_identity=config.library == "open_clip"),
+        config.preprocess,
+        model_config.dim,
+        config.frozen,
+        config.batch_norm == "fixed",
+        _multiscale_projections(backbone, config, channels, dim) if config.multiscale else (),
+        AppearanceHead(channels, model_config.appearance_dims) if has_appearance else None,
+        build_hubness(model_config, modality),
     )
     # Convolutions run about twice as fast in this layout on CPUs and on tensor cores.
-    return picture.to(memory_format=torch.channels_last)
+    return encoder.to(memory_format=torch.channels_last)
 
 
-def _cells(trunk: nn.Module, tower: ImageEncoderConfig, dim: int) -> nn.Module:
-    """From the map that the trunk gives to `dim`. Raises InputError where it gives none."""
+def _grid_projection(backbone: nn.Module, config: ImageEncoderConfig, dim: int) -> nn.Module:
+    """Grid pooling of the last feature map, projected to `dim`. Raises InputError if there is no map."""
     with torch.no_grad():
-        out = trunk.eval()(_blank(tower))
+        out = backbone.eval()(_blank_image(config))
     if out.ndim != 4:
-        raise InputError(f"model: grid: {tower.model!r} gives no feature map; leave grid at 0")
-    cells = CellMeans(out.shape[1], tower.grid)
-    return nn.Sequential(cells, projection(cells.width, dim, keep=False))
+        raise InputError(f"model: grid: {config.model!r} returns no feature map; leave grid at 0")
+    pooling = GridPooling(out.shape[1], config.grid)
+    return nn.Sequential(pooling, build_projection(pooling.width, dim))
 
 
-def _finer(trunk: nn.Module, tower: ImageEncoderConfig, maps: list[Tensor], dim: int) -> list[nn.Module]:
-    """From earlier maps to `dim`. Raises InputError where the trunk has none of that stride."""
-    strides = [int(level["reduction"]) for level in trunk.feature_info]  # type: ignore[union-attr]
-    found: list[nn.Module] = []
-    for stride, grid in tower.multiscale:
+def _multiscale_projections(
+    backbone: nn.Module, config: ImageEncoderConfig, channels: list[int], dim: int
+) -> list[nn.Module]:
+    """Projections of earlier feature maps to `dim`. Raises InputError for a stride without a map."""
+    strides = [int(level["reduction"]) for level in backbone.feature_info]  # type: ignore[union-attr]
+    projections: list[nn.Module] = []
+    for stride, grid in config.multiscale:
         if stride not in strides:
-            raise InputError(f"model: finer: no map of stride {stride}; there are {strides}")
+            raise InputError(f"model: multiscale: no feature map of stride {stride}; choose from {strides}")
         level = strides.index(stride)
-        cells = FinerCells(level, maps[level].shape[1], grid)
-        found.append(nn.Sequential(cells, projection(cells.width, dim, keep=False)))
-    return found
+        pooling = MultiscalePooling(level, channels[level], grid)
+        projections.append(nn.Sequential(pooling, build_projection(pooling.width, dim)))
+    return projections
 
 
-def _maps(trunk: nn.Module, tower: ImageEncoderConfig) -> list[Tensor]:
-    """The maps of the trunk's levels. Raises InputError where it has none of the usual form."""
-    with torch.no_grad(), making(f"the maps of {tower.model!r}"):
-        last, maps = trunk.eval().forward_intermediates(_blank(tower))  # type: ignore[operator]
-        trunk.forward_head(last, pre_logits=True)  # type: ignore[operator]
+def _feature_maps(backbone: nn.Module, config: ImageEncoderConfig) -> list[Tensor]:
+    """The feature maps of all levels. Raises InputError if the backbone cannot return them."""
+    with torch.no_grad(), convert_library_errors(f"the feature maps of {config.model!r}"):
+        last, maps = backbone.eval().forward_intermediates(_blank_image(config))  # type: ignore[operator]
+        backbone.forward_head(last, pre_logits=True)  # type: ignore[operator]
     return maps  # type: ignore[no-any-return]
 
 
-def _blank(tower: ImageEncoderConfig) -> Tensor:
-    return torch.zeros(1, 3, tower.preprocess.size, tower.preprocess.size)
+def _blank_image(config: ImageEncoderConfig) -> Tensor:
+    return torch.zeros(1, 3, config.preprocess.size, config.preprocess.size)

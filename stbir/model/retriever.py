@@ -1,4 +1,4 @@
-"""The model: three towers that meet in one space (STBIR, arXiv 2604.15735, section on encoders)."""
+"""The model: three encoders with a common embedding (STBIR, arXiv 2604.15735, section on encoders)."""
 
 import copy
 from collections.abc import Mapping
@@ -9,16 +9,13 @@ from stbir.config import Modality
 from stbir.errors import InputError
 from stbir.model.encoders import Encoder, ImageEncoder, TextEncoder
 from stbir.model.fusion import Gate, fuse
-from stbir.model.hubness import ASKING, SHARE, Hubness
+from stbir.model.hubness import CORRECTION_WEIGHT, QUERY_MODALITIES, HubnessCorrection
 
-SHARED = ("trunk", "project", "multiscale")  # of sketches and photos, where they are tied
+SHARED_MODULES = ("trunk", "project", "multiscale")  # of sketch and photo encoder
 
 
 class Retriever(nn.Module):
-    """Sketch, photo and text towers, and perhaps a gate that weighs sketch against text in a query.
-
-    All features are unit vectors (B, D).
-    """
+    """Sketch, photo and text encoder, and optionally a fusion gate. Features are unit vectors (B, D)."""
 
     def __init__(
         self, sketch: ImageEncoder, photo: ImageEncoder, text: TextEncoder, gate: Gate | None = None
@@ -28,36 +25,36 @@ class Retriever(nn.Module):
 
     @property
     def dim(self) -> int:
-        """D, the width of the common space."""
+        """D, the width of the embedding."""
         return self.photo.dim
 
-    def tower(self, modality: Modality) -> Encoder:
+    def encoder(self, modality: Modality) -> Encoder:
         """The encoder of one modality."""
-        towers: dict[Modality, Encoder] = {"sketch": self.sketch, "photo": self.photo, "text": self.text}
-        return towers[modality]
+        encoders: dict[Modality, Encoder] = {"sketch": self.sketch, "photo": self.photo, "text": self.text}
+        return encoders[modality]
 
-    def tie(self, shared_encoder: bool) -> None:
-        """Let sketches go through the trunk and projections of photos, or through equal ones of their own."""
-        if shared_encoder or self.sketch.trunk is self.photo.trunk:
-            for name in SHARED:
-                part = getattr(self.photo, name)
-                setattr(self.sketch, name, part if shared_encoder else copy.deepcopy(part))
+    def set_shared_encoder(self, shared: bool) -> None:
+        """Use the photo encoder's modules for sketches too, or give the sketch encoder its own copies."""
+        if shared or self.sketch.trunk is self.photo.trunk:
+            for name in SHARED_MODULES:
+                module = getattr(self.photo, name)
+                setattr(self.sketch, name, module if shared else copy.deepcopy(module))
 
     def measure_hubness(self, features: Mapping[Modality, Tensor]) -> None:
-        """Tell the photo tower what is asked in training, (N, D) a modality of each of the three.
+        """Measure hubness from training features, (N, D) of each modality; scores are corrected afterwards.
 
-        From then on the scores of hubs are corrected. Raises InputError where the model has no place for it,
-        or was told before.
+        Raises InputError if the model has no hubness correction or it is measured already.
         """
-        marks, hubs = [self.sketch.hubness, self.text.hubness], self.photo.hubness
-        if not isinstance(hubs, Hubness):
-            raise InputError("model.hubness: there is none; set how many queries it keeps")
-        if hubs.measured:
-            raise InputError("model.hubness: it is measured already, and features hold it")
-        width = hubs.queries.shape[2]
-        hubs.measure([features[kind][:, :width] for kind in ASKING], features["photo"][:, :width])
-        for mark in marks:
-            mark.share.fill_(SHARE)  # type: ignore[union-attr, operator]
+        correction = self.photo.hubness
+        if not isinstance(correction, HubnessCorrection):
+            raise InputError("model.hubness is 0; set it to the number of stored queries")
+        if correction.measured:
+            raise InputError("model.hubness: measured already; the features contain the correction")
+        width = correction.queries.shape[2]
+        queries = [features[modality][:, :width] for modality in QUERY_MODALITIES]
+        correction.measure(queries, features["photo"][:, :width])
+        for head in (self.sketch.hubness, self.text.hubness):
+            head.share.fill_(CORRECTION_WEIGHT)  # type: ignore[union-attr, operator]
 
     def encode_sketch(self, pixels: Tensor) -> Tensor:
         """uint8 (B, 1 or 3, H, W) → (B, D)."""
@@ -74,7 +71,7 @@ class Retriever(nn.Module):
     def encode_query(
         self, sketch: Tensor | None = None, text: Tensor | None = None, sketch_weight: float = 0.5
     ) -> Tensor:
-        """Sketch pixels and/or token ids → the fused query (B, D)."""
+        """Sketch pixels, token ids or both → the fused query (B, D)."""
         return fuse(
             None if sketch is None else self.encode_sketch(sketch),
             None if text is None else self.encode_text(text),

@@ -1,6 +1,6 @@
-"""Feature maps as rows that say where in the picture something is.
+"""Pooling of feature maps over a grid of cells, which keeps the position of features.
 
-The objects of this task stand in the middle of a plain ground: where a part is says which one it is.
+The objects of this task are centred on a plain background, so a position identifies a part.
 """
 
 from collections.abc import Sequence
@@ -9,39 +9,39 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# Numbers a cell of the last map: those of 4 x 4 cells are no more than the channels of a small trunk.
-CELL = 64
-FINER_CELL = 32  # of an earlier map, which has more cells
+# Per cell of the last map: 4 x 4 cells have no more values than a small backbone has channels.
+CELL_CHANNELS = 64
+MULTISCALE_CELL_CHANNELS = 32  # earlier maps have more cells
 
 
-class CellMeans(nn.Module):
-    """A feature map as one row: its mean, and CELL numbers for each of grid x grid cells."""
+class GridPooling(nn.Module):
+    """Global mean of a feature map, and CELL_CHANNELS values for each of grid x grid cells."""
 
     def __init__(self, channels: int, grid: int) -> None:
         super().__init__()
-        self.reduce, self.grid = nn.Conv2d(channels, CELL, 1), grid
-        self.width = channels + CELL * grid * grid
+        self.reduce, self.grid = nn.Conv2d(channels, CELL_CHANNELS, 1), grid
+        self.width = channels + CELL_CHANNELS * grid * grid
 
     def forward(self, map_BCHW: Tensor) -> Tensor:
-        """(B, C, H, W) → (B, width), width = C + CELL * grid * grid."""
+        """(B, C, H, W) → (B, width), width = C + CELL_CHANNELS * grid * grid."""
         cells = F.adaptive_avg_pool2d(self.reduce(map_BCHW), self.grid)
         return torch.cat([map_BCHW.mean((2, 3)), cells.flatten(1)], dim=1)
 
 
-class FinerCells(nn.Module):
-    """The same of the trunk's map `level`, an earlier one, normalised: what is projected beside the last.
+class MultiscalePooling(nn.Module):
+    """Grid pooling of the backbone's earlier feature map number `level`, with layer normalisation.
 
-    Deep features are coarse, a 32nd of the picture's side, and of objects as a whole: which leg, which slat
-    is in those before them (hypercolumns: Hariharan et al., CVPR 2015, arXiv 1411.5752).
+    The last map has a stride of 32 pixels and describes objects as a whole. Earlier maps describe single
+    parts (hypercolumns: Hariharan et al., CVPR 2015, arXiv 1411.5752).
     """
 
     def __init__(self, level: int, channels: int, grid: int) -> None:
         super().__init__()
         self.level, self.grid = level, grid
-        self.width = FINER_CELL * grid * grid
-        self.reduce, self.norm = nn.Conv2d(channels, FINER_CELL, 1), nn.LayerNorm(self.width)
+        self.width = MULTISCALE_CELL_CHANNELS * grid * grid
+        self.reduce, self.norm = nn.Conv2d(channels, MULTISCALE_CELL_CHANNELS, 1), nn.LayerNorm(self.width)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """Maps (B, C, H, W) → (B, width), width = FINER_CELL * grid * grid."""
+        """Maps (B, C, H, W) → (B, width), width = MULTISCALE_CELL_CHANNELS * grid * grid."""
         cells = F.adaptive_avg_pool2d(self.reduce(maps[self.level]), self.grid)
         return self.norm(cells.flatten(1))  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""Text towers: one of open_clip's, or a bag of words made anew."""
+"""Construction of a text encoder: an open_clip transformer, or a bag of words trained from scratch."""
 
 from typing import Any
 
@@ -6,43 +6,45 @@ from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 from torch import nn
 
 from stbir.config import ModelConfig, TextEncoderConfig
-from stbir.model.backbones import clip_text_backbone, making
+from stbir.model.backbones import convert_library_errors, create_clip_text_backbone
 from stbir.model.encoders import TextEncoder, Tokenize
-from stbir.model.hubness import hubness
-from stbir.model.projection import projection
+from stbir.model.hubness import build_hubness
+from stbir.model.projection import build_projection
 
 WORD_STD = 0.01
 
 
-def text_encoder(config: ModelConfig, pretrained: bool) -> TextEncoder:
-    """The tower of `config`, into its last `details` dimensions where it has these."""
-    tower, dim = config.text, config.appearance_dims or config.dim
-    if tower.library == "words":
-        trunk, project = _word_bag(tower, dim), projection(dim, dim, keep=True)
+def build_text_encoder(model_config: ModelConfig, pretrained: bool) -> TextEncoder:
+    """The text encoder of a resolved configuration; it uses only the appearance dimensions, if any."""
+    config, dim = model_config.text, model_config.appearance_dims or model_config.dim
+    if config.library == "words":
+        backbone, width = _create_embedding_bag(config, dim), dim
     else:
-        trunk, width = clip_text_backbone(tower, pretrained)
-        project = projection(width, dim, keep=True)
-    return TextEncoder(trunk, project, _tokenizer(tower.options), config.dim, hubness(config, "text"))
+        backbone, width = create_clip_text_backbone(config, pretrained)
+    projection = build_projection(width, dim, allow_identity=True)
+    tokenizer, hubness = _create_tokenizer(config.options), build_hubness(model_config, "text")
+    return TextEncoder(backbone, projection, tokenizer, model_config.dim, hubness)
 
 
-def _word_bag(tower: TextEncoderConfig, dim: int) -> nn.Module:
-    """Token ids (B, L), 0 for none → (B, dim), the sum of their vectors."""
-    with making(f"text tower {tower.model!r}"):
-        if (size := int(tower.options["vocab_size"])) < (least := SimpleTokenizer().vocab_size):
-            raise ValueError(f"vocab_size is below the tokenizer's {least}")
-        bag = nn.EmbeddingBag(size, dim, mode="sum", padding_idx=0)
-    # Words that training does not meet stay this small beside those it does, and so say little.
+def _create_embedding_bag(config: TextEncoderConfig, dim: int) -> nn.Module:
+    """Sum of word vectors: token ids (B, L), 0 for padding → (B, dim)."""
+    with convert_library_errors(f"text encoder {config.model!r}"):
+        vocab_size, min_size = int(config.options["vocab_size"]), SimpleTokenizer().vocab_size
+        if vocab_size < min_size:
+            raise ValueError(f"vocab_size is below the tokenizer's {min_size}")
+        bag = nn.EmbeddingBag(vocab_size, dim, mode="sum", padding_idx=0)
+    # Words without training examples keep vectors of this size, small compared with trained ones.
     nn.init.normal_(bag.weight, std=WORD_STD)
     nn.init.zeros_(bag.weight[0])
     return bag
 
 
-def _tokenizer(options: dict[str, Any]) -> Tokenize:
+def _create_tokenizer(options: dict[str, Any]) -> Tokenize:
     length = int(options.get("context_length", 77))
     name = options.get("hf_tokenizer_name")
-    tokenize: Tokenize = (
+    tokenizer: Tokenize = (
         HFTokenizer(name, context_length=length, **(options.get("tokenizer_kwargs") or {}))
         if name
         else SimpleTokenizer(context_length=length)
     )
-    return tokenize
+    return tokenizer

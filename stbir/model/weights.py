@@ -1,4 +1,4 @@
-"""Pretrained weights by tag, path or URI, loaded strictly or refused by name and shape."""
+"""Pretrained weights from a tag, path or URI. Names and shapes must match those of the module."""
 
 import pickle
 import tempfile
@@ -16,46 +16,46 @@ from torch import Tensor, nn
 from stbir.errors import InputError
 from stbir.storage.folder import read_uri
 
-UNFIT = (
+LOAD_ERRORS = (
     *(RuntimeError, KeyError, ValueError, AttributeError, TypeError),
     *(safetensors.SafetensorError, pickle.UnpicklingError),
 )
 _SUFFIXES = {".safetensors", ".pt", ".pth", ".bin", ".npz", ".ckpt"}
 
 
-def is_tag(weights: str) -> bool:
-    """Whether `weights` names a published set (e.g. "openai") rather than a file."""
+def is_pretrained_tag(weights: str) -> bool:
+    """Whether `weights` is the tag of published weights (e.g. "openai") rather than a file."""
     return "/" not in weights and PurePosixPath(weights).suffix not in _SUFFIXES
 
 
-def load_clip(model: nn.Module, name: str, weights: str) -> None:
-    """Load a whole CLIP's weights into `model` (an open_clip CustomTextCLIP called `name`).
+def load_clip_weights(model: nn.Module, name: str, weights: str) -> None:
+    """Load weights into a complete CLIP `model` (an open_clip CustomTextCLIP) named `name`.
 
-    Raises InputError for an unknown tag, an unreadable file, or names and shapes that do not fit.
+    Raises InputError for an unknown tag, an unreadable file, or names and shapes that do not match.
     """
-    if is_tag(weights):
+    if is_pretrained_tag(weights):
         _load_clip_file(model, _download(name, weights), weights)
         return
     with local_copy(weights) as path:
         _load_clip_file(model, path, weights)
 
 
-def tag_details(name: str, weights: str | None) -> dict[str, Any]:
-    """What open_clip knows of a tag (e.g. `quick_gelu`); empty for files."""
-    if weights is None or not is_tag(weights):
+def pretrained_config(name: str, weights: str | None) -> dict[str, Any]:
+    """open_clip's configuration of a tag (e.g. `quick_gelu`); empty for files. Raises for an unknown tag."""
+    if weights is None or not is_pretrained_tag(weights):
         return {}
-    details = open_clip.pretrained.get_pretrained_cfg(name, weights)
-    if not details:
+    config = open_clip.pretrained.get_pretrained_cfg(name, weights)
+    if not config:
         tags = ", ".join(open_clip.list_pretrained_tags_by_model(name)) or "no tags"
         raise InputError(f"weights: open_clip has no {weights!r} for {name!r}; it has {tags}")
-    return dict(details)
+    return dict(config)
 
 
 def _download(name: str, tag: str) -> str:
-    details = tag_details(name, tag)
+    config = pretrained_config(name, tag)
     try:
-        return str(open_clip.pretrained.download_pretrained(details))
-    except Exception as error:  # the hub's client raises many kinds; all mean: not to be had from here
+        return str(open_clip.pretrained.download_pretrained(config))
+    except Exception as error:  # the Hugging Face client raises many types
         raise InputError(
             f"weights: {tag!r} of {name!r} cannot be downloaded ({type(error).__name__});"
             " give a local path or URI of the file instead"
@@ -65,13 +65,13 @@ def _download(name: str, tag: str) -> str:
 def _load_clip_file(model: nn.Module, path: str, weights: str) -> None:
     try:
         open_clip.load_checkpoint(model, path)
-    except UNFIT as error:
-        raise InputError(f"weights: {weights} does not fit: {_one_line(error)}") from error
+    except LOAD_ERRORS as error:
+        raise InputError(f"weights: {weights} does not match the model: {_one_line(error)}") from error
 
 
 @contextmanager
 def local_copy(uri: str) -> Iterator[str]:
-    """A local path with the file's content; a temporary one where the URI is remote."""
+    """A local path of the file; a temporary copy if the URI is remote."""
     if "://" not in uri:
         if not Path(uri).is_file():
             raise InputError(f"weights: no file {uri}; give a tag, a path or a URI")
@@ -83,20 +83,20 @@ def local_copy(uri: str) -> Iterator[str]:
         yield str(path)
 
 
-def read_state(uri: str) -> dict[str, Tensor]:
-    """The named tensors of a safetensors or torch file at any URI, as float32 where floating.
+def read_state_dict(uri: str) -> dict[str, Tensor]:
+    """The named tensors of a safetensors or torch file at any URI; floating point ones as float32.
 
-    Nothing is unpickled beyond tensors. Raises InputError for a file that is neither.
+    Torch files are loaded with `weights_only=True`. Raises InputError for any other file.
     """
     with local_copy(uri) as path:
         try:
-            state = _state_of(path)
-        except (*UNFIT, OSError, EOFError) as error:
-            raise InputError(f"weights: {uri} is no weights file ({_one_line(error)})") from error
+            state = _load_tensors(path)
+        except (*LOAD_ERRORS, OSError, EOFError) as error:
+            raise InputError(f"weights: {uri} is not a weights file ({_one_line(error)})") from error
     return {name: t.float() if t.is_floating_point() else t for name, t in state.items()}
 
 
-def _state_of(path: str) -> dict[str, Tensor]:
+def _load_tensors(path: str) -> dict[str, Tensor]:
     if path.endswith(".safetensors"):
         return dict(safetensors.torch.load_file(path))
     loaded = torch.load(path, map_location="cpu", weights_only=True)
@@ -104,24 +104,28 @@ def _state_of(path: str) -> dict[str, Tensor]:
     return {name.removeprefix("module."): tensor for name, tensor in state.items()}
 
 
-def fit(module: nn.Module, state: dict[str, Tensor], source: str, ignore: tuple[str, ...] = ()) -> None:
-    """Load `state` into `module`; entries whose name starts with one of `ignore` may be left over.
+def load_strict(
+    module: nn.Module, state: dict[str, Tensor], source: str, ignore: tuple[str, ...] = ()
+) -> None:
+    """Load `state` into `module`. Unexpected entries are allowed only under the prefixes in `ignore`.
 
-    Raises InputError that names what is missing, left over, or of another shape.
+    Raises InputError that names the missing, unexpected and differently shaped entries.
     """
-    wanted = module.state_dict()
-    given = {k: v for k, v in state.items() if k in wanted or not k.startswith(ignore or ("\0",))}
-    shapes = [
-        f"{k} is {tuple(given[k].shape)}, needs {tuple(wanted[k].shape)}"
-        for k in wanted
-        if k in given and given[k].shape != wanted[k].shape
+    expected = module.state_dict()
+    loaded = {k: v for k, v in state.items() if k in expected or not k.startswith(ignore or ("\0",))}
+    mismatched = [
+        f"{k} is {tuple(loaded[k].shape)}, needs {tuple(expected[k].shape)}"
+        for k in expected
+        if k in loaded and loaded[k].shape != expected[k].shape
     ]
-    missing = [f"{k} is missing" for k in wanted if k not in given and not k.endswith("num_batches_tracked")]
-    unknown = [f"{k} is not in the model" for k in given if k not in wanted]
-    if wrong := shapes + missing + unknown:
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise InputError(f"weights: {source} does not fit: {'; '.join(wrong[:3])}{more}")
-    module.load_state_dict(given, strict=False)
+    missing = [
+        f"{k} is missing" for k in expected if k not in loaded and not k.endswith("num_batches_tracked")
+    ]
+    unexpected = [f"{k} is not in the model" for k in loaded if k not in expected]
+    if errors := mismatched + missing + unexpected:
+        more = f" and {len(errors) - 3} more" if len(errors) > 3 else ""
+        raise InputError(f"weights: {source} does not match the model: {'; '.join(errors[:3])}{more}")
+    module.load_state_dict(loaded, strict=False)
 
 
 def _one_line(error: Exception) -> str:

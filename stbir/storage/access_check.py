@@ -1,4 +1,4 @@
-"""Whether a place can be written to, read, listed and cleared, before hours of work need it."""
+"""Check that a folder can be written, read, listed and cleared, before a long job depends on it."""
 
 import contextlib
 import os
@@ -11,28 +11,28 @@ from stbir.storage.folder import Folder
 _CONTENT = b"stbir was here"
 
 
-def probe(folder: Folder) -> float:
-    """Write, read, list and delete a small file, and leave no trace.
+def check_access(folder: Folder) -> float:
+    """Write, read, list and delete a small file. Leaves no trace.
 
-    Returns by how many seconds the place's clock is ahead of this one's. Raises InputError that says which of
-    the four fails.
+    Returns the seconds by which the storage's clock is ahead of the local clock. Raises InputError that
+    names the operation that fails.
     """
-    there, name = folder.exists(), f"probe-{uuid.uuid4().hex}"
+    existed, name = folder.exists(), f"probe-{uuid.uuid4().hex}"
     folder.write(name, _CONTENT)
     now = time.time()
     if folder.read(name) != _CONTENT:
-        raise _refusal(folder, "what is written does not come back when read")
-    if name not in folder.names("probe-*"):
-        raise _refusal(folder, "what is written is not listed")
-    ahead = folder.modified(name) - now
+        raise _access_error(folder, "a file reads back with other content than was written")
+    if name not in folder.list_files("probe-*"):
+        raise _access_error(folder, "a written file is not listed")
+    clock_offset_s = folder.modified_time(name) - now
     folder.remove(name)
     if folder.exists(name):
-        raise _refusal(folder, "what is deleted stays")
-    if folder.local and not there:
-        with contextlib.suppress(OSError):  # not empty: another job has begun there meanwhile
+        raise _access_error(folder, "a deleted file still exists")
+    if folder.is_local and not existed:
+        with contextlib.suppress(OSError):  # not empty: another job has written to it meanwhile
             os.rmdir(folder.path)
-    return ahead
+    return clock_offset_s
 
 
-def _refusal(folder: Folder, what: str) -> InputError:
-    return InputError(f"{folder.uri}: {what}; check its rights (list, read, write, delete) and its server")
+def _access_error(folder: Folder, problem: str) -> InputError:
+    return InputError(f"{folder.uri}: {problem}; check permissions (list, read, write, delete) and server")

@@ -1,4 +1,4 @@
-"""Folders at any fsspec URI (`file`, `s3`, `memory`, …): bytes in, bytes out."""
+"""Folders at any fsspec URI (`file`, `s3`, `memory`, …)."""
 
 import glob
 import os
@@ -12,114 +12,116 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from stbir.errors import InputError
 
-UNREACHABLE = (OSError, BotoCoreError, ClientError)
+STORAGE_ERRORS = (OSError, BotoCoreError, ClientError)
 
 
 class Folder:
-    """A folder at a URI. Names are relative to it, with `/` between levels.
+    """A folder at a URI. File names are relative to it, with `/` between levels.
 
-    Raises InputError, naming the URI, when the place cannot be reached or its scheme is unknown.
+    Methods raise InputError, naming the URI, if the storage cannot be reached.
     """
 
     def __init__(self, uri: str) -> None:
-        self.uri = uri.rstrip("/") or uri[:1]  # "/" is the root, "" is here
+        """Raises InputError for an unknown URI scheme."""
+        self.uri = uri.rstrip("/") or uri[:1]  # "/" is the root, "" the working directory
         try:
             self.fs, path = fsspec.core.url_to_fs(self.uri)
         except (ValueError, ImportError) as error:
             raise InputError(f"{uri}: {error}; use a local path or a URI that fsspec can open") from error
         self.path = path.rstrip("/")
-        if self.local:
-            self.uri = self.path  # absolute: workers stand in another directory
+        if self.is_local:
+            self.uri = self.path  # absolute, since Ray workers have another working directory
 
     def child(self, name: str) -> "Folder":
-        """The folder `name` inside this one."""
+        """Return the folder `name` inside this one."""
         return Folder(f"{self.uri}/{name}")
 
-    def at(self, name: str) -> str:
-        """The path of `name` as the file system knows it (without scheme)."""
+    def path_of(self, name: str) -> str:
+        """Return the path of a file without the URI scheme, as the file system object takes it."""
         return f"{self.path}/{name}"
 
     @property
-    def local(self) -> bool:
-        """Whether the folder lies on this machine's own file system."""
+    def is_local(self) -> bool:
+        """Whether the folder is on the local file system."""
         protocol = self.fs.protocol
         return "file" in ((protocol,) if isinstance(protocol, str) else protocol)
 
     def exists(self, name: str = "") -> bool:
-        """Whether a file or folder of that name is there now (listing caches are not trusted)."""
-        with self._reaching():
+        """Whether a file or folder of that name exists. Ignores fsspec's listing cache."""
+        with self._translate_errors():
             self.fs.invalidate_cache()
-            return bool(self.fs.exists(self.at(name) if name else self.path))
+            return bool(self.fs.exists(self.path_of(name) if name else self.path))
 
-    def names(self, pattern: str = "*") -> list[str]:
-        """Sorted names of the files in this folder that match a glob pattern (`**` descends)."""
-        with self._reaching():
+    def list_files(self, pattern: str = "*") -> list[str]:
+        """Return the sorted names of the files that match a glob pattern (`**` is recursive)."""
+        with self._translate_errors():
             self.fs.invalidate_cache()
-            found = self.fs.glob(f"{glob.escape(self.path)}/{pattern}", detail=True)
-        return sorted(path[len(self.path) + 1 :] for path, info in found.items() if info["type"] == "file")
+            entries = self.fs.glob(f"{glob.escape(self.path)}/{pattern}", detail=True)
+        return sorted(path[len(self.path) + 1 :] for path, info in entries.items() if info["type"] == "file")
 
     def read(self, name: str) -> bytes:
-        """The bytes of a file."""
-        with self._reaching():
-            return bytes(self.fs.cat_file(self.at(name)))
+        """Read a file."""
+        with self._translate_errors():
+            return bytes(self.fs.cat_file(self.path_of(name)))
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a file whole or not at all: readers see the old bytes or the new, never a part."""
-        with self._reaching():
-            if self.local:
-                _write_then_rename(self.at(name), data)
+        """Write a file atomically: readers see the old content or the new, never a part."""
+        with self._translate_errors():
+            if self.is_local:
+                _write_then_rename(self.path_of(name), data)
             else:
-                self.fs.pipe_file(self.at(name), data)
+                self.fs.pipe_file(self.path_of(name), data)
 
     def create(self, name: str, data: bytes) -> None:
-        """Write a file that is not there yet; of several at once one succeeds.
+        """Write a new file. Of several concurrent calls, one succeeds.
 
-        Raises FileExistsError where it is there, and the file system's other errors as they are. On a disk a
-        reader may find it empty for a moment.
+        Raises FileExistsError if the file exists, and other storage errors unchanged. On a local disk,
+        readers may see the file empty for a moment.
         """
-        if self.local:
-            os.makedirs(os.path.dirname(self.at(name)), exist_ok=True)
-            with open(self.at(name), "xb") as file:  # fsspec looks first and then writes: two would succeed
+        if self.is_local:
+            os.makedirs(os.path.dirname(self.path_of(name)), exist_ok=True)
+            # fsspec's local "create" mode checks and then writes, so two calls could succeed.
+            with open(self.path_of(name), "xb") as file:
                 file.write(data)
         else:
-            self.fs.pipe_file(self.at(name), data, mode="create")
+            self.fs.pipe_file(self.path_of(name), data, mode="create")
 
-    def modified(self, name: str) -> float:
-        """When a file was written by the clock of the place, in seconds since 1970."""
-        with self._reaching():
-            return float(self.fs.modified(self.at(name)).timestamp())
+    def modified_time(self, name: str) -> float:
+        """Return when a file was last modified, by the storage's clock, in seconds since 1970."""
+        with self._translate_errors():
+            return float(self.fs.modified(self.path_of(name)).timestamp())
 
     @contextmanager
     def open(self, name: str) -> Iterator[BinaryIO]:
-        """A seekable file for reading parts of it, as safetensors and Parquet footers want."""
-        with self._reaching(), self.fs.open(self.at(name), "rb") as file:
+        """Open a file for seekable reads, e.g. of safetensors and Parquet footers."""
+        with self._translate_errors(), self.fs.open(self.path_of(name), "rb") as file:
             yield file
 
     @contextmanager
-    def writing(self, name: str) -> Iterator[BinaryIO]:
-        """A file to write piece by piece. What reads it must ask for a manifest that is written later."""
-        with self._reaching():
+    def open_for_writing(self, name: str) -> Iterator[BinaryIO]:
+        """Open a file for streaming writes. Not atomic: the manifest, written last, publishes the file."""
+        with self._translate_errors():
             self.fs.makedirs(self.path, exist_ok=True)
-            with self.fs.open(self.at(name), "wb") as file:
+            with self.fs.open(self.path_of(name), "wb") as file:
                 yield file
 
     def remove(self, name: str = "") -> None:
-        """Remove a file or a whole folder; what is already gone is fine."""
-        with self._reaching():
+        """Remove a file, or the folder with its content. Does nothing if it does not exist."""
+        with self._translate_errors():
             self.fs.invalidate_cache()
-            path = self.at(name) if name else self.path
+            path = self.path_of(name) if name else self.path
             if self.fs.exists(path):
                 self.fs.rm(path, recursive=True)
 
     @contextmanager
-    def _reaching(self) -> Iterator[None]:
+    def _translate_errors(self) -> Iterator[None]:
         try:
             yield
-        except UNREACHABLE as error:
+        except STORAGE_ERRORS as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise InputError(
                 f"{self.uri}: cannot be read or written ({reason}); check that the path or bucket exists"
-                " and that AWS_* variables are set where it is an s3:// URI"
+                " and, for an s3:// URI, that the AWS_* variables are set"
             ) from error
 
 
@@ -134,6 +136,6 @@ def _write_then_rename(path: str, data: bytes) -> None:
 
 
 def read_uri(uri: str) -> bytes:
-    """The bytes of one file at a URI."""
+    """Read the file at a URI."""
     folder, _, name = uri.rpartition("/")
     return Folder(folder or ("/" if uri.startswith("/") else ".")).read(name)

@@ -1,8 +1,9 @@
-"""One writer of a folder at a time, on any file system that can refuse to replace a file.
+"""Writer lock of a folder, on any file system that can create a file exclusively.
 
-The holder's file, `writer/<number>.json`, has the highest number and a beat that goes on. To take over from a
-dead writer means to create the next number, which one of several succeeds in; and who was not dead after all
-sees the higher number before it commits. Nobody's clock is compared with anybody's.
+The file `writer/<number>.json` with the highest number describes the lock holder. The holder renews it with a
+heartbeat. A writer takes over from a dead holder by creating the next number, which only one of several can
+do. A holder that was only slow sees the higher number in `check` before it commits. Clocks of different
+machines are never compared.
 """
 
 import json
@@ -16,169 +17,167 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 
 from stbir.errors import InputError
-from stbir.storage.folder import UNREACHABLE, Folder
-from stbir.storage.retry import patiently
+from stbir.storage.folder import STORAGE_ERRORS, Folder
+from stbir.storage.retry import with_retries
 
-BEAT_SECONDS = 5.0
-# A beat that stood still for so long has stopped.
-DEAD_SECONDS = 30.0
+HEARTBEAT_S = 5.0
+HEARTBEAT_TIMEOUT_S = 30.0  # a holder without a heartbeat for this long is dead
 _FOLDER = "writer"
 
 
 @dataclass(frozen=True)
-class Holder:
-    """Who holds the lock, as its file says. `process` is known by host, start of the machine, and id."""
+class LockHolder:
+    """Content of a lock file. `process` is a process id on `host`; `free` marks a released lock."""
 
     owner: str = field(default_factory=lambda: uuid.uuid4().hex)
-    host: str = field(default_factory=lambda: f"{socket.gethostname()} {_boot()}")
+    host: str = field(default_factory=lambda: _host())
     process: int = field(default_factory=os.getpid)
     beat: int = 0
     free: bool = False
 
-    def gone(self) -> bool:
-        """Whether it says so itself, or its process is known to have ended."""
-        return self.free or (self.host == f"{socket.gethostname()} {_boot()}" and not _runs(self.process))
+    def is_dead(self) -> bool:
+        """Whether the lock is released, or its process on this host has ended."""
+        return self.free or (self.host == _host() and not _is_running(self.process))
 
 
-# Who has created its file and written nothing to it yet.
-_COMING = Holder(owner="", host="?", process=0, beat=-1)
+# A holder that has created its lock file but not yet written to it.
+_EMPTY_HOLDER = LockHolder(owner="", host="?", process=0, beat=-1)
 
 
 class Lock:
-    """The right to write to a folder, held until it is lost or given back."""
+    """The exclusive right to write to a folder, until it is released or taken over."""
 
-    def __init__(self, folder: Folder, number: int, holder: Holder) -> None:
+    def __init__(self, folder: Folder, number: int, holder: LockHolder) -> None:
         self._folder, self._number, self._holder = folder, number, holder
 
     def check(self) -> None:
-        """Raises InputError where another writer has taken over meanwhile: nothing is to be written then."""
-        newest = _newest(self._folder)
-        if newest != self._number:
-            raise InputError(
-                f"{self._folder.uri}: another writer has taken over, number {newest}; look there"
-            )
+        """Raises InputError if another writer has taken over. Call it before each commit."""
+        latest = _latest_number(self._folder)
+        if latest != self._number:
+            problem = f"another writer has taken over, number {latest}"
+            raise InputError(f"{self._folder.uri}: {problem}; see {_file_name(latest)}")
 
-    def beat(self) -> None:
-        """Show that this writer lives."""
+    def renew(self) -> None:
+        """Write a heartbeat."""
         self._holder = replace(self._holder, beat=self._holder.beat + 1)
         self._write()
 
-    def give_back(self) -> None:
-        """Let the next writer in at once."""
+    def release(self) -> None:
+        """Let the next writer acquire the lock without waiting."""
         self._holder = replace(self._holder, free=True)
         self._write()
 
     def _write(self) -> None:
-        self._folder.write(_name(self._number), json.dumps(asdict(self._holder)).encode())
+        self._folder.write(_file_name(self._number), json.dumps(asdict(self._holder)).encode())
 
 
 @contextmanager
-def only_writer(folder: Folder) -> Iterator[Lock]:
-    """Hold the lock of a folder. A dead writer's is waited out; InputError where a living one has it."""
-    number = _newest(folder)
+def writer_lock(folder: Folder) -> Iterator[Lock]:
+    """Hold the writer lock of a folder. Waits until a dead holder's heartbeat times out.
+
+    Raises InputError if a live writer holds the lock.
+    """
+    number = _latest_number(folder)
     if number:
-        _wait_for_end(folder, number)
-    lock = _take(folder, number + 1)
-    # While this one waited, others may have come and gone, and cleared away the number that it then created.
+        _wait_until_dead(folder, number)
+    lock = _acquire(folder, number + 1)
+    # During the wait, other writers may have finished and removed the number that was then created here.
     lock.check()
-    _clear(folder, number)
-    over = threading.Event()
-    beating = threading.Thread(target=_beat_until, args=(lock, over), daemon=True)
-    beating.start()
+    _remove_up_to(folder, number)
+    stopped = threading.Event()
+    heartbeat = threading.Thread(target=_renew_until, args=(lock, stopped), daemon=True)
+    heartbeat.start()
     try:
         yield lock
     finally:
-        over.set()
-        beating.join()
-        lock.give_back()
+        stopped.set()
+        heartbeat.join()
+        lock.release()
 
 
-def _beat_until(lock: Lock, over: threading.Event) -> None:
-    while not over.wait(BEAT_SECONDS):
+def _renew_until(lock: Lock, stopped: threading.Event) -> None:
+    while not stopped.wait(HEARTBEAT_S):
         try:
-            lock.beat()
-        except InputError:  # out of reach for now; `check` tells, before anything is written
+            lock.renew()
+        except InputError:  # unreachable for now; `check` runs before anything is committed
             continue
 
 
-def _take(folder: Folder, number: int) -> Lock:
-    holder = Holder()
+def _acquire(folder: Folder, number: int) -> Lock:
+    holder = LockHolder()
     data = json.dumps(asdict(holder)).encode()
     try:
-        patiently(lambda: folder.create(_name(number), data))
-    except UNREACHABLE as error:
-        # That it is there already may be our own doing, where the answer to a request got lost.
-        there = _read(folder, number)
-        if there is None:
-            reason = (
-                f"cannot be written to ({error}); check that the path or bucket exists, and AWS_* variables"
-            )
-            raise InputError(f"{folder.uri}: {reason}") from error
-        if there.owner != holder.owner:
-            raise InputError(_taken(folder, there)) from error
+        with_retries(lambda: folder.create(_file_name(number), data))
+    except STORAGE_ERRORS as error:
+        # The file may be ours: a retry fails if the response to the first request was lost.
+        current = _read(folder, number)
+        if current is None:
+            remedy = "check that the path or bucket exists, and the AWS_* variables"
+            raise InputError(f"{folder.uri}: cannot be written to ({error}); {remedy}") from error
+        if current.owner != holder.owner:
+            raise _locked_error(folder, current) from error
     return Lock(folder, number, holder)
 
 
-def _wait_for_end(folder: Folder, number: int) -> None:
-    first = _read(folder, number)
-    deadline = time.monotonic() + DEAD_SECONDS
-    now = first
-    while now is not None and not now.gone() and time.monotonic() < deadline:
-        if now != first:
-            raise InputError(_taken(folder, now))
-        time.sleep(min(1.0, BEAT_SECONDS))
-        now = _read(folder, number)
+def _wait_until_dead(folder: Folder, number: int) -> None:
+    """Raises InputError if the holder's file changes meanwhile: it is alive."""
+    before = current = _read(folder, number)
+    deadline = time.monotonic() + HEARTBEAT_TIMEOUT_S
+    while current is not None and not current.is_dead() and time.monotonic() < deadline:
+        if current != before:
+            raise _locked_error(folder, current)
+        time.sleep(min(1.0, HEARTBEAT_S))
+        current = _read(folder, number)
 
 
-def _taken(folder: Folder, holder: Holder) -> str:
-    who = "another writer" if holder == _COMING else f"process {holder.process} on {holder.host.split()[0]}"
-    return f"{folder.uri}: {who} writes to it now; wait until it is done, or stop it"
+def _locked_error(folder: Folder, holder: LockHolder) -> InputError:
+    process = f"process {holder.process} on {holder.host.split()[0]}"
+    owner = "another writer" if holder == _EMPTY_HOLDER else process
+    return InputError(f"{folder.uri}: locked by {owner}; wait until it is done, or stop it")
 
 
-def _newest(folder: Folder) -> int:
-    numbers = [name.removeprefix(f"{_FOLDER}/").removesuffix(".json") for name in _names(folder)]
+def _latest_number(folder: Folder) -> int:
+    numbers = [name.removeprefix(f"{_FOLDER}/").removesuffix(".json") for name in _lock_files(folder)]
     return max((int(number) for number in numbers if number.isdigit()), default=0)
 
 
-def _names(folder: Folder) -> list[str]:
-    return patiently(lambda: folder.names(f"{_FOLDER}/*.json"))
+def _lock_files(folder: Folder) -> list[str]:
+    return with_retries(lambda: folder.list_files(f"{_FOLDER}/*.json"))
 
 
-def _clear(folder: Folder, number: int) -> None:
-    """Remove the files up to a number."""
-    for name in _names(folder):
-        if name <= _name(number):
+def _remove_up_to(folder: Folder, number: int) -> None:
+    for name in _lock_files(folder):
+        if name <= _file_name(number):
             folder.remove(name)
 
 
-def _read(folder: Folder, number: int) -> Holder | None:
+def _read(folder: Folder, number: int) -> LockHolder | None:
     try:
-        data = patiently(lambda: folder.read(_name(number)))
-        return Holder(**json.loads(data)) if data else _COMING
+        data = with_retries(lambda: folder.read(_file_name(number)))
+        return LockHolder(**json.loads(data)) if data else _EMPTY_HOLDER
     except InputError as error:
         if isinstance(error.__cause__, FileNotFoundError):
             return None
         raise
 
 
-def _name(number: int) -> str:
+def _file_name(number: int) -> str:
     return f"{_FOLDER}/{number:08d}.json"
 
 
-def _boot() -> str:
-    """What the machine's present run is called, where it says; a process id means nothing beyond it."""
+def _host() -> str:
+    """Host name and boot id: a process id is unique only within one boot of a machine."""
     try:
         with open("/proc/sys/kernel/random/boot_id") as file:
-            return file.read().strip()
+            boot_id = file.read().strip()
     except OSError:
-        return ""
+        boot_id = ""
+    return f"{socket.gethostname()} {boot_id}"
 
 
-def _runs(process: int) -> bool:
+def _is_running(process: int) -> bool:
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
+    except (ProcessLookupError, PermissionError) as error:
+        return isinstance(error, PermissionError)  # the process exists, under another user
     return True

@@ -1,4 +1,4 @@
-"""The manifest of an artifact: written last, so that what has one is whole."""
+"""Manifest of an artifact. It is written last: a folder with a manifest is complete."""
 
 import hashlib
 import json
@@ -11,9 +11,9 @@ from stbir.errors import InputError
 from stbir.storage.folder import Folder
 
 Kind = Literal["shards", "checkpoint", "gallery", "report", "ablation", "vectors", "hits"]
-NAME = "manifest.json"
+MANIFEST_FILE = "manifest.json"
 SCHEMA_VERSION = 1
-MADE_BY: dict[Kind, str] = {
+PRODUCERS: dict[Kind, str] = {
     "shards": "ray_jobs/prepare_shards.py",
     "checkpoint": "ray_jobs/train.py",
     "gallery": "ray_jobs/embed_gallery.py",
@@ -26,10 +26,10 @@ MADE_BY: dict[Kind, str] = {
 
 @dataclass(frozen=True)
 class Manifest:
-    """What an artifact says of itself.
+    """Description of an artifact.
 
-    `digest` covers the content, `made_from` is the digest of the artifact it was made from (empty for
-    what was made from pictures), `counts` are whole numbers, `details` whatever else the kind needs.
+    `digest` covers its content. `made_from` is the digest of its input artifact; empty if the input was
+    images. `details` holds the fields specific to the kind.
     """
 
     kind: Kind
@@ -41,44 +41,44 @@ class Manifest:
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
     def detail(self, name: str) -> Any:
-        """An entry of `details` that this kind must have. Raises InputError where it is missing."""
+        """Return a required entry of `details`. Raises InputError if it is missing."""
         if name not in self.details:
-            what = f"{self.kind} {self.digest}: details.{name} is missing in its {NAME}"
-            raise InputError(f"{what}; make it again with {MADE_BY[self.kind]}")
+            problem = f"{self.kind} {self.digest}: details.{name} is missing in its {MANIFEST_FILE}"
+            raise InputError(f"{problem}; make it again with {PRODUCERS[self.kind]}")
         return self.details[name]
 
 
 def write_manifest(folder: Folder, manifest: Manifest) -> None:
-    """Publish an artifact. Call it last: a folder without a manifest does not count."""
-    folder.write(NAME, json.dumps(asdict(manifest), indent=2, sort_keys=True).encode())
+    """Publish an artifact. Call it last: a folder without a manifest is not an artifact."""
+    folder.write(MANIFEST_FILE, json.dumps(asdict(manifest), indent=2, sort_keys=True).encode())
 
 
 def read_manifest(folder: Folder, kind: Kind, remedy: str | None = None) -> Manifest:
-    """The manifest of an artifact of the given kind.
+    """Read the manifest of an artifact of the given kind.
 
-    Raises InputError where there is none, or one of another kind or schema, and says what to do: what
-    makes it, unless there is another `remedy`.
+    Raises InputError if it is missing, malformed, or of another kind or schema version. Its remedy is the
+    command that makes the artifact, unless `remedy` is given.
     """
-    remedy = remedy or f"make it with {MADE_BY[kind]}"
-    if not folder.exists(NAME):
-        raise InputError(f"{folder.uri}: no {kind} here ({NAME} is missing); {remedy}")
+    remedy = remedy or f"make it with {PRODUCERS[kind]}"
+    if not folder.exists(MANIFEST_FILE):
+        raise InputError(f"{folder.uri}: no {kind} here ({MANIFEST_FILE} is missing); {remedy}")
     try:
-        manifest = Manifest(**json.loads(folder.read(NAME)))
+        manifest = Manifest(**json.loads(folder.read(MANIFEST_FILE)))
     except (ValueError, TypeError) as error:
-        raise InputError(f"{folder.uri}/{NAME}: not a manifest ({error}); {remedy}") from error
+        raise InputError(f"{folder.uri}/{MANIFEST_FILE}: not a manifest ({error}); {remedy}") from error
     if manifest.kind != kind:
         raise InputError(f"{folder.uri}: holds a {manifest.kind}, not {kind}; {remedy}")
     if manifest.schema_version != SCHEMA_VERSION:
         raise InputError(
-            f"{folder.uri}: schema {manifest.schema_version}, this stbir reads {SCHEMA_VERSION}; {remedy}"
+            f"{folder.uri}: schema {manifest.schema_version}, this version of stbir reads {SCHEMA_VERSION};"
+            f" {remedy}"
         )
     return manifest
 
 
-def refuse_other(folder: Folder, kind: Kind) -> None:
-    """Raises InputError where something other lies than an artifact of that kind that this stbir reads:
-    what writes one kind replaces no other."""
-    if folder.exists(NAME):
+def refuse_other_kind(folder: Folder, kind: Kind) -> None:
+    """Raises InputError if the folder contains another kind of artifact, which must not be overwritten."""
+    if folder.exists(MANIFEST_FILE):
         read_manifest(folder, kind, "choose another folder to write to, or remove that one")
 
 
@@ -90,7 +90,7 @@ def write_artifact(
     made_from: str,
     details: dict[str, Any] | None = None,
 ) -> Manifest:
-    """Write files, name → bytes, and last the manifest over them."""
+    """Write files (name → bytes), then the manifest with their digest."""
     for name, data in files.items():
         folder.write(name, data)
     manifest = Manifest(kind, content_digest(folder, files), counts, made_from, details or {})
@@ -99,12 +99,12 @@ def write_artifact(
 
 
 def content_digest(folder: Folder, names: Iterable[str]) -> str:
-    """`sha256:…` over the names and bytes of the given files; the order of `names` does not matter."""
-    return combined_digest({name: hashlib.sha256(folder.read(name)).hexdigest() for name in names})
+    """Return `sha256:…` over the names and bytes of files, independent of the order of `names`."""
+    return combine_digests({name: hashlib.sha256(folder.read(name)).hexdigest() for name in names})
 
 
-def combined_digest(hashes: Mapping[str, str]) -> str:
-    """The `content_digest` of files whose SHA-256, name → hexadecimal, is known already."""
+def combine_digests(hashes: Mapping[str, str]) -> str:
+    """Return the `content_digest` of files from their SHA-256 hashes (name → hexadecimal)."""
     total = hashlib.sha256()
     for name in sorted(hashes):
         total.update(f"{name}\0{hashes[name]}\n".encode())

@@ -1,17 +1,16 @@
-"""What may pass by itself is tried again: a busy server, a cut connection, a short read."""
+"""Retries for transient storage and network errors."""
 
 import errno
-import random
-import time
 from collections.abc import Callable
 from typing import TypeVar
 
 import aiohttp
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
-from stbir.storage.folder import UNREACHABLE
+from stbir.storage.folder import STORAGE_ERRORS
 
-TRIES = 5
-FIRST_WAIT = 0.25  # seconds, doubled each time
+MAX_ATTEMPTS = 5
+INITIAL_WAIT_S = 0.25  # doubled after each attempt
 _PERMANENT = (
     FileNotFoundError,
     FileExistsError,
@@ -19,36 +18,30 @@ _PERMANENT = (
     IsADirectoryError,
     NotADirectoryError,
 )
-# What storage answers to a request that it will never grant, as s3fs translates it.
-_REFUSED = (errno.EINVAL, errno.EPERM, errno.ENAMETOOLONG, errno.ENOSYS)
+# s3fs translates permanent rejections by the object store to these.
+_PERMANENT_ERRNO = (errno.EINVAL, errno.EPERM, errno.ENAMETOOLONG, errno.ENOSYS)
 _TOO_MANY_REQUESTS, _SERVER_ERROR = 429, 500
 T = TypeVar("T")
 
 
-class ShortRead(OSError):
-    """Fewer or more bytes came than were announced."""
+class ShortReadError(OSError):
+    """The number of bytes received differs from the announced size."""
 
 
-def transient(error: BaseException | None) -> bool:
-    """Whether the same call may succeed a moment later. What an InputError hides counts."""
+def is_transient(error: BaseException | None) -> bool:
+    """Whether a retry may succeed. Follows the chain of causes, since InputError wraps storage errors."""
     while error is not None:
         if isinstance(error, aiohttp.ClientResponseError):
             return error.status == _TOO_MANY_REQUESTS or error.status >= _SERVER_ERROR
-        if isinstance(error, (*UNREACHABLE, aiohttp.ClientError)):
-            return not isinstance(error, _PERMANENT) and getattr(error, "errno", None) not in _REFUSED
+        if isinstance(error, (*STORAGE_ERRORS, aiohttp.ClientError)):
+            return not isinstance(error, _PERMANENT) and getattr(error, "errno", None) not in _PERMANENT_ERRNO
         error = error.__cause__
     return False
 
 
-def patiently(action: Callable[[], T]) -> T:
-    """The action's result, tried up to TRIES times while its errors are transient; raises the last one."""
-    wait = FIRST_WAIT
-    for _ in range(TRIES - 1):
-        try:
-            return action()
-        except Exception as error:
-            if not transient(error):
-                raise
-        time.sleep(wait * random.uniform(0.5, 1.5))  # many tasks do not come back at the same moment
-        wait *= 2
-    return action()
+def with_retries(action: Callable[[], T]) -> T:
+    """Call `action` up to MAX_ATTEMPTS times while its errors are transient. Raises the last error."""
+    # Jitter keeps many tasks from retrying at the same moment.
+    wait = wait_exponential_jitter(multiplier=INITIAL_WAIT_S, jitter=INITIAL_WAIT_S)
+    stop = stop_after_attempt(MAX_ATTEMPTS)
+    return Retrying(retry=retry_if_exception(is_transient), stop=stop, wait=wait, reraise=True)(action)

@@ -1,1 +1,4 @@
-"""What makes the vectors of the three modalities agree."""
+"""Training: losses, negatives, stages, gradients, the loop.
+
+Never Ray, files or the saving of checkpoints: those are in `ray_jobs.training`.
+"""

@@ -1,21 +1,23 @@
-"""Classes where the data names none: clusters of image features stand in (module 2 of arXiv 2604.15735)."""
+"""Pseudo-classes from clusters of image features (module 2 of arXiv 2604.15735)."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stbir.errors import InputError
 
-TRIES = 10  # k-means starts from as many seedings and keeps the best
+NUM_INITS = 10  # k-means runs with different seedings; the best one counts
 
 
-def cluster(features_PD: NDArray[np.float32], count: int, seed: int) -> NDArray[np.int64]:
-    """The cluster of each photo, (P,), of `count`; k-means on unit vectors, so by cosine.
+def cluster(features_PD: NDArray[np.float32], num_clusters: int, seed: int) -> NDArray[np.int64]:
+    """The cluster of each photo, (P,): k-means on unit vectors, so by cosine.
 
-    Raises InputError where there are fewer photos than clusters.
+    Raises InputError if there are fewer photos than clusters.
     """
-    from sklearn.cluster import KMeans  # seconds to load, and few runs ask for it
+    from sklearn.cluster import KMeans  # takes seconds to import, and few recipes use it
 
-    if len(features_PD) < count:
-        raise InputError(f"clusters: {len(features_PD)} photos cannot make {count}; --set num_clusters=N")
-    means = KMeans(count, n_init=TRIES, random_state=seed).fit(features_PD)
-    return np.asarray(means.labels_, np.int64)
+    if len(features_PD) < num_clusters:
+        raise InputError(
+            f"num_clusters: {num_clusters} is more than the {len(features_PD)} photos; --set num_clusters=N"
+        )
+    kmeans = KMeans(num_clusters, n_init=NUM_INITS, random_state=seed).fit(features_PD)
+    return np.asarray(kmeans.labels_, np.int64)

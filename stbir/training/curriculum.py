@@ -1,15 +1,15 @@
-"""How much noise when: probability and strength grow inside a stage (module 3 of arXiv 2604.15735)."""
+"""Noise curriculum: probability and strength grow within a stage (module 3 of arXiv 2604.15735)."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stbir.config import Noise
 
-Floats = NDArray[np.float64]
+FloatArray = NDArray[np.float64]
 
 
-def level(noise: Noise, epoch: Floats) -> tuple[Floats, Floats]:
-    """(probability, strength) at the given epochs of the stage (fractions allowed), same shape as `epoch`.
+def noise_level(noise: Noise, epoch: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """(probability, strength) at the given, possibly fractional epochs of the stage, shaped as `epoch`.
 
     r = clip((e - start) / ramp, 0, 1); p = p0 + (pmax - p0)·r; σ = σ0 + (σmax - σ0)·r.
     """

@@ -1,4 +1,4 @@
-"""Features of towers that stand still and see the same inputs in every epoch: computed once a stage."""
+"""Cache of the features that stay constant in a stage: frozen encoder, same inputs every epoch."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,89 +8,82 @@ import torch
 import torch.distributed as dist
 
 from stbir.config import MODALITIES, Modality, Recipe, Stage
-from stbir.data.batch import Batch, decoded, encoded, read_places
-from stbir.data.photo_index import UNKNOWN, Ints, Photos
-from stbir.data.sampling import Order, Step, eligible, every
+from stbir.data.batch import Batch, collate, decode_batch, read_row_groups
+from stbir.data.photo_index import UNKNOWN, IntArray, PhotoIndex
+from stbir.data.sampling import Order, Step, eligible_photos, expand_sketches
 from stbir.model.retriever import Retriever
-from stbir.training.gather import alone, rank
-from stbir.training.gradients import Rows, autocast
-from stbir.training.stages import StageRun, inputs_of
+from stbir.training.gather import is_distributed, rank
+from stbir.training.gradients import ModalityTensors, autocast
+from stbir.training.stages import StageRun, prepare_inputs
 
 
 @dataclass(frozen=True)
-class Constant:
-    """Features (R, D) a modality: a row a sketch, or a row a photo. `first` (P,): a photo's first row."""
+class FeatureCache:
+    """Features (R, D) of each modality, one row a sketch or photo. `first_row` (P,): first row of a photo."""
 
-    features: Rows
-    first: dict[Modality, Ints]
+    features: ModalityTensors
+    first_row: dict[Modality, IntArray]
 
-    def of(self, batch: Batch) -> Rows:
-        """Those of the batch's samples, (N, D) a modality."""
-        return {m: rows[_rows(self.first[m], m, batch)] for m, rows in self.features.items()}
-
-
-def constant_features(
-    retriever: Retriever, recipe: Recipe, stage: Stage, photos: Photos, device: torch.device
-) -> Constant:
-    """Encode what `recipe.constant` names, row group by row group; the workers share the groups.
-
-    Which rows are encoded together hangs on the photos alone: a run that goes on gets the same bits.
-    """
-    return features_of(recipe.constant(stage), retriever, recipe, stage, photos, device)
+    def lookup(self, batch: Batch) -> ModalityTensors:
+        """The features of the batch's samples, (N, D) of each cached modality."""
+        return {m: rows[_row_indices(self.first_row[m], m, batch)] for m, rows in self.features.items()}
 
 
 @torch.no_grad()
-def features_of(
+def build_feature_cache(
     modalities: Iterable[Modality],
     retriever: Retriever,
     recipe: Recipe,
     stage: Stage,
-    photos: Photos,
+    photos: PhotoIndex,
     device: torch.device,
-) -> Constant:
-    """The same of the given modalities, by towers as they stand, of pictures and words as they are."""
-    chosen = eligible(photos, stage)
-    places = np.unique(photos.place[chosen])[rank() :: 1 if alone() else dist.get_world_size()]
-    constant = Constant({}, {})
+) -> FeatureCache:
+    """Encode the stage's photos, sketches or captions, unaugmented; the workers share the row groups.
+
+    The rows encoded together depend on the photos alone, so a resumed run gets identical features.
+    """
+    chosen = eligible_photos(photos, stage)
+    row_groups = np.unique(photos.row_group[chosen])
+    own_groups = row_groups[rank() :: dist.get_world_size() if is_distributed() else 1]
+    cache = FeatureCache({}, {})
     for modality in modalities:
-        count = photos.sketches[chosen] if modality == "sketch" else np.ones_like(chosen)
-        first = np.full(len(photos), UNKNOWN)
-        first[chosen] = np.cumsum(count) - count
+        count = photos.sketch_count[chosen] if modality == "sketch" else np.ones_like(chosen)
+        first_row = np.full(len(photos), UNKNOWN)
+        first_row[chosen] = np.cumsum(count) - count
         features = torch.zeros(int(count.sum()), retriever.dim, device=device)
-        for place in places:
-            batch = _whole(photos, chosen[photos.place[chosen] == place], modality, recipe)
-            inputs = torch.split(
-                inputs_of(batch, retriever, device)[modality], recipe.chunk_size or recipe.batch_size
-            )
+        for group in own_groups:
+            batch = _decode_row_group(photos, chosen[photos.row_group[chosen] == group], modality, recipe)
+            inputs = prepare_inputs(batch, retriever, device)[modality]
             with autocast(device):
-                encoded_here = torch.cat([retriever.tower(modality)(rows) for rows in inputs])
-            features[_rows(first, modality, batch)] = encoded_here
-        if not alone():
-            dist.all_reduce(features)  # zeros but for each worker's own
-        constant.first[modality], constant.features[modality] = first, features
-    return constant
+                chunks = torch.split(inputs, recipe.chunk_size or recipe.batch_size)
+                encoded = torch.cat([retriever.encoder(modality)(chunk) for chunk in chunks])
+            features[_row_indices(first_row, modality, batch)] = encoded
+        if is_distributed():
+            dist.all_reduce(features)  # the rows of other workers are zero
+        cache.first_row[modality], cache.features[modality] = first_row, features
+    return cache
 
 
-def measure_hubness(run: StageRun, recipe: Recipe, photos: Photos, device: torch.device) -> None:
-    """Where the stage begins so: let the photo tower know what training asks (`model.hubness`)."""
+def measure_hubness(run: StageRun, recipe: Recipe, photos: PhotoIndex, device: torch.device) -> None:
+    """Measure hubness from the training features, at the start of a stage that is configured to."""
     if run.stage.hubness and run.step == 0:
-        retriever = run.learner.retriever
-        found = features_of(MODALITIES, retriever, recipe, run.stage, photos, device)
-        retriever.measure_hubness(found.features)
+        retriever = run.model.retriever
+        cache = build_feature_cache(MODALITIES, retriever, recipe, run.stage, photos, device)
+        retriever.measure_hubness(cache.features)
 
 
-def _rows(first: Ints, modality: Modality, batch: Batch) -> torch.Tensor:
-    return torch.from_numpy(first[batch.photo] + (batch.sketch if modality == "sketch" else 0))
+def _row_indices(first_row: IntArray, modality: Modality, batch: Batch) -> torch.Tensor:
+    return torch.from_numpy(first_row[batch.photo] + (batch.sketch if modality == "sketch" else 0))
 
 
-def _whole(photos: Photos, members: Ints, modality: Modality, recipe: Recipe) -> Batch:
-    """One modality of all `members` of a row group, as they are; of sketches, every one."""
-    count = photos.sketches[members] if modality == "sketch" else np.ones_like(members)
-    photo, sketch = every(members, count)
+def _decode_row_group(photos: PhotoIndex, members: IntArray, modality: Modality, recipe: Recipe) -> Batch:
+    """One modality of the photos `members` of one row group, unaugmented; all sketches of a photo."""
+    count = photos.sketch_count[members] if modality == "sketch" else np.ones_like(members)
+    photo, sketch = expand_sketches(members, count)
     order = Order(photo, sketch, np.empty((len(photo), 0), np.int64))
-    groups = read_places(photos, [int(photos.place[members[0]])], (modality,))
-    return decoded(
-        encoded(photos, Step(0, 0, 0, order), (modality,), groups),
+    tables = read_row_groups(photos, [int(photos.row_group[members[0]])], (modality,))
+    return decode_batch(
+        collate(photos, Step(0, 0, 0, order), (modality,), tables),
         sketch_size=recipe.model.sketch_size,
         photo_size=recipe.model.photo.preprocess.size,
         seed=recipe.seed,

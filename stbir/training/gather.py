@@ -1,29 +1,29 @@
-"""From a worker's rows to the global batch's, with gradient; the objective never knows."""
+"""Gathering of features and keys across workers into the global batch."""
 
 import torch
 import torch.distributed as dist
 import torch.distributed.nn.functional as dist_nn
 from torch import Tensor
 
-from stbir.training.negatives import Keys
+from stbir.training.negatives import SampleKeys
 
 
 def gather_features(rows: Tensor) -> Tensor:
-    """(n, D) of this worker → (n·W, D) of all, in rank order; gradients flow back to their worker.
+    """(n, D) of this worker → (n·W, D) of all workers, in rank order, with gradient.
 
-    Every worker computes the same global loss, so the backward pass sums W equal gradients and DDP's
-    mean over workers gives the gradient of the global loss exactly.
+    Every worker computes the same global loss. The backward pass of the gather sums W equal gradients, and
+    DDP averages over the workers, so the result is exactly the gradient of the global loss.
     """
-    if alone():
+    if not is_distributed():
         return rows
     return torch.cat(list(dist_nn.all_gather(rows.contiguous())))  # type: ignore[no-untyped-call]
 
 
-def gather_keys(keys: Keys) -> Keys:
+def gather_keys(keys: SampleKeys) -> SampleKeys:
     """The keys of all workers, in rank order."""
-    if alone():
+    if not is_distributed():
         return keys
-    return Keys(_gather(keys.photo), _gather(keys.text), _gather(keys.label), keys.rows_a_sample)
+    return SampleKeys(_gather(keys.photo), _gather(keys.text), _gather(keys.label), keys.rows_per_sample)
 
 
 def _gather(rows: Tensor) -> Tensor:
@@ -33,10 +33,10 @@ def _gather(rows: Tensor) -> Tensor:
 
 
 def rank() -> int:
-    """Which of the workers this is."""
-    return 0 if alone() else dist.get_rank()
+    """The rank of this worker, 0 without others."""
+    return dist.get_rank() if is_distributed() else 0
 
 
-def alone() -> bool:
-    """Whether this process trains by itself."""
-    return not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1)
+def is_distributed() -> bool:
+    """Whether more than one worker trains."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1

@@ -1,4 +1,4 @@
-"""From a worker's inputs to gradients: at once, or in chunks where a batch does not fit into memory."""
+"""Forward and backward pass of one step: with the full batch, or in chunks with gradient caching."""
 
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
@@ -9,80 +9,82 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from stbir.config import Modality, Part
-from stbir.training.gather import alone
+from stbir.training.gather import is_distributed
 
-Rows = dict[Modality, Tensor]  # inputs or features, (N, …) a modality
+ModalityTensors = dict[Modality, Tensor]  # inputs or features, (N, …) each
 Terms = dict[str, Tensor]
-Objective = Callable[[Rows], Terms]
-Backward = Callable[[Rows, Objective, torch.device, int], Terms]  # …, device, seed of the step's dice
+LossFn = Callable[[ModalityTensors], Terms]
+Backward = Callable[[ModalityTensors, LossFn, torch.device, int], Terms]  # inputs, loss, device, RNG seed
 
 
-def at_once(learner: nn.Module) -> Backward:
-    """Encode, ask the objective, go back: gradients of the global loss on every worker."""
-    forward = learner if alone() else DistributedDataParallel(learner, broadcast_buffers=False)
+def full_batch(model: nn.Module) -> Backward:
+    """Encode all inputs at once. Every worker gets the gradient of the global loss."""
+    forward = DistributedDataParallel(model, broadcast_buffers=False) if is_distributed() else model
 
-    def backward(inputs: Rows, objective: Objective, device: torch.device, seed: int) -> Terms:
+    def backward(inputs: ModalityTensors, loss_fn: LossFn, device: torch.device, seed: int) -> Terms:
         torch.manual_seed(seed)
         with autocast(device):
             features = forward(inputs)
-        return _back(objective(features))
+        return _backward(loss_fn(features))
 
     return backward
 
 
-def in_chunks(learner: nn.Module, size: int, trainable: Collection[Part]) -> Backward:
-    """The same gradients with the activations of `size` rows at a time (Gao et al., arXiv 2101.06983).
+def gradient_cache(model: nn.Module, chunk_size: int, trainable: Collection[Part]) -> Backward:
+    """The same gradients with activations of `chunk_size` rows at a time (Gao et al., arXiv 2101.06983).
 
-    Each row is encoded for the features of the whole batch and the gradient of the loss by these; and once
-    more, with the same dice, to carry that gradient into the towers that learn.
+    A first pass without gradient encodes all chunks, and the loss gives the gradient of each feature. A
+    second pass with the same random numbers propagates these gradients into the trainable encoders.
     """
 
-    def backward(inputs: Rows, objective: Objective, device: torch.device, seed: int) -> Terms:
-        def features_of(chunk: Rows, number: int) -> Rows:
+    def backward(inputs: ModalityTensors, loss_fn: LossFn, device: torch.device, seed: int) -> Terms:
+        def encode(chunk: ModalityTensors, number: int) -> ModalityTensors:
             torch.manual_seed((seed + number) % 2**64)
             with autocast(device):
-                return learner(chunk)  # type: ignore[no-any-return]
+                return model(chunk)  # type: ignore[no-any-return]
 
-        chunks = _split(inputs, size)
+        chunks = _split(inputs, chunk_size)
         with torch.no_grad():
-            parts = [features_of(chunk, number) for number, chunk in enumerate(chunks)]
+            parts = [encode(chunk, number) for number, chunk in enumerate(chunks)]
         features = {m: torch.cat([part[m] for part in parts]).requires_grad_() for m in inputs}
-        terms = _back(objective(features))
+        terms = _backward(loss_fn(features))
         for number, chunk in enumerate(chunks if features.keys() & set(trainable) else []):
-            again = features_of({m: rows for m, rows in chunk.items() if m in trainable}, number)
-            here = slice(number * size, (number + 1) * size)
-            torch.autograd.backward(list(again.values()), [_gradient(features[m])[here] for m in again])
-        _mean_over_workers(learner)
+            encoded = encode({m: rows for m, rows in chunk.items() if m in trainable}, number)
+            rows = slice(number * chunk_size, (number + 1) * chunk_size)
+            gradients = [_gradient_or_zeros(features[m])[rows] for m in encoded]
+            torch.autograd.backward(list(encoded.values()), gradients)
+        _average_gradients(model)
         return terms
 
     return backward
 
 
 def autocast(device: torch.device) -> AbstractContextManager[object]:
-    """bf16 on GPUs; CPUs keep float32, where a resumed run should equal the uninterrupted one."""
+    """bf16 on GPUs. CPUs use float32, so that a resumed run equals an uninterrupted one."""
     return torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
 
 
-def _back(terms: Terms) -> Terms:
+def _backward(terms: Terms) -> Terms:
     torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
     return {name: term.detach() for name, term in terms.items()}
 
 
-def _split(inputs: Rows, size: int) -> list[Rows]:
-    rows = max((len(x) for x in inputs.values()), default=0)  # none where only the gate learns
-    return [{m: x[at : at + size] for m, x in inputs.items()} for at in range(0, rows, size)]
+def _split(inputs: ModalityTensors, chunk_size: int) -> list[ModalityTensors]:
+    num_rows = max((len(x) for x in inputs.values()), default=0)  # 0 if only the gate is trainable
+    starts = range(0, num_rows, chunk_size)
+    return [{m: x[start : start + chunk_size] for m, x in inputs.items()} for start in starts]
 
 
-def _gradient(features: Tensor) -> Tensor:
-    """Zero where the objective did not ask for them."""
+def _gradient_or_zeros(features: Tensor) -> Tensor:
+    """The gradient; zeros if the loss does not depend on the features."""
     return torch.zeros_like(features) if features.grad is None else features.grad
 
 
-def _mean_over_workers(learner: nn.Module) -> None:
-    """What DistributedDataParallel does while it goes back; it knows a single pass only."""
-    if alone():
+def _average_gradients(model: nn.Module) -> None:
+    """Average gradients over the workers. DistributedDataParallel supports only a single pass per step."""
+    if not is_distributed():
         return
-    for parameter in learner.parameters():
+    for parameter in model.parameters():
         if parameter.grad is not None:
             dist.all_reduce(parameter.grad)
             parameter.grad /= dist.get_world_size()

@@ -1,4 +1,4 @@
-"""The loop: load, encode, objective, backward, step, yield. It reports by yielding and saves nothing."""
+"""The training loop: load, encode, loss, backward, step, yield metrics. It saves nothing itself."""
 
 import math
 import time
@@ -11,26 +11,25 @@ import torch
 
 from stbir.config import Recipe
 from stbir.data.batch import Batch
-from stbir.data.photo_index import Photos
-from stbir.training.feature_cache import constant_features, measure_hubness
+from stbir.data.photo_index import PhotoIndex
+from stbir.training.feature_cache import build_feature_cache, measure_hubness
 from stbir.training.gather import gather_features, gather_keys, rank
-from stbir.training.gradients import Objective, Rows, Terms
+from stbir.training.gradients import LossFn, ModalityTensors, Terms
 from stbir.training.losses import stage_loss
-from stbir.training.negatives import Keys
-from stbir.training.optim import rate, set_rate
-from stbir.training.stages import StageRun, inputs_of
+from stbir.training.negatives import SampleKeys
+from stbir.training.optim import lr_factor, set_lr
+from stbir.training.stages import StageRun, prepare_inputs
 
 
 class DivergedError(RuntimeError):
-    """The loss or its gradient is not finite. The message names stage, step and photos; nothing was learnt
-    from the step."""
+    """NaN or infinite loss or gradient norm. The weights are those before the step."""
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """One step: the loss, its weighted terms, and seconds spent waiting for data and working.
+    """Metrics of one step: loss, weighted terms, learning rate, seconds waiting for data and computing.
 
-    `seen` is a CRC-32 of the global batch's photos, in order: steps that agree in it saw the same samples.
+    `seen` is a CRC-32 of the global batch's photos, in order. Equal values mean equal samples.
     """
 
     stage: str
@@ -44,73 +43,73 @@ class Metrics:
 
 
 def train(
-    run: StageRun, recipe: Recipe, photos: Photos, batches: Iterable[Batch], device: torch.device
+    run: StageRun, recipe: Recipe, photos: PhotoIndex, batches: Iterable[Batch], device: torch.device
 ) -> Iterator[Metrics]:
-    """Train one stage on its batches, from `run.step` on, yielding metrics after each step."""
+    """Train one stage on its batches, starting at `run.step`; yield metrics after each step."""
+    model, optimizer, config = run.model, run.optimizer, recipe.optimizer
     measure_hubness(run, recipe, photos, device)
-    constant = constant_features(run.learner.retriever, recipe, run.stage, photos, device)
+    constant = recipe.constant(run.stage)
+    cache = build_feature_cache(constant, model.retriever, recipe, run.stage, photos, device)
     start = time.perf_counter()
     for batch in batches:
-        waited = time.perf_counter() - start
-        inputs = inputs_of(batch, run.learner.retriever, device)
+        waited_s = time.perf_counter() - start
+        inputs = prepare_inputs(batch, model.retriever, device)
         seed = step_seed(recipe.seed, batch.stage, batch.number, rank())
-        run.optimizer.zero_grad(set_to_none=True)
-        keys = _keys(batch, photos, device)
-        objective = _objective(run, recipe, keys, batch, constant.of(batch))
-        terms = run.backward(inputs, objective, device, seed)
+        optimizer.zero_grad(set_to_none=True)
+        keys = _sample_keys(batch, photos, device)
+        loss_fn = _loss_fn(run, recipe, keys, batch, cache.lookup(batch))
+        terms = run.backward(inputs, loss_fn, device, seed)
         values = {name: term.item() for name, term in terms.items()}
-        loss = _finite("the loss", sum(values.values()), run, photos, keys)
-        factor = rate(run.step, run.steps, recipe.optimizer.warmup_ratio, recipe.optimizer.final_lr_ratio)
-        set_rate(run.optimizer, factor)
-        norm = torch.nn.utils.clip_grad_norm_(run.learner.parameters(), recipe.optimizer.grad_clip)
-        _finite("the norm of its gradient", norm.item(), run, photos, keys)
-        run.optimizer.step()
+        loss = _require_finite("loss", sum(values.values()), run, photos, keys)
+        set_lr(optimizer, lr_factor(run.step, run.num_steps, config.warmup_ratio, config.final_lr_ratio))
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip)
+        _require_finite("gradient norm", norm.item(), run, photos, keys)
+        optimizer.step()
         run.step += 1
-        worked = time.perf_counter() - start - waited
-        lr = run.optimizer.param_groups[-1]["lr"]
-        yield Metrics(run.stage.name, run.step, loss, values, lr, waited, worked, checksum(keys))
+        worked_s = time.perf_counter() - start - waited_s
+        lr = optimizer.param_groups[-1]["lr"]
+        yield Metrics(run.stage.name, run.step, loss, values, lr, waited_s, worked_s, checksum(keys))
         start = time.perf_counter()
 
 
-def checksum(keys: Keys) -> int:
-    """A CRC-32 of the photos of a global batch, in order, drawn negatives aside."""
-    return zlib.crc32(keys.photo[:: keys.rows_a_sample].cpu().numpy().tobytes())
+def checksum(keys: SampleKeys) -> int:
+    """A CRC-32 of the photos of a global batch, in order, without hard negatives."""
+    return zlib.crc32(keys.photo[:: keys.rows_per_sample].cpu().numpy().tobytes())
 
 
 def step_seed(*parts: int) -> int:
-    """A seed for one worker's step: what is random in a tower (dropout) hangs on it alone, so a resumed
-    run throws the same dice."""
+    """A seed that depends on `parts` alone, so a resumed run draws the same dropout masks."""
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0])
 
 
-def _objective(run: StageRun, recipe: Recipe, keys: Keys, batch: Batch, known: Rows) -> Objective:
-    """The terms of the stage's loss over the global batch, from one worker's features and those known."""
+def _loss_fn(
+    run: StageRun, recipe: Recipe, keys: SampleKeys, batch: Batch, cached: ModalityTensors
+) -> LossFn:
+    """The loss terms over the global batch, from one worker's encoded and cached features."""
 
-    def terms(features: Rows) -> Terms:
-        # The gate throws dice over the global batch: the same ones on every worker, in chunks or not.
+    def loss_fn(features: ModalityTensors) -> Terms:
+        # The gate's dropout mask must be the same on every worker, with and without chunks.
         torch.manual_seed(step_seed(recipe.seed, batch.stage, batch.number))
-        everyones = {modality: gather_features(rows) for modality, rows in (features | known).items()}
-        learner = run.learner
-        return stage_loss(
-            run.stage, recipe.loss_constants, everyones, keys, learner.classes_CD, learner.anchor
-        )
+        gathered = {modality: gather_features(rows) for modality, rows in (features | cached).items()}
+        weight, anchor = run.model.class_weight_CD, run.model.anchor
+        return stage_loss(run.stage, recipe.loss_constants, gathered, keys, weight, anchor)
 
-    return terms
+    return loss_fn
 
 
-def _keys(batch: Batch, photos: Photos, device: torch.device) -> Keys:
+def _sample_keys(batch: Batch, photos: PhotoIndex, device: torch.device) -> SampleKeys:
     rows = (batch.photo, photos.text_key[batch.photo], photos.label[batch.photo])
     photo, text, label = (torch.from_numpy(row).to(device) for row in rows)
-    return gather_keys(Keys(photo, text, label, batch.rows_a_sample))
+    return gather_keys(SampleKeys(photo, text, label, batch.rows_per_sample))
 
 
-def _finite(what: str, value: float, run: StageRun, photos: Photos, keys: Keys) -> float:
-    """The value. Raises DivergedError where it is none to learn from; steps are counted as in the log."""
+def _require_finite(name: str, value: float, run: StageRun, photos: PhotoIndex, keys: SampleKeys) -> float:
+    """Return the value. Raises DivergedError, which names stage, step and photos, if it is not finite."""
     if not math.isfinite(value):
-        names = ", ".join(photos.ids[photo] for photo in keys.photo[:: keys.rows_a_sample].tolist())
+        ids = ", ".join(photos.ids[photo] for photo in keys.photo[:: keys.rows_per_sample].tolist())
         lr = "optimizer.lr" if run.stage.lr is None else f"stages.{run.stage.name}.lr"
         raise DivergedError(
-            f"stage {run.stage.name}, step {run.step + 1}: {what} is {value}; its photos are {names};"
-            f" lower the rate with --set {lr}=… into another --out"
+            f"stage {run.stage.name}, step {run.step + 1}: the {name} is {value} for photos {ids};"
+            f" lower the learning rate with --set {lr}=… and choose a new --out"
         )
     return value

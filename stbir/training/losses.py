@@ -1,6 +1,6 @@
-"""The losses as pure functions of features, and what a stage makes of them.
+"""The losses as pure functions of features, and their weighted sum for a stage.
 
-Shapes: B samples of the global batch, N candidates (samples and drawn negatives), D dimensions,
+Shapes: B samples of the global batch, N candidates (samples and hard negatives), D dimensions,
 C classes. All features are unit vectors.
 """
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from stbir.config import LossConstants, Modality, Pair, Stage
 from stbir.model.fusion import mean_anchor
-from stbir.training.negatives import Keys, masks
+from stbir.training.negatives import SampleKeys, negative_masks
 
 Features = Mapping[Modality, Tensor]
 
@@ -20,7 +20,7 @@ Features = Mapping[Modality, Tensor]
 def info_nce(
     anchor_BD: Tensor, positive_BD: Tensor, candidates_ND: Tensor, negative_BN: Tensor, temperature: float
 ) -> Tensor:
-    """Mean of -log(e^{a·p/τ} / (e^{a·p/τ} + Σ_j e^{a·n_j/τ})), j over the true of `negative_BN`.
+    """Mean of -log(e^{a·p/τ} / (e^{a·p/τ} + Σ_j e^{a·n_j/τ})), over j with `negative_BN`.
 
     Source: arXiv 2604.15735 module 1, after van den Oord et al. 2018. A row without negatives gives 0.
     """
@@ -43,56 +43,51 @@ def triplet(
 
 
 def arcface(features_BD: Tensor, weight_CD: Tensor, label_B: Tensor, margin: float, scale: float) -> Tensor:
-    """Cross entropy of s·cos(θ_y + m) against s·cos θ_j. Rows of label < 0 (unknown) do not count.
+    """Cross entropy of s·cos(θ_y + m) against s·cos θ_j, over the rows with a has_label_B label (>= 0).
 
     Source: Deng et al., ArcFace, CVPR 2019 (arXiv 1801.07698), eq. 3; module 2 of arXiv 2604.15735.
     """
-    known = label_B >= 0
-    if not known.any():
-        return features_BD.sum() * 0.0 + weight_CD.sum() * 0.0  # a gradient for each, as DDP demands
-    cosine_BC = F.linear(features_BD[known], F.normalize(weight_CD, dim=-1))
-    # The derivative of arccos is infinite at ±1.
+    has_label_B = label_B >= 0
+    if not has_label_B.any():
+        return features_BD.sum() * 0.0 + weight_CD.sum() * 0.0  # DDP requires a gradient for each
+    cosine_BC = F.linear(features_BD[has_label_B], F.normalize(weight_CD, dim=-1))
+    # Clamped, because the derivative of arccos is infinite at ±1.
     angle_BC = torch.acos(cosine_BC.clamp(-1 + 1e-6, 1 - 1e-6))
-    target_BC = F.one_hot(label_B[known], weight_CD.shape[0]).bool()
+    target_BC = F.one_hot(label_B[has_label_B], weight_CD.shape[0]).bool()
     logits_BC = scale * torch.cos(torch.where(target_BC, angle_BC + margin, angle_BC))
-    return F.cross_entropy(logits_BC, label_B[known])
+    return F.cross_entropy(logits_BC, label_B[has_label_B])
 
 
 def stage_loss(
     stage: Stage,
     constants: LossConstants,
     features: Features,
-    keys: Keys,
-    classes_CD: Tensor | None,
-    anchor_of: Callable[[Features], Tensor] = lambda features: mean_anchor(list(features.values())),
+    keys: SampleKeys,
+    class_weight_CD: Tensor | None,
+    anchor_fn: Callable[[Features], Tensor] = lambda features: mean_anchor(list(features.values())),
 ) -> dict[str, Tensor]:
     """The weighted terms of a stage, named `nce`, `triplet`, `category`; their sum is the loss.
 
-    `features` hold N = B·(1 + K) rows a modality, each sample followed by its K drawn negatives.
-    `anchor_of` makes the anchors (N, D) of the features of some modalities.
+    `features` hold N = B·(1 + K) rows a modality, each sample followed by its K hard negatives.
+    `anchor_fn` computes the anchors (N, D) from the features of the anchor modalities.
     """
-    nce_BN, triplet_BN = masks(stage.negatives, keys)
+    weights, rows_per_sample = stage.weights, keys.rows_per_sample
+    nce_BN, triplet_BN = negative_masks(stage.negatives, keys)
     terms: dict[str, Tensor] = {}
     for pair in stage.pairs:
-        anchor_BD = anchor_of({m: features[m] for m in pair.anchor})[:: keys.rows_a_sample]
+        anchor_BD = anchor_fn({m: features[m] for m in pair.anchor})[::rows_per_sample]
         candidates_ND = features[pair.positive]
-        positive_BD = candidates_ND[:: keys.rows_a_sample]
+        positive_BD = candidates_ND[::rows_per_sample]
         rows = (anchor_BD, positive_BD, candidates_ND)
-        if stage.weights.nce:
-            _add(terms, "nce", pair, stage.weights.nce * info_nce(*rows, nce_BN, constants.temperature))
-        if stage.weights.triplet:
-            _add(
-                terms,
-                "triplet",
-                pair,
-                stage.weights.triplet * triplet(*rows, triplet_BN, constants.triplet_margin),
-            )
-        if stage.weights.category and classes_CD is not None:
-            label_B = keys.label[:: keys.rows_a_sample]
-            category = arcface(
-                positive_BD, classes_CD, label_B, constants.arcface_margin, constants.arcface_scale
-            )
-            _add(terms, "category", pair, stage.weights.category * category)
+        if weights.nce:
+            _add(terms, "nce", pair, weights.nce * info_nce(*rows, nce_BN, constants.temperature))
+        if weights.triplet:
+            hinge = triplet(*rows, triplet_BN, constants.triplet_margin)
+            _add(terms, "triplet", pair, weights.triplet * hinge)
+        if weights.category and class_weight_CD is not None:
+            label_B, margin = keys.label[::rows_per_sample], constants.arcface_margin
+            category = arcface(positive_BD, class_weight_CD, label_B, margin, constants.arcface_scale)
+            _add(terms, "category", pair, weights.category * category)
     return terms
 
 

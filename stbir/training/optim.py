@@ -1,4 +1,4 @@
-"""AdamW in two rates, and the schedule as a plain function of the step."""
+"""AdamW with two learning rates, and the learning rate schedule as a function of the step."""
 
 import math
 
@@ -8,34 +8,34 @@ from torch.optim import AdamW, Optimizer
 from stbir.config import OptimizerConfig
 
 
-def adamw(config: OptimizerConfig, learner: nn.Module, lr: float | None = None) -> AdamW:
-    """AdamW over what learns: pretrained trunks of pictures at `trunk` times the rate of the rest."""
-    rate = config.lr if lr is None else lr
-    named = [(name, p) for name, p in learner.named_parameters() if p.requires_grad]
-    slow = [p for name, p in named if _in_picture_trunk(name)]
-    fast = [p for name, p in named if not _in_picture_trunk(name)]
+def adamw(config: OptimizerConfig, model: nn.Module, lr: float | None = None) -> AdamW:
+    """AdamW over the trainable parameters; image backbones have `backbone_lr_ratio` times the rate."""
+    base_lr = config.lr if lr is None else lr
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    backbone = [p for name, p in named if _is_image_backbone(name)]
+    others = [p for name, p in named if not _is_image_backbone(name)]
     groups = [
         {"params": params, "lr": base, "base": base}
-        for params, base in ((slow, rate * config.backbone_lr_ratio), (fast, rate))
+        for params, base in ((backbone, base_lr * config.backbone_lr_ratio), (others, base_lr))
         if params
     ]
     return AdamW(groups, weight_decay=config.weight_decay, fused=True)
 
 
-def _in_picture_trunk(name: str) -> bool:
+def _is_image_backbone(name: str) -> bool:
     return ".trunk." in name and ".text." not in name
 
 
-def set_rate(optimizer: Optimizer, factor: float) -> None:
-    """Every group's rate = its first rate × `factor`."""
+def set_lr(optimizer: Optimizer, factor: float) -> None:
+    """Set the learning rate of each group to its initial rate times `factor`."""
     for group in optimizer.param_groups:
         group["lr"] = group["base"] * factor
 
 
-def rate(step: int, steps: int, warmup: float, final: float) -> float:
-    """Linear warm-up over a share of the steps, then half a cosine from 1 down to `final`."""
-    ramp = max(1, round(warmup * steps)) if warmup else 0
-    if step < ramp:
-        return (step + 1) / ramp
-    progress = (step - ramp) / max(1, steps - ramp)
+def lr_factor(step: int, num_steps: int, warmup: float, final: float) -> float:
+    """Linear warm-up over the share `warmup` of the steps, then half a cosine from 1 down to `final`."""
+    warmup_steps = max(1, round(warmup * num_steps)) if warmup else 0
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    progress = (step - warmup_steps) / max(1, num_steps - warmup_steps)
     return final + (1 - final) * (1 + math.cos(math.pi * progress)) / 2

@@ -1,9 +1,10 @@
-"""Each kind of catalogue against what was laid down; what is listed, read, refused."""
+"""Each kind of catalogue lists and reads the photos written for the test, and refuses invalid input."""
 
 import csv
 import io
 import json
 import tarfile
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,7 +19,7 @@ import pytest
 from stbir.catalogue import photo
 from stbir.catalogue.folder import FolderCatalogue
 from stbir.catalogue.photo import Catalogue, Photo
-from stbir.catalogue.reading import read_listed
+from stbir.catalogue.reading import read_photos
 from stbir.catalogue.registry import open_catalogue
 from stbir.catalogue.shards import ShardsCatalogue
 from stbir.data.shard_writer import publish, write_rows
@@ -28,42 +29,42 @@ from stbir.errors import InputError
 from stbir.storage import retry
 from stbir.storage.folder import Folder
 from tests.conftest import free_port
-from tests.data.pictures import png, tree
-from tests.gallery.world import row
+from tests.data.image_files import png, write_files
+from tests.gallery.toy_dataset import row
 
 
 @pytest.fixture(autouse=True)
 def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(photo, "PART", 2)
-    monkeypatch.setattr(retry, "FIRST_WAIT", 1e-3)
+    monkeypatch.setattr(photo, "PART_SIZE", 2)
+    monkeypatch.setattr(retry, "INITIAL_WAIT_S", 1e-3)
 
 
-def everything(catalogue: Catalogue) -> list[Photo | Fault]:
-    """All that it gives; what it lists, counts and gives agrees."""
+def read_all(catalogue: Catalogue) -> list[Photo | Fault]:
+    """All photos and faults; checks that they agree with the listed ids and the count."""
     parts = list(catalogue.parts())
-    given = [each for part in parts for each in catalogue.read(part)]
-    assert [each.photo_id for each in given] == [name for part in parts for name in part.ids]
-    assert len(given) == catalogue.count()
-    return given
+    photos = [item for part in parts for item in catalogue.read(part)]
+    assert [item.photo_id for item in photos] == [photo_id for part in parts for photo_id in part.ids]
+    assert len(photos) == catalogue.count()
+    return photos
 
 
-def test_a_folder_is_walked_in_a_fixed_order(tmp_path: Path, s3: str) -> None:
+def test_a_folder_is_listed_in_a_fixed_order(tmp_path: Path, s3: str) -> None:
     files = {
         "b/deep/2.JPG": png(2),
         "b/1.png": png(1),
         "a [x]/*.webp": png(3),
         "top.gif": png(4),
-        "a [x]/notes.txt": "no picture",
+        "a [x]/notes.txt": "no image",
         "b/deep/er/2.tiff": b"",
     }
-    root = tree(tmp_path / "pictures", files)
-    (root / "b" / "circle").symlink_to(root)
+    root = write_files(tmp_path / "photos", files)
+    (root / "b" / "cycle").symlink_to(root)
     bucket = Folder(f"{s3}/catalogue")
     for name, data in files.items():
         bucket.write(name, data.encode() if isinstance(data, str) else data)
-    for uri, name in ((str(root), "pictures"), (bucket.uri, "catalogue")):
-        given = everything(FolderCatalogue(uri))
-        assert [(each.photo_id, each.category, each.data) for each in given] == [  # type: ignore[union-attr]
+    for uri, name in ((str(root), "photos"), (bucket.uri, "catalogue")):
+        photos = read_all(FolderCatalogue(uri))
+        assert [(item.photo_id, item.category, item.data) for item in photos] == [  # type: ignore[union-attr]
             ("top.gif", name, png(4)),
             ("a [x]/*.webp", "a [x]", png(3)),
             ("b/1.png", "b", png(1)),
@@ -75,9 +76,9 @@ def test_a_folder_is_walked_in_a_fixed_order(tmp_path: Path, s3: str) -> None:
 ROWS = [
     {"photo_id": "1", "uri": "in/1.png", "category": "cup", "price": 2.5, "stock": True},
     {"photo_id": "2", "uri": "memory://elsewhere/2.png", "category": None, "price": None, "stock": False},
-    {"photo_id": "3", "uri": "gone.png", "category": "cup", "price": 1.0, "stock": None},
+    {"photo_id": "3", "uri": "missing.png", "category": "cup", "price": 1.0, "stock": None},
     {"photo_id": "4", "uri": None, "category": "cup", "price": 1.0, "stock": True},
-    {"photo_id": "5", "uri": "nowhere://5.png", "category": "cup", "price": 1.0, "stock": True},
+    {"photo_id": "5", "uri": "unknown://5.png", "category": "cup", "price": 1.0, "stock": True},
 ]
 
 
@@ -85,12 +86,12 @@ def write_csv(path: Path, rows: list[dict[str, object]]) -> None:
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
-        writer.writerows([{k: "" if v is None else v for k, v in each.items()} for each in rows])
+        writer.writerows([{k: "" if v is None else v for k, v in row.items()} for row in rows])
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet", "folder"])
-def test_a_table_names_photos_anywhere(tmp_path: Path, kind: str) -> None:
-    tree(tmp_path, {"in/1.png": png(1)})
+def test_a_table_of_photos_at_any_uri(tmp_path: Path, kind: str) -> None:
+    write_files(tmp_path, {"in/1.png": png(1)})
     fsspec.filesystem("memory").pipe_file("/elsewhere/2.png", png(2))
     uri = tmp_path if kind == "folder" else tmp_path / f"list.{kind}"
     if kind == "csv":
@@ -104,37 +105,36 @@ def test_a_table_names_photos_anywhere(tmp_path: Path, kind: str) -> None:
             pq.write_table(pa.Table.from_pylist(ROWS[3:], schema=schema), tmp_path / "more.parquet")
     catalogue = open_catalogue(f"table:{uri}")
     assert [str(field.type) for field in catalogue.fields] == ["string", "double", "bool"]
-    first, second, *lost = everything(catalogue)
-    assert first == Photo("1", "cup", ("in/1.png", 2.5, True), png(1))
-    assert second == Photo("2", "unknown", ("memory://elsewhere/2.png", None, False), png(2))
-    assert all(isinstance(each, Fault) for each in lost)
-    assert [each.reason for each in lost] == ["photo missing", "no uri", "photo cannot be opened"]  # type: ignore[union-attr]
+    one, two, *faults = read_all(catalogue)
+    assert one == Photo("1", "cup", ("in/1.png", 2.5, True), png(1))
+    assert two == Photo("2", "unknown", ("memory://elsewhere/2.png", None, False), png(2))
+    assert all(isinstance(fault, Fault) for fault in faults)
+    assert [fault.reason for fault in faults] == ["photo missing", "no uri", "photo cannot be opened"]  # type: ignore[union-attr]
 
 
-def test_the_types_of_metadata(tmp_path: Path) -> None:
-    when = datetime(2026, 1, 2, tzinfo=UTC)
+def test_metadata_types(tmp_path: Path) -> None:
+    time = datetime(2026, 1, 2, tzinfo=UTC)
     table = pa.table(
         {
             "photo_id": pa.array([7], pa.int32()),
             "uri": ["x.png"],
             "n": pa.array([3], pa.int8()),
             "kind": pa.array(["a"]).dictionary_encode(),
-            "when": pa.array([when], pa.timestamp("ms", "UTC")),
-            "share": pa.array([0.5], pa.float32()),
+            "time": pa.array([time], pa.timestamp("ms", "UTC")),
+            "ratio": pa.array([0.5], pa.float32()),
         }
     )
-    tree(tmp_path, {"x.png": png()})
+    write_files(tmp_path, {"x.png": png()})
     pq.write_table(table, tmp_path / "t.parquet")
     catalogue = open_catalogue(f"table:{tmp_path}/t.parquet")
     kinds = ["string", "int64", "string", "timestamp[us, tz=UTC]", "double"]
     assert [str(field.type) for field in catalogue.fields] == kinds
-    [given] = everything(catalogue)
-    assert isinstance(given, Photo)
-    assert (given.photo_id, given.facts[1:3], given.facts[4]) == ("7", (3, "a"), 0.5)
-    assert given.facts[3] == when
+    [item] = read_all(catalogue)
+    assert isinstance(item, Photo)
+    assert (item.photo_id, item.metadata[1:]) == ("7", (3, "a", time, 0.5))
 
 
-def tar(path: Path, files: dict[str, bytes]) -> None:
+def write_tar(path: Path, files: dict[str, bytes]) -> None:
     with tarfile.open(path, "w") as out:
         for name, data in files.items():
             info = tarfile.TarInfo(name)
@@ -142,43 +142,49 @@ def tar(path: Path, files: dict[str, bytes]) -> None:
             out.addfile(info, io.BytesIO(data))
 
 
-def about(**facts: object) -> bytes:
-    return json.dumps(facts).encode()
+def to_json(**values: object) -> bytes:
+    return json.dumps(values).encode()
 
 
 def test_a_webdataset(tmp_path: Path) -> None:
-    one = {"1.png": png(1), "1.json": about(category="cup", price=1.5), "2.cls": b"7\n", "2.jpg": png(2)}
-    two = {"1.json": about(price=3, colour="red"), "1.png": png(3), "2.txt": b"", "a/3.webp": png(4)}
-    tar(tmp_path / "00.tar", one)
-    tar(tmp_path / "01.tar", two)
-    first, second, odd, none, last = everything(open_catalogue(f"webdataset:{tmp_path}"))
-    assert first == Photo("00/1", "cup", (1.5,), png(1))
-    assert second == Photo("00/2", "7", (None,), png(2))
-    assert (odd.photo_id, odd.reason) == ("01/1", "metadata does not fit")  # type: ignore[union-attr]
-    assert odd.detail == "colour is in no sample of the first tar file"  # type: ignore[union-attr]
-    assert (none.photo_id, none.reason) == ("01/2", "no picture in the sample")  # type: ignore[union-attr]
+    files_0 = {
+        "1.png": png(1),
+        "1.json": to_json(category="cup", price=1.5),
+        "2.cls": b"7\n",
+        "2.jpg": png(2),
+    }
+    files_1 = {"1.json": to_json(price=3, colour="red"), "1.png": png(3), "2.txt": b"", "a/3.webp": png(4)}
+    write_tar(tmp_path / "00.tar", files_0)
+    write_tar(tmp_path / "01.tar", files_1)
+    one, two, unknown_key, no_image, last = read_all(open_catalogue(f"webdataset:{tmp_path}"))
+    assert one == Photo("00/1", "cup", (1.5,), png(1))
+    assert two == Photo("00/2", "7", (None,), png(2))
+    assert (unknown_key.photo_id, unknown_key.reason) == ("01/1", "metadata does not fit")  # type: ignore[union-attr]
+    assert unknown_key.detail == "colour is in no sample of the first tar file"  # type: ignore[union-attr]
+    assert (no_image.photo_id, no_image.reason) == ("01/2", "no picture in the sample")  # type: ignore[union-attr]
     assert last == Photo("01/a/3", "unknown", (None,), png(4))
 
 
-def test_a_bad_sample_is_bad_alone(tmp_path: Path) -> None:
+def test_an_invalid_sample_does_not_affect_others(tmp_path: Path) -> None:
     files = {"1.png": png(1), "1.json": b"{broken", "2.png": png(2), "2.cls": b"\xff\xfe", "3.png": png(3)}
     files |= {"3.json": b"[1]", "4.png": png(4), "4.json": b"[" * 100_000, "5.png": png(5)}
-    files |= {"5.json": about(price=10**30), "6.png": png(6), "6.json": about(category="\ud800")}
-    tar(tmp_path / "00.tar", {"0.png": png(0), "0.json": about(category="cup", price=1)})
-    tar(tmp_path / "01.tar", {**files, "7.png": png(7), "7.json": about(category="cup", price=2)})
-    good, *bad, last = everything(open_catalogue(f"webdataset:{tmp_path}"))
-    assert good == Photo("00/0", "cup", (1,), png(0))
+    files |= {"5.json": to_json(price=10**30), "6.png": png(6), "6.json": to_json(category="\ud800")}
+    write_tar(tmp_path / "00.tar", {"0.png": png(0), "0.json": to_json(category="cup", price=1)})
+    write_tar(tmp_path / "01.tar", {**files, "7.png": png(7), "7.json": to_json(category="cup", price=2)})
+    valid, *faults, last = read_all(open_catalogue(f"webdataset:{tmp_path}"))
+    assert valid == Photo("00/0", "cup", (1,), png(0))
     assert last == Photo("01/7", "cup", (2,), png(7))
     json_, fit = ".json cannot be read", "metadata does not fit"
-    assert all(isinstance(each, Fault) and each.detail for each in bad)
-    assert [each.reason for each in bad] == [json_, ".cls cannot be read", json_, json_, fit, fit]  # type: ignore[union-attr]
+    assert all(isinstance(fault, Fault) and fault.detail for fault in faults)
+    assert [fault.reason for fault in faults] == [json_, ".cls cannot be read", json_, json_, fit, fit]  # type: ignore[union-attr]
 
 
-def test_a_bad_sample_in_the_first_tar_gives_no_columns(tmp_path: Path) -> None:
-    tar(tmp_path / "0.tar", {"1.png": png(1), "1.json": b"{", "2.png": png(2), "2.json": about(price=1.5)})
-    bad, good = everything(open_catalogue(f"webdataset:{tmp_path}/0.tar"))
-    assert isinstance(bad, Fault)
-    assert good == Photo("0/2", "unknown", (1.5,), png(2))
+def test_an_invalid_sample_in_the_first_tar_defines_no_columns(tmp_path: Path) -> None:
+    files = {"1.png": png(1), "1.json": b"{", "2.png": png(2), "2.json": to_json(price=1.5)}
+    write_tar(tmp_path / "0.tar", files)
+    invalid, valid = read_all(open_catalogue(f"webdataset:{tmp_path}/0.tar"))
+    assert isinstance(invalid, Fault)
+    assert valid == Photo("0/2", "unknown", (1.5,), png(2))
 
 
 def test_shards_by_split(tmp_path: Path) -> None:
@@ -187,26 +193,25 @@ def test_shards_by_split(tmp_path: Path) -> None:
     publish(folder, [write_rows(folder, n, rows[n::2]) for n in range(2)], {"in": 20}, {})  # type: ignore[arg-type]
     shards = open_shards(folder.uri)
     for split in ("test", None):
-        given = everything(ShardsCatalogue(shards, split))
         catalogue = ShardsCatalogue(shards, split)
-        told = [(each.photo_id, dict(zip(catalogue.fields.names, each.facts, strict=True))) for each in given]  # type: ignore[union-attr]
-        names = ("class", "split", "text")
-        laid = list(shards.rows(split))
-        assert told == [(each["photo_id"], {name: each[name] for name in names}) for each in laid]  # type: ignore[literal-required]
-        assert {each["text"] is None for each in laid} == {True, False}
+        assert catalogue.fields.names == ["class", "split", "text"]
+        photos = [(item.photo_id, item.metadata) for item in read_all(catalogue)]  # type: ignore[union-attr]
+        expected = list(shards.iter_rows(split))
+        assert photos == [(r["photo_id"], (r["class"], r["split"], r["text"])) for r in expected]
+        assert {r["text"] is None for r in expected} == {True, False}
 
 
-class Moody(BaseHTTPRequestHandler):
-    """`/503-2/x` is busy twice; `/404`, `/500` always answer so; the rest is a picture."""
+class FaultyHandler(BaseHTTPRequestHandler):
+    """`/503-2/x` fails with 503 twice, `/404/x` always with 404. All other paths return an image."""
 
-    asked: dict[str, int]
+    num_requests: Counter[str]
 
     def do_GET(self) -> None:
-        self.asked[self.path] = self.asked.get(self.path, 0) + 1
-        word, _, times = self.path.split("/")[1].partition("-")
-        failing = word.isdigit() and self.asked[self.path] <= int(times or 10**9)
+        self.num_requests[self.path] += 1
+        status, _, num_failures = self.path.split("/")[1].partition("-")
+        fails = status.isdigit() and self.num_requests[self.path] <= int(num_failures or 10**9)
         body = png(5)
-        self.send_response(int(word) if failing else 200)
+        self.send_response(int(status) if fails else 200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -218,10 +223,10 @@ class Moody(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def moody() -> Iterator[str]:
-    Moody.asked = {}
-    server = ThreadingHTTPServer(("127.0.0.1", free_port()), Moody)
-    thread = Thread(target=server.serve_forever)
+def faulty_server() -> Iterator[str]:
+    FaultyHandler.num_requests = Counter()
+    server = ThreadingHTTPServer(("127.0.0.1", free_port()), FaultyHandler)
+    thread = Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
@@ -229,50 +234,50 @@ def moody() -> Iterator[str]:
     server.server_close()
 
 
-def test_errors_that_pass_are_tried_again_and_no_others(moody: str) -> None:
+def test_only_transient_errors_are_retried(faulty_server: str) -> None:
     names = ["503-2/a", "ok/b", "404/c", "500/d"]
-    listed = [photo.Listed(name, "", f"{moody}/{name}") for name in names]
-    busy, fine, gone, failing = read_listed(listed)
-    assert [getattr(each, "data", None) for each in (busy, fine)] == [png(5)] * 2
-    assert isinstance(gone, Fault)
-    assert gone.reason == "photo missing"
-    assert isinstance(failing, Fault)
-    assert failing.reason == photo.OUT_OF_REACH
-    assert Moody.asked == {"/503-2/a": 3, "/ok/b": 1, "/404/c": 1, "/500/d": retry.TRIES}
+    refs = [photo.PhotoRef(name, "", f"{faulty_server}/{name}") for name in names]
+    *photos, missing, unreachable = read_photos(refs)
+    assert [getattr(item, "data", None) for item in photos] == [png(5)] * 2
+    assert isinstance(missing, Fault)
+    assert isinstance(unreachable, Fault)
+    assert (missing.reason, unreachable.reason) == ("photo missing", photo.PHOTO_UNREACHABLE)
+    num_requests = {"/503-2/a": 3, "/ok/b": 1, "/404/c": 1, "/500/d": retry.MAX_ATTEMPTS}
+    assert FaultyHandler.num_requests == num_requests
 
 
-def test_a_short_read_is_no_photo(tmp_path: Path) -> None:
+def test_a_short_read_is_a_fault(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(png())
-    [given] = read_listed([photo.Listed("x", "", str(tmp_path / "x.png"), size=10**6)])
-    assert isinstance(given, Fault)
-    assert given.reason == photo.OUT_OF_REACH
-    assert "1000000 were listed" in (given.detail or "")
+    [fault] = read_photos([photo.PhotoRef("x", "", str(tmp_path / "x.png"), size=10**6)])
+    assert isinstance(fault, Fault)
+    assert fault.reason == photo.PHOTO_UNREACHABLE
+    assert "1000000 were listed" in (fault.detail or "")
 
 
 @pytest.mark.parametrize(
-    ("files", "catalogue", "says"),
+    ("files", "spec", "message"),
     [
         ({}, "folder:nowhere", "nowhere.*cannot be listed"),
-        ({"a.txt": "x"}, "folder:.", "no photos there"),
-        ({}, "table:nowhere.csv", "no table there"),
-        ({"t.csv": "id,uri\n1,x\n"}, "table:t.csv", "no column photo_id; there is id, uri"),
-        ({"t.csv": "photo_id,uri,content\n1,x,y\n"}, "table:t.csv", "cannot be called 'content'; rename it"),
-        ({"t.csv": "photo_id,uri,_x\n1,x,y\n"}, "table:t.csv", "cannot be called '_x'"),
+        ({"a.txt": "x"}, "folder:.", "contains no photo"),
+        ({}, "table:nowhere.csv", "no table found"),
+        ({"t.csv": "id,uri\n1,x\n"}, "table:t.csv", "no column photo_id among id, uri"),
+        ({"t.csv": "photo_id,uri,content\n1,x,y\n"}, "table:t.csv", "cannot be named 'content'; rename it"),
+        ({"t.csv": "photo_id,uri,_x\n1,x,y\n"}, "table:t.csv", "cannot be named '_x'"),
         ({"t.parquet": b"PAR1 nothing"}, "table:t.parquet", "not a readable table"),
-        ({"t.csv": "photo_id,uri\n"}, "table:t.csv", "no photos there"),
-        ({"x.tar": b"x" * 1000}, "webdataset:x.tar", "not a whole tar file"),
-        ({}, "webdataset:.", "no .tar file there"),
+        ({"t.csv": "photo_id,uri\n"}, "table:t.csv", "contains no photo"),
+        ({"x.tar": b"x" * 1000}, "webdataset:x.tar", "not a complete tar file"),
+        ({}, "webdataset:.", "no .tar file found"),
         ({}, "bucket:x", "KIND one of folder, table, webdataset"),
         ({}, "folder:", "not KIND:URI"),
     ],
 )
-def test_what_is_no_catalogue_is_refused(tmp_path, monkeypatch, files, catalogue, says) -> None:
-    monkeypatch.chdir(tree(tmp_path, files))
-    with pytest.raises(InputError, match=says):
-        open_catalogue(catalogue)
+def test_an_invalid_catalogue_is_refused(tmp_path, monkeypatch, files, spec, message) -> None:
+    monkeypatch.chdir(write_files(tmp_path, files))
+    with pytest.raises(InputError, match=message):
+        open_catalogue(spec)
 
 
-def test_columns_that_cannot_be_kept_are_refused(tmp_path: Path) -> None:
+def test_columns_of_an_unsupported_type_are_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"photo_id": ["1"], "uri": ["x"], "tags": [["a"]]}), tmp_path / "t.parquet")
-    with pytest.raises(InputError, match=r"column tags: list<.*cannot be kept.*make it text"):
+    with pytest.raises(InputError, match=r"column tags: list<.*cannot be stored.*make it text"):
         open_catalogue(f"table:{tmp_path}/t.parquet")

@@ -1,4 +1,4 @@
-"""Services that misbehave on order, on real sockets of 127.0.0.1, and both clients to ask them with."""
+"""A fake endpoint on a real socket of 127.0.0.1 with configurable replies, and a fixture for both clients."""
 
 import asyncio
 import inspect
@@ -23,22 +23,13 @@ from stbir_client import AsyncClient, Client
 from tests.conftest import free_port, wait_until
 
 CHECKPOINT = "sha256:feed"
-FOUND: dict[str, Any] = {
+SEARCH_RESPONSE: dict[str, Any] = {
     "hits": [
-        {
-            "photo_id": "shoe/7",
-            "score": 0.91,
-            "category": "shoe",
-            "text": "a red strap",
-            "uri": "/v1/photos/shoe%2F7",
-        },
-        {
-            "photo_id": "chair/12",
-            "score": 0.4,
-            "category": "chair",
-            "text": None,
-            "uri": "/v1/photos/chair%2F12",
-        },
+        {"photo_id": f"{category}/{n}", "score": score, "category": category, "text": text, "uri": uri}
+        for category, n, score, text, uri in (
+            ("shoe", 7, 0.91, "a red strap", "/v1/photos/shoe%2F7"),
+            ("chair", 12, 0.4, None, "/v1/photos/chair%2F12"),
+        )
     ],
     "gallery_version": 3,
     "checkpoint": CHECKPOINT,
@@ -48,145 +39,153 @@ Reply = Callable[[Request], Awaitable[Response]]
 
 
 def problem(status: int, detail: str = "", title: str = "Title", **headers: str) -> Reply:
-    """Refuse, as the endpoint does."""
+    """Reply with problem details, as the endpoint does."""
+    body = {"type": "about:blank", "title": title, "status": status, "detail": detail}
 
     async def reply(request: Request) -> Response:
-        body = {"type": "about:blank", "title": title, "status": status, "detail": detail}
-        sent = {name.replace("_", "-"): value for name, value in headers.items()}
-        return JSONResponse(body, status, sent, "application/problem+json")
+        return JSONResponse(body, status, _header_names(headers), "application/problem+json")
 
     return reply
 
 
-def answer(body: Any, **headers: str) -> Reply:
-    """Answer with JSON, or with bytes as they are."""
+def respond(body: Any, **headers: str) -> Reply:
+    """Reply with JSON, or with raw bytes."""
 
     async def reply(request: Request) -> Response:
-        sent = {name.replace("_", "-"): value for name, value in headers.items()}
-        return Response(body, headers=sent) if isinstance(body, bytes) else JSONResponse(body, headers=sent)
+        response = Response if isinstance(body, bytes) else JSONResponse
+        return response(body, headers=_header_names(headers))
 
     return reply
 
 
-async def slow(request: Request) -> Response:
-    """Answer after 5 s, or when nobody waits any longer."""
+def _header_names(headers: dict[str, str]) -> dict[str, str]:
+    return {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+async def respond_slowly(request: Request) -> Response:
+    """Reply after 5 s, or when the client disconnects."""
     for _ in range(100):
         await asyncio.sleep(0.05)
         if await request.is_disconnected():
             break
-    return JSONResponse(FOUND)
+    return JSONResponse(SEARCH_RESPONSE)
 
 
 @dataclass(frozen=True)
-class Seen:
-    """A request as it arrived."""
+class ReceivedRequest:
+    """A request as the server received it. `path`: with its escapes."""
 
     method: str
-    path: str  # as it was sent, escapes and all
+    path: str
     headers: dict[str, str]
-    body: bytes
     form: dict[str, Any]
-    at: float
+    time_s: float
 
 
 @dataclass
-class Service:
-    """Replies as told, one after the other; then as usual, by path."""
+class FakeServer:
+    """An ASGI application that sends `replies` in order, then the default reply of the path."""
 
-    url: str
+    url: str = ""
     replies: deque[Reply] = field(default_factory=deque)
-    usual: dict[str, Reply] = field(default_factory=dict)
-    seen: list[Seen] = field(default_factory=list)
+    defaults: dict[str, Reply] = field(default_factory=dict)
+    requests: list[ReceivedRequest] = field(default_factory=list)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         request = Request(scope, receive)
-        path = scope["raw_path"].decode()
-        body = await request.body()
-        self.seen.append(
-            Seen(request.method, path, dict(request.headers), body, await _form(request), time.monotonic())
-        )
-        reply = self.replies.popleft() if self.replies else self.usual.get(path, answer(FOUND))
+        path, headers = scope["raw_path"].decode(), dict(request.headers)
+        form = await _form(request)
+        self.requests.append(ReceivedRequest(request.method, path, headers, form, time.monotonic()))
+        reply = self.replies.popleft() if self.replies else self.defaults.get(path, respond(SEARCH_RESPONSE))
         await (await reply(request))(scope, receive, send)
 
 
 async def _form(request: Request) -> dict[str, Any]:
     if not request.headers.get("content-type", "").startswith("multipart/"):
+        await request.body()
         return {}
     async with request.form() as form:
         return {name: v if isinstance(v, str) else await v.read() for name, v in form.items()}
 
 
 @pytest.fixture(scope="package", autouse=True)
-def one_authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Every client reads the certificates it trusts, here one instead of all: nothing here speaks TLS."""
-    mark = "-----END CERTIFICATE-----"
-    path = tmp_path_factory.mktemp("client") / "one.pem"
-    path.write_text(Path(certifi.where()).read_text().split(mark)[0] + mark)
+def single_ca(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One CA certificate in place of the bundle, which each client would parse. The tests use no TLS."""
+    end = "-----END CERTIFICATE-----"
+    path = tmp_path_factory.mktemp("client") / "ca.pem"
+    path.write_text(Path(certifi.where()).read_text().split(end)[0] + end)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SSL_CERT_FILE", str(path))
         yield
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[Service]:
+@contextmanager
+def serve_app(app: Any) -> Iterator[str]:
+    """Serve an ASGI application with uvicorn in a thread; yields its URL."""
     port = free_port()
-    service = Service(f"http://127.0.0.1:{port}")
-    server = uvicorn.Server(uvicorn.Config(service, port=port, lifespan="off", ws="none", log_config=None))
-    thread = threading.Thread(target=server.run)
+    config = uvicorn.Config(app, port=port, lifespan="off", ws="none", log_config=None)
+    http_server = uvicorn.Server(config)
+    thread = threading.Thread(target=http_server.run)
     thread.start()
-    wait_until(lambda: server.started, "the start of the service")
-    yield service
-    server.should_exit = True
-    thread.join()
+    try:
+        wait_until(lambda: http_server.started, "the start of the server")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        http_server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture(scope="package")
+def shared_server() -> Iterator[FakeServer]:
+    server = FakeServer()
+    with serve_app(server) as server.url:
+        yield server
 
 
 @pytest.fixture
-def service(running: Service) -> Service:
-    running.replies.clear()
-    running.usual.clear()
-    running.seen.clear()
-    return running
+def server(shared_server: FakeServer) -> FakeServer:
+    shared_server.replies.clear()
+    shared_server.defaults.clear()
+    shared_server.requests.clear()
+    return shared_server
 
 
 @contextmanager
-def takes(least: float, most: float) -> Iterator[None]:
-    """The block takes that many seconds; `most` leaves room for a busy machine."""
-    started = time.monotonic()
+def expect_duration(min_s: float, max_s: float) -> Iterator[None]:
+    """The block takes between `min_s` and `max_s`, which allows for a busy machine."""
+    start = time.monotonic()
     yield
-    assert least <= time.monotonic() - started < most
+    assert min_s <= time.monotonic() - start < max_s
 
 
-Ask = Callable[..., Any]
+CallClient = Callable[..., Any]
 
 
 @pytest.fixture(params=["Client", "AsyncClient"])
-def ask(request: pytest.FixtureRequest) -> Ask:
-    """`ask(url, "search", text="…", deadline=1)`: what one call of a fresh client returns or raises."""
-    settings = set(inspect.signature(AsyncClient.__init__).parameters)
+def call_client(request: pytest.FixtureRequest) -> CallClient:
+    """`call_client(url, "search", text="…", deadline=1)`: the result of one call of a new client."""
+    options = set(inspect.signature(AsyncClient.__init__).parameters)
 
-    def split(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        own = {name: value for name, value in given.items() if name in settings}
-        return own, {name: value for name, value in given.items() if name not in settings}
+    def pop_settings(kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Remove and return the arguments of the constructor."""
+        return {name: kwargs.pop(name) for name in options & kwargs.keys()}
 
-    def blocking(url: str, method: str, *args: Any, **given: Any) -> Any:
-        own, rest = split(given)
-        with Client(url, **own) as client:
-            return getattr(client, method)(*args, **rest)
+    def call_blocking(url: str, method: str, *args: Any, **kwargs: Any) -> Any:
+        with Client(url, **pop_settings(kwargs)) as client:
+            return getattr(client, method)(*args, **kwargs)
 
-    async def awaited(url: str, method: str, *args: Any, **given: Any) -> Any:
-        own, rest = split(given)
-        async with AsyncClient(url, **own) as client:
-            return await getattr(client, method)(*args, **rest)
+    async def call_async(url: str, method: str, *args: Any, **kwargs: Any) -> Any:
+        async with AsyncClient(url, **pop_settings(kwargs)) as client:
+            return await getattr(client, method)(*args, **kwargs)
 
-    def of_loop(*args: Any, **given: Any) -> Any:
-        return asyncio.run(awaited(*args, **given))
-
-    return blocking if request.param == "Client" else of_loop
+    if request.param == "Client":
+        return call_blocking
+    return lambda *args, **kwargs: asyncio.run(call_async(*args, **kwargs))
 
 
 @dataclass
-class Wire:
-    """A server of raw bytes: connection n gets `scripts[n]`, bytes and seconds of silence; then it is cut."""
+class RawServer:
+    """A server that sends connection n the bytes of `scripts[n]`, with pauses in seconds, and closes it."""
 
     url: str
     scripts: list[list[bytes | float]] = field(default_factory=list)
@@ -194,27 +193,27 @@ class Wire:
 
 
 @pytest.fixture
-def wire() -> Iterator[Wire]:
+def raw_server() -> Iterator[RawServer]:
     class Handler(socketserver.BaseRequestHandler):
         def handle(self) -> None:
-            place, told.connections = told.connections, told.connections + 1
+            index, state.connections = state.connections, state.connections + 1
             self.request.recv(65536)
-            for step in told.scripts[place] if place < len(told.scripts) else []:
+            for step in state.scripts[index] if index < len(state.scripts) else []:
                 if isinstance(step, bytes):
                     self.request.sendall(step)
                 else:
                     time.sleep(step)
 
-    class Quiet(socketserver.ThreadingTCPServer):
+    class Server(socketserver.ThreadingTCPServer):
         daemon_threads = True
 
         def handle_error(self, request: Any, client_address: Any) -> None:
-            logging.getLogger(__name__).info("a client went away")
+            logging.getLogger(__name__).info("the client disconnected")
 
-    with Quiet(("127.0.0.1", 0), Handler) as server:
-        told = Wire(f"http://127.0.0.1:{server.server_address[1]}")
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    with Server(("127.0.0.1", 0), Handler) as tcp_server:
+        state = RawServer(f"http://127.0.0.1:{tcp_server.server_address[1]}")
+        thread = threading.Thread(target=tcp_server.serve_forever, args=(0.02,))
         thread.start()
-        yield told
-        server.shutdown()
+        yield state
+        tcp_server.shutdown()
         thread.join()

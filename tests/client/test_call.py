@@ -1,4 +1,4 @@
-"""What is sent, and what is refused before it is sent."""
+"""The requests of valid input, and the errors of invalid input."""
 
 import json
 import math
@@ -13,64 +13,64 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stbir_client.call import search_call, thumbnail_call
-from stbir_client.condition import Condition
 from stbir_client.errors import InputError
+from stbir_client.filters import Filter
 
-PICTURE = b"\x89PNG picture"
-share = st.floats(0, 1)
+IMAGE = b"\x89PNG image"
+fractions = st.floats(0, 1)
 
 
 def search(sketch: Any = None, text: Any = None, k: Any = 10, weight: Any = 0.5, category: Any = None) -> Any:
     return search_call(sketch, text, k, weight, category)
 
 
-def test_a_picture_is_a_file_of_a_form(tmp_path: Path) -> None:
+def test_an_image_is_a_file_of_a_form(tmp_path: Path) -> None:
     path = tmp_path / "me.png"
-    path.write_bytes(PICTURE)
-    calls = [search(sketch, "red", 3, 1, "shoe") for sketch in (str(path), path, PICTURE, bytearray(PICTURE))]
+    path.write_bytes(IMAGE)
+    calls = [search(sketch, "red", 3, 1, "shoe") for sketch in (str(path), path, IMAGE, bytearray(IMAGE))]
     assert all(call == calls[0] for call in calls)
-    assert calls[0].body["files"]["sketch"][1] == PICTURE
+    assert calls[0].body["files"]["sketch"][1] == IMAGE
     assert calls[0].body["data"] == {"k": 3, "sketch_weight": 1, "text": "red", "category": "shoe"}
 
 
-def test_text_alone_is_json() -> None:
+def test_text_is_json() -> None:
     assert search(text=" red strap ").body == {"json": {"k": 10, "sketch_weight": 0.5, "text": "red strap"}}
 
 
-@given(st.lists(st.lists(st.tuples(share, share))))
-def test_strokes_arrive_as_they_were_drawn(strokes: list[list[tuple[float, float]]]) -> None:
+@given(st.lists(st.lists(st.tuples(fractions, fractions))))
+def test_strokes_are_sent_exactly(strokes: list[list[tuple[float, float]]]) -> None:
     request = httpx.Request("POST", "http://host", **search(strokes, "red").body)
-    drawn = [[list(point) for point in stroke] for stroke in strokes if stroke]
-    assert json.loads(request.content).get("sketch", []) == drawn
+    expected = [[list(point) for point in stroke] for stroke in strokes if stroke]
+    assert json.loads(request.content).get("sketch", []) == expected
 
 
-def test_a_photo_stands_in_place_of_a_sketch() -> None:
+def test_photo_id_replaces_the_sketch() -> None:
     body = search_call(None, "red", 10, 0.5, None, "chair/7").body["json"]
     assert body == {"k": 10, "sketch_weight": 0.5, "text": "red", "photo_id": "chair/7"}
-    with pytest.raises(InputError, match="photo_id: stands in place of a sketch"):
-        search_call(PICTURE, None, 10, 0.5, None, "chair/7")
+    with pytest.raises(InputError, match="photo_id: replaces the sketch"):
+        search_call(IMAGE, None, 10, 0.5, None, "chair/7")
 
 
-def test_conditions_stand_beside_words_and_strokes_and_in_forms_as_text() -> None:
-    where = [Condition("price", "lt", 30), Condition("shop", "in", ("a", "b"))]
-    told = [
+def test_filters_are_json_in_a_form_too() -> None:
+    where = [Filter("price", "lt", 30), Filter("shop", "in", ("a", "b"))]
+    expected = [
         {"column": "price", "op": "lt", "value": 30},
         {"column": "shop", "op": "in", "value": ["a", "b"]},
     ]
     for sketch in (None, [[(0.5, 0.5)]]):
-        assert search_call(sketch, "red", 10, 0.5, None, None, where).body["json"]["where"] == told
-    assert json.loads(search_call(PICTURE, None, 10, 0.5, None, None, where).body["data"]["where"]) == told
-    assert "where" not in search(PICTURE).body["data"] | search(text="red").body["json"]
+        assert search_call(sketch, "red", 10, 0.5, None, None, where).body["json"]["where"] == expected
+    assert json.loads(search_call(IMAGE, None, 10, 0.5, None, None, where).body["data"]["where"]) == expected
+    assert "where" not in search(IMAGE).body["data"] | search(text="red").body["json"]
 
 
-def test_strokes_and_counts_of_numpy() -> None:
+def test_numpy_strokes_and_counts() -> None:
     strokes = np.array([[[0.25, 0.5], [0.75, 1.0]]], np.float32)
     body = search(strokes, k=np.int64(4)).body["json"]
     assert (body["sketch"], body["k"]) == ([[(0.25, 0.5), (0.75, 1.0)]], 4)
 
 
 @given(st.text(min_size=1))
-def test_any_photo_id_is_one_part_of_a_path(photo_id: str) -> None:
+def test_any_photo_id_is_one_path_segment(photo_id: str) -> None:
     path = thumbnail_call(photo_id).path
     assert unquote(path.removeprefix("v1/photos/")) == photo_id
     assert path.count("/") == 2
@@ -78,13 +78,13 @@ def test_any_photo_id_is_one_part_of_a_path(photo_id: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given_", "says"),
+    ("arguments", "message"),
     [
         ({}, "nothing to search by"),
         ({"text": "  "}, "nothing to search by"),
         ({"sketch": []}, "nothing to search by"),
         ({"sketch": [[], []]}, "nothing to search by"),
-        ({"sketch": b""}, "sketch: no bytes"),
+        ({"sketch": b""}, "sketch: the image is empty"),
         ({"sketch": "nowhere/me.png"}, "sketch: nowhere/me.png cannot be read (No such file"),
         ({"sketch": "a\0b"}, "sketch: a\0b cannot be read"),
         ({"sketch": "."}, "sketch: . cannot be read (Is a directory"),
@@ -93,24 +93,24 @@ def test_any_photo_id_is_one_part_of_a_path(photo_id: str) -> None:
         ({"sketch": [[(0.5, 0.5, 0.5)]]}, "sketch: give a path"),
         ({"sketch": [[(0.5, 1.5)]]}, "sketch: y: 1.5 is not between 0 and 1"),
         ({"sketch": [[(math.nan, 0)]]}, "sketch: x: nan is not between"),
-        ({"sketch": [[("left", 0)]]}, "sketch: x: 'left' is no number"),
+        ({"sketch": [[("left", 0)]]}, "sketch: x: 'left' is not a number"),
         ({"text": "red", "k": 0}, "k: 0 is below 1"),
-        ({"text": "red", "k": 2.0}, "k: 2.0 is no whole number"),
+        ({"text": "red", "k": 2.0}, "k: 2.0 is not an integer"),
         ({"text": "red", "weight": -0.1}, "sketch_weight: -0.1"),
         ({"text": "red", "weight": math.inf}, "sketch_weight: inf"),
-        ({"text": "red", "weight": None}, "sketch_weight: None is no number"),
-        ({"text": "\udcff"}, "text: has characters"),
-        ({"text": "red", "category": "\udcff"}, "category: has characters"),
+        ({"text": "red", "weight": None}, "sketch_weight: None is not a number"),
+        ({"text": "\udcff"}, "text: contains characters"),
+        ({"text": "red", "category": "\udcff"}, "category: contains characters"),
     ],
 )
-def test_what_is_not_sent(given_: dict[str, Any], says: str) -> None:
+def test_invalid_input_raises(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError) as error:
-        search(**given_)
-    assert says in str(error.value)
+        search(**arguments)
+    assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_an_empty_file_and_an_empty_id(tmp_path: Path) -> None:
+def test_empty_file_and_empty_id(tmp_path: Path) -> None:
     (tmp_path / "empty.png").touch()
     with pytest.raises(InputError, match=r"empty\.png is empty; give a PNG"):
         search(tmp_path / "empty.png")

@@ -1,4 +1,4 @@
-"""Both clients against a service on a real socket: what they ask, and what they make of its answers."""
+"""Both clients against a fake endpoint: requests, answers and errors."""
 
 import asyncio
 import json
@@ -8,102 +8,94 @@ from typing import Any
 
 import pytest
 
-from stbir_client import (
-    AnswerError,
-    AsyncClient,
-    Client,
-    Condition,
-    InputError,
-    ProblemError,
-    UnreachableError,
-)
-from stbir_client.answer import read_answer
-from tests.client.conftest import FOUND, Ask, Service, answer, problem
+from stbir_client import AnswerError, AsyncClient, Client, Filter, InputError, ProblemError, UnreachableError
+from stbir_client.answer import parse_answer
+from tests.client.conftest import SEARCH_RESPONSE, CallClient, FakeServer, problem, respond
 from tests.conftest import free_port
 
 
-def test_a_search_arrives_as_it_was_asked(service: Service, ask: Ask) -> None:
-    fine = {"k": 3, "sketch_weight": 0.75, "category": "shoe", "where": [Condition("price", "lt", 30)]}
-    found = ask(service.url, "search", b"picture", "red strap", **fine)
-    (seen,) = service.seen
-    assert (seen.method, seen.path) == ("POST", "/v1/search")
+def test_search_sends_all_fields(server: FakeServer, call_client: CallClient) -> None:
+    options = {"k": 3, "sketch_weight": 0.75, "category": "shoe", "where": [Filter("price", "lt", 30)]}
+    answer = call_client(server.url, "search", b"image", "red strap", **options)
+    (request,) = server.requests
+    assert (request.method, request.path) == ("POST", "/v1/search")
     fields = {"text": "red strap", "k": "3", "sketch_weight": "0.75", "category": "shoe"}
     where = [{"column": "price", "op": "lt", "value": 30}]
-    assert json.loads(seen.form.pop("where")) == where
-    assert seen.form == {"sketch": b"picture", **fields}
-    assert found == read_answer(FOUND, found.request_id)
+    assert json.loads(request.form.pop("where")) == where
+    assert request.form == {"sketch": b"image", **fields}
+    assert answer == parse_answer(SEARCH_RESPONSE, answer.request_id)
 
 
-def test_a_service_behind_a_path(service: Service, ask: Ask) -> None:
-    ask(f"{service.url}/photos/", "search", text="red")
-    assert service.seen[0].path == "/photos/v1/search"
+def test_endpoint_url_with_a_path(server: FakeServer, call_client: CallClient) -> None:
+    call_client(f"{server.url}/photos/", "search", text="red")
+    assert server.requests[0].path == "/photos/v1/search"
 
 
-def test_a_thumbnail_of_any_id(service: Service, ask: Ask) -> None:
-    service.usual["/v1/photos/a%2Fb%20%25c"] = answer(b"\x89PNG")
-    assert ask(service.url, "thumbnail", "a/b %c") == b"\x89PNG"
+def test_thumbnail_id_is_escaped(server: FakeServer, call_client: CallClient) -> None:
+    server.defaults["/v1/photos/a%2Fb%20%25c"] = respond(b"\x89PNG")
+    assert call_client(server.url, "thumbnail", "a/b %c") == b"\x89PNG"
 
 
-def test_info(service: Service, ask: Ask) -> None:
+def test_info(server: FakeServer, call_client: CallClient) -> None:
     tree = {"model": {"dim": 8}, "gallery": None, "limits": {"k": 100}, "queries": ["text"]}
-    service.usual["/v1/info"] = answer(tree)
-    info = ask(service.url, "info")
+    server.defaults["/v1/info"] = respond(tree)
+    info = call_client(server.url, "info")
     assert (info.model, info.gallery, info.queries) == ({"dim": 8}, None, ("text",))
 
 
-def test_nobody_there(ask: Ask) -> None:
+def test_unreachable_endpoint(call_client: CallClient) -> None:
     port = free_port()
     with pytest.raises(UnreachableError) as error:
-        ask(f"http://me:secret@127.0.0.1:{port}/path", "info", retries=0)
+        call_client(f"http://me:secret@127.0.0.1:{port}/path", "info", retries=0)
     assert str(error.value).startswith(f"http://127.0.0.1:{port}: no answer (")
 
 
 @pytest.mark.parametrize("body", [b"<html>welcome</html>", b"", b"\xff", b"[]", b"{}", b"[" * 9999])
-def test_somebody_else_there(service: Service, ask: Ask, body: bytes) -> None:
-    service.replies.append(answer(body))
-    with pytest.raises(AnswerError, match="see the url"):
-        ask(service.url, "search", text="red")
+def test_answer_of_another_service(server: FakeServer, call_client: CallClient, body: bytes) -> None:
+    server.replies.append(respond(body))
+    with pytest.raises(AnswerError, match="check the url"):
+        call_client(server.url, "search", text="red")
 
 
-def test_an_encoding_that_is_none(service: Service, ask: Ask) -> None:
-    service.replies.append(answer(b"not gzip", content_encoding="gzip"))
-    with pytest.raises(AnswerError, match="cannot be read"):
-        ask(service.url, "search", text="red")
+def test_invalid_content_encoding(server: FakeServer, call_client: CallClient) -> None:
+    server.replies.append(respond(b"not gzip", content_encoding="gzip"))
+    with pytest.raises(AnswerError, match="cannot be decoded"):
+        call_client(server.url, "search", text="red")
 
 
-def test_a_redirect_does_not_carry_the_key_away(service: Service, ask: Ask) -> None:
-    service.replies.append(problem(307, location="http://elsewhere/v1/search"))
+def test_redirects_are_not_followed(server: FakeServer, call_client: CallClient) -> None:
+    server.replies.append(problem(307, location="http://elsewhere/v1/search"))
     with pytest.raises(ProblemError, match="moved to http://elsewhere/v1/search"):
-        ask(service.url, "search", text="red", key="k3y")
-    assert len(service.seen) == 1
+        call_client(server.url, "search", text="red", key="k3y")
+    assert len(server.requests) == 1
 
 
-def test_every_request_has_an_id_and_the_service_may_give_another(service: Service, ask: Ask) -> None:
-    service.replies.append(answer(FOUND, x_request_id="theirs"))
-    ids = [ask(service.url, "search", text="red").request_id for _ in range(3)]
-    sent = [seen.headers["x-request-id"] for seen in service.seen]
+def test_request_id_of_the_endpoint_has_precedence(server: FakeServer, call_client: CallClient) -> None:
+    server.replies.append(respond(SEARCH_RESPONSE, x_request_id="theirs"))
+    ids = [call_client(server.url, "search", text="red").request_id for _ in range(3)]
+    sent = [request.headers["x-request-id"] for request in server.requests]
     assert ids == ["theirs", *sent[1:]]
     assert len(set(sent)) == 3
 
 
-def test_the_key_goes_to_the_service_and_nowhere_else(
-    service: Service, ask: Ask, caplog: pytest.LogCaptureFixture
+def test_key_is_neither_logged_nor_in_errors(
+    server: FakeServer, call_client: CallClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    service.replies.append(problem(401, "no such key"))
+    server.replies.append(problem(401, "no such key"))
     with caplog.at_level(logging.DEBUG), pytest.raises(ProblemError) as error:
-        ask(service.url, "search", text="red", key="s3cret")
-    assert service.seen[0].headers["authorization"] == "Bearer s3cret"
+        call_client(server.url, "search", text="red", key="s3cret")
+    assert server.requests[0].headers["authorization"] == "Bearer s3cret"
     assert caplog.records
     assert "s3cret" not in caplog.text + str(error.value) + repr(error.value)
 
 
 @pytest.mark.parametrize(
-    ("settings", "says"),
+    ("settings", "message"),
     [
         ({"url": "127.0.0.1:8000"}, "url: '127.0.0.1:8000' "),
         ({"url": "ftp://host"}, "url: 'ftp://host' must be like"),
         ({"url": "http://"}, "url: 'http://' must be like"),
-        ({"url": "http://host:port"}, "url: 'http://host:port' is none"),
+        ({"url": "http://host:port"}, "url: 'http://host:port' is not a URL"),
         ({"key": "s3cret\n"}, "key: must be"),
         ({"key": ""}, "key: must be"),
         ({"key": "schlüs3l"}, "key: must be"),
@@ -112,20 +104,20 @@ def test_the_key_goes_to_the_service_and_nowhere_else(
         ({"retries": -1}, "retries: -1"),
     ],
 )
-def test_bad_settings_are_refused_at_once(settings: dict[str, Any], says: str) -> None:
-    before = threading.active_count()
-    for kind in (Client, AsyncClient):
+def test_invalid_settings_raise(settings: dict[str, Any], message: str) -> None:
+    thread_count = threading.active_count()
+    for client_class in (Client, AsyncClient):
         with pytest.raises(InputError) as error:
-            kind(**{"url": "http://host", **settings})
-        assert says in str(error.value)
+            client_class(**{"url": "http://host", **settings})
+        assert message in str(error.value)
         assert "s3" not in str(error.value)
-    assert threading.active_count() == before
+    assert threading.active_count() == thread_count
 
 
-def test_many_at_once(service: Service) -> None:
+def test_concurrent_searches(server: FakeServer) -> None:
     async def main() -> list[str]:
-        async with AsyncClient(service.url) as client:
-            answers = await asyncio.gather(*(client.search(text=f"red {place}") for place in range(40)))
+        async with AsyncClient(server.url) as client:
+            answers = await asyncio.gather(*(client.search(text=f"red {n}") for n in range(40)))
         return [answer.request_id for answer in answers]
 
     assert len(set(asyncio.run(main()))) == 40

@@ -1,4 +1,4 @@
-"""The application on a real cluster, deployed as serve/deploy.yaml tells it, and what is served by it."""
+"""The application on a real cluster, deployed with serve/deploy.yaml, and releases to serve."""
 
 import contextlib
 import io
@@ -23,7 +23,7 @@ from ray_jobs.recipes import recipe
 from stbir.gallery.gallery import schema, table_uri
 from stbir.gallery.publish import prepare, publish
 from stbir.model import checkpoint
-from stbir.model.builder import build
+from stbir.model.builder import build_retriever
 from stbir.storage.folder import Folder
 from tests.cluster.head import Head
 from tests.conftest import ROOT
@@ -31,7 +31,7 @@ from tests.conftest import ROOT
 
 @dataclass(frozen=True)
 class Release:
-    """As `serve.rollout.release.Wanted`, and what its answers must say."""
+    """A checkpoint with its gallery, and the photo ids of its hits."""
 
     checkpoint: str
     gallery: str
@@ -40,25 +40,25 @@ class Release:
     ids: frozenset[str]
 
     @property
-    def wanted(self) -> dict[str, Any]:
+    def user_config(self) -> dict[str, Any]:
         return {"checkpoint": self.checkpoint, "gallery": self.gallery, "version": self.version}
 
 
 def release(folder: Path, seed: int) -> Release:
-    """A model of random towers, and a gallery of its own with ids that say whose they are."""
+    """A model with random encoders, and a gallery whose photo ids start with the seed."""
     uri, smoke = str(folder / f"checkpoint{seed}"), recipe("smoke")
-    checkpoint.save(uri, "epoch-0", build(smoke.model, seed), smoke, made_from="", counts={})
+    checkpoint.save(uri, "epoch-0", build_retriever(smoke.model, seed), smoke, made_from="", counts={})
     ids, dim, gallery = [f"{seed}/{n}" for n in range(32)], smoke.model.dim, Folder(str(folder / f"g{seed}"))
     vectors = np.random.default_rng(seed).standard_normal((len(ids), dim)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     Path(gallery.uri).mkdir()
-    known = {
+    columns_by_name = {
         "photo_id": pa.array(ids),
         "category": pa.array(["shape"] * len(ids)),
         "content": pa.array([f"{n:064x}" for n in range(len(ids))]),
         "embedding": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), dim),
     }
-    columns = [known.get(f.name, pa.nulls(len(ids), f.type)) for f in schema(dim)]
+    columns = [columns_by_name.get(f.name, pa.nulls(len(ids), f.type)) for f in schema(dim)]
     table = pa.Table.from_arrays(columns, schema=schema(dim))
     written = lance.write_dataset(table, table_uri(gallery)).version
     digest = checkpoint.read_digest(uri)
@@ -67,68 +67,68 @@ def release(folder: Path, seed: int) -> Release:
     return Release(uri, gallery.uri, candidate.version, digest, frozenset(ids))
 
 
-def picture() -> bytes:
-    drawn, buffer = Image.new("L", (256, 256), 255), io.BytesIO()
-    ImageDraw.Draw(drawn).ellipse((50, 60, 200, 210), outline=0, width=2)
-    drawn.save(buffer, "PNG")
+def sketch_png() -> bytes:
+    image, buffer = Image.new("L", (256, 256), 255), io.BytesIO()
+    ImageDraw.Draw(image).ellipse((50, 60, 200, 210), outline=0, width=2)
+    image.save(buffer, "PNG")
     return buffer.getvalue()
 
 
 @dataclass(frozen=True)
 class Deployed:
-    """The application, and how to deploy it with another release."""
+    """The deployed application."""
 
     head: Head
     folder: Path
-    first: Release
+    initial: Release
     http: httpx.Client
 
     @property
     def settings(self) -> Path:
-        """Those shipped, but that the towers grow and shrink within seconds."""
+        """The default settings, with encoders that scale within seconds."""
         file = self.folder / "settings.yaml"
-        quick = {
+        autoscaling = {
             "upscale_delay_s": 1,
             "downscale_delay_s": 6,
             "metrics_interval_s": 1,
             "look_back_period_s": 2,
         }
-        # Groups of searches, of which these small towers have one less than half of the time.
-        few = {"autoscaling_config": {"max_replicas": 2, "target_ongoing_requests": 0.4, **quick}}
-        file.write_text(yaml.safe_dump({"sketch": {"options": few}, "text": {"options": few}}))
+        # Counted in groups of searches; these small encoders are busy less than half of the time.
+        options = {"autoscaling_config": {"max_replicas": 2, "target_ongoing_requests": 0.4, **autoscaling}}
+        file.write_text(yaml.safe_dump({"sketch": {"options": options}, "text": {"options": options}}))
         return file
 
-    def deploy(self, wanted: dict[str, Any]) -> None:
-        told = yaml.safe_load((ROOT / "serve" / "deploy.yaml").read_text())
-        [app] = told["applications"]
-        app["args"] = {"checkpoint": self.first.checkpoint, "gallery": self.first.gallery}
+    def deploy(self, user_config: dict[str, Any]) -> None:
+        config = yaml.safe_load((ROOT / "serve" / "deploy.yaml").read_text())
+        [app] = config["applications"]
+        app["args"] = {"checkpoint": self.initial.checkpoint, "gallery": self.initial.gallery}
         app["args"]["config"] = str(self.settings)
         for deployment in app["deployments"]:
-            deployment["user_config"] = wanted
-        told["http_options"] = {"host": "127.0.0.1", "port": self.http.base_url.port}
+            deployment["user_config"] = user_config
+        config["http_options"] = {"host": "127.0.0.1", "port": self.http.base_url.port}
         file = self.folder / "deploy.yaml"
-        file.write_text(yaml.safe_dump(told))
+        file.write_text(yaml.safe_dump(config))
         self._serve("deploy", str(file))
 
     def replicas(self, deployment: str) -> int:
-        """How many of a deployment are running."""
-        told = yaml.safe_load(self._serve("status"))
-        states = told["applications"]["stbir"]["deployments"][deployment]["replica_states"]
+        """Number of running replicas of a deployment."""
+        config = yaml.safe_load(self._serve("status"))
+        states = config["applications"]["stbir"]["deployments"][deployment]["replica_states"]
         return int(states.get("RUNNING", 0))
 
-    def lose(self, deployment: str) -> None:
-        """Kill the processes of its replicas."""
-        token = self.head.variables["RAY_AUTH_TOKEN_PATH"]  # this cluster's alone
+    def kill_replicas(self, deployment: str) -> None:
+        """Kill the processes of a deployment's replicas."""
+        token = self.head.variables["RAY_AUTH_TOKEN_PATH"]  # identifies this cluster
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
-                words = " ".join(process.cmdline())
-                if f":{deployment}" in words and process.environ().get("RAY_AUTH_TOKEN_PATH") == token:
+                command = " ".join(process.cmdline())
+                if f":{deployment}" in command and process.environ().get("RAY_AUTH_TOKEN_PATH") == token:
                     process.kill()
 
     def _serve(self, command: str, *arguments: str) -> str:
-        words, variables = ["serve", command, "--address", self.head.url, *arguments], self.head.variables
+        full, variables = ["serve", command, "--address", self.head.url, *arguments], self.head.variables
         done = subprocess.run(
-            words, cwd=ROOT, env=variables, check=True, capture_output=True, text=True, timeout=240
+            full, cwd=ROOT, env=variables, check=True, capture_output=True, text=True, timeout=240
         )
         return done.stdout
 
@@ -138,23 +138,23 @@ class Deployed:
 
 
 @contextmanager
-def asking(
+def concurrent_clients(
     http: httpx.Client, clients: int, text: str | None
 ) -> Iterator[list[Future[list[tuple[int, Any]]]]]:
-    """So many clients that ask meanwhile, each one query after another; their answers, once it ends."""
-    stop, sketch = threading.Event(), picture()
+    """Clients that send searches in a loop within the block; futures of their responses."""
+    stop, sketch = threading.Event(), sketch_png()
     form = {"k": "3", **({"text": text} if text else {})}
 
-    def ask() -> list[tuple[int, Any]]:
+    def send_searches() -> list[tuple[int, Any]]:
         answers = []
-        with httpx.Client(base_url=http.base_url, timeout=60, trust_env=False) as own:
+        with httpx.Client(base_url=http.base_url, timeout=60, trust_env=False) as client:
             while not stop.is_set():
-                answer = own.post("/v1/search", data=form, files={"sketch": ("s.png", sketch)})
+                answer = client.post("/v1/search", data=form, files={"sketch": ("s.png", sketch)})
                 answers.append((answer.status_code, answer.json()))
         return answers
 
     with ThreadPoolExecutor(clients) as pool:
         try:
-            yield [pool.submit(ask) for _ in range(clients)]
+            yield [pool.submit(send_searches) for _ in range(clients)]
         finally:
             stop.set()

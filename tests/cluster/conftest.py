@@ -1,4 +1,4 @@
-"""Ray clusters of these tests: a head as a user starts it, and nodes of one machine, to lose."""
+"""Ray clusters of these tests: a head started like a user's, and removable nodes on one machine."""
 
 import json
 import os
@@ -16,47 +16,47 @@ from ray.cluster_utils import Cluster
 
 from stbir.data.shard_writer import publish, write_quarantine, write_rows
 from stbir.data.sources.registry import open_source
-from stbir.data.validation import inspect
+from stbir.data.validation import validate_entry
 from stbir.storage.folder import Folder
-from tests.cluster.head import Head, started
+from tests.cluster.head import Head, running_head
 from tests.conftest import ROOT, wait_until
 
-MEMORY = 128 * 2**20  # of each node's object store
+OBJECT_STORE_BYTES = 128 * 2**20  # of each node
 
 
 @dataclass
 class Nodes:
-    """A head that holds the data's work, and nodes that come and go, one worker's size each."""
+    """A head, and nodes of the size of one worker that tests add and remove."""
 
     cluster: Cluster
-    started: list[subprocess.Popen[str]] = field(default_factory=list)
+    processes: list[subprocess.Popen[str]] = field(default_factory=list)
 
     @property
     def address(self) -> str:
         return str(self.cluster.address)
 
     def add(self, role: str = "accelerator", cpus: int = 1) -> Any:
-        """One more node, there at once."""
+        """Add a node and wait until it has joined."""
         return self.cluster.add_node(
             num_cpus=cpus,
             labels={"stbir-role": role},
             resources={"worker": 1} if role == "accelerator" else {},
-            object_store_memory=MEMORY,
+            object_store_memory=OBJECT_STORE_BYTES,
             include_dashboard=False,
         )
 
-    def lose(self, node: Any) -> None:
-        """Kill every process of a node: nobody is told."""
+    def remove_node(self, node: Any) -> None:
+        """Kill every process of a node, without notice."""
         self.cluster.remove_node(node, allow_graceful=False)
 
     def workers(self, node: Any, title: str) -> list[psutil.Process]:
-        """The processes of a node whose title holds a word."""
+        """The processes of a node whose title contains `title`."""
         [raylet] = node.all_processes["raylet"]
         children = psutil.Process(raylet.process.pid).children(recursive=True)
-        return [child for child in children if _is(child, title)]
+        return [child for child in children if _has_title(child, title)]
 
     def start(self, *command: str, **variables: str) -> subprocess.Popen[str]:
-        """A command of the project on these nodes, in a process of its own that goes on beside the test."""
+        """Start a command of the project on these nodes in the background."""
         process = subprocess.Popen(
             [sys.executable, *command],
             cwd=ROOT,
@@ -65,47 +65,49 @@ class Nodes:
             stderr=subprocess.PIPE,
             text=True,
         )
-        self.started.append(process)
+        self.processes.append(process)
         return process
 
 
-def _is(process: psutil.Process, title: str) -> bool:
+def _has_title(process: psutil.Process, title: str) -> bool:
     try:
         return title in " ".join(process.cmdline())
-    except psutil.Error:  # it ended meanwhile
+    except psutil.Error:  # it has ended
         return False
 
 
 def finished(process: subprocess.Popen[str], seconds: float) -> dict[str, Any]:
-    """The JSON that a command ends with; the test fails with its words where it did not succeed."""
+    """Wait for a command; its summary. Fails with its stderr if it failed."""
     stdout, stderr = process.communicate(timeout=seconds)
     assert process.returncode == 0, stderr[-3000:]
     summary: dict[str, Any] = json.loads(stdout.splitlines()[-1])
     return summary
 
 
-def wait_beside(process: subprocess.Popen[str], ready: Any, what: str, seconds: float) -> None:
-    """Wait for something while a command goes on; it must not have ended before."""
+def wait_while_running(process: subprocess.Popen[str], ready: Any, what: str, seconds: float) -> None:
+    """Wait until `ready()`; the command must still be running then."""
     wait_until(lambda: ready() or process.poll() is not None, what, seconds)
     assert process.poll() is None, process.communicate()[1][-3000:]
 
 
 @pytest.fixture(scope="session")
 def head(aws: None) -> Iterator[Head]:
-    with started() as running:
+    with running_head() as running:
         yield running
 
 
 @contextmanager
-def headed(role: str, cpus: int) -> Iterator[Nodes]:
-    """A head of that role with so many CPUs, gone again with all that was started beside it."""
+def cluster_with_head(role: str, cpus: int) -> Iterator[Nodes]:
+    """A head with that role and number of CPUs; stopped at the end with all its processes."""
     head = {"num_cpus": cpus, "labels": {"stbir-role": role}, "include_dashboard": False}
-    cluster = Cluster(initialize_head=True, head_node_args={**head, "object_store_memory": MEMORY})
-    found = Nodes(cluster)
+    cluster = Cluster(
+        initialize_head=True, head_node_args={**head, "object_store_memory": OBJECT_STORE_BYTES}
+    )
+    nodes = Nodes(cluster)
     try:
-        yield found
+        yield nodes
     finally:
-        for process in found.started:
+        for process in nodes.processes:
             process.kill()
             process.communicate()
         cluster.shutdown()
@@ -113,17 +115,17 @@ def headed(role: str, cpus: int) -> Iterator[Nodes]:
 
 @pytest.fixture
 def nodes(request: pytest.FixtureRequest) -> Iterator[Nodes]:
-    """A head with three CPUs for data, or as many as a test asks for by an indirect parameter."""
-    with headed("data", getattr(request, "param", 3)) as found:
-        yield found
+    """A `data` head with three CPUs, or the number given as an indirect parameter."""
+    with cluster_with_head("data", getattr(request, "param", 3)) as nodes:
+        yield nodes
 
 
 @pytest.fixture(scope="session")
-def drawn(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """200 drawn photos on this machine's disk, which all nodes share."""
-    folder = Folder(str(tmp_path_factory.mktemp("drawn") / "shards"))
+def synthetic_shards(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """SHARDS of 200 synthetic photos on the local disk, which all nodes share."""
+    folder = Folder(str(tmp_path_factory.mktemp("synthetic") / "shards"))
     source = open_source("synthetic:200")
-    rows = (inspect(entry, source.read, ())[0] for entry in source.entries)
+    rows = (validate_entry(entry, source.read, ())[0] for entry in source.entries)
     write_quarantine(folder, [])
     publish(folder, [write_rows(folder, 0, (row for row in rows if row is not None))], {"photos": 200}, {})
     return folder.uri

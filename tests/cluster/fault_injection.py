@@ -1,4 +1,4 @@
-"""A proxy before an S3 server, in a bad mood for a share of its requests: busy, slow, or cut short."""
+"""A proxy in front of an S3 server that injects faults: 503, delays, truncated responses."""
 
 import http.client
 import random
@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 from tests.conftest import free_port
 
-SLOW_SECONDS = 1.0
-MOODS = ("busy", "slow", "cut")
+DELAY_S = 1.0
+FAULTS = ("busy", "slow", "cut")
 
 
 class _Proxy(BaseHTTPRequestHandler):
@@ -21,15 +21,15 @@ class _Proxy(BaseHTTPRequestHandler):
     server: "_Server"
 
     def do_GET(self) -> None:
-        mood = self.server.mood()
-        if mood == "busy":
+        fault = self.server.draw_fault()
+        if fault == "busy":
             self._body()
             self._answer(503, [("Content-Type", "application/xml")], _SLOW_DOWN)
             return
-        if mood == "slow":
-            time.sleep(SLOW_SECONDS)
+        if fault == "slow":
+            time.sleep(DELAY_S)
         status, headers, body = self._forwarded()
-        self._answer(status, headers, body, cut=mood == "cut" and self.command != "HEAD")
+        self._answer(status, headers, body, cut=fault == "cut" and self.command != "HEAD")
 
     do_PUT = do_POST = do_DELETE = do_HEAD = do_GET
 
@@ -47,7 +47,7 @@ class _Proxy(BaseHTTPRequestHandler):
     def _forwarded(self) -> tuple[int, list[tuple[str, str]], bytes]:
         body = self._body()
         headers = {k: v for k, v in self.headers.items() if k.lower() not in _HOP}
-        connection = http.client.HTTPConnection(self.server.behind)
+        connection = http.client.HTTPConnection(self.server.upstream)
         connection.request(self.command, self.path, body, {**headers, "Content-Length": str(len(body))})
         answer = connection.getresponse()
         data = answer.read()
@@ -77,31 +77,31 @@ _SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request r
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, behind: str, share: float) -> None:
+    def __init__(self, upstream: str, share: float) -> None:
         super().__init__(("127.0.0.1", free_port()), _Proxy)
-        self.behind, self._share = behind, share
+        self.upstream, self._share = upstream, share
         self._random = random.Random(0)
-        self.seen: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
 
-    def mood(self) -> str:
-        """That of the next request."""
-        bad = self._random.random() < self._share
-        mood = self._random.choice(MOODS) if bad else "good"
-        self.seen[mood] += 1
-        return mood
+    def draw_fault(self) -> str:
+        """Draw the fault of the next request."""
+        is_faulty = self._random.random() < self._share
+        fault = self._random.choice(FAULTS) if is_faulty else "good"
+        self.counts[fault] += 1
+        return fault
 
     def handle_error(self, *_: object) -> None:
-        """A client that went away is no failure of the proxy."""
+        """Ignore clients that disconnect."""
 
 
 @contextmanager
-def moody(endpoint: str, share: float) -> Iterator[tuple[str, Counter[str]]]:
-    """The URL of the proxy, and how many requests met which mood."""
+def faulty_proxy(endpoint: str, share: float) -> Iterator[tuple[str, Counter[str]]]:
+    """The URL of the proxy, and the number of requests by fault."""
     server = _Server(urlsplit(endpoint).netloc, share)
     thread = Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}", server.seen
+        yield f"http://127.0.0.1:{server.server_port}", server.counts
     finally:
         server.shutdown()
         thread.join()

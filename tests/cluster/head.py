@@ -1,4 +1,4 @@
-"""A Ray cluster as a user starts one, by `ray start`: token, dashboard and all."""
+"""A Ray cluster started with `ray start`, with token and dashboard."""
 
 import os
 import re
@@ -12,15 +12,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.conftest import free_port, listens, wait_until
+from tests.conftest import free_port, is_listening, wait_until
 
 
 @dataclass(frozen=True)
 class Head:
-    """A running head: where its Jobs API is, what reaches it, and where it keeps its files."""
+    """A running head: URL of its Jobs API, environment of its clients, folder of its files."""
 
     url: str
-    metrics: int  # the port of its figures
+    metrics: int  # port of its metrics
     variables: dict[str, str]
     folder: Path
 
@@ -34,19 +34,19 @@ class Head:
 
     @property
     def address(self) -> str:
-        """Where other nodes and drivers join it, as its log tells."""
-        found = re.search(r"--address='([^']+)'", self.log)
-        assert found, self.log
-        return found[1]
+        """The address for other nodes and drivers, from its log."""
+        match = re.search(r"--address='([^']+)'", self.log)
+        assert match, self.log
+        return match[1]
 
     def is_up(self, port: int) -> bool:
-        return "Ray runtime started" in self.log and listens(port)
+        return "Ray runtime started" in self.log and is_listening(port)
 
 
 @contextmanager
-def started(mode: str = "token") -> Iterator[Head]:
-    """A head with that RAY_AUTH_MODE, gone again with all that runs on it."""
-    # Not `tmp_path`: Ray's sockets live below it, and their paths may have at most 107 characters.
+def running_head(mode: str = "token") -> Iterator[Head]:
+    """A head with that RAY_AUTH_MODE; killed at the end with all its processes."""
+    # Not `tmp_path`: paths of Ray's sockets may have at most 107 characters.
     with tempfile.TemporaryDirectory(prefix="stbir-") as name:
         variables = _variables(Path(name))
         port, metrics = free_port(), free_port()
@@ -64,7 +64,7 @@ def started(mode: str = "token") -> Iterator[Head]:
             assert process.poll() is None, head.log
             yield head
         finally:
-            # `ray stop` would stop every cluster of this machine, and a polite signal drains for 30 s.
+            # `ray stop` stops every cluster of this machine, and SIGTERM drains for 30 s.
             os.killpg(process.pid, signal.SIGKILL)
             process.wait(timeout=10)
 
@@ -73,15 +73,15 @@ def _variables(folder: Path) -> dict[str, str]:
     token = folder / "token"
     token.touch(mode=0o600)
     token.write_text(secrets.token_hex(16))
-    mine = {
+    inherited = {
         name: value for name, value in os.environ.items() if name not in ("RAY_AUTH_TOKEN", "RAY_ADDRESS")
     }
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {**mine, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "PATH": path}
+    return {**inherited, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "PATH": path}
 
 
 def _start(dashboard: int, metrics: int, folder: str) -> list[str]:
-    """Free ports for everything, so that it stands beside the other clusters of the machine."""
+    """`ray start` with free ports, so that several clusters can run on the machine."""
     ports = [
         "--port",
         "--ray-client-server-port",

@@ -1,4 +1,4 @@
-"""A captioning run that is killed outright repeats no call that was paid for."""
+"""A captioning run that is killed with SIGKILL repeats no delivered call."""
 
 import json
 import os
@@ -11,31 +11,32 @@ import pytest
 
 from stbir.data.shards import open_shards
 from tests.conftest import ROOT, wait_until
-from tests.ray_jobs.chat_server import KEY, ChatServer, caption_of
-from tests.ray_jobs.test_caption import arguments, row, rows_of, write
+from tests.ray_jobs.chat_server import KEY, ChatServer, caption_text
+from tests.ray_jobs.test_caption import arguments, read_rows, row, write_shards
 
 PHOTOS = 48
 
 
 @pytest.mark.endurance
-@pytest.mark.slow(reason="starts Ray by itself three times, as a user does")
+@pytest.mark.slow(reason="starts Ray three times, as a user does")
 @pytest.mark.timeout(300)
-def test_kills_cost_no_call_twice(tmp_path: Path) -> None:
-    shards, out = write(tmp_path / "in", [row(number) for number in range(PHOTOS)], 16), tmp_path / "out"
-    with ChatServer(delay=0.2).running() as server:
+def test_kills_repeat_no_delivered_call(tmp_path: Path) -> None:
+    shards = write_shards(tmp_path / "in", [row(number) for number in range(PHOTOS)], 16)
+    out = tmp_path / "out"
+    with ChatServer(delay_s=0.2).running() as server:
         server.plan = {number: ["cut"] for number in range(0, PHOTOS, 5)}
         for goal in (5, 30):
             kill_after(server, goal, shards, out)
             assert not (out / "manifest.json").exists()
-        before = server.paid.total()
+        before = server.delivered.total()
         assert before < PHOTOS
-        last = start(server, shards, out)
-        _, stderr = last.communicate(timeout=120)
-        assert last.returncode == 0, stderr
-        # Each first answer once, and once more each of those that could not be used.
-        assert set(server.paid.values()) == {1}
-        assert server.paid.total() == PHOTOS + len(server.plan)
-    assert [each["text"] for each in rows_of(out)] == [caption_of(number) for number in range(PHOTOS)]
+        run = start(server, shards, out)
+        _, stderr = run.communicate(timeout=120)
+        assert run.returncode == 0, stderr
+        # One first answer per photo, and a second one after each invalid answer.
+        assert set(server.delivered.values()) == {1}
+        assert server.delivered.total() == PHOTOS + len(server.plan)
+    assert [row["text"] for row in read_rows(out)] == [caption_text(number) for number in range(PHOTOS)]
     counts = open_shards(str(out)).manifest.counts
     assert counts["captioned"] + counts["already_there"] == counts["in"] == PHOTOS
     assert counts["captioned"] >= PHOTOS - before
@@ -43,7 +44,7 @@ def test_kills_cost_no_call_twice(tmp_path: Path) -> None:
 
 def start(server: ChatServer, shards: object, out: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "ray_jobs/caption.py", *arguments(server, shards, out, "--in-flight", 3)],
+        [sys.executable, "ray_jobs/caption.py", *arguments(server, shards, out, "--concurrency", 3)],
         cwd=ROOT,
         env={**os.environ, "STBIR_CAPTION_KEY": KEY},
         stdout=subprocess.PIPE,
@@ -52,27 +53,27 @@ def start(server: ChatServer, shards: object, out: object) -> subprocess.Popen[s
     )
 
 
-def kill_after(server: ChatServer, answers: int, shards: object, out: Path) -> None:
-    """Start the command and SIGKILL it with calls under way, once so many answers were paid for and kept.
+def kill_after(server: ChatServer, count: int, shards: object, out: Path) -> None:
+    """Start the command and kill it with active calls, once so many answers are delivered and stored.
 
-    What is on its way at that moment is told to nobody: the endpoint sees that its caller is gone.
+    Answers of the active calls are not delivered: the endpoint sees that its caller has disconnected.
     """
     job = start(server, shards, out)
-    wait_until(lambda: server.paid.total() >= answers or job.poll() is not None, f"{answers} answers", 90)
+    wait_until(lambda: server.delivered.total() >= count or job.poll() is not None, f"{count} answers", 90)
     assert job.poll() is None, job.communicate()[1]
     server.gate.clear()
-    wait_until(lambda: kept(out) == server.paid.total(), "the keeping of all answers")
-    wait_until(lambda: server.at_once > 0, "a call under way")
+    wait_until(lambda: stored_count(out) == server.delivered.total(), "all answers to be stored")
+    wait_until(lambda: server.active_calls > 0, "an active call")
     started = psutil.Process(job.pid).children(recursive=True)
     job.kill()
     job.communicate()
-    _, left = psutil.wait_procs(started, timeout=20)
-    for process in left:
+    _, alive = psutil.wait_procs(started, timeout=20)
+    for process in alive:
         process.kill()
     server.gate.set()
-    wait_until(lambda: server.at_once == 0, "the end of the calls under way")
+    wait_until(lambda: server.active_calls == 0, "the end of the active calls")
 
 
-def kept(out: Path) -> int:
-    """Answers on disk."""
+def stored_count(out: Path) -> int:
+    """Number of answers on disk."""
     return sum(len(json.loads(file.read_text())["answers"]) for file in out.glob("answers/*/*/*/*.json"))

@@ -1,6 +1,5 @@
-"""The embedding job where machines die and storage fails: it leaves what an undisturbed one leaves."""
+"""Embedding jobs with killed processes or storage faults: the gallery equals that of an undisturbed job."""
 
-import json
 import os
 import random
 import signal
@@ -16,26 +15,29 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.embed import make_model, make_pictures
+from benchmarks.embed import make_model, make_photos
 from stbir.data.shard_writer import publish, write_rows
 from stbir.gallery.gallery import open_table
-from stbir.gallery.table_writer import newest_version
+from stbir.gallery.table_writer import latest_version
 from stbir.storage.folder import Folder
-from tests.cluster.fault_injection import moody
+from tests.cluster.conftest import finished
+from tests.cluster.fault_injection import FAULTS, faulty_proxy
 from tests.conftest import ROOT, wait_until
-from tests.data.broken import eight, jpeg
+from tests.data.broken import broken_images, jpeg
 
-# STBIR_EMBED_PHOTOS=20000 STBIR_EMBED_KILLS=10 is the whole trial; this one fits into minutes.
-PHOTOS = int(os.environ.get("STBIR_EMBED_PHOTOS", "2500"))
-KILLS = int(os.environ.get("STBIR_EMBED_KILLS", "3"))
-pytestmark = [pytest.mark.endurance, pytest.mark.slow, pytest.mark.timeout(900 + PHOTOS // 8)]
-VICTIMS = ("driver", "ray", "driver", "ray", "actor")[-min(KILLS, 5) :]  # of one gallery
+# The full trial has STBIR_EMBED_PHOTOS=20000 STBIR_EMBED_KILLS=10; the default takes minutes.
+NUM_PHOTOS = int(os.environ.get("STBIR_EMBED_PHOTOS", "2500"))
+NUM_KILLS = int(os.environ.get("STBIR_EMBED_KILLS", "3"))
+pytestmark = [pytest.mark.endurance, pytest.mark.slow, pytest.mark.timeout(900 + NUM_PHOTOS // 8)]
+VICTIMS = ("driver", "ray", "driver", "ray", "actor")[-min(NUM_KILLS, 5) :]  # for one gallery
+TIMEOUT_S = 300 + NUM_PHOTOS // 20
+PROCESS_TITLES = {"ray": "raylet/raylet", "actor": "ray::EncoderActor"}
 
 
-def start(*words: str, **variables: str) -> subprocess.Popen[str]:
-    """embed_gallery in a process of its own, with a Ray of its own."""
+def start_job(*options: str, **variables: str) -> subprocess.Popen[str]:
+    """embed_gallery in a process and with a Ray cluster of its own."""
     return subprocess.Popen(
-        [sys.executable, "ray_jobs/embed_gallery.py", *words],
+        [sys.executable, "ray_jobs/embed_gallery.py", *options],
         cwd=ROOT,
         env={**os.environ, **variables},
         stdout=subprocess.PIPE,
@@ -44,103 +46,98 @@ def start(*words: str, **variables: str) -> subprocess.Popen[str]:
     )
 
 
-def finished(job: subprocess.Popen[str]) -> dict[str, object]:
-    stdout, stderr = job.communicate(timeout=300 + PHOTOS // 20)
-    assert job.returncode == 0, stderr[-3000:]
-    summary: dict[str, object] = json.loads(stdout.splitlines()[-1])
-    return summary
-
-
-def shards(uri: str, folder: Path) -> str:
-    make_pictures(folder, PHOTOS)
-    paths = sorted(folder.rglob("*.jpg"))
-    empty = {"class": None, "split": "test", "sketches": [], "text": None, "text_source": None}
-    full = [
-        {"photo_id": path.stem, "category": path.parent.name, "photo": path.read_bytes(), **empty}
+def make_shards(uri: str, folder: Path) -> str:
+    make_photos(folder, NUM_PHOTOS)
+    common = {"class": None, "split": "test", "sketches": [], "text": None, "text_source": None}
+    rows = [
+        {"photo_id": path.stem, "category": path.parent.name, "photo": path.read_bytes(), **common}
         | {"sketch_count": 0}
-        for path in paths
+        for path in sorted(folder.rglob("*.jpg"))
     ]
     out = Folder(uri)
-    publish(out, [write_rows(out, 0, full)], {"in": PHOTOS, "ok": PHOTOS, "quarantined": 0}, {})  # type: ignore[arg-type]
+    counts = {"in": NUM_PHOTOS, "ok": NUM_PHOTOS, "quarantined": 0}
+    publish(out, [write_rows(out, 0, rows)], counts, {})  # type: ignore[arg-type]
     return uri
 
 
 def version(gallery: str) -> int:
-    newest = newest_version(Folder(gallery))
-    return newest.version if newest is not None else 0
+    latest = latest_version(Folder(gallery))
+    return latest.version if latest is not None else 0
 
 
 def kill(job: subprocess.Popen[str], victim: str) -> bool:
-    """Whether there was something to kill: what has ended is not killed any more."""
+    """Kill the victim's processes; False if the job has ended."""
     if job.poll() is not None:
         return False
     driver = psutil.Process(job.pid)
-    word = {"ray": "raylet/raylet", "actor": "ray::PhotoTower"}.get(victim)
-    hit = (
-        [driver]
-        if word is None
-        else [p for p in driver.children(recursive=True) if word in " ".join(p.cmdline())]
-    )
-    for process in hit:
+    processes = [driver]
+    if victim != "driver":
+        title = PROCESS_TITLES[victim]
+        processes = [p for p in driver.children(recursive=True) if title in " ".join(p.cmdline())]
+    for process in processes:
         process.send_signal(signal.SIGKILL)
-    return bool(hit)
+    return bool(processes)
 
 
-def killed(words: list[str], gallery: str, victim: str, chance: random.Random) -> bool:
-    """Start the job and kill the victim at a moment after its first rows; whether it came to that."""
+def start_and_kill(options: list[str], gallery: str, victim: str, rng: random.Random) -> bool:
+    """Start the job and kill the victim some time after its next commit; False if the job has ended."""
     before = version(gallery)
-    job = start(*words, "--gallery", gallery)
-    wait_until(lambda: version(gallery) > before or job.poll() is not None, "the first rows", 300)
-    time.sleep(chance.uniform(0, PHOTOS / 1000))
-    hit = kill(job, victim)
-    if hit and victim != "actor":
+    job = start_job(*options, "--gallery", gallery)
+    wait_until(lambda: version(gallery) > before or job.poll() is not None, "the next commit", 300)
+    time.sleep(rng.uniform(0, NUM_PHOTOS / 1000))
+    killed = kill(job, victim)
+    if killed and victim != "actor":
         job.communicate(timeout=120)
-    else:  # of an actor Ray starts another: nobody need do anything
-        finished(job)
-    return hit
+    else:  # Ray restarts an actor, and the job continues
+        finished(job, TIMEOUT_S)
+    return killed
 
 
-def table(gallery: str) -> pa.Table:
+def published_table(gallery: str) -> pa.Table:
     return open_table(Folder(gallery), "published").to_table()
 
 
-def test_killed_anywhere_it_goes_on_to_the_same_table(s3: str, tmp_path: Path) -> None:
+def test_killed_job_resumes_to_the_same_table(s3: str, tmp_path: Path) -> None:
     seed = random.randrange(10**6)
     print(f"seed {seed}")
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     model = make_model(f"{s3}/killed/model", "smoke")
-    data = shards(f"{s3}/killed/shards", tmp_path)
-    words = ["--checkpoint", model, "--shards", data, "--batch", "64"]
-    whole = finished(start(*words, "--gallery", f"{s3}/killed/whole"))
-    assert (whole["in"], whole["embedded"]) == (PHOTOS, PHOTOS)
+    shards = make_shards(f"{s3}/killed/shards", tmp_path)
+    options = ["--checkpoint", model, "--shards", shards, "--batch", "64"]
+    expected = f"{s3}/killed/uninterrupted"
+    summary = finished(start_job(*options, "--gallery", expected), TIMEOUT_S)
+    assert (summary["in"], summary["embedded"]) == (NUM_PHOTOS, NUM_PHOTOS)
 
     kills = number = 0
-    while kills < KILLS:
+    while kills < NUM_KILLS:
         number += 1
         gallery, before = f"{s3}/killed/{number}", kills
-        for victim in VICTIMS[: KILLS - kills]:
-            if not killed(words, gallery, victim, chance):
-                break  # all rows were there before the moment came
+        for victim in VICTIMS[: NUM_KILLS - kills]:
+            if not start_and_kill(options, gallery, victim, rng):
+                break  # the job was faster than the kill
             kills += 1
-        last = finished(start(*words, "--gallery", gallery))
-        assert last["already_there"] + last["embedded"] == PHOTOS  # type: ignore[operator]
-        assert table(gallery).equals(table(f"{s3}/killed/whole"))
+        summary = finished(start_job(*options, "--gallery", gallery), TIMEOUT_S)
+        assert summary["already_there"] + summary["embedded"] == NUM_PHOTOS
+        assert published_table(gallery).equals(published_table(expected))
         assert len(lance.dataset(f"{gallery}/photos.lance").versions()) <= 3 + kills - before
 
 
-def test_storage_that_fails_loses_and_invents_nothing(s3: str, tmp_path: Path) -> None:
-    uri = f"{s3}/moody"
+def test_storage_faults_lose_no_photo(s3: str) -> None:
+    uri = f"{s3}/faulty"
     good = {f"kind {n % 5}/{n:04}.jpg": jpeg(n) for n in range(600)}
+    bad = {f"bad/{name}.jpg": data for name, data in broken_images().items()}
     fs = fsspec.filesystem("s3")
-    for name, data in {**good, **{f"bad/{way}.jpg": data for way, data in eight().items()}}.items():
+    for name, data in {**good, **bad}.items():
         fs.pipe_file(f"{uri}/photos/{name}", data)
     model = make_model(f"{uri}/model", "smoke")
-    with moody(os.environ["AWS_ENDPOINT_URL"], share=0.05) as (url, seen):
-        words = ["--checkpoint", model, "--photos", f"folder:{uri}/photos", "--max-bad", "0.05"]
-        ran = finished(start(*words, "--gallery", f"{uri}/gallery", AWS_ENDPOINT_URL=url))
-    counts = [ran[name] for name in ("in", "embedded", "already_there", "quarantined", "failed")]
+    with faulty_proxy(os.environ["AWS_ENDPOINT_URL"], share=0.05) as (url, fault_counts):
+        options = ["--checkpoint", model, "--photos", f"folder:{uri}/photos", "--max-error-rate", "0.05"]
+        job = start_job(*options, "--gallery", f"{uri}/gallery", AWS_ENDPOINT_URL=url)
+        summary = finished(job, TIMEOUT_S)
+    counts = [summary[name] for name in ("in", "embedded", "already_there", "quarantined", "failed")]
     assert counts == [608, 600, 0, 8, 0]
-    assert all(seen[mood] > 3 for mood in ("busy", "slow", "cut"))
-    assert sorted(table(f"{uri}/gallery")["photo_id"].to_pylist()) == sorted(good)
+    assert all(fault_counts[fault] > 3 for fault in FAULTS)
+    assert sorted(published_table(f"{uri}/gallery")["photo_id"].to_pylist()) == sorted(good)
     with fs.open(f"{uri}/gallery/quarantine.parquet") as file:
-        assert {Path(each["photo_id"]).stem for each in pq.read_table(file).to_pylist()} == set(eight())
+        names = {Path(each["photo_id"]).stem for each in pq.read_table(file).to_pylist()}
+    assert names == set(broken_images())

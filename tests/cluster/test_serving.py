@@ -1,4 +1,4 @@
-"""The application under load on a real cluster: it goes over to other releases, grows and shrinks."""
+"""The application under load on a real cluster: rollouts and autoscaling."""
 
 import time
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.cluster.application import Deployed, Release, asking, release
+from tests.cluster.application import Deployed, Release, concurrent_clients, release
 from tests.cluster.head import Head
 from tests.conftest import free_port, wait_until
 
@@ -16,7 +16,7 @@ pytestmark = [
     pytest.mark.timeout(600),
 ]
 
-SWAPS = 5
+ROLLOUTS = 5
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def deployed(
     folder = tmp_path_factory.mktemp("deploy")
     with httpx.Client(base_url=f"http://127.0.0.1:{free_port()}", timeout=30, trust_env=False) as http:
         app = Deployed(head, folder, releases[0], http)
-        app.deploy(releases[0].wanted)
+        app.deploy(releases[0].user_config)
 
         def up() -> bool:
             try:
@@ -44,30 +44,32 @@ def deployed(
         yield app
 
 
-def test_five_changes_under_load_lose_and_mix_nothing(deployed: Deployed, releases: list[Release]) -> None:
-    with asking(deployed.http, 4, "a red disc") as asked:
-        for swap in range(SWAPS):
-            new = releases[(swap + 1) % 2]
-            deployed.deploy(new.wanted)
-            wait_until(lambda d=new.digest: deployed.ready().get("checkpoint") == d, f"change {swap}", 60)
+def test_rollouts_under_load_answer_each_request_from_one_release(
+    deployed: Deployed, releases: list[Release]
+) -> None:
+    with concurrent_clients(deployed.http, 4, "a red disc") as futures:
+        for rollout in range(ROLLOUTS):
+            new = releases[(rollout + 1) % 2]
+            deployed.deploy(new.user_config)
+            wait_until(lambda d=new.digest: deployed.ready().get("checkpoint") == d, f"rollout {rollout}", 60)
             time.sleep(0.5)
-    answers = [each for one in asked for each in one.result()]
+    answers = [each for future in futures for each in future.result()]
     assert {status for status, _ in answers} == {200}
-    of = {each.digest: each for each in releases}
+    releases_by_digest = {each.digest: each for each in releases}
     for _, body in answers:
-        told = of[body["checkpoint"]]
-        assert body["gallery_version"] == told.version
+        expected = releases_by_digest[body["checkpoint"]]
+        assert body["gallery_version"] == expected.version
         assert len(body["hits"]) == 3
-        assert {hit["photo_id"] for hit in body["hits"]} <= told.ids
-    assert {body["checkpoint"] for _, body in answers} == set(of)
-    print(f"{len(answers)} requests over {SWAPS} changes")
+        assert {hit["photo_id"] for hit in body["hits"]} <= expected.ids
+    assert {body["checkpoint"] for _, body in answers} == set(releases_by_digest)
+    print(f"{len(answers)} requests over {ROLLOUTS} rollouts")
 
 
-def test_a_release_that_cannot_be_is_refused_and_the_old_one_goes_on(
+def test_invalid_release_is_refused_and_the_old_one_stays(
     deployed: Deployed, releases: list[Release]
 ) -> None:
     before = deployed.ready()
-    mixed = {**releases[0].wanted, "gallery": releases[1].gallery, "version": releases[1].version}
+    mixed = {**releases[0].user_config, "gallery": releases[1].gallery, "version": releases[1].version}
     deployed.deploy(mixed)
     wait_until(lambda: deployed.ready().get("refused") is not None, "the refusal", 60)
     after = deployed.ready()
@@ -75,19 +77,17 @@ def test_a_release_that_cannot_be_is_refused_and_the_old_one_goes_on(
     assert "made with checkpoint" in after["refused"]
     assert deployed.http.post("/v1/search", json={"text": "a red disc"}).status_code == 200
 
-    deployed.lose("Ingress")  # the next one never saw the release before
-    wait_until(lambda: deployed.ready() == after, "another ingress", 60)
+    deployed.kill_replicas("Ingress")  # the new one has not served the old release
+    wait_until(lambda: deployed.ready() == after, "the restart of the ingress", 60)
     assert deployed.http.post("/v1/search", json={"text": "a red disc"}).status_code == 200
 
 
-def test_under_sketches_the_sketch_tower_grows_and_shrinks_again_alone(
-    deployed: Deployed, releases: list[Release]
-) -> None:
-    deployed.deploy(releases[0].wanted)
-    wait_until(lambda: deployed.replicas("SketchReplica") == 1, "rest", 60)
-    with asking(deployed.http, 12, None) as asked:
-        wait_until(lambda: deployed.replicas("SketchReplica") == 2, "growth", 90)
+def test_sketch_load_scales_only_the_sketch_deployment(deployed: Deployed, releases: list[Release]) -> None:
+    deployed.deploy(releases[0].user_config)
+    wait_until(lambda: deployed.replicas("SketchReplica") == 1, "one replica", 60)
+    with concurrent_clients(deployed.http, 12, None) as futures:
+        wait_until(lambda: deployed.replicas("SketchReplica") == 2, "scaling up", 90)
         assert deployed.replicas("TextReplica") == 1
-    wait_until(lambda: deployed.replicas("SketchReplica") == 1, "shrinking", 90)
+    wait_until(lambda: deployed.replicas("SketchReplica") == 1, "scaling down", 90)
     assert deployed.replicas("TextReplica") == 1
-    assert {status for one in asked for status, _ in one.result()} == {200}
+    assert {status for future in futures for status, _ in future.result()} == {200}

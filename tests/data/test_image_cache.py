@@ -3,47 +3,49 @@ import os
 import pytest
 from PIL import Image
 
-from stbir.data.image_cache import Squares
+from stbir.data.image_cache import ImageCache
 
 
-def counting(calls: list[bytes]) -> Squares:
-    def make(data: bytes, size: int) -> Image.Image:
+def counting_cache(calls: list[bytes]) -> ImageCache:
+    """A cache of 250 bytes that records each decoded image."""
+
+    def decode(data: bytes, size: int) -> Image.Image:
         calls.append(data)
         if data == b"bad":
             raise ValueError(data)
         return Image.new("L", (size, size), data[0])
 
-    return Squares(make, budget=250)
+    return ImageCache(decode, max_bytes=250)
 
 
-def test_what_was_asked_for_last_is_not_made_again() -> None:
+def test_images_are_evicted_in_lru_order() -> None:
     calls: list[bytes] = []
-    squares = counting(calls)
-    for data in (b"a", b"b", b"a", b"c", b"a", b"b"):  # 100 bytes each: two are kept
-        assert squares(bytes(bytearray(data)), 10).getpixel((0, 0)) == data[0]
-        assert squares.held <= 200
+    cache = counting_cache(calls)
+    for data in (b"a", b"b", b"a", b"c", b"a", b"b"):  # 100 bytes each, so two fit
+        assert cache(bytes(bytearray(data)), 10).getpixel((0, 0)) == data[0]
+        assert cache.used_bytes <= 200
     assert calls == [b"a", b"b", b"c", b"b"]
-    assert squares(b"a", 5).size == (5, 5)
+    assert cache(b"a", 5).size == (5, 5)
 
 
-def test_what_is_larger_than_all_that_is_kept_is_made_and_not_kept() -> None:
+def test_an_image_larger_than_the_cache_is_returned_but_not_stored() -> None:
     calls: list[bytes] = []
-    squares = counting(calls)
-    assert squares(b"a", 16).size == squares(b"a", 16).size == (16, 16)
-    assert (calls, squares.held) == ([b"a", b"a"], 0)
+    cache = counting_cache(calls)
+    assert cache(b"a", 16).size == cache(b"a", 16).size == (16, 16)
+    assert (calls, cache.used_bytes) == ([b"a", b"a"], 0)
 
 
-def test_the_processes_of_a_machine_share_what_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_of_a_machine_share_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
-    squares = Squares(lambda data, size: Image.new("L", (size, size)), budget=250, in_all=600)
-    squares(b"a", 10)
-    squares(b"b", 10)
-    assert squares.held == 100
+    cache = ImageCache(lambda data, size: Image.new("L", (size, size)), max_bytes=250, machine_max_bytes=600)
+    cache(b"a", 10)
+    cache(b"b", 10)
+    assert cache.used_bytes == 100
 
 
-def test_a_bad_picture_is_bad_each_time() -> None:
-    squares = counting([])
+def test_errors_are_not_cached() -> None:
+    cache = counting_cache([])
     for _ in range(2):
         with pytest.raises(ValueError, match="bad"):
-            squares(b"bad", 10)
-    assert squares.held == 0
+            cache(b"bad", 10)
+    assert cache.used_bytes == 0

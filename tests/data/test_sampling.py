@@ -1,4 +1,4 @@
-"""The order of training: complete, decided by the seed, the same from any cursor."""
+"""The order of training samples: complete, determined by the seed, equal from any step."""
 
 from collections import Counter
 from dataclasses import replace
@@ -10,20 +10,33 @@ import pytest
 from ray_jobs.recipes import recipe
 from ray_jobs.recipes.stages import PHOTO_TO_TEXT, TO_SKETCH
 from stbir.config import Recipe, Stage
-from stbir.data.photo_index import UNKNOWN, Photos, key
-from stbir.data.sampling import Step, eligible, epoch_order, samples_an_epoch, steps, steps_of
+from stbir.data.photo_index import UNKNOWN, PhotoIndex, hash_text
+from stbir.data.sampling import (
+    Order,
+    Step,
+    eligible_photos,
+    epoch_order,
+    iter_steps,
+    num_stage_steps,
+    samples_per_epoch,
+)
 from stbir.errors import InputError
 
+ONE = Stage("sketch", ("sketch",), (TO_SKETCH,), 2)
+ALL = replace(ONE, sketches="all")
+PRETRAIN = Stage("pretrain", ("photo", "text"), (PHOTO_TO_TEXT,), 2, aux=True)
+SEED = (0, 0, 0)
 
-def photos(sketches: list[int], aux: int = 0, group: int = 4, classes: int = 3) -> Photos:
+
+def photo_index(sketches: list[int], aux: int = 0, group_size: int = 4, classes: int = 3) -> PhotoIndex:
     counts = np.array(sketches + [0] * aux)
     n = len(counts)
     numbers = np.arange(n)
-    return Photos(
-        places=[("memory://x", "0.parquet", g) for g in range(-(-n // group))],
-        place=numbers // group,
-        row=numbers % group,
-        sketches=counts,
+    return PhotoIndex(
+        row_groups=[("memory://x", "0.parquet", g) for g in range(-(-n // group_size))],
+        row_group=numbers // group_size,
+        row=numbers % group_size,
+        sketch_count=counts,
         label=np.where(numbers < len(sketches), numbers % classes, -1),
         text_key=numbers,
         aux=numbers >= len(sketches),
@@ -32,137 +45,132 @@ def photos(sketches: list[int], aux: int = 0, group: int = 4, classes: int = 3) 
     )
 
 
-ONE = Stage("sketch", ("sketch",), (TO_SKETCH,), 2)
-ALL = replace(ONE, sketches="all")
-CLIP = Stage("pretrain", ("photo", "text"), (PHOTO_TO_TEXT,), 2, aux=True)
+def make_recipe(*stages: Stage, batch_size: int = 5) -> Recipe:
+    return replace(recipe("smoke"), stages=stages, batch_size=batch_size, seed=0, shuffle_window=8)
 
 
-def plan(stages: tuple[Stage, ...], batch: int = 5, seed: int = 0, shuffle: int = 8) -> Recipe:
-    return replace(recipe("smoke"), stages=stages, batch_size=batch, seed=seed, shuffle_window=shuffle)
+def samples(steps: list[Step]) -> list[tuple[int, int]]:
+    return [pair for s in steps for pair in zip(s.order.photo.tolist(), s.order.sketch.tolist(), strict=True)]
 
 
-def drawn(found: list[Step]) -> list[tuple[int, int]]:
-    return [pair for s in found for pair in zip(s.order.photo.tolist(), s.order.sketch.tolist(), strict=True)]
+def test_an_epoch_has_each_sketch_exactly_once() -> None:
+    index = photo_index([2, 0, 1, 3, 1, 1, 2, 4, 1])
+    epoch = samples(list(iter_steps(index, make_recipe(ALL))))[: samples_per_epoch(index, ALL)]
+    assert Counter(epoch) == Counter((p, s) for p, n in enumerate(index.sketch_count) for s in range(n))
 
 
-def test_every_sketch_stands_exactly_once_in_an_epoch() -> None:
-    index = photos([2, 0, 1, 3, 1, 1, 2, 4, 1])
-    got = drawn(list(steps(index, plan((ALL,)))))[: samples_an_epoch(index, ALL)]
-    assert Counter(got) == Counter((p, s) for p, n in enumerate(index.sketches) for s in range(n))
+def test_one_sketch_per_photo_is_random() -> None:
+    pairs = samples(list(iter_steps(photo_index([3] * 30), make_recipe(ONE))))
+    assert Counter(p for p, _ in pairs[:30]) == Counter(range(30))
+    assert {s for _, s in pairs} == {0, 1, 2}
 
 
-def test_one_sketch_a_photo_is_one_it_has_and_varies() -> None:
-    index = photos([3] * 30)
-    got = drawn(list(steps(index, plan((ONE,)))))
-    assert Counter(p for p, _ in got[:30]) == Counter(range(30))
-    assert {s for _, s in got} == {0, 1, 2}
-
-
-def test_epochs_differ_and_the_seed_decides() -> None:
-    index = photos([1] * 20)
+def test_the_seed_determines_the_order_of_each_epoch() -> None:
+    index = photo_index([1] * 20)
     orders = [
         epoch_order(index, ONE, (seed, 0, epoch), 20).photo.tolist()
         for seed, epoch in ((0, 0), (0, 1), (1, 0))
     ]
     assert len({tuple(order) for order in orders}) == 3
-    assert epoch_order(index, ONE, (0, 0, 0), 20).photo.tolist() == orders[0]
+    assert epoch_order(index, ONE, SEED, 20).photo.tolist() == orders[0]
 
 
-@pytest.mark.parametrize("done", [0, 1, 3, 7, 8, 11])
-def test_a_cursor_gives_the_rest_of_the_same_order(done: int) -> None:
-    index, r = photos([2, 1, 1, 3, 1, 1, 2, 1], aux=5), plan((CLIP, ALL))
-    whole = list(steps(index, r))
-    rest = list(steps(index, r, done))
-    assert [(s.stage, s.number, s.first) for s in rest] == [
-        (s.stage, s.number, s.first) for s in whole[done:]
+@pytest.mark.parametrize("start", [0, 1, 3, 7, 8, 11])
+def test_a_resumed_run_continues_the_same_order(start: int) -> None:
+    index, r = photo_index([2, 1, 1, 3, 1, 1, 2, 1], aux=5), make_recipe(PRETRAIN, ALL)
+    expected = list(iter_steps(index, r))[start:]
+    resumed = list(iter_steps(index, r, start))
+    assert [(s.stage, s.number, s.offset) for s in resumed] == [
+        (s.stage, s.number, s.offset) for s in expected
     ]
-    assert drawn(rest) == drawn(whole[done:])
+    assert samples(resumed) == samples(expected)
 
 
-def test_every_step_is_full_and_stages_have_their_length() -> None:
-    index, r = photos([2, 1, 1, 3, 1, 1, 2, 1], aux=5), plan((CLIP, ALL))
-    whole = list(steps(index, r))
-    assert {len(s.order.photo) for s in whole} == {5}
-    assert Counter(s.stage for s in whole) == {0: steps_of(index, CLIP, 5), 1: steps_of(index, ALL, 5)}
-    assert steps_of(index, CLIP, 5) == 6  # 2 epochs of 13 photos
-    assert all(b.first - a.first == 5 for a, b in pairwise(whole) if a.stage == b.stage)
+def test_steps_are_full_and_stages_have_their_length() -> None:
+    index, r = photo_index([2, 1, 1, 3, 1, 1, 2, 1], aux=5), make_recipe(PRETRAIN, ALL)
+    steps = list(iter_steps(index, r))
+    assert {len(s.order.photo) for s in steps} == {5}
+    lengths = {0: num_stage_steps(index, PRETRAIN, 5), 1: num_stage_steps(index, ALL, 5)}
+    assert Counter(s.stage for s in steps) == lengths
+    assert lengths[0] == 6  # 2 epochs of 13 photos
+    assert all(b.offset - a.offset == 5 for a, b in pairwise(steps) if a.stage == b.stage)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_any_number_of_photos_fills_a_batch(count: int) -> None:
-    index = photos([1] * count)
-    assert all(len(s.order.photo) == 16 for s in steps(index, plan((ONE,), batch=16)))
+def test_few_photos_fill_a_batch(count: int) -> None:
+    steps = iter_steps(photo_index([1] * count), make_recipe(ONE, batch_size=16))
+    assert all(len(s.order.photo) == 16 for s in steps)
 
 
-def test_extra_photos_serve_the_stages_that_take_them() -> None:
-    index = photos([1, 1, 0], aux=2)
-    assert eligible(index, CLIP).tolist() == [0, 1, 2, 3, 4]
-    assert eligible(index, replace(CLIP, aux=False)).tolist() == [0, 1, 2]
-    index.sketches[4] = 2
-    assert eligible(index, ONE).tolist() == [0, 1]
-    assert eligible(index, replace(ONE, aux=True)).tolist() == [0, 1, 4]
+def test_only_stages_with_aux_use_auxiliary_photos() -> None:
+    index = photo_index([1, 1, 0], aux=2)
+    assert eligible_photos(index, PRETRAIN).tolist() == [0, 1, 2, 3, 4]
+    assert eligible_photos(index, replace(PRETRAIN, aux=False)).tolist() == [0, 1, 2]
+    index.sketch_count[4] = 2
+    assert eligible_photos(index, ONE).tolist() == [0, 1]
+    assert eligible_photos(index, replace(ONE, aux=True)).tolist() == [0, 1, 4]
 
 
-def test_a_window_holds_whole_row_groups() -> None:
-    index = photos([1] * 40, group=4)
-    order = epoch_order(index, ONE, (0, 0, 0), shuffle=8).photo
+def test_a_window_has_complete_row_groups() -> None:
+    index = photo_index([1] * 40, group_size=4)
+    order = epoch_order(index, ONE, SEED, shuffle_window=8).photo
     for window in order.reshape(-1, 8):
-        assert all(Counter(index.place[window]).values())
-        assert len(set(index.place[window])) == 2
+        assert set(Counter(index.row_group[window]).values()) == {4}
+        assert len(set(index.row_group[window])) == 2
 
 
-def test_grouping_brings_classes_together_and_loses_nothing() -> None:
-    index = photos([1] * 60, classes=6, group=60)
-    loose = epoch_order(index, ONE, (0, 0, 0), 60).photo
-    tight = epoch_order(index, replace(ONE, per_class=3), (0, 0, 0), 60).photo
+def test_per_class_groups_classes_and_keeps_all_photos() -> None:
+    index = photo_index([1] * 60, classes=6, group_size=60)
+    shuffled = epoch_order(index, ONE, SEED, 60).photo
+    grouped = epoch_order(index, replace(ONE, per_class=3), SEED, 60).photo
 
-    def mates(order: np.ndarray) -> int:  # type: ignore[type-arg]
+    def num_same_class(order: np.ndarray) -> int:  # type: ignore[type-arg]
         return sum(a == b for a, b in pairwise(index.label[order]))
 
-    assert sorted(tight) == sorted(loose)
-    assert mates(tight) >= 36 > 2 * mates(loose)
+    assert sorted(grouped) == sorted(shuffled)
+    assert num_same_class(grouped) >= 36 > 2 * num_same_class(shuffled)
 
 
-def test_drawn_negatives_share_the_class_and_are_other_photos() -> None:
-    index = photos([1] * 12, group=12)
-    order = epoch_order(index, replace(ONE, negatives="stored", hard_negatives=6), (0, 0, 0), 12)
+def hard_negatives_order(index: PhotoIndex, k: int) -> Order:
+    return epoch_order(index, replace(ONE, negatives="stored", hard_negatives=k), SEED, len(index))
+
+
+def test_hard_negatives_are_other_photos_of_the_class() -> None:
+    index = photo_index([1] * 12, group_size=12)
+    order = hard_negatives_order(index, 6)
     assert order.hard_negatives.shape == (12, 6)
     assert (index.label[order.hard_negatives] == index.label[order.photo][:, None]).all()
     assert (order.hard_negatives != order.photo[:, None]).all()
 
 
-def test_drawn_negatives_are_different_ones_where_there_are_as_many() -> None:
-    index = photos([1] * 12, classes=2, group=12)
-    order = epoch_order(index, replace(ONE, negatives="stored", hard_negatives=5), (0, 0, 0), 12)
+def test_hard_negatives_differ_if_the_class_is_large_enough() -> None:
+    order = hard_negatives_order(photo_index([1] * 12, classes=2, group_size=12), 5)
     assert all(len(set(row)) == 5 for row in order.hard_negatives.tolist())
 
 
-def test_a_lone_photo_has_no_negative_but_itself() -> None:
-    order = epoch_order(photos([1]), replace(ONE, negatives="stored", hard_negatives=2), (0, 0, 0), 1)
-    assert order.hard_negatives.tolist() == [[0, 0]]
+def test_hard_negatives_of_a_single_photo_are_the_photo_itself() -> None:
+    assert hard_negatives_order(photo_index([1]), 2).hard_negatives.tolist() == [[0, 0]]
 
 
-def test_a_photo_alone_in_its_class_draws_from_others() -> None:
-    index = photos([1] * 4, classes=4)
-    order = epoch_order(index, replace(ONE, negatives="stored", hard_negatives=3), (0, 0, 0), 4)
+def test_hard_negatives_of_a_class_with_one_photo_are_of_other_classes() -> None:
+    order = hard_negatives_order(photo_index([1] * 4, classes=4), 3)
     assert (order.hard_negatives != order.photo[:, None]).all()
 
 
-def test_data_that_lacks_what_the_stage_needs_is_refused() -> None:
+@pytest.mark.parametrize(("sketches", "text_key"), [(0, 0), (1, UNKNOWN)])
+def test_a_stage_without_eligible_photos_is_refused(sketches: int, text_key: int) -> None:
+    index = photo_index([sketches] * 2)
+    index.text_key[:] = text_key
     with pytest.raises(InputError, match=r"stages\.sketch: no photo has sketch and photo and text"):
-        steps_of(photos([0, 0]), ONE, 4)
-    index = photos([1, 1])
-    index.text_key[:] = UNKNOWN
-    with pytest.raises(InputError, match=r"stages\.sketch: no photo has sketch and photo and text"):
-        steps_of(index, ONE, 4)
+        num_stage_steps(index, ONE, 4)
 
 
-def test_a_photo_without_a_caption_serves_no_stage_that_reads_it() -> None:
-    index = photos([1, 1, 1])
+def test_a_stage_with_texts_excludes_photos_without_a_caption() -> None:
+    index = photo_index([1, 1, 1])
     index.text_key[1] = UNKNOWN
-    assert eligible(index, ONE).tolist() == [0, 2]
+    assert eligible_photos(index, ONE).tolist() == [0, 2]
 
 
-def test_keys_are_equal_for_equal_strings_only() -> None:
-    assert key("red chair") == key("red chair") != key("red chairs")
-    assert 0 <= key("") < 2**63
+def test_text_hashes_are_equal_for_equal_strings_only() -> None:
+    assert hash_text("red chair") == hash_text("red chair") != hash_text("red chairs")
+    assert 0 <= hash_text("") < 2**63

@@ -4,8 +4,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from stbir.data.photo_index import build_photo_index, class_names, hash_text
 from stbir.data.schema import SHARD_SCHEMA, Row
-from stbir.data.shard_writer import QUARANTINE, ROW_GROUP, publish, write_quarantine, write_rows
+from stbir.data.shard_writer import QUARANTINE, ROW_GROUP_SIZE, publish, write_quarantine, write_rows
 from stbir.data.shards import open_shards
 from stbir.data.validation import Fault
 from stbir.errors import InputError
@@ -32,7 +33,7 @@ def folder(tmp_path: Path) -> Folder:
     return Folder(str(tmp_path))
 
 
-def test_the_index_lists_every_photo_and_groups_hold_its_row(folder: Folder) -> None:
+def test_the_index_lists_all_photos_and_row_groups_hold_their_rows(folder: Folder) -> None:
     rows = [row(n) for n in range(150)]
     parts = [write_rows(folder, 1, rows[100:]), write_rows(folder, 0, rows[:100])]
     publish(folder, parts, {"in": 150}, {})
@@ -42,55 +43,73 @@ def test_the_index_lists_every_photo_and_groups_hold_its_row(folder: Folder) -> 
     assert [entry["photo_id"] for entry in index] == [r["photo_id"] for r in rows]
     assert [entry["sketch_count"] for entry in index] == [r["sketch_count"] for r in rows]
     groups = sorted({(entry["file"], entry["group"]) for entry in index})
-    found = [r for file, group in groups for r in shards.read_group(file, group).to_pylist()]
-    assert found == rows
-    assert all(shards.read_group(*group).num_rows <= ROW_GROUP for group in groups)
+    assert [r for file, group in groups for r in shards.read_group(file, group).to_pylist()] == rows
+    assert all(shards.read_group(*group).num_rows <= ROW_GROUP_SIZE for group in groups)
     assert shards.read_group(*groups[0], columns=["text"]).column_names == ["text"]
     assert shards.manifest.digest == content_digest(folder, shards.files)
 
 
-def test_one_split_of_it(folder: Folder) -> None:
+def test_the_index_of_one_split(folder: Folder) -> None:
     publish(folder, [write_rows(folder, 0, [row(n) for n in range(10)])], {}, {})
     shards = open_shards(folder.uri)
-    assert shards.split("val")["photo_id"].to_pylist() == ["x:0", "x:5"]
-    assert shards.split(None).num_rows == 10
-    with pytest.raises(InputError, match="split 'test' is empty; there is train, val"):
-        shards.split("test")
+    assert shards.select_split("val")["photo_id"].to_pylist() == ["x:0", "x:5"]
+    assert shards.select_split(None).num_rows == 10
+    with pytest.raises(InputError, match="split 'test' is empty; available: train, val"):
+        shards.select_split("test")
 
 
-def test_files_are_bounded_in_bytes_and_keep_the_order(folder: Folder) -> None:
+def test_the_photo_index_locates_photos_and_labels_those_of_the_run(folder: Folder) -> None:
+    parts = [
+        write_rows(folder, n, [row(i) for i in numbers]) for n, numbers in enumerate(([0, 1, 4], [2, 5]))
+    ]
+    publish(folder, parts, {}, {})
+    shards = open_shards(folder.uri)
+    index = build_photo_index(shards, ["train"], ["even"], aux=[shards])
+    assert index.ids == ["x:1", "x:4", "x:2", "x:0", "x:1", "x:4", "x:2", "x:5"]
+    assert index.aux.tolist() == [False] * 3 + [True] * 5
+    assert index.label.tolist() == [-1, 0, 0] + [-1] * 5
+    assert index.sketch_count.tolist() == [1, 1, 2, 0, 1, 1, 2, 2]
+    assert index.text_key[0] == hash_text("text 1")
+    for photo_id, number, position in zip(index.ids, index.row_group, index.row, strict=True):
+        _, file, group = index.row_groups[number]
+        assert shards.read_group(file, group)["photo_id"][int(position)].as_py() == photo_id
+    with pytest.raises(InputError, match="class: photo x:1 has none"):
+        class_names(shards, ["train"])
+
+
+def test_files_have_a_maximum_size_and_keep_the_order(folder: Folder) -> None:
     rows = [row(n, size=1000) for n in range(25)]
-    written = write_rows(folder, 3, rows, max_bytes=10_000)
-    tables = [pq.read_table(folder.at(name), schema=SHARD_SCHEMA) for name in written.hashes]
+    part = write_rows(folder, 3, rows, max_bytes=10_000)
+    tables = [pq.read_table(folder.path_of(name), schema=SHARD_SCHEMA) for name in part.hashes]
     assert [r for table in tables for r in table.to_pylist()] == rows
     for table in tables:
         assert sum(len(r["photo"]) + sum(map(len, r["sketches"])) for r in table.to_pylist()) <= 10_000
-    assert written.photos == {"train": 20, "val": 5}
-    assert written.sketches["val"] == sum(r["sketch_count"] for r in rows if r["split"] == "val")
+    assert part.photos == {"train": 20, "val": 5}
+    assert part.sketches["val"] == sum(r["sketch_count"] for r in rows if r["split"] == "val")
 
 
-def test_a_row_larger_than_a_file_still_gets_one(folder: Folder) -> None:
+def test_a_row_larger_than_the_maximum_gets_its_own_file(folder: Folder) -> None:
     assert len(write_rows(folder, 0, [row(1, size=99), row(2, size=99)], max_bytes=50).hashes) == 2
 
 
-def test_the_same_rows_give_the_same_digest_and_a_new_version_leaves_no_old_file(folder: Folder) -> None:
-    folder.write("data/mine.parquet", b"not ours to remove")
-    first = publish(folder, [write_rows(folder, 0, [row(1)])], {}, {})
-    again = publish(folder, [write_rows(folder, 0, [row(1)])], {}, {})
-    assert first.digest == again.digest
-    assert first.details["files"] == again.details["files"]
+def test_equal_rows_give_an_equal_digest_and_publishing_removes_old_files(folder: Folder) -> None:
+    folder.write("data/mine.parquet", b"of the user")
+    manifest = publish(folder, [write_rows(folder, 0, [row(1)])], {}, {})
+    same = publish(folder, [write_rows(folder, 0, [row(1)])], {}, {})
+    assert manifest.digest == same.digest
+    assert manifest.details["files"] == same.details["files"]
     other = publish(folder, [write_rows(folder, 0, [row(2)])], {}, {})
-    assert other.digest != first.digest
-    assert folder.names("data/*") == sorted([*other.details["files"], "data/mine.parquet"])
+    assert other.digest != manifest.digest
+    assert folder.list_files("data/*") == sorted([*other.details["files"], "data/mine.parquet"])
 
 
-def test_files_without_their_manifest_do_not_count(folder: Folder) -> None:
+def test_files_that_the_manifest_does_not_list_are_ignored(folder: Folder) -> None:
     publish(folder, [write_rows(folder, 0, [row(1)])], {}, {})
-    write_rows(folder, 0, [row(2)])  # and here the job dies
+    write_rows(folder, 0, [row(2)])  # and the job dies before `publish`
     assert open_shards(folder.uri).index["photo_id"].to_pylist() == ["x:1"]
 
 
-def test_a_damaged_file_or_manifest_is_named(folder: Folder) -> None:
+def test_errors_name_the_damaged_file_or_manifest(folder: Folder) -> None:
     publish(folder, [write_rows(folder, 0, [row(0)])], {"ok": 1}, {})
     shards = open_shards(folder.uri)
     folder.write(shards.files[0], b"PAR1 but torn")
@@ -103,10 +122,10 @@ def test_a_damaged_file_or_manifest_is_named(folder: Folder) -> None:
         _ = open_shards(folder.uri).files
 
 
-def test_the_quarantine_is_written_also_where_it_is_empty(folder: Folder) -> None:
+def test_an_empty_quarantine_replaces_the_previous_one(folder: Folder) -> None:
     write_quarantine(folder, [Fault("x:1", "no text", "p.png")])
-    assert pq.read_table(folder.at(QUARANTINE)).to_pylist() == [
+    assert pq.read_table(folder.path_of(QUARANTINE)).to_pylist() == [
         {"photo_id": "x:1", "reason": "no text", "file": "p.png", "detail": None, "content": None}
     ]
     write_quarantine(folder, [])
-    assert pq.read_table(folder.at(QUARANTINE)).num_rows == 0
+    assert pq.read_table(folder.path_of(QUARANTINE)).num_rows == 0

@@ -1,4 +1,5 @@
 import json
+from collections import Counter
 from pathlib import Path
 
 import fsspec
@@ -11,7 +12,7 @@ from stbir.data.sources.qmul import match_sketches
 from stbir.data.sources.registry import open_source
 from stbir.data.sources.sketchy import TX, hash_split
 from stbir.errors import InputError
-from tests.data.pictures import png, tree
+from tests.data.image_files import png, write_files
 
 CHAIRS = {
     "trainA/a_1.png": b"s1",
@@ -24,7 +25,7 @@ CHAIRS = {
     "testA/t_1.png": b"s5",
     "testB/t.png": b"p4",
     "chair_train.txt": "a.png\tred seat, wheels\nc.d-.png\tblack mesh\n\n",
-    "chair_val.txt": "a_b.png\tgreen\nnobody.png\tlost words\n",
+    "chair_val.txt": "a_b.png\tgreen\nmissing.png\tno photo\n",
     "chair_classes.tsv": "a.png\t21\nt.png\t3\n",
 }
 
@@ -33,12 +34,12 @@ def by_stem(entries: list[Entry]) -> dict[str, Entry]:
     return {stem(entry.photo): entry for entry in entries}
 
 
-def names(uris: tuple[str, ...]) -> list[str]:
+def file_names(uris: tuple[str, ...]) -> list[str]:
     return [uri.rpartition("/")[2] for uri in uris]
 
 
 def test_qmul_lists_photos_with_their_sketches_captions_splits_and_classes(tmp_path: Path) -> None:
-    source = open_source(f"qmul:{tree(tmp_path, CHAIRS)}")
+    source = open_source(f"qmul:{write_files(tmp_path, CHAIRS)}")
     entries = by_stem(source.entries)
     assert {s: (e.photo_id, e.split, e.text, e.class_) for s, e in entries.items()} == {
         "a": ("chair:a", "train", "red seat, wheels", "21"),
@@ -46,7 +47,7 @@ def test_qmul_lists_photos_with_their_sketches_captions_splits_and_classes(tmp_p
         "c.d-": ("chair:c.d-", "train", "black mesh", None),
         "t": ("chair:t", "test", None, "3"),
     }
-    assert {s: names(e.sketches) for s, e in entries.items()} == {
+    assert {s: file_names(e.sketches) for s, e in entries.items()} == {
         "a": ["a_1.png"],
         "a_b": ["a_b_1.png", "a_b_AI6TD8.png"],
         "c.d-": [],
@@ -56,38 +57,40 @@ def test_qmul_lists_photos_with_their_sketches_captions_splits_and_classes(tmp_p
     assert source.unused == {"sketches without photo": 1, "captions without photo": 1}
 
 
-def test_qmul_takes_a_held_out_folder_alone(tmp_path: Path) -> None:
+def test_qmul_reads_a_test_folder_without_a_train_folder(tmp_path: Path) -> None:
     files = {"testA/x_1_1.png": b"s", "testB/x_1.png": b"p", "shoe_test.txt": "x_1.png\tblue boot"}
-    (entry,) = open_source(f"qmul:{tree(tmp_path, files)}").entries
+    (entry,) = open_source(f"qmul:{write_files(tmp_path, files)}").entries
     assert (entry.photo_id, entry.split, entry.text, entry.class_) == ("shoe:x_1", "test", "blue boot", None)
-    assert names(entry.sketches) == ["x_1_1.png"]
+    assert file_names(entry.sketches) == ["x_1_1.png"]
 
 
-def test_qmul_names_the_category_after_the_folder_where_no_caption_file_does(tmp_path: Path) -> None:
-    (entry,) = open_source(f"qmul:{tree(tmp_path / 'Stools', {'trainB/x.jpg': b''})}").entries
+def test_qmul_uses_the_folder_name_as_category_without_a_caption_file(tmp_path: Path) -> None:
+    (entry,) = open_source(f"qmul:{write_files(tmp_path / 'Stools', {'trainB/x.jpg': b''})}").entries
     assert (entry.category, entry.split, entry.text) == ("Stools", "train", None)
 
 
-def test_qmul_photos_of_one_name_in_both_folders_each_take_their_own_captions(tmp_path: Path) -> None:
+def test_qmul_photos_of_equal_name_in_two_folders_have_their_own_captions(tmp_path: Path) -> None:
     files = {"trainB/x.png": b"", "testB/x.png": b"", "c_train.txt": "x.png\tone", "c_test.txt": "x.png\ttwo"}
-    entries = open_source(f"qmul:{tree(tmp_path, files)}").entries
+    entries = open_source(f"qmul:{write_files(tmp_path, files)}").entries
     assert [(e.split, e.text) for e in entries] == [("train", "one"), ("test", "two")]
 
 
-WORDS = st.lists(st.sampled_from(["a", "b", "1"]), min_size=1, max_size=4).map("_".join)
+STEMS = st.lists(st.sampled_from(["a", "b", "1"]), min_size=1, max_size=4).map("_".join)
 
 
-@given(st.lists(WORDS, unique=True, max_size=6), st.lists(WORDS, unique=True, max_size=12))
-def test_a_sketch_is_of_the_longest_photo_stem_it_begins_with(photos: list[str], sketches: list[str]) -> None:
+@given(st.lists(STEMS, unique=True, max_size=6), st.lists(STEMS, unique=True, max_size=12))
+def test_a_sketch_belongs_to_the_photo_with_the_longest_prefix_stem(
+    photos: list[str], sketches: list[str]
+) -> None:
     expected: dict[str, list[str]] = {photo: [] for photo in photos}
-    orphans = 0
+    num_unmatched = 0
     for sketch in sketches:
-        fits = [photo for photo in photos if sketch == photo or sketch.startswith(photo + "_")]
-        if fits:
-            expected[max(fits, key=len)].append(f"{sketch}.png")
+        candidates = [photo for photo in photos if sketch == photo or sketch.startswith(photo + "_")]
+        if candidates:
+            expected[max(candidates, key=len)].append(f"{sketch}.png")
         else:
-            orphans += 1
-    assert match_sketches(photos, [f"{sketch}.png" for sketch in sketches]) == (expected, orphans)
+            num_unmatched += 1
+    assert match_sketches(photos, [f"{sketch}.png" for sketch in sketches]) == (expected, num_unmatched)
 
 
 def test_sketchy_lists_photos_with_category_as_class(tmp_path: Path) -> None:
@@ -100,25 +103,19 @@ def test_sketchy_lists_photos_with_category_as_class(tmp_path: Path) -> None:
         "captions.txt": f"{TX}/cat/n1_5.jpg\tginger cat\n",
         "captions_test.txt": f"{TX}/dog/n1_5.jpg\tblack dog\n",
     }
-    source = open_source(f"sketchy:{tree(tmp_path, files)}")
+    source = open_source(f"sketchy:{write_files(tmp_path, files)}")
     cat, dog = source.entries
-    assert (cat.photo_id, cat.category, cat.class_, cat.text) == (
-        "sketchy:cat/n1_5",
-        "cat",
-        "cat",
-        "ginger cat",
-    )
-    assert (cat.split, names(cat.sketches)) == (hash_split("cat/n1_5"), ["n1_5-1.png", "n1_5-2.png"])
+    assert (cat.photo_id, cat.category, cat.class_) == ("sketchy:cat/n1_5", "cat", "cat")
+    assert cat.text == "ginger cat"
+    assert (cat.split, file_names(cat.sketches)) == (hash_split("cat/n1_5"), ["n1_5-1.png", "n1_5-2.png"])
     assert (dog.photo_id, dog.split, dog.text, dog.sketches) == ("sketchy:dog/n1_5", "test", "black dog", ())
     assert source.unused == {"sketches without photo": 1}
 
 
-def test_the_hash_split_is_near_80_10_10_and_does_not_move() -> None:
+def test_the_hash_split_is_about_80_10_10_and_stable() -> None:
     keys = [f"cat/n{i}" for i in range(2000)]
-    share = {
-        split: sum(hash_split(key) == split for key in keys) / 2000 for split in ("train", "val", "test")
-    }
-    assert share == pytest.approx({"train": 0.8, "val": 0.1, "test": 0.1}, abs=0.03)
+    counts = Counter(map(hash_split, keys))
+    assert counts == pytest.approx({"train": 1600, "val": 200, "test": 200}, abs=60)
     assert [hash_split(f"cat/n{n}") for n in (0, 6, 18)] == ["train", "test", "val"]
 
 
@@ -126,24 +123,16 @@ LINE = {
     "id": "x:1",
     "split": "val",
     "category": "x",
-    "photo": "p/1.jpg",
+    "photo": "1.jpg",
     "sketches": ["s/1.png"],
     "text": "red",
 }
 
 
 def test_manifest_lines_become_entries_with_paths_relative_to_the_file(tmp_path: Path) -> None:
-    other = {
-        **LINE,
-        "id": "x:2",
-        "photo": "s3://b/2.jpg",
-        "sketches": [],
-        "text": None,
-        "class": "7",
-        "more": 1,
-    }
-    lines = "\n".join(json.dumps(line) for line in (LINE, other)) + "\n\n"
-    tree(tmp_path, {"manifest.jsonl": lines, "p/1.jpg": b"photo"})
+    other = {"id": "x:2", "photo": "s3://b/2.jpg", "sketches": [], "text": None, "class": "7", "unknown": 1}
+    lines = "\n".join(json.dumps(LINE | line) for line in ({}, other)) + "\n\n"
+    write_files(tmp_path, {"manifest.jsonl": lines, "1.jpg": b"photo"})
     for path in (tmp_path, tmp_path / "manifest.jsonl"):
         source = open_source(f"manifest:{path}")
         one, two = source.entries
@@ -163,18 +152,18 @@ def test_manifest_lines_become_entries_with_paths_relative_to_the_file(tmp_path:
         ("[1, 2]", "line"),
     ],
 )
-def test_a_bad_manifest_line_is_named_with_file_number_and_key(
+def test_an_invalid_manifest_line_is_refused_with_file_number_and_key(
     tmp_path: Path, line: dict[str, object] | str, key: str
 ) -> None:
-    bad = line if isinstance(line, str) else json.dumps(line)
-    tree(tmp_path, {"manifest.jsonl": f"{json.dumps(LINE)}\n{bad}\n"})
+    invalid = line if isinstance(line, str) else json.dumps(line)
+    write_files(tmp_path, {"manifest.jsonl": f"{json.dumps(LINE)}\n{invalid}\n"})
     with pytest.raises(InputError, match=rf"manifest\.jsonl:2: {key}: ") as error:
         open_source(f"manifest:{tmp_path}")
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("spec", "says"),
+    ("spec", "message"),
     [
         ("holiday:/x", "KIND one of qmul, sketchy, manifest, synthetic"),
         ("qmul", "write it as KIND:PATH"),
@@ -182,21 +171,21 @@ def test_a_bad_manifest_line_is_named_with_file_number_and_key(
         ("qmul:{empty}", "no photo in trainB/ or testB/"),
         ("qmul:{empty}/nowhere", "no photo in trainB/ or testB/"),
         ("sketchy:{empty}", "no photo in 256x256/photo"),
-        ("manifest:{empty}", r"no manifest\.jsonl there"),
-        ("manifest:{empty}/blank.jsonl", "lists no photo"),
+        ("manifest:{empty}", r"not found; give a \.jsonl file"),
+        ("manifest:{empty}/blank.jsonl", "contains no photo"),
         ("synthetic:many", "write it as synthetic:PHOTOS"),
-        ("synthetic:0", "lists no photo"),
+        ("synthetic:0", "contains no photo"),
     ],
 )
-def test_a_source_that_cannot_be_used_is_refused_in_one_line(tmp_path: Path, spec: str, says: str) -> None:
-    tree(tmp_path, {"blank.jsonl": "\n"})
-    with pytest.raises(InputError, match=says) as error:
+def test_an_invalid_source_is_refused_in_one_line(tmp_path: Path, spec: str, message: str) -> None:
+    write_files(tmp_path, {"blank.jsonl": "\n"})
+    with pytest.raises(InputError, match=message) as error:
         open_source(spec.replace("{empty}", str(tmp_path)))
     assert "\n" not in str(error.value)
 
 
-def test_a_caption_line_without_a_tab_is_named(tmp_path: Path) -> None:
-    tree(tmp_path, {**CHAIRS, "chair_val.txt": "a_b.png\tgreen\na.png red\n"})
+def test_a_caption_line_without_a_tab_is_refused_with_its_number(tmp_path: Path) -> None:
+    write_files(tmp_path, {**CHAIRS, "chair_val.txt": "a_b.png\tgreen\na.png red\n"})
     with pytest.raises(InputError, match=r"chair_val\.txt:2: no tab"):
         open_source(f"qmul:{tmp_path}")
 
@@ -213,7 +202,7 @@ def test_sources_open_at_s3(s3: str) -> None:
     assert source.read(entry.photo) == png(9)
     assert source.read(entry.sketches[0]) == png()
     with pytest.raises(InputError) as error:
-        source.read(f"{folder}/trainB/gone.png")
+        source.read(f"{folder}/trainB/missing.png")
     assert isinstance(error.value.__cause__, FileNotFoundError)
 
 
@@ -226,7 +215,7 @@ def test_sources_open_at_s3(s3: str) -> None:
         ("sketchy:{}/Sketchy", 432, 2325, {"train", "val", "test"}),
     ],
 )
-def test_the_real_sets_are_listed_whole(
+def test_the_real_data_sets_are_listed_completely(
     data_root: Path, spec: str, photos: int, sketches: int, splits: set[str]
 ) -> None:
     source = open_source(spec.format(data_root))

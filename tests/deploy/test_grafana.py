@@ -1,4 +1,4 @@
-"""Dashboards and alerts ask for figures that exist: this project's own, or Ray's."""
+"""Dashboards and alerts use existing metrics of this project or of Ray."""
 
 import json
 import re
@@ -10,7 +10,7 @@ import pytest
 import ray
 import yaml
 
-from serve.metrics import MILLISECONDS
+from serve.metrics import BUCKETS_MS
 from serve.settings import read_settings
 from tests.conftest import ROOT
 
@@ -26,46 +26,46 @@ def expressions(file: Path) -> list[str]:
     return [target["expr"] for panel in panels for target in panel["targets"]]
 
 
-def own_figures(room: str) -> Iterator[str]:
-    source = (ROOT / room / "metrics.py").read_text()
+def project_metrics(package: str) -> Iterator[str]:
+    source = (ROOT / package / "metrics.py").read_text()
     yield from (f"ray_stbir_train_{name}" for name in re.findall(r'_gauge\("(\w+)"', source))
     yield from (f"ray_{name}_total" for name in re.findall(r'Counter\(\s*"(\w+)"', source))
     yield from (f"ray_{name}" for name in re.findall(r'Gauge\(\s*"(\w+)"', source))
     yield from (f"ray_{name}_bucket" for name in re.findall(r'Histogram\(\s*"(\w+)"', source))
 
 
-def rays_figures() -> str:
-    """Ray's own dashboards, in which each of its figures stands."""
+def ray_dashboards() -> str:
+    """The source of Ray's own dashboards, which name its metrics."""
     folder = Path(ray.__file__).parent / "dashboard" / "modules" / "metrics" / "dashboards"
     return "\n".join(file.read_text() for file in folder.glob("*.py"))
 
 
-# The endpoint's is held against a running endpoint, in tests/serve/test_meters.py.
-OURS = sorted(file for file in FOLDER.iterdir() if file.name != "serve.json")
+# serve.json is compared with a running endpoint in tests/serve/test_metrics.py.
+CHECKED = sorted(file for file in FOLDER.iterdir() if file.name != "serve.json")
 
 
-@pytest.mark.parametrize("file", OURS, ids=lambda file: file.name)
-def test_every_figure_asked_for_exists(file: Path) -> None:
-    asked = {name for expression in expressions(file) for name in NAME.findall(expression)}
-    assert asked
-    others = asked - {*own_figures("ray_jobs/cluster"), *own_figures("serve")}
-    theirs = rays_figures()
-    assert {name for name in others if name not in theirs} == set()
+@pytest.mark.parametrize("file", CHECKED, ids=lambda file: file.name)
+def test_every_queried_metric_exists(file: Path) -> None:
+    queried = {name for expression in expressions(file) for name in NAME.findall(expression)}
+    assert queried
+    others = queried - {*project_metrics("ray_jobs/cluster"), *project_metrics("serve")}
+    dashboards = ray_dashboards()
+    assert {name for name in others if name not in dashboards} == set()
 
 
-def test_every_figure_of_training_is_drawn() -> None:
-    drawn = " ".join(each for name in ("train", "data") for each in expressions(FOLDER / f"{name}.json"))
-    assert {name for name in own_figures("ray_jobs/cluster") if name not in drawn} == set()
+def test_every_training_metric_has_a_panel() -> None:
+    panels = " ".join(each for name in ("train", "data") for each in expressions(FOLDER / f"{name}.json"))
+    assert {name for name in project_metrics("ray_jobs/cluster") if name not in panels} == set()
 
 
-def test_no_figure_has_a_label_that_prometheus_sets_itself() -> None:
-    """It would come as `exported_…`, and every gallery under one name."""
+def test_no_metric_has_a_label_that_prometheus_sets() -> None:
+    """Prometheus would rename it to `exported_…`."""
     labels = re.findall(
         r"\(\s*((?:\"\w+\",?\s*)+)\)", (ROOT / "ray_jobs" / "cluster" / "metrics.py").read_text()
     )
-    given = {label for group in labels for label in re.findall(r'"(\w+)"', group)}
-    assert "gallery" in given
-    assert not given & {"job", "instance"}
+    names = {label for group in labels for label in re.findall(r'"(\w+)"', group)}
+    assert "gallery" in names
+    assert not names & {"job", "instance"}
 
 
 def alerts() -> dict[str, dict[str, Any]]:
@@ -73,19 +73,19 @@ def alerts() -> dict[str, dict[str, Any]]:
     return {rule["alert"]: rule for group in groups for rule in group["rules"]}
 
 
-def test_a_search_is_slow_at_half_of_its_deadline() -> None:
-    expression = alerts()["SearchesAreSlow"]["expr"]
+def test_slow_search_alert_fires_at_half_of_the_deadline() -> None:
+    expression = alerts()["HighSearchLatency"]["expr"]
     bound = float(expression.split(">")[1])
     assert bound == read_settings().limits.deadline_s * 1000 / 2
-    assert bound in MILLISECONDS  # between two of these a quantile is a guess
+    assert bound in BUCKETS_MS  # a quantile between two buckets is interpolated
 
 
-def test_no_alert_waits_for_a_loss_that_no_run_reports() -> None:
-    """A loss that is no number ends the run before its figure is set."""
+def test_no_alert_uses_the_loss() -> None:
+    """A NaN loss ends the run before its metric is set."""
     assert not [name for name, rule in alerts().items() if "train_loss" in rule["expr"]]
 
 
-def test_every_alert_says_what_to_do() -> None:
+def test_every_alert_has_summary_remedy_and_severity() -> None:
     for rule in alerts().values():
         assert {"summary", "do"} <= set(rule["annotations"])
         assert rule["labels"]["severity"] in ("page", "ticket")

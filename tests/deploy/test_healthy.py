@@ -1,4 +1,4 @@
-"""The probe, run as a pod runs it, against a server that asks for the token."""
+"""The health probe, run as a pod runs it, against a server that requires the token."""
 
 import subprocess
 import sys
@@ -12,13 +12,13 @@ from tests.conftest import ROOT
 
 
 class Node(BaseHTTPRequestHandler):
-    """Well at /raylet, and at nothing else."""
+    """Healthy at /raylet only."""
 
     def log_message(self, *_: object) -> None: ...
 
     def do_GET(self) -> None:
-        known = self.headers.get("Authorization") == "Bearer the-token"
-        self.send_response((200 if self.path == "/raylet" else 503) if known else 401)
+        authorized = self.headers.get("Authorization") == "Bearer the-token"
+        self.send_response((200 if self.path == "/raylet" else 503) if authorized else 401)
         self.end_headers()
 
 
@@ -33,23 +33,23 @@ def port() -> Iterator[int]:
     thread.join()
 
 
-def healthy(*places: str, token: str = "the-token") -> bool:
-    command = [sys.executable, str(ROOT / "deploy" / "healthy.py"), *places]
+def is_healthy(*endpoints: str, token: str = "the-token") -> bool:
+    command = [sys.executable, str(ROOT / "deploy" / "healthy.py"), *endpoints]
     done = subprocess.run(command, env={"RAY_AUTH_TOKEN": token}, capture_output=True, check=False)
     return done.returncode == 0
 
 
-def test_every_place_must_be_well(port: int) -> None:
+def test_every_endpoint_must_be_healthy(port: int) -> None:
     raylet, proxy = f"{port}/raylet", f"{port}/-/healthz"
-    assert healthy(raylet)
-    assert healthy(raylet, raylet)
-    assert not healthy(raylet, proxy)
-    assert not healthy(proxy, raylet)
+    assert is_healthy(raylet)
+    assert is_healthy(raylet, raylet)
+    assert not is_healthy(raylet, proxy)
+    assert not is_healthy(proxy, raylet)
 
 
-def test_the_token_is_sent(port: int) -> None:
-    assert not healthy(f"{port}/raylet", token="another")
+def test_token_is_sent(port: int) -> None:
+    assert not is_healthy(f"{port}/raylet", token="another")
 
 
-def test_nothing_asked_is_nothing_well() -> None:
-    assert not healthy()
+def test_no_endpoint_is_an_error() -> None:
+    assert not is_healthy()

@@ -1,4 +1,4 @@
-"""The scripts of the published data sets: shell that parses, recipes and counts that exist."""
+"""The run scripts parse, and their recipes and counts exist."""
 
 import json
 import subprocess
@@ -14,12 +14,12 @@ SETS = {"stbir_s.sh": "stbir_s", "stbir_c_gpu.sh": "stbir_c", "stbir_d.sh": "stb
 
 
 @pytest.mark.parametrize("script", sorted((ROOT / "runs").glob("*.sh")), ids=lambda script: script.name)
-def test_a_script_is_shell(script: Path) -> None:
+def test_script_parses_as_bash(script: Path) -> None:
     subprocess.run(["bash", "-n", str(script)], check=True)
 
 
 @pytest.mark.parametrize(("script", "name"), SETS.items())
-def test_a_set_has_its_recipe_and_its_counts_stand_in_the_docs(script: str, name: str) -> None:
+def test_data_set_has_its_recipe_and_documented_counts(script: str, name: str) -> None:
     command = (ROOT / "runs" / script).read_text().splitlines()[-1]
     assert f"published.sh {name} " in command
     assert recipe(name).batch_size % 8 == 0
@@ -30,7 +30,7 @@ def test_a_set_has_its_recipe_and_its_counts_stand_in_the_docs(script: str, name
         assert count in documented
 
 
-def test_a_count_that_differs_stops_the_script(tmp_path: Path) -> None:
+def test_wrong_count_stops_the_script(tmp_path: Path) -> None:
     summary = tmp_path / "summary"
     summary.write_text("progress\n" + json.dumps({"counts": {"photos": 400, "sketches": 1275}}))
 

@@ -1,4 +1,4 @@
-"""The watcher reads a notice as AWS gives it: by a session of its metadata service (IMDSv2)."""
+"""The watcher reads the spot notice of AWS through a session of the metadata service (IMDSv2)."""
 
 import importlib.util
 import json
@@ -25,10 +25,10 @@ def watcher() -> ModuleType:
 
 
 class Metadata(BaseHTTPRequestHandler):
-    """As the service of a machine whose template says `HttpTokens: required`."""
+    """The metadata service of a machine with `HttpTokens: required`."""
 
     notice: bytes | None = None
-    failing = 0  # how many questions it answers 503 from now on
+    num_failures = 0  # the next requests that get 503
 
     def log_message(self, *_: object) -> None: ...
 
@@ -39,22 +39,22 @@ class Metadata(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def do_PUT(self) -> None:
-        lives = self.headers.get("X-aws-ec2-metadata-token-ttl-seconds")
-        self._answer(200, b"session") if lives and self.path == "/latest/api/token" else self._answer(400)
+        ttl = self.headers.get("X-aws-ec2-metadata-token-ttl-seconds")
+        self._answer(200, b"session") if ttl and self.path == "/latest/api/token" else self._answer(400)
 
     def do_GET(self) -> None:
-        if Metadata.failing:
-            Metadata.failing -= 1
+        if Metadata.num_failures:
+            Metadata.num_failures -= 1
             return self._answer(503)
         if self.headers.get("X-aws-ec2-metadata-token") != "session":
             return self._answer(401)
-        there = self.path == "/latest/meta-data/spot/instance-action" and self.notice
-        return self._answer(200, self.notice or b"") if there else self._answer(404)
+        has_notice = self.path == "/latest/meta-data/spot/instance-action" and self.notice
+        return self._answer(200, self.notice or b"") if has_notice else self._answer(404)
 
 
 @pytest.fixture
 def metadata() -> Iterator[str]:
-    Metadata.notice, Metadata.failing = None, 0
+    Metadata.notice, Metadata.num_failures = None, 0
     server = ThreadingHTTPServer(("127.0.0.1", 0), Metadata)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -65,27 +65,27 @@ def metadata() -> Iterator[str]:
 
 
 def notice(seconds: float) -> bytes:
-    gone = datetime.now(UTC) + timedelta(seconds=seconds)
-    return json.dumps({"action": "terminate", "time": gone.strftime("%Y-%m-%dT%H:%M:%SZ")}).encode()
+    time = datetime.now(UTC) + timedelta(seconds=seconds)
+    return json.dumps({"action": "terminate", "time": time.strftime("%Y-%m-%dT%H:%M:%SZ")}).encode()
 
 
-def test_a_machine_without_a_notice_goes_on(watcher: ModuleType, metadata: str) -> None:
+def test_no_notice(watcher: ModuleType, metadata: str) -> None:
     assert watcher.seconds_left(metadata) is None
 
 
-def test_a_notice_says_how_long_is_left(watcher: ModuleType, metadata: str) -> None:
+def test_notice_gives_the_seconds_left(watcher: ModuleType, metadata: str) -> None:
     Metadata.notice = notice(120)
     assert watcher.seconds_left(metadata) == pytest.approx(120, abs=5)
 
 
-def test_a_service_that_fails_is_told_of_once_and_asked_on(
+def test_failing_service_is_logged_once_and_polled_again(
     watcher: ModuleType, metadata: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Metadata.notice, Metadata.failing = notice(60), 2
-    assert watcher.await_notice(metadata, every_s=0.01) == pytest.approx(60, abs=5)
+    Metadata.notice, Metadata.num_failures = notice(60), 2
+    assert watcher.wait_for_notice(metadata, poll_s=0.01) == pytest.approx(60, abs=5)
     assert capsys.readouterr().out.count("503") == 1
 
 
-def test_a_service_that_refuses_is_no_machine_without_a_notice(watcher: ModuleType, metadata: str) -> None:
+def test_refusing_service_raises(watcher: ModuleType, metadata: str) -> None:
     with pytest.raises(urllib.error.HTTPError, match="400"):
         watcher.seconds_left(f"{metadata}/elsewhere")

@@ -8,18 +8,18 @@ from tests.evaluation.test_comparison import result
 
 TRIALS = [
     {**result(recipe, f"fold{n}", 0, value + n), "seconds": 3}
-    for recipe, value in (("full", 40.0), ("less", 30.0), ("<other>", 41.0))
+    for recipe, value in (("base", 40.0), ("ablated", 30.0), ("<other>", 41.0))
     for n in range(3)
 ]
 
 
-def test_the_table_shows_spread_and_difference() -> None:
+def test_table_has_spreads_and_differences() -> None:
     lines = ablation.table(compare(TRIALS)).splitlines()
-    assert lines[1].split() == ["full", *["41.0", "±", "1.0"] * 3, *["–"] * 3]
+    assert lines[1].split() == ["base", *["41.0", "±", "1.0"] * 3, *["–"] * 3]
     assert lines[3].split()[-6:] == ["-10.0", "[-10.0,", "-10.0]*", "–", "–", "–"]
 
 
-def test_the_page_stands_alone_and_shows_every_trial(tmp_path: Path) -> None:
+def test_page_is_self_contained_and_lists_all_trials(tmp_path: Path) -> None:
     manifest = ablation.write(str(tmp_path), compare(TRIALS), TRIALS, "sha256:shards", folds=["fold0"])
     assert read_manifest(Folder(str(tmp_path)), "ablation") == manifest
     page = (tmp_path / "ablation.html").read_text()
@@ -33,6 +33,6 @@ def test_the_page_stands_alone_and_shows_every_trial(tmp_path: Path) -> None:
     )
 
 
-def test_one_recipe_has_no_differences(tmp_path: Path) -> None:
+def test_one_recipe_has_no_paired_differences(tmp_path: Path) -> None:
     ablation.write(str(tmp_path), compare(TRIALS[:3]), TRIALS[:3], "sha256:shards")
     assert "Paired differences" not in (tmp_path / "ablation.html").read_text()

@@ -5,142 +5,148 @@ import pytest
 import torch
 
 from ray_jobs.recipes import recipe
-from stbir.augmentation.query_corruption import LEVELS, distorted
+from stbir.augmentation.query_corruption import LEVELS, corrupt_row
 from stbir.data.schema import Row
-from stbir.embedding.queries import KINDS, embed
+from stbir.embedding.queries import QUERY_KINDS, SplitFeatures, embed
 from stbir.errors import InputError
 from stbir.evaluation.evaluate import evaluate
-from stbir.evaluation.robustness import TARGETS, Robustness, robustness
+from stbir.evaluation.robustness import CORRUPTED_INPUTS, Robustness, evaluate_robustness
 from stbir.model import builder
 from stbir.model.retriever import Retriever
-from tests.gallery.world import knowing, row, synthetic
+from tests.gallery.toy_dataset import row, synthetic_rows, toy_retriever
 
 SEED = 3
-POOR = tuple(level for level, severity in LEVELS.items() if severity)
+CORRUPTED_LEVELS = tuple(level for level, severity in LEVELS.items() if severity)
 
 
 @pytest.fixture(scope="module")
 def retriever() -> Retriever:
-    return builder.build(recipe("smoke").model, seed=0)
+    return builder.build_retriever(recipe("smoke").model, seed=0)
 
 
 @pytest.fixture(scope="module")
 def rows() -> list[Row]:
-    some = synthetic(8)
-    some[3] = {**some[3], "sketches": [], "sketch_count": 0}
-    some[5] = {**some[5], "text": None}
-    return some
+    rows = synthetic_rows(8)
+    rows[3] = {**rows[3], "sketches": [], "sketch_count": 0}
+    rows[5] = {**rows[5], "text": None}
+    return rows
 
 
 @pytest.fixture(scope="module", autouse=True)
-def in_parts() -> Iterator[None]:
-    """A few rows at a time, so that parts are joined. The same ones everywhere: features are then equal to
-    the last bit, and so are ranks."""
+def small_batches() -> Iterator[None]:
+    """Several batches, of the same rows in both modules: their features are then equal to the bit."""
     with pytest.MonkeyPatch.context() as patch:
-        for place in ("embedding.queries", "evaluation.robustness"):
-            patch.setattr(f"stbir.{place}.BATCH", 3)
+        for module in ("embedding.queries", "evaluation.robustness"):
+            patch.setattr(f"stbir.{module}.BATCH", 3)
         yield
 
 
 @pytest.fixture(scope="module")
-def found(retriever: Retriever, rows: list[Row]) -> Robustness:
-    return robustness(retriever, embed(retriever, rows), iter(rows), seed=SEED)
+def features(retriever: Retriever, rows: list[Row]) -> SplitFeatures:
+    return embed(retriever, rows)
 
 
-DISTORT: dict[str, Callable[[Row, Row], Row]] = {
-    "sketch": lambda clean, poor: {**clean, "sketches": poor["sketches"]},
-    "text": lambda clean, poor: {**clean, "text": poor["text"]},
-    "both": lambda clean, poor: poor,
+@pytest.fixture(scope="module")
+def robustness(retriever: Retriever, features: SplitFeatures, rows: list[Row]) -> Robustness:
+    return evaluate_robustness(retriever, features, iter(rows), seed=SEED)
+
+
+CORRUPT: dict[str, Callable[[Row, Row], Row]] = {
+    "sketch": lambda clean, corrupted: {**clean, "sketches": corrupted["sketches"]},
+    "text": lambda clean, corrupted: {**clean, "text": corrupted["text"]},
+    "both": lambda clean, corrupted: corrupted,
 }
 
 
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("level", POOR)
-def test_a_level_is_the_evaluation_of_distorted_rows(retriever, rows, found, target, level):
-    poor = [DISTORT[target](row, distorted(row, LEVELS[level], SEED)) for row in rows]
-    assert found.results[target][level] == evaluate(retriever, poor).results
+@pytest.mark.parametrize("corrupted", CORRUPTED_INPUTS)
+@pytest.mark.parametrize("level", CORRUPTED_LEVELS)
+def test_level_equals_the_evaluation_of_corrupted_rows(retriever, rows, robustness, corrupted, level):
+    corrupted_rows = [CORRUPT[corrupted](row, corrupt_row(row, LEVELS[level], SEED)) for row in rows]
+    assert robustness.results[corrupted][level] == evaluate(retriever, corrupted_rows).results
 
 
-def test_of_each_photo_and_a_weight_too(retriever, rows):
-    found = robustness(retriever, embed(retriever, rows), rows, "per-photo", 0.2, SEED)
-    poor = [distorted(row, 1.0, SEED) for row in rows]
-    assert found.results["both"]["heavy"] == evaluate(retriever, poor, "per-photo", 0.2).results
+def test_protocol_and_sketch_weight_are_used(retriever, features, rows):
+    robustness = evaluate_robustness(retriever, features, rows, "per-photo", 0.2, SEED)
+    corrupted = [corrupt_row(row, 1.0, SEED) for row in rows]
+    assert robustness.results["both"]["heavy"] == evaluate(retriever, corrupted, "per-photo", 0.2).results
 
 
-def test_the_clean_level_is_the_evaluation(retriever, rows, found):
+def test_level_none_equals_the_clean_evaluation(retriever, rows, robustness):
     clean = evaluate(retriever, rows).results
-    assert all(found.results[target]["none"] == clean for target in TARGETS)
+    assert all(robustness.results[corrupted]["none"] == clean for corrupted in CORRUPTED_INPUTS)
 
 
-def test_what_is_not_distorted_stays(found):
-    for level in POOR:
-        assert found.results["sketch"][level]["text"] == found.results["sketch"]["none"]["text"]
-        assert found.results["text"][level]["sketch"] == found.results["text"]["none"]["sketch"]
-        assert found.results["both"][level]["sketch"] == found.results["sketch"][level]["sketch"]
-        assert found.results["both"][level]["text"] == found.results["text"][level]["text"]
+def test_unaffected_queries_keep_their_results(robustness):
+    for level in CORRUPTED_LEVELS:
+        assert robustness.results["sketch"][level]["text"] == robustness.results["sketch"]["none"]["text"]
+        assert robustness.results["text"][level]["sketch"] == robustness.results["text"]["none"]["sketch"]
+        assert robustness.results["both"][level]["sketch"] == robustness.results["sketch"][level]["sketch"]
+        assert robustness.results["both"][level]["text"] == robustness.results["text"][level]["text"]
 
 
-def test_the_seed_decides(retriever, rows, found):
-    embedded = embed(retriever, rows)
-    assert robustness(retriever, embedded, rows, seed=SEED) == found
-    assert robustness(retriever, embedded, rows, seed=SEED + 1).results != found.results
+def test_seed_determines_the_corruptions(retriever, features, rows, robustness):
+    assert evaluate_robustness(retriever, features, rows, seed=SEED) == robustness
+    assert evaluate_robustness(retriever, features, rows, seed=SEED + 1).results != robustness.results
 
 
-def test_the_gallery_is_embedded_once(retriever, rows):
-    embedded = embed(retriever, rows[:3])
+def test_photos_are_not_embedded_twice(retriever, rows):
+    features = embed(retriever, rows[:3])
 
-    class Asleep(torch.nn.Module):
+    class FailingEncoder(torch.nn.Module):
         def forward(self, pixels: torch.Tensor) -> torch.Tensor:
             raise AssertionError("a photo was embedded again")
 
-    no_photos = Retriever(retriever.sketch, Asleep(), retriever.text)
-    assert set(robustness(no_photos, embedded, rows[:3]).results) == set(TARGETS)
+    no_photos = Retriever(retriever.sketch, FailingEncoder(), retriever.text)
+    assert set(evaluate_robustness(no_photos, features, rows[:3]).results) == set(CORRUPTED_INPUTS)
 
 
-def by_hand(*accuracies: float | None) -> Robustness:
+def robustness_of(*accuracies: float | None) -> Robustness:
     levels = {
-        level: {kind: {"acc@1": value, "acc@5": value and value / 2} for kind in KINDS}
+        level: {kind: {"acc@1": value, "acc@5": value and value / 2} for kind in QUERY_KINDS}
         for level, value in zip(LEVELS, accuracies, strict=True)
     }
-    return Robustness(0, dict.fromkeys(TARGETS, levels))
+    return Robustness(0, dict.fromkeys(CORRUPTED_INPUTS, levels))
 
 
-def test_area_and_what_is_kept_by_hand():
-    found = by_hand(80.0, 60.0, 40.0, 10.0)
-    assert found.area("sketch", "text") == pytest.approx((80 / 2 + 60 + 40 + 10 / 2) / 3)
-    assert found.area("both", "sketch+text", "acc@5") == pytest.approx((40 / 2 + 30 + 20 + 5 / 2) / 3)
-    assert found.kept("text", "sketch") == [100, 75, 50, 12.5]
-    assert by_hand(30.0, 30.0, 30.0, 30.0).area("text", "text") == pytest.approx(30)
+def test_auc_and_relative_accuracy():
+    robustness = robustness_of(80.0, 60.0, 40.0, 10.0)
+    assert robustness.auc("sketch", "text") == pytest.approx((80 / 2 + 60 + 40 + 10 / 2) / 3)
+    assert robustness.auc("both", "sketch+text", "acc@5") == pytest.approx((40 / 2 + 30 + 20 + 5 / 2) / 3)
+    assert robustness.relative("text", "sketch") == [100, 75, 50, 12.5]
+    assert robustness_of(30.0, 30.0, 30.0, 30.0).auc("text", "text") == pytest.approx(30)
 
 
-def test_of_nothing_found_no_share_is_kept():
-    assert by_hand(0.0, 0.0, 1.0, 0.0).kept("sketch", "sketch") is None
-    assert by_hand(0.0, 0.0, 1.0, 0.0).area("sketch", "sketch") == pytest.approx(1 / 3)
+def test_relative_accuracy_of_zero_is_none():
+    assert robustness_of(0.0, 0.0, 1.0, 0.0).relative("sketch", "sketch") is None
+    assert robustness_of(0.0, 0.0, 1.0, 0.0).auc("sketch", "sketch") == pytest.approx(1 / 3)
 
 
-def test_captions_alone_and_one_photo_alone():
-    """The world's captions are numbers, in which no distortion finds anything to spoil."""
+def test_rows_without_sketches_and_a_single_row():
+    """The captions of these rows are numbers, which text corruption does not change."""
     rows = [row(0, colour, sketches=0) for colour in range(3)]
-    found = robustness(knowing(), embed(knowing(), rows), rows)
-    assert found.curve("text", "text") == [100, 100, 100, 100]
+    robustness = evaluate_robustness(toy_retriever(), embed(toy_retriever(), rows), rows)
+    assert robustness.curve("text", "text") == [100, 100, 100, 100]
     assert (
-        found.curve("both", "sketch") is found.area("both", "sketch") is found.kept("both", "sketch") is None
+        robustness.curve("both", "sketch")
+        is robustness.auc("both", "sketch")
+        is robustness.relative("both", "sketch")
+        is None
     )
-    one = robustness(knowing(), embed(knowing(), rows[:1]), rows[:1])
-    assert one.area("both", "text") == pytest.approx(100)
+    single = evaluate_robustness(toy_retriever(), embed(toy_retriever(), rows[:1]), rows[:1])
+    assert single.auc("both", "text") == pytest.approx(100)
 
 
-def test_the_report_says_it_in_plain_json(found):
-    said = found.as_dict()
-    assert json.loads(json.dumps(said)) == said
-    assert (said["seed"], list(said["severity"])) == (SEED, ["none", "light", "medium", "heavy"])
-    assert said["area"]["both"]["sketch+text"]["acc@5"] == found.area("both", "sketch+text", "acc@5")
-    kept = said["kept"]["sketch"]["sketch"]
-    assert kept == dict(zip(LEVELS, found.kept("sketch", "sketch") or [None] * 4, strict=True))
+def test_as_dict_is_json(robustness):
+    content = robustness.as_dict()
+    assert json.loads(json.dumps(content)) == content
+    assert (content["seed"], list(content["severity"])) == (SEED, ["none", "light", "medium", "heavy"])
+    assert content["area"]["both"]["sketch+text"]["acc@5"] == robustness.auc("both", "sketch+text", "acc@5")
+    relative = content["kept"]["sketch"]["sketch"]
+    assert relative == dict(zip(LEVELS, robustness.relative("sketch", "sketch") or [None] * 4, strict=True))
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("options", "message"),
     [
         ({"rows": []}, "rows: not those that were embedded"),
         ({"rows": [row(0, 1, sketches=0)]}, "rows: not those that were embedded"),
@@ -149,7 +155,7 @@ def test_the_report_says_it_in_plain_json(found):
         ({"seed": -1}, "seed: -1"),
     ],
 )
-def test_bad_input_is_named(options, says):
+def test_invalid_input_is_refused(options, message):
     rows = [row(0, 0, sketches=0)]
-    with pytest.raises(InputError, match=says):
-        robustness(knowing(), embed(knowing(), rows), **{"rows": rows, **options})
+    with pytest.raises(InputError, match=message):
+        evaluate_robustness(toy_retriever(), embed(toy_retriever(), rows), **{"rows": rows, **options})

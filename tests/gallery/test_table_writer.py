@@ -1,5 +1,6 @@
-"""A table that grows, whoever is killed on the way, and what is known of its rows."""
+"""The table writer, whose jobs may be killed at any point, and the rows that exist before a job."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,20 +11,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stbir.errors import InputError
-from stbir.gallery.existing_rows import Known, changes, known
-from stbir.gallery.fingerprint import LETTERS, fingerprint, short
+from stbir.gallery.existing_rows import ExistingRows, count_changes, read_existing_rows
+from stbir.gallery.fingerprint import HASH_LENGTH, fingerprint, short_hash
 from stbir.gallery.gallery import open_table, schema
 from stbir.gallery.publish import prepare, publish
-from stbir.gallery.table_writer import Growth, forget_unread, grow, newest_tagged, without
+from stbir.gallery.table_writer import (
+    TableWriter,
+    delete_intermediate_versions,
+    delete_photos,
+    latest_tagged_version,
+    open_writer,
+)
 from stbir.storage.folder import Folder
 
 DIM = 4
 FIELDS = pa.schema([pa.field("price", pa.float64())])
-COLUMNS = schema(DIM, FIELDS)
-Facts = dict[str, tuple[str, float]]  # id → content, price
+SCHEMA = schema(DIM, FIELDS)
+Photos = dict[str, tuple[str, float]]  # id → content, price
 
 
-def table(photos: Facts) -> pa.Table:
+def make_table(photos: Photos) -> pa.Table:
     vectors = np.random.default_rng(len(photos)).normal(size=(len(photos), DIM)).astype(np.float32)
     columns = [
         pa.array(list(photos)),
@@ -33,36 +40,49 @@ def table(photos: Facts) -> pa.Table:
         pa.array([content for content, _ in photos.values()], pa.string()),
         pa.array([price for _, price in photos.values()], pa.float64()),
     ]
-    return pa.Table.from_arrays(columns, schema=COLUMNS)
+    return pa.Table.from_arrays(columns, schema=SCHEMA)
 
 
-def run(folder: Folder, catalogue: Facts, killed_after: int | None = None) -> Growth:
-    """What the job does with a catalogue, two photos at a time; killed: what is committed stays."""
-    growth = grow(folder, COLUMNS, "ours")
-    there = known(growth.dataset, FIELDS.names)
+def run_job(
+    folder: Folder,
+    catalogue: Photos,
+    killed_after: int | None = None,
+    before_commit: Callable[[], object] = lambda: None,
+) -> TableWriter:
+    """Write a catalogue as the embedding job does, two photos at a time; a killed job keeps its commits."""
+    writer = open_writer(folder, SCHEMA, "checkpoint")
+    existing = read_existing_rows(writer.dataset, FIELDS.names)
     photos = list(catalogue.items())
     for start in range(0, len(photos), 2):
-        some = dict(photos[start : start + 2])
-        prints = {n: fingerprint(n, "thing", content, [price]) for n, (content, price) in some.items()}
-        before = there.prints_of(list(some))
-        old = {name for name in some if prints[name] in before.get(name, [])}
-        there.keep((name, prints[name]) for name in old)
-        growth.add(table({name: some[name] for name in some if name not in old}))
+        batch = dict(photos[start : start + 2])
+        prints = {n: fingerprint(n, "thing", content, [price]) for n, (content, price) in batch.items()}
+        before = existing.lookup_fingerprints(list(batch))
+        unchanged = {name for name in batch if prints[name] in before.get(name, [])}
+        existing.retain((name, prints[name]) for name in unchanged)
+        if new := {name: photo for name, photo in batch.items() if name not in unchanged}:
+            writer.append(make_table(new))
+            before_commit()
         if killed_after is not None and start >= killed_after:
-            return growth
-        growth.commit()
-    growth.remove(there.to_go())
-    return growth
+            return writer
+        writer.commit()
+    writer.delete(existing.stale_row_ids())
+    return writer
 
 
-def rows(growth: Growth) -> list[tuple[str, str, float]]:
-    there = open_table(growth._folder).to_table(columns=["photo_id", "content", "price"])
-    return [tuple(row.values()) for row in there.to_pylist()]
+def publish_catalogue(folder: Folder, catalogue: Photos) -> int:
+    candidate = prepare(folder, run_job(folder, catalogue).dataset.version, "checkpoint", None)
+    publish(folder, candidate, {"in": len(catalogue)})
+    return candidate.version
 
 
-FIRST: Facts = {f"{n}": (f"content {n}", n / 2) for n in range(12)}
-SECOND: Facts = {
-    **{name: fact for name, fact in FIRST.items() if name not in ("3", "8")},
+def read_rows(writer: TableWriter) -> list[tuple[str, str, float]]:
+    table = open_table(writer._folder).to_table(columns=["photo_id", "content", "price"])
+    return [tuple(row.values()) for row in table.to_pylist()]
+
+
+INITIAL: Photos = {f"{n}": (f"content {n}", n / 2) for n in range(12)}
+UPDATED: Photos = {
+    **{name: photo for name, photo in INITIAL.items() if name not in ("3", "8")},
     "5": ("changed", 2.5),
     "6": ("content 6", 99.0),
     "new": ("content", float("nan")),
@@ -70,90 +90,91 @@ SECOND: Facts = {
 
 
 @pytest.mark.parametrize("killed_after", [0, 4, 8])
-def test_a_run_killed_on_the_way_ends_as_one_that_was_not(tmp_path: Path, killed_after: int) -> None:
-    whole, cut = Folder(str(tmp_path / "whole")), Folder(str(tmp_path / "cut"))
-    for catalogue in (FIRST, SECOND):
-        run(cut, catalogue, killed_after)
-        run(cut, catalogue, killed_after + 2)
-        before, after = rows(run(whole, catalogue)), rows(run(cut, catalogue))
-        assert repr(before) == repr(after)
-        assert sorted(name for name, _, _ in after) == sorted(catalogue)
-    assert repr(rows(run(cut, SECOND))) == repr(after)  # again: nothing happens
-    assert [name for name, _, _ in after] == ["0", "1", "2", "4", "7", "9", "10", "11", "5", "6", "new"]
+def test_killed_job_resumes_to_the_same_table(tmp_path: Path, killed_after: int) -> None:
+    uninterrupted, interrupted = (
+        Folder(str(tmp_path / "uninterrupted")),
+        Folder(str(tmp_path / "interrupted")),
+    )
+    for catalogue in (INITIAL, UPDATED):
+        run_job(interrupted, catalogue, killed_after)
+        run_job(interrupted, catalogue, killed_after + 2)
+        expected = read_rows(run_job(uninterrupted, catalogue))
+        rows = read_rows(run_job(interrupted, catalogue))
+        assert repr(rows) == repr(expected)
+        assert sorted(name for name, _, _ in rows) == sorted(catalogue)
+    assert repr(read_rows(run_job(interrupted, UPDATED))) == repr(rows)  # a re-run changes nothing
+    assert [name for name, _, _ in rows] == ["0", "1", "2", "4", "7", "9", "10", "11", "5", "6", "new"]
 
 
-def test_another_checkpoint_or_other_columns_begin_anew(tmp_path: Path) -> None:
+def test_another_checkpoint_or_schema_starts_an_empty_table(tmp_path: Path) -> None:
     folder = Folder(str(tmp_path))
-    publish(folder, prepare(folder, run(folder, FIRST).dataset.version, "ours", None), {"in": 12})
-    assert grow(folder, COLUMNS, "ours").dataset.count_rows() == 12
-    for columns, digest in ((COLUMNS, "another"), (schema(DIM), "ours")):
-        assert grow(folder, columns, digest).dataset.count_rows() == 0
+    publish_catalogue(folder, INITIAL)
+    assert open_writer(folder, SCHEMA, "checkpoint").dataset.count_rows() == 12
+    for columns, digest in ((SCHEMA, "another"), (schema(DIM), "checkpoint")):
+        assert open_writer(folder, columns, digest).dataset.count_rows() == 0
         assert open_table(folder, "published").count_rows() == 12
 
 
-def test_steps_on_the_way_are_forgotten_and_what_was_read_is_not(tmp_path: Path) -> None:
+def test_intermediate_versions_are_deleted(tmp_path: Path) -> None:
     folder = Folder(str(tmp_path))
-    for catalogue in (FIRST, SECOND):
-        since = newest_tagged(folder) if Path(tmp_path, "photos.lance").exists() else 0
-        candidate = prepare(folder, run(folder, catalogue).dataset.version, "ours", None)
-        publish(folder, candidate, {"in": 12})
-        forget_unread(folder, since, candidate.version)
+    start = 0
+    for catalogue in (INITIAL, UPDATED):
+        delete_intermediate_versions(folder, start, publish_catalogue(folder, catalogue))
+        start = latest_tagged_version(folder)
     versions = [each["version"] for each in open_table(folder).versions()]
     assert len(versions) == 2
     assert [open_table(folder, version).count_rows() for version in versions] == [12, 11]
 
 
-def test_deletion_starts_from_what_is_published(tmp_path: Path) -> None:
+def test_deletion_starts_from_the_published_version(tmp_path: Path) -> None:
     folder = Folder(str(tmp_path))
     with pytest.raises(InputError, match="no gallery is published"):
-        without(folder, ["1"])
-    publish(folder, prepare(folder, run(folder, FIRST).dataset.version, "ours", None), {"in": 12})
-    run(folder, SECOND, killed_after=6)
+        delete_photos(folder, ["1"])
+    publish_catalogue(folder, INITIAL)
+    run_job(folder, UPDATED, killed_after=6)
     before = open_table(folder).version
-    with pytest.raises(InputError, match="written and not published; let that job finish first"):
-        without(folder, ["1"])
+    with pytest.raises(InputError, match="has rows that are not published; let that job finish"):
+        delete_photos(folder, ["1"])
     assert open_table(folder).version == before
-    publish(folder, prepare(folder, run(folder, SECOND).dataset.version, "ours", None), {"in": 11})
-    for _ in range(2):  # a deletion that was not published is no obstacle to the next
-        smaller = without(folder, ["1", "7", "1"])
-        assert smaller.to_table(columns=["photo_id"])["photo_id"].to_pylist() == [
-            *("0", "2", "4", "9", "10", "11", "5", "6", "new")
-        ]
+    publish_catalogue(folder, UPDATED)
+    for _ in range(2):  # an unpublished deletion does not block the next one
+        table = delete_photos(folder, ["1", "7", "1"]).to_table(columns=["photo_id"])
+        assert table["photo_id"].to_pylist() == ["0", "2", "4", "9", "10", "11", "5", "6", "new"]
 
 
-def test_a_photo_out_of_reach_keeps_its_newest_row(tmp_path: Path) -> None:
-    growth = grow(Folder(str(tmp_path)), COLUMNS, "ours")
+def test_unreachable_photo_keeps_its_newest_row(tmp_path: Path) -> None:
+    writer = open_writer(Folder(str(tmp_path)), SCHEMA, "checkpoint")
     for content in ("old", "new"):
-        growth.add(table({"x": (content, 0.0), content: ("", 0.0)}))
-        growth.commit()
-    there = known(growth.dataset, FIELDS.names)
-    there.keep_newest(["x", "nowhere"])
-    growth.remove(there.to_go())
-    assert rows(growth) == [("x", "new", 0.0)]
+        writer.append(make_table({"x": (content, 0.0), content: ("", 0.0)}))
+        writer.commit()
+    existing = read_existing_rows(writer.dataset, FIELDS.names)
+    existing.retain_newest(["x", "unknown"])
+    writer.delete(existing.stale_row_ids())
+    assert read_rows(writer) == [("x", "new", 0.0)]
 
 
-def test_metadata_of_every_type_comes_back_as_it_went_in(tmp_path: Path) -> None:
-    when = datetime(2026, 1, 2, 3, 4, 5, 678901)
+def test_fingerprint_survives_a_round_trip_of_all_metadata_types(tmp_path: Path) -> None:
+    time = datetime(2026, 1, 2, 3, 4, 5, 678901)
     values = {
-        "text": (pa.string(), "it's"),
-        "yes": (pa.bool_(), True),
-        "whole": (pa.int64(), -(2**60)),
-        "number": (pa.float64(), 0.1),
-        "when": (pa.timestamp("us"), when),
-        "there": (pa.timestamp("us", "Europe/Paris"), when.replace(tzinfo=UTC)),
-        "nothing": (pa.string(), None),
+        "string": (pa.string(), "it's"),
+        "boolean": (pa.bool_(), True),
+        "integer": (pa.int64(), -(2**60)),
+        "float": (pa.float64(), 0.1),
+        "timestamp": (pa.timestamp("us"), time),
+        "zoned": (pa.timestamp("us", "Europe/Paris"), time.replace(tzinfo=UTC)),
+        "null": (pa.string(), None),
     }
-    fields = pa.schema([(name, kind) for name, (kind, _) in values.items()])
-    growth = grow(Folder(str(tmp_path)), schema(DIM, fields), "ours")
-    rows = table({"x": ("c", 0.0)}).drop_columns(["price"])
-    for name, (kind, value) in values.items():
-        rows = rows.append_column(pa.field(name, kind), pa.array([value], kind))
-    given = [rows[name][0].as_py() for name in values]
-    growth.add(rows)
-    growth.commit()
-    there = known(growth.dataset, fields.names)
-    assert there.prints_of(["x"]) == {"x": [fingerprint("x", "thing", "c", given)]}
-    assert grow(Folder(str(tmp_path)), schema(DIM, fields), "ours").dataset.count_rows() == 1
+    fields = pa.schema([(name, data_type) for name, (data_type, _) in values.items()])
+    writer = open_writer(Folder(str(tmp_path)), schema(DIM, fields), "checkpoint")
+    table = make_table({"x": ("c", 0.0)}).drop_columns(["price"])
+    for name, (data_type, value) in values.items():
+        table = table.append_column(pa.field(name, data_type), pa.array([value], data_type))
+    metadata = [table[name][0].as_py() for name in values]
+    writer.append(table)
+    writer.commit()
+    existing = read_existing_rows(writer.dataset, fields.names)
+    assert existing.lookup_fingerprints(["x"]) == {"x": [fingerprint("x", "thing", "c", metadata)]}
+    assert open_writer(Folder(str(tmp_path)), schema(DIM, fields), "checkpoint").dataset.count_rows() == 1
 
 
 PHOTOS = st.dictionaries(st.text(max_size=3), st.integers(0, 2), max_size=20)
@@ -161,16 +182,15 @@ PHOTOS = st.dictionaries(st.text(max_size=3), st.integers(0, 2), max_size=20)
 
 @settings(max_examples=30)
 @given(before=PHOTOS, after=PHOTOS)
-def test_changes_are_those_of_two_sets(before: dict[str, int], after: dict[str, int]) -> None:
-    counted = changes(of(before), of(after))
-    assert counted == {
+def test_change_counts_match_set_operations(before: dict[str, int], after: dict[str, int]) -> None:
+    assert count_changes(existing_rows(before), existing_rows(after)) == {
         "new": len(after.keys() - before.keys()),
-        "changed": sum(name in before and before[name] != fact for name, fact in after.items()),
+        "changed": sum(name in before and before[name] != value for name, value in after.items()),
         "removed": len(before.keys() - after.keys()),
     }
 
 
-def of(photos: dict[str, int]) -> Known:
-    ids = np.array([short(name) for name in photos], f"S{LETTERS}")
-    prints = np.array([fingerprint(n, "", str(fact), ()) for n, fact in photos.items()], f"S{LETTERS}")
-    return Known(ids, prints, np.arange(len(photos), dtype=np.uint64))
+def existing_rows(photos: dict[str, int]) -> ExistingRows:
+    ids = np.array([short_hash(name) for name in photos], f"S{HASH_LENGTH}")
+    prints = np.array([fingerprint(n, "", str(value), ()) for n, value in photos.items()], f"S{HASH_LENGTH}")
+    return ExistingRows(ids, prints, np.arange(len(photos), dtype=np.uint64))

@@ -1,6 +1,6 @@
-"""An endpoint on 127.0.0.1 that answers like vLLM, and as badly as it is told to.
+"""A chat endpoint on 127.0.0.1 with vLLM's interface, which fails as planned.
 
-It knows the pictures by what they show: number n is a plain one of the colour `shade(n)`.
+It identifies an image by its content: number n is a plain image of the colour `colour_of(n)`.
 """
 
 import base64
@@ -19,49 +19,49 @@ from typing import Any
 
 from PIL import Image
 
-from tests.data.pictures import png
+from tests.data.image_files import png
 
 KEY = "sk-very-secret-93b1"
 MODEL = "test/vision-7b"
-TOKENS = (100, 20)  # in and out of every answer
-_STEP = 5  # of red, from one picture to the next: more than JPEG changes
+RETRY_AFTER_S = 0.5
+TOKENS = (100, 20)  # input and output tokens of each answer
+_STEP = 5  # red difference of consecutive images: more than the JPEG error
 
 
-def shade(number: int) -> tuple[int, int, int]:
+def colour_of(number: int) -> tuple[int, int, int]:
     return number * _STEP, 90, 160
 
 
 def photo(number: int, size: tuple[int, int] = (32, 48)) -> bytes:
-    return png(shade(number), size)
+    return png(colour_of(number), size)
 
 
-def good(number: int) -> dict[str, object]:
+def valid_answer(number: int) -> dict[str, object]:
     return {"item": "lamp", "colours": ["Grey"], "materials": ["metal"], "details": [f"mark {number}"]}
 
 
-def caption_of(number: int) -> str:
+def caption_text(number: int) -> str:
     return f"gray metal lamp, mark {number}"
 
 
 @dataclass
 class ChatServer:
-    """What it was asked, and what it should do: `plan[number]` is what becomes of the calls about a picture.
+    """Server state. `plan[number]` lists the steps of the calls about an image; then calls succeed.
 
-    Without a plan a call is answered well. `paid` counts the answers that reached their caller.
+    `delivered` counts the answers that reached their caller, by image and number of messages.
     """
 
     plan: dict[int, list[str]] = field(default_factory=dict)
-    paid: Counter[tuple[int, int]] = field(default_factory=Counter)
+    delivered: Counter[tuple[int, int]] = field(default_factory=Counter)
     calls: Counter[int] = field(default_factory=Counter)
-    asked: dict[int, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
-    moments: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
-    wrong: list[str] = field(default_factory=list)
-    most_at_once: int = 0
-    delay: float = 0.0
-    key: str | None = KEY
+    requests: dict[int, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
+    call_times: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
+    violations: list[str] = field(default_factory=list)
+    delay_s: float = 0.0
+    api_key: str | None = KEY
     url: str = ""
-    gate: threading.Event = field(default_factory=threading.Event)  # closed: no call is answered
-    at_once: int = 0
+    gate: threading.Event = field(default_factory=threading.Event)  # clear: no call is answered
+    active_calls: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @contextmanager
@@ -78,49 +78,47 @@ class ChatServer:
             server.server_close()
 
     @contextmanager
-    def call(self, body: dict[str, Any]) -> Iterator[tuple[int, str]]:
-        """Which picture a call is about, and what to do with it."""
-        number = picture_of(body)
+    def track_call(self, body: dict[str, Any]) -> Iterator[tuple[int, str]]:
+        """Record a call; yields its image number and step."""
+        number = image_number(body)
         with self._lock:
             steps = self.plan.get(number, [])
             step = steps[self.calls[number]] if self.calls[number] < len(steps) else "good"
             self.calls[number] += 1
-            self.asked[number].append(body)
-            self.moments[number].append(time.monotonic())
-            self.at_once += 1
-            self.most_at_once = max(self.most_at_once, self.at_once)
+            self.requests[number].append(body)
+            self.call_times[number].append(time.monotonic())
+            self.active_calls += 1
         try:
             yield number, step
         finally:
             with self._lock:
-                self.at_once -= 1
+                self.active_calls -= 1
 
-    def left(self, number: int) -> None:
-        """A call whose caller is gone was none: the next one is answered in its place."""
+    def uncount_call(self, number: int) -> None:
+        """Undo a call whose caller has disconnected: the next one gets its step."""
         with self._lock:
             self.calls[number] -= 1
 
-    def delivered(self, number: int, body: dict[str, Any]) -> None:
+    def count_delivered(self, number: int, body: dict[str, Any]) -> None:
         with self._lock:
-            self.paid[number, len(body["messages"])] += 1
+            self.delivered[number, len(body["messages"])] += 1
 
 
-def picture_of(body: dict[str, Any]) -> int:
+def image_number(body: dict[str, Any]) -> int:
     data = body["messages"][1]["content"][0]["image_url"]["url"].removeprefix("data:image/jpeg;base64,")
     red = Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB").getpixel((5, 5))[0]
     return round(red / _STEP)
 
 
-# What the content of an answer is, by the step of a plan that asks for it.
+# Content of an answer by step.
 CONTENTS: dict[str, Callable[[int], str]] = {
-    "good": lambda number: json.dumps(good(number)),
-    "fenced": lambda number: f"```json\n{json.dumps(good(number))}\n```",
-    "cut": lambda number: json.dumps(good(number))[:40],
+    "good": lambda number: json.dumps(valid_answer(number)),
+    "fenced": lambda number: f"```json\n{json.dumps(valid_answer(number))}\n```",
+    "cut": lambda number: json.dumps(valid_answer(number))[:40],
     "prose": lambda number: "What a nice lamp!",
-    "empty": lambda number: "",
-    "background": lambda number: json.dumps({**good(number), "details": ["on a white background"]}),
+    "background": lambda number: json.dumps({**valid_answer(number), "details": ["on a white background"]}),
     "long": lambda number: json.dumps(
-        {**good(number), "details": ["one two three four", "five six seven eight"]}
+        {**valid_answer(number), "details": ["one two three four", "five six seven eight"]}
     ),
 }
 STATUS = {"400": 400, "429": 429, "500": 500, "503": 503}
@@ -144,31 +142,31 @@ class _Handler(BaseHTTPRequestHandler):
         if not self._has_key():
             self._send(401, {"error": {"message": f"wrong key: {self.headers['Authorization']}"}})
             return
-        self.state.wrong += _wrong(body)
-        with self.state.call(body) as (number, step):
-            self._do(step, number, body)
+        self.state.violations += _violations(body)
+        with self.state.track_call(body) as (number, step):
+            self._respond(step, number, body)
 
     def _has_key(self) -> bool:
-        return self.state.key is None or self.headers["Authorization"] == f"Bearer {self.state.key}"
+        return self.state.api_key is None or self.headers["Authorization"] == f"Bearer {self.state.api_key}"
 
-    def _do(self, step: str, number: int, body: dict[str, Any]) -> None:
-        time.sleep(1.0 if step == "slow" else self.state.delay)
+    def _respond(self, step: str, number: int, body: dict[str, Any]) -> None:
+        time.sleep(1.0 if step == "slow" else self.state.delay_s)
         self.state.gate.wait()
         if step in STATUS:
-            more = {"Retry-After": "1"} if step == "429" else {}
-            self._send(STATUS[step], {"error": {"message": f"{step} for {KEY}"}}, more)
+            headers = {"Retry-After": str(RETRY_AFTER_S)} if step == "429" else {}
+            self._send(STATUS[step], {"error": {"message": f"{step} for {KEY}"}}, headers)
         elif step == "half":
             self._send(200, self._answer("good", number), cut=30)
         elif step == "nonsense":
             self._send(200, {"choices": []})
-        elif self._is_there():
+        elif self._is_connected():
             self._send(200, self._answer("good" if step == "slow" else step, number))
-            self.state.delivered(number, body)
+            self.state.count_delivered(number, body)
         else:
-            self.state.left(number)
+            self.state.uncount_call(number)
 
-    def _is_there(self) -> bool:
-        """A caller that was killed is answered nothing, as vLLM ends what nobody waits for."""
+    def _is_connected(self) -> bool:
+        """Whether the caller is still connected; vLLM also aborts requests of disconnected callers."""
         readable, _, _ = select.select([self.connection], [], [], 0)
         return not readable or self.connection.recv(1, socket.MSG_PEEK) != b""
 
@@ -181,10 +179,10 @@ class _Handler(BaseHTTPRequestHandler):
             "usage": usage,
         }
 
-    def _send(self, status: int, body: object, more: dict[str, str] | None = None, cut: int = 0) -> None:
+    def _send(self, status: int, body: object, headers: dict[str, str] | None = None, cut: int = 0) -> None:
         data = json.dumps(body).encode()
         self.send_response(status)
-        for name, value in {"Content-Type": "application/json", **(more or {})}.items():
+        for name, value in {"Content-Type": "application/json", **(headers or {})}.items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
@@ -192,8 +190,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = bool(cut)
 
 
-def _wrong(body: dict[str, Any]) -> Iterator[str]:
-    """What a strict endpoint would not take."""
+def _violations(body: dict[str, Any]) -> Iterator[str]:
+    """Fields that a strict endpoint would reject."""
     if body["stream"] is not False or body["model"] != MODEL:
         yield f"stream {body['stream']}, model {body['model']}"
     form = body.get("response_format", {})

@@ -1,11 +1,26 @@
-"""What the tests of several commands share."""
+"""Fixtures of the tests of several commands."""
 
 import pytest
 import ray
 
+from stbir.data.shard_writer import publish, write_rows
+from stbir.data.sources.registry import open_source
+from stbir.data.validation import validate_entry
+from stbir.storage.folder import Folder
+
+
+@pytest.fixture(scope="session")
+def local_shards(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """As `synthetic_shards`, in a local folder, written without Ray and S3."""
+    folder, source = Folder(str(tmp_path_factory.mktemp("shards"))), open_source("synthetic:48")
+    rows = (validate_entry(entry, source.read, ("sketch", "text"))[0] for entry in source.entries)
+    part = write_rows(folder, 0, (row for row in rows if row is not None))
+    publish(folder, [part], {"photos": part.photos.total(), "sketches": part.sketches.total()}, {})
+    return folder.uri
+
 
 @pytest.fixture
 def no_cpus(ray_cluster: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The shared cluster as one would be that is a head without CPUs and nothing else."""
+    """Make the shared cluster look like a head node without CPUs."""
     [node] = ray.nodes()
     monkeypatch.setattr(ray, "nodes", lambda: [{**node, "Resources": {}}])

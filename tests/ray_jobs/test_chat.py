@@ -1,4 +1,4 @@
-"""The client of chat endpoints: what it waits for, what it does not, and for how long."""
+"""The client of chat endpoints: retries, Retry-After, timeouts, and errors that are not retried."""
 
 import asyncio
 import time
@@ -10,158 +10,169 @@ import pytest
 from pydantic import SecretStr
 
 from ray_jobs.captioning import chat
-from ray_jobs.captioning.chat import Chat, Endpoint, NoReply, Reply, retry_after
-from stbir.captioning.caption import schema
-from stbir.captioning.prompt import load_prompt, messages
-from stbir.captioning.prompt_image import sent
+from ray_jobs.captioning.chat import ChatClient, Endpoint, NoAnswerError, Reply, parse_retry_after
+from stbir.captioning.caption import caption_schema
+from stbir.captioning.prompt import chat_messages, load_prompt
+from stbir.captioning.prompt_image import encode_data_uri
 from stbir.errors import InputError
 from tests.conftest import free_port
-from tests.ray_jobs.chat_server import CONTENTS, KEY, MODEL, TOKENS, ChatServer, photo
+from tests.ray_jobs.chat_server import CONTENTS, KEY, MODEL, RETRY_AFTER_S, TOKENS, ChatServer, photo
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ChatServer]:
-    monkeypatch.setattr(chat, "_FIRST_S", 0.05)
+    monkeypatch.setattr(chat, "_INITIAL_DELAY_S", 0.05)
     with ChatServer().running() as server:
         yield server
 
 
 def endpoint(server: ChatServer, **changes: Any) -> Endpoint:
-    return Endpoint(**{"url": server.url, "model": MODEL, "key": SecretStr(KEY), "patience": 10.0, **changes})
+    settings = {"url": server.url, "model": MODEL, "api_key": SecretStr(KEY), "retry_timeout_s": 10.0}
+    return Endpoint(**{**settings, **changes})
 
 
-def question(number: int) -> list[dict[str, Any]]:
-    return messages(load_prompt(), sent(photo(number), 512))
+def messages(number: int) -> list[dict[str, Any]]:
+    return chat_messages(load_prompt(), encode_data_uri(photo(number), 512))
 
 
-def asked(there: Endpoint, *numbers: int) -> list[Reply | BaseException]:
-    async def all_of_them() -> list[Reply | BaseException]:
-        async with Chat(there, schema()) as talk:
-            calls = (talk.ask(question(number), str(number)) for number in numbers)
+def complete(endpoint: Endpoint, *numbers: int) -> list[Reply | BaseException]:
+    """Results of concurrent requests."""
+
+    async def gather() -> list[Reply | BaseException]:
+        async with ChatClient(endpoint, caption_schema()) as client:
+            calls = (client.complete(messages(number), str(number)) for number in numbers)
             return await asyncio.gather(*calls, return_exceptions=True)
 
-    return asyncio.run(all_of_them())
+    return asyncio.run(gather())
 
 
 @pytest.mark.parametrize("step", ["500", "503", "429", "half", "nonsense"])
-def test_what_may_pass_is_tried_again(server: ChatServer, step: str) -> None:
+def test_transient_errors_are_retried(server: ChatServer, step: str) -> None:
     server.plan = {3: [step]}
-    [reply] = asked(endpoint(server), 3)
+    [reply] = complete(endpoint(server), 3)
     assert isinstance(reply, Reply), reply
     assert reply.text == CONTENTS["good"](3)
     assert (reply.usage.calls, reply.usage.tokens_in, reply.usage.tokens_out) == (1, *TOKENS)
     assert server.calls[3] == 2
 
 
-def test_a_call_that_is_too_slow_is_tried_again(server: ChatServer) -> None:
+def test_a_call_that_times_out_is_retried(server: ChatServer) -> None:
     server.plan = {3: ["slow"]}
-    [reply] = asked(endpoint(server, timeout=0.4), 3)
+    [reply] = complete(endpoint(server, timeout_s=0.4), 3)
     assert isinstance(reply, Reply)
     assert server.calls[3] == 2
 
 
-def test_a_refusal_is_final_and_never_says_the_key(server: ChatServer) -> None:
+def test_a_refusal_is_not_retried_and_does_not_show_the_key(server: ChatServer) -> None:
     server.plan = {1: ["400"]}
-    refused, other = asked(endpoint(server), 1, 2)
-    assert isinstance(refused, NoReply)
+    refused, other = complete(endpoint(server), 1, 2)
+    assert isinstance(refused, NoAnswerError)
     assert (refused.reason, refused.detail) == ("refused", '400 {"error": {"message": "400 for ***"}}')
     assert isinstance(other, Reply)
     assert server.calls[1] == 1
 
 
-def test_all_calls_wait_when_one_is_told_to(server: ChatServer) -> None:
+async def wait_for_response(server: ChatServer) -> None:
+    while not server.calls[0]:
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(server.delay_s + 0.1)
+
+
+def test_a_retry_after_delays_all_calls(server: ChatServer) -> None:
     server.plan = {0: ["429"]}
-    server.delay = 0.1
+    server.delay_s = 0.1
 
     async def one_then_others() -> None:
-        async with Chat(endpoint(server), schema()) as talk:
-            first = asyncio.create_task(talk.ask(question(0), "0"))
-            await asyncio.sleep(0.5)  # it has been refused by now, for a second
-            await asyncio.gather(first, *(talk.ask(question(number), str(number)) for number in (1, 2)))
+        async with ChatClient(endpoint(server), caption_schema()) as client:
+            delayed = asyncio.create_task(client.complete(messages(0), "0"))
+            await wait_for_response(server)
+            others = (client.complete(messages(number), str(number)) for number in (1, 2))
+            await asyncio.gather(delayed, *others)
 
     asyncio.run(one_then_others())
-    refused = server.moments[0][0] + server.delay
-    assert min(server.moments[0][1], server.moments[1][0], server.moments[2][0]) >= refused + 0.98
+    times, resume_at = server.call_times, server.call_times[0][0] + server.delay_s + RETRY_AFTER_S
+    assert min(times[0][1], times[1][0], times[2][0]) >= resume_at - 0.02
 
 
-def test_patience_ends(server: ChatServer) -> None:
+def test_retries_end_with_the_retry_timeout(server: ChatServer) -> None:
     server.plan = {0: ["500"] * 50, 1: ["429"]}
-    began = time.monotonic()
-    for number, why in ((0, "500"), (1, "429")):
-        [failing] = asked(endpoint(server, patience=0.5), number)
-        assert isinstance(failing, NoReply)
-        assert failing.reason == "no answer"
-        assert why in failing.detail
-    assert time.monotonic() - began < 2
+    start = time.monotonic()
+    for number, status in ((0, "500"), (1, "429")):
+        [error] = complete(endpoint(server, retry_timeout_s=0.4), number)
+        assert isinstance(error, NoAnswerError)
+        assert error.reason == "no answer"
+        assert status in error.detail
+    assert time.monotonic() - start < 2
 
 
-def test_a_wait_longer_than_patience_is_not_begun(server: ChatServer) -> None:
+def test_a_retry_after_beyond_the_retry_timeout_fails_at_once(server: ChatServer) -> None:
     server.plan = {0: ["429"]}
-    server.delay = 0.1
+    server.delay_s = 0.1
 
     async def one_then_another() -> list[Reply | BaseException]:
-        async with Chat(endpoint(server, patience=0.5), schema()) as talk:
-            calls = [asyncio.create_task(talk.ask(question(0), "0"))]
-            await asyncio.sleep(0.4)  # it has been told to wait for a second
-            calls.append(asyncio.create_task(talk.ask(question(1), "1")))
+        async with ChatClient(endpoint(server, retry_timeout_s=0.2), caption_schema()) as client:
+            calls = [asyncio.create_task(client.complete(messages(0), "0"))]
+            await wait_for_response(server)
+            calls.append(asyncio.create_task(client.complete(messages(1), "1")))
             return await asyncio.gather(*calls, return_exceptions=True)
 
-    assert all(isinstance(found, NoReply) for found in asyncio.run(one_then_another()))
+    assert all(isinstance(result, NoAnswerError) for result in asyncio.run(one_then_another()))
     assert server.calls[1] == 0
 
 
-def test_nobody_there_is_no_photos_fault(server: ChatServer) -> None:
-    there = endpoint(server, url=f"http://127.0.0.1:{free_port()}/v1", patience=0.3)
-    [error] = asked(there, 0)
+def test_an_unreachable_endpoint_is_an_input_error(server: ChatServer) -> None:
+    unreachable = endpoint(server, url=f"http://127.0.0.1:{free_port()}/v1", retry_timeout_s=0.3)
+    [error] = complete(unreachable, 0)
     assert isinstance(error, InputError)
-    assert "nobody answers there" in str(error)
-    assert "what was answered is kept" in str(error)
+    assert "cannot connect" in str(error)
+    assert "stored answers are reused" in str(error)
 
 
-def one_by_one(there: Endpoint, numbers: range) -> tuple[list[Reply | BaseException], float]:
-    """What becomes of questions of which one is under way at a time, and the seconds it takes."""
+def complete_in_sequence(endpoint: Endpoint, numbers: range) -> tuple[list[Reply | BaseException], float]:
+    """Results of sequential requests, and their total seconds."""
 
-    async def in_turn() -> list[Reply | BaseException]:
-        async with Chat(there, schema()) as talk:
-            found: list[Reply | BaseException] = []
+    async def run() -> list[Reply | BaseException]:
+        async with ChatClient(endpoint, caption_schema()) as client:
+            results: list[Reply | BaseException] = []
             for number in numbers:
-                found += await asyncio.gather(talk.ask(question(number), str(number)), return_exceptions=True)
-            return found
+                call = client.complete(messages(number), str(number))
+                results += await asyncio.gather(call, return_exceptions=True)
+            return results
 
-    began = time.monotonic()
-    return asyncio.run(in_turn()), time.monotonic() - began
+    start = time.monotonic()
+    return asyncio.run(run()), time.monotonic() - start
 
 
-def test_where_nobody_is_there_one_question_is_patient_for_all(server: ChatServer) -> None:
-    nobody = endpoint(server, url=f"http://127.0.0.1:{free_port()}/v1", patience=0.5)
-    found, seconds = one_by_one(nobody, range(12))
-    assert all(isinstance(each, InputError) for each in found)
+def test_only_one_request_to_an_unreachable_endpoint_is_retried(server: ChatServer) -> None:
+    unreachable = endpoint(server, url=f"http://127.0.0.1:{free_port()}/v1", retry_timeout_s=0.5)
+    results, seconds = complete_in_sequence(unreachable, range(12))
+    assert all(isinstance(result, InputError) for result in results)
     assert seconds < 3
 
 
-def test_after_some_questions_without_an_answer_the_others_are_not_asked(
+def test_requests_fail_at_once_after_consecutive_failures(
     server: ChatServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chat, "_MOST_UNANSWERED", 2)
+    monkeypatch.setattr(chat, "_MAX_CONSECUTIVE_FAILURES", 2)
     server.plan = {number: ["500"] * 50 for number in (0, 2, 3, 4)}
-    found, _ = one_by_one(endpoint(server, patience=0.3), range(6))
-    assert [isinstance(each, Reply) for each in found] == [False, True, False, False, False, False]
-    assert isinstance(found[4], NoReply)
-    assert (found[4].reason, found[4].detail[:38]) == ("no answer", "not asked: 2 before it got none, the l")
+    results, _ = complete_in_sequence(endpoint(server, retry_timeout_s=0.3), range(6))
+    assert [isinstance(result, Reply) for result in results] == [False, True, False, False, False, False]
+    assert isinstance(results[4], NoAnswerError)
+    assert results[4].reason == "no answer"
+    assert results[4].detail.startswith("not sent after 2 failures in a row, the last: 500 ")
     assert (server.calls[4], server.calls[5]) == (0, 0)
 
 
-def test_the_key_is_in_no_text_of_the_endpoint(server: ChatServer) -> None:
-    there = endpoint(server)
-    assert KEY not in repr(there)
-    assert there.headers() == {"Authorization": f"Bearer {KEY}"}
-    assert endpoint(server, key=None).headers() == {}
+def test_the_text_of_an_endpoint_does_not_contain_the_key(server: ChatServer) -> None:
+    assert KEY not in repr(endpoint(server))
+    assert endpoint(server).headers() == {"Authorization": f"Bearer {KEY}"}
+    assert endpoint(server, api_key=None).headers() == {}
 
 
-@pytest.mark.parametrize(("form", "asked_for"), [("json", {"type": "json_object"}), ("text", None)])
-def test_endpoints_that_take_no_schema(server: ChatServer, form: str, asked_for: object) -> None:
-    assert isinstance(asked(endpoint(server, form=form), 4)[0], Reply)
-    assert server.asked[4][0].get("response_format") == asked_for
+@pytest.mark.parametrize(("answer_format", "expected"), [("json", {"type": "json_object"}), ("text", None)])
+def test_answer_formats_json_and_text(server: ChatServer, answer_format: str, expected: object) -> None:
+    assert isinstance(complete(endpoint(server, answer_format=answer_format), 4)[0], Reply)
+    assert server.requests[4][0].get("response_format") == expected
 
 
 @pytest.mark.parametrize(
@@ -176,5 +187,5 @@ def test_endpoints_that_take_no_schema(server: ChatServer, form: str, asked_for:
         ("Sun, 31 Dec 2023 23:00:00 GMT", 0.0),
     ],
 )
-def test_retry_after(value: str, seconds: float | None) -> None:
-    assert retry_after({"retry-after": value}, datetime(2024, 1, 1, tzinfo=UTC)) == seconds
+def test_parse_retry_after(value: str, seconds: float | None) -> None:
+    assert parse_retry_after({"retry-after": value}, datetime(2024, 1, 1, tzinfo=UTC)) == seconds

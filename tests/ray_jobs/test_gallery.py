@@ -1,134 +1,154 @@
-"""`ray_jobs/gallery.py`, command by command, and the parallel build of an index."""
+"""The subcommands of `ray_jobs/gallery.py`, and the distributed build of an index."""
 
 import lance
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from ray_jobs.cli import Failed
+from ray_jobs.cli import JobFailedError
 from ray_jobs.cluster import placement
 from ray_jobs.embedding import index_build
-from ray_jobs.embedding.index_build import in_parallel
-from ray_jobs.gallery import main, parser
+from ray_jobs.embedding.index_build import build_distributed
+from ray_jobs.gallery import RETIRED, main, parser
 from stbir.errors import InputError
 from stbir.gallery import versions
-from stbir.gallery.gallery import PUBLISHED, Facts, Gallery, open_gallery, open_table, table_uri
+from stbir.gallery.gallery import PUBLISHED, Gallery, Metadata, open_gallery, open_table, table_uri
 from stbir.gallery.index import IndexPlan
 from stbir.storage.folder import Folder
 from stbir.storage.manifest import read_manifest, write_manifest
-from tests.gallery.test_gallery import OTHERS, OURS, made, rows_of, slow_search, unit
+from tests.gallery.test_gallery import (
+    DIGEST,
+    OTHER_DIGEST,
+    brute_force_search,
+    make_table,
+    publish_gallery,
+    unit_vectors,
+)
 
 
-def gallery(*words: object) -> dict[str, object]:
-    return main(parser().parse_args([str(word) for word in words]))
+def gallery(*arguments: object) -> dict[str, object]:
+    return main(parser().parse_args([str(argument) for argument in arguments]))
 
 
-def test_a_life(ray_cluster, tmp_path):
-    uri, folder = str(tmp_path / "gallery"), Folder(str(tmp_path / "gallery"))
-    made(folder, unit(700))
-    assert gallery("name", uri, "first")["version"] == open_gallery(uri, OURS).version
-    optimized = gallery("optimize", uri, "--index", "IVF_SQ", "--index-above", 100, "--columns", "category")
+@pytest.fixture
+def folder(tmp_path) -> Folder:
+    return Folder(str(tmp_path / "gallery"))
+
+
+def test_all_subcommands_in_sequence(ray_cluster, folder, tmp_path):
+    uri, threshold = folder.uri, ("--index-threshold", 100)
+    publish_gallery(folder, unit_vectors(700))
+    assert gallery("tag", uri, "initial")["version"] == open_gallery(uri, DIGEST).version
+    optimized = gallery("optimize", uri, "--index", "IVF_SQ", *threshold, "--columns", "category")
     assert optimized["index"]["kind"] == "IVF_SQ"
     assert set(optimized["recalls"]) == {"photo", "between", "drawn"}
-    np.save(tmp_path / "q.npy", unit(20, seed=5))
-    again = gallery("optimize", uri, "--rebuild", "--index-above", 100, "--queries", tmp_path / "q.npy")
-    assert set(again["recalls"]) == {"photo", "between", "drawn", "given"}
+    np.save(tmp_path / "q.npy", unit_vectors(20, seed=5))
+    rebuilt = gallery("optimize", uri, "--rebuild", *threshold, "--queries", tmp_path / "q.npy")
+    assert set(rebuilt["recalls"]) == {"photo", "between", "drawn", "given"}
     assert [each["published"] for each in gallery("versions", uri)["versions"]] == [True, False, False]
-    assert gallery("rollback", uri, "first")["index"] == {"kind": "exact"}
-    assert gallery("clean", uri, "--keep", 1, "--older-than", 0)["releases_removed"] == 1
-    gallery("export", uri, tmp_path / "out", "--form", "npy")
-    back = gallery("import", tmp_path / "again", tmp_path / "out")
-    assert (back["ok"], back["checkpoint"]) == (700, OURS)
-    hits = open_gallery(str(tmp_path / "again"), OURS).search(unit(1, seed=9), 5)[0]
-    assert [hit.photo_id for hit in hits] == [
-        name for name, _ in slow_search(unit(700), unit(1, seed=9)[0], 5, None)
-    ]
+    assert gallery("rollback", uri, "initial")["index"] == {"kind": "exact"}
+    assert gallery("prune", uri, "--keep", 1, "--older-than", 0)["releases_removed"] == 1
+    gallery("export", uri, tmp_path / "out", "--format", "npy")
+    imported = gallery("import", tmp_path / "copy", tmp_path / "out")
+    assert (imported["ok"], imported["checkpoint"]) == (700, DIGEST)
+    query = unit_vectors(1, seed=9)
+    hits = open_gallery(str(tmp_path / "copy"), DIGEST).search(query, 5)[0]
+    expected = brute_force_search(unit_vectors(700), query[0], 5)
+    assert [hit.photo_id for hit in hits] == [photo_id for photo_id, _ in expected]
 
 
-def test_what_finds_too_little_is_not_published_and_can_be_tried_again(ray_cluster, tmp_path, monkeypatch):
-    made(Folder(str(tmp_path)), unit(300))
-    before = open_gallery(str(tmp_path), OURS).version
-    with monkeypatch.context() as stricter:
-        stricter.setattr("ray_jobs.jobs.gallery.MIN_RECALL", 1.1)
-        with pytest.raises(Failed, match=r"is below 1\.1; not published"):
-            gallery("optimize", tmp_path)
-    assert open_gallery(str(tmp_path), OURS).version == before
-    assert gallery("optimize", tmp_path, "--index", "IVF_SQ", "--index-above", 100)["version"] > before
+@pytest.mark.parametrize(("old", "new"), RETIRED.items())
+def test_retired_subcommand_names_the_new_one(old, new):
+    with pytest.raises(InputError, match=f"^{old} is now {new}$"):
+        gallery(old, "s3://B/gallery", "--keep", 3)
+
+
+def test_low_recall_is_not_published_and_optimize_can_be_repeated(ray_cluster, folder, monkeypatch):
+    publish_gallery(folder, unit_vectors(300))
+    before = open_gallery(folder.uri, DIGEST).version
+    with monkeypatch.context() as patch:
+        patch.setattr(index_build, "MIN_RECALL", 1.1)
+        with pytest.raises(JobFailedError, match=r"is below 1\.1; not published"):
+            gallery("optimize", folder.uri)
+    assert open_gallery(folder.uri, DIGEST).version == before
+    optimized = gallery("optimize", folder.uri, "--index", "IVF_SQ", "--index-threshold", 100)
+    assert optimized["version"] > before
 
 
 @pytest.mark.parametrize(
-    ("more", "says"),
+    ("options", "message"),
     [
-        (["--columns", "price"], "--columns: there is no 'price'; there is photo_id, category"),
+        (["--columns", "price"], "--columns: no column 'price'; available: photo_id, category"),
         (["--queries", "nowhere.npy"], r"--queries: nowhere\.npy"),
         (["--queries", "narrow.npy"], r"narrow\.npy: shape \(20, 3\); give .* \(Q, 16\)"),
     ],
 )
-def test_what_cannot_be_used_is_refused_before_anything_is_written(tmp_path, monkeypatch, more, says):
+def test_invalid_columns_or_queries_are_rejected_before_writing(tmp_path, monkeypatch, options, message):
     monkeypatch.chdir(tmp_path)
     np.save("narrow.npy", np.ones((20, 3), np.float32))
-    before = made(Folder("gallery"), unit(30)).version
-    with pytest.raises(InputError, match=says):
-        gallery("optimize", "gallery", *more)
+    before = publish_gallery(Folder("gallery"), unit_vectors(30)).version
+    with pytest.raises(InputError, match=message):
+        gallery("optimize", "gallery", *options)
     assert open_table(Folder("gallery")).version == before
 
 
-def test_each_version_is_of_its_own_checkpoint(ray_cluster, tmp_path):
-    uri, folder = str(tmp_path / "gallery"), Folder(str(tmp_path / "gallery"))
-    made(folder, unit(30))
-    gallery("name", uri, "first")
-    first = read_manifest(folder, "gallery")
-    made(folder, unit(20), digest=OTHERS)
-    assert gallery("export", uri, tmp_path / "out", "--version", "first")["checkpoint"] == OURS
-    assert read_manifest(Folder(str(tmp_path / "out")), "vectors").made_from == OURS
-    write_manifest(folder, first)  # as where publishing was cut short between tag and manifest
-    optimized = gallery("optimize", uri)
-    assert (optimized["checkpoint"], optimized["ok"]) == (OTHERS, 20)
+def test_each_version_keeps_its_checkpoint(ray_cluster, folder, tmp_path):
+    publish_gallery(folder, unit_vectors(30))
+    gallery("tag", folder.uri, "initial")
+    manifest = read_manifest(folder, "gallery")
+    publish_gallery(folder, unit_vectors(20), digest=OTHER_DIGEST)
+    out = Folder(str(tmp_path / "out"))
+    assert gallery("export", folder.uri, out.uri, "--version", "initial")["checkpoint"] == DIGEST
+    assert read_manifest(out, "vectors").made_from == DIGEST
+    write_manifest(folder, manifest)  # as if publishing had stopped between tag and manifest
+    optimized = gallery("optimize", folder.uri)
+    assert (optimized["checkpoint"], optimized["ok"]) == (OTHER_DIGEST, 20)
 
 
-def test_an_export_cut_short_leaves_no_manifest_of_the_one_before(tmp_path):
-    uri, out = tmp_path / "gallery", Folder(str(tmp_path / "out"))
-    made(Folder(str(uri)), unit(30))
-    gallery("export", uri, out.uri)
-    Folder(str(uri)).child("photos.lance/data").remove()
+def test_failed_export_removes_the_manifest_of_the_last_one(folder, tmp_path):
+    out = Folder(str(tmp_path / "out"))
+    publish_gallery(folder, unit_vectors(30))
+    gallery("export", folder.uri, out.uri)
+    folder.child("photos.lance/data").remove()
     with pytest.raises(pa.ArrowInvalid, match=r"photos\.lance"):
-        gallery("export", uri, out.uri)
+        gallery("export", folder.uri, out.uri)
     assert not out.exists("manifest.json")
 
 
-def test_who_has_lost_the_lock_publishes_nothing(ray_cluster, tmp_path, monkeypatch):
-    folder = Folder(str(tmp_path))
-    before, fold = made(folder, unit(30)).version, versions.fold
+def test_job_that_loses_the_lock_does_not_publish(ray_cluster, folder, monkeypatch):
+    before, optimize = publish_gallery(folder, unit_vectors(30)).version, versions.optimize
 
-    def slow(*given):
+    def optimize_and_lose_lock(*args):
         folder.write("writer/00000099.json", b"{}")
-        return fold(*given)
+        return optimize(*args)
 
-    monkeypatch.setattr(versions, "fold", slow)
+    monkeypatch.setattr(versions, "optimize", optimize_and_lose_lock)
     with pytest.raises(InputError, match="another writer has taken over, number 99"):
-        gallery("optimize", tmp_path)
+        gallery("optimize", folder.uri)
     assert open_table(folder, PUBLISHED).version == before
 
 
-@pytest.mark.parametrize(("machines", "workers"), [(1, None), (2, 2), (9, 4)])
-def test_an_index_is_built_by_the_machines_that_have_cpus_or_here(tmp_path, monkeypatch, machines, workers):
-    asked = []
-    monkeypatch.setattr(placement, "machines", lambda: machines)
-    monkeypatch.setattr(index_build, "_WORTH_IT", 400)
-    monkeypatch.setattr(index_build, "build", lambda dataset, plan: asked.append(None))
-    monkeypatch.setattr(index_build, "in_parallel", lambda dataset, plan, workers: asked.append(workers))
+@pytest.mark.parametrize(("num_nodes", "workers"), [(1, None), (2, 2), (9, 4)])
+def test_index_build_is_distributed_over_nodes_with_cpus(tmp_path, monkeypatch, num_nodes, workers):
+    builds = []
+    monkeypatch.setattr(placement, "num_worker_nodes", lambda: num_nodes)
+    monkeypatch.setattr(index_build, "_MIN_DISTRIBUTED_ROWS", 400)
+    monkeypatch.setattr(index_build, "build_index", lambda dataset, plan: builds.append(None))
+    monkeypatch.setattr(
+        index_build, "build_distributed", lambda dataset, plan, num_workers: builds.append(num_workers)
+    )
     uri = table_uri(Folder(str(tmp_path)))
-    dataset = lance.write_dataset(rows_of(unit(400)), uri, max_rows_per_file=100)
+    dataset = lance.write_dataset(make_table(unit_vectors(400)), uri, max_rows_per_file=100)
     index_build.build_on_cluster(dataset, IndexPlan(8, 8))
-    assert asked == [workers]
+    assert builds == [workers]
 
 
 @pytest.mark.slow(reason="two worker processes start")
-def test_an_index_built_in_parallel_finds_the_same(ray_cluster, tmp_path):
-    folder, photos = Folder(str(tmp_path)), unit(2000)
-    dataset = lance.write_dataset(rows_of(photos), table_uri(folder), max_rows_per_file=500)
-    in_parallel(dataset, plan := IndexPlan(8, 8), workers=2)
+def test_distributed_index_matches_brute_force(ray_cluster, folder):
+    photos = unit_vectors(2000)
+    dataset = lance.write_dataset(make_table(photos), table_uri(folder), max_rows_per_file=500)
+    build_distributed(dataset, plan := IndexPlan(8, 8), num_workers=2)
     assert len(open_table(folder).describe_indices()[0].segments) == 2
-    found = Gallery(dataset, folder, facts=Facts.of(OURS, plan))
-    for query, hits in zip(photos[:20], found.search(photos[:20], 5), strict=True):
-        assert [hit.photo_id for hit in hits] == [name for name, _ in slow_search(photos, query, 5, None)]
+    gallery = Gallery(dataset, folder, metadata=Metadata.of(DIGEST, plan))
+    for query, hits in zip(photos[:20], gallery.search(photos[:20], 5), strict=True):
+        assert [hit.photo_id for hit in hits] == [name for name, _ in brute_force_search(photos, query, 5)]

@@ -1,4 +1,4 @@
-"""The preflight finds what is missing, says the remedy, and every job runs its own part of it."""
+"""Preflight: checks, their results and remedies, and the table of the command."""
 
 import json
 import sys
@@ -17,58 +17,63 @@ from ray import NodeID
 from ray_jobs import preflight
 from ray_jobs.cli import run
 from ray_jobs.cluster import requirements
-from ray_jobs.cluster.auth_check import token_asked
-from ray_jobs.cluster.checks import DoubtError, demand, look, table
+from ray_jobs.cluster.auth_check import check_token
+from ray_jobs.cluster.checks import CheckWarningError, enforce, run_checks, table
 from ray_jobs.recipes import recipe
-from ray_jobs.recipes.override import override
 from ray_jobs.training.job import step_bytes
-from serve.http.auth import VARIABLE
+from serve.http.auth import API_KEYS_FILE_ENV
 from stbir.errors import InputError
 from stbir.model import checkpoint
-from stbir.model.builder import build
+from stbir.model.builder import build_retriever
 from tests.conftest import free_port
-from tests.data.pictures import png, tree
+from tests.data.image_files import png, write_files
 
 
 def _missing() -> str:
     raise InputError("no shards there; make them with prepare_shards.py")
 
 
-def _doubtful() -> str:
-    raise DoubtError("3 GiB free; leave 10")
+def _warning() -> str:
+    raise CheckWarningError("3 GiB free; leave 10")
 
 
-MADE_UP: list[tuple[str, Callable[[], str]]] = [
+CHECKS: list[tuple[str, Callable[[], str]]] = [
     ("CPUs", lambda: "8"),
-    ("disk", _doubtful),
+    ("disk", _warning),
     ("shards", _missing),
 ]
 
 
-def test_a_finding_is_ok_doubtful_or_missing_and_has_its_remedy() -> None:
-    found = look(MADE_UP)
-    assert [finding.level for finding in found] == ["ok", "doubt", "missing"]
-    assert (found[2].says, found[2].remedy) == ("no shards there", "make them with prepare_shards.py")
-    assert table(found).splitlines() == [
+def test_check_results_have_level_and_remedy() -> None:
+    results = run_checks(CHECKS)
+    assert [result.level for result in results] == ["ok", "warning", "missing"]
+    assert (results[2].message, results[2].remedy) == ("no shards there", "make them with prepare_shards.py")
+    assert results[2].as_dict() == {
+        "check": "shards",
+        "level": "missing",
+        "says": "no shards there",
+        "remedy": "make them with prepare_shards.py",
+    }
+    assert table(results).splitlines() == [
         "ok       CPUs    8",
-        "doubt    disk    3 GiB free",
+        "warning  disk    3 GiB free",
         "                 → leave 10",
         "missing  shards  no shards there",
         "                 → make them with prepare_shards.py",
     ]
 
 
-def test_a_job_goes_on_with_doubts_and_not_without_what_is_missing(
+def test_enforce_prints_warnings_and_raises_for_missing(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    demand([])
-    demand(MADE_UP[:2])
+    enforce([])
+    enforce(CHECKS[:2])
     assert "disk: 3 GiB free; leave 10" in capsys.readouterr().err
     with pytest.raises(InputError, match="no shards there; make them"):
-        demand(MADE_UP)
+        enforce(CHECKS)
 
 
-def _facts(**changed: Any) -> dict[str, Any]:
+def _node_info(**changed: Any) -> dict[str, Any]:
     return {
         "node": "10.0.0.1",
         "versions": {"torch": "2.13.0"},
@@ -78,43 +83,45 @@ def _facts(**changed: Any) -> dict[str, Any]:
     }
 
 
-def test_nodes_that_differ_are_named() -> None:
-    other = _facts(node="10.0.0.2", versions={"torch": "2.11.0"})
-    assert requirements._versions(_facts(), [_facts()]) == "torch 2.13.0"
-    with pytest.raises(InputError, match=r"torch: node 10\.0\.0\.2 has 2\.11\.0, this one 2\.13\.0; set all"):
-        requirements._versions(_facts(), [_facts(), other])
+def test_differing_nodes_are_named() -> None:
+    other = _node_info(node="10.0.0.2", versions={"torch": "2.11.0"})
+    assert requirements._versions(_node_info(), [_node_info()]) == "torch 2.13.0"
+    with pytest.raises(
+        InputError, match=r"torch: node 10\.0\.0\.2 has 2\.11\.0, this one 2\.13\.0; install all"
+    ):
+        requirements._versions(_node_info(), [_node_info(), other])
     with pytest.raises(InputError, match="clocks differ by 900 s"):
-        requirements._clocks([_facts(), _facts(time=1000.0)])
-    with pytest.raises(DoubtError, match=r"of node 10\.0\.0\.1 has 2 GiB free"):
-        requirements._disk([_facts(node="10.0.0.3"), _facts(disk=2 * requirements.GIB)])
+        requirements._clocks([_node_info(), _node_info(time=1000.0)])
+    with pytest.raises(CheckWarningError, match=r"of node 10\.0\.0\.1 has 2 GiB free"):
+        requirements._disk([_node_info(node="10.0.0.3"), _node_info(disk=2 * requirements.GIB)])
 
 
-def test_a_cluster_without_a_token_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_cluster_without_a_token_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("RAY_AUTH_TOKEN")
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     token = tmp_path / "token"
     token.write_text("secret")
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(token))
     token.chmod(0o600)
-    assert token_asked(None).startswith("asked for, as RAY_AUTH_MODE says here; whether")
-    nobody = f"http://127.0.0.1:{free_port()}"
-    assert "cannot be tried from here" in token_asked(nobody)
+    unverified = "required by RAY_AUTH_MODE here; not verified, the dashboard cannot be reached"
+    assert check_token(None) == unverified
+    assert check_token(f"http://127.0.0.1:{free_port()}") == unverified
     token.chmod(0o644)
-    with pytest.raises(DoubtError, match="chmod 600"):
-        token_asked(None)
+    with pytest.raises(CheckWarningError, match="chmod 600"):
+        check_token(None)
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    with pytest.raises(DoubtError, match="whoever reaches this cluster runs code on it"):
-        token_asked(None)
+    with pytest.raises(CheckWarningError, match="anyone who reaches this cluster can run code on it"):
+        check_token(None)
     monkeypatch.delenv("RAY_AUTH_MODE")
-    with pytest.raises(InputError, match="asks nobody for a token; make a token"):
-        token_asked(None)
+    with pytest.raises(InputError, match="requires no token; make a token"):
+        check_token(None)
 
 
 @contextmanager
-def answering(status: int) -> Iterator[str]:
-    """A place on this machine that answers everything with that."""
+def http_server(status: int) -> Iterator[str]:
+    """A local HTTP server that answers every request with that status."""
 
-    class Answer(BaseHTTPRequestHandler):
+    class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(status)
             self.end_headers()
@@ -122,51 +129,54 @@ def answering(status: int) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with HTTPServer(("127.0.0.1", 0), Answer) as server:
-        threading.Thread(target=server.serve_forever).start()
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,)).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
 
 
-def test_a_cluster_that_answers_without_the_token_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dashboard_that_accepts_calls_without_token_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    with answering(401) as closed:
-        assert token_asked(closed) == "asked for"
-    with answering(500) as broken:
-        assert "cannot be tried from here" in token_asked(broken)
-    with answering(200) as careless, pytest.raises(InputError, match=r"without the token .*; make a token"):
-        token_asked(careless)
+    with http_server(401) as closed:
+        assert check_token(closed) == "required"
+    with http_server(500) as broken:
+        assert "not verified" in check_token(broken)
+    with (
+        http_server(200) as unprotected,
+        pytest.raises(InputError, match=r"without the token .*; make a token"),
+    ):
+        check_token(unprotected)
 
 
-def test_gpus_that_others_hold_are_not_waited_for(ray_cluster: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(requirements, "LOOK_S", 0.5)
-    say = ray.remote(num_cpus=0)(lambda: "a device")
-    free, held = say.remote(), say.options(resources={"held": 1}).remote()
+def test_gpus_in_use_are_a_warning(ray_cluster: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requirements, "GPU_CHECK_TIMEOUT_S", 0.5)
+    task = ray.remote(num_cpus=0)(lambda: "a device")
+    free, pending = task.remote(), task.options(resources={"unavailable": 1}).remote()
     assert ray.get(free) == "a device"
-    with pytest.raises(DoubtError, match="a device: 1 of 2 are in use now; the job will wait"):
-        requirements._seen([free, held])
-    assert requirements._seen([free]) == "a device"
+    with pytest.raises(CheckWarningError, match="a device: 1 of 2 GPUs are in use; the job waits"):
+        requirements._gpu_names([free, pending])
+    assert requirements._gpu_names([free]) == "a device"
 
 
-def test_the_remedy_of_a_task_is_a_line_too(ray_cluster: str) -> None:
-    def missing() -> str:  # within: it travels as it is, and the worker imports no test
+def test_error_of_a_task_keeps_message_and_remedy(ray_cluster: str) -> None:
+    def missing() -> str:  # local, so that Ray pickles it by value
         raise InputError("no shards there; make them with prepare_shards.py")
 
     task = ray.remote(num_cpus=0)(missing)
-    [finding] = look([("GPUs", lambda: ray.get(task.remote()))])
-    assert (finding.says, finding.remedy) == ("no shards there", "make them with prepare_shards.py")
+    [result] = run_checks([("GPUs", lambda: ray.get(task.remote()))])
+    assert (result.message, result.remedy) == ("no shards there", "make them with prepare_shards.py")
 
 
-def test_the_bytes_of_a_step_are_those_of_its_decoded_rows() -> None:
+def test_step_bytes_are_the_size_of_the_decoded_rows() -> None:
     smoke = recipe("smoke")
-    a_row = (3 + 1) * 32 * 32  # a photo in colour and a sketch in grey, a byte a value
-    assert step_bytes(smoke) == 16 * a_row
-    stored = override(recipe("reference"), [])
-    assert step_bytes(stored) == 16 * (1 + 6) * (3 + 1) * 224 * 224
+    row_bytes = (3 + 1) * 32 * 32  # RGB photo and grey sketch, one byte per value
+    assert step_bytes(smoke) == 16 * row_bytes
+    reference = recipe("reference")
+    assert step_bytes(reference) == 16 * (1 + 6) * (3 + 1) * 224 * 224
 
 
-def test_weights_are_looked_for_before_training(tmp_path: Path) -> None:
-    with pytest.raises(DoubtError, match="'openai' is loaded from the hub"):
+def test_weights_are_checked_before_training(tmp_path: Path) -> None:
+    with pytest.raises(CheckWarningError, match="'openai' is downloaded from the hub"):
         requirements._weights("openai")
     with pytest.raises(InputError, match=r"no file none/w\.pt; give a tag"):
         requirements._weights("none/w.pt")
@@ -183,73 +193,78 @@ def _run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     return 0
 
 
-def test_one_table_and_one_exit_code(
+def test_command_prints_a_table_and_sets_the_exit_code(
     ray_cluster: str,
     shards: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setenv("RAY_ADDRESS", ray_cluster)  # connected already: what is asked of a cluster is asked
-    wanted = ["--for", "train", "--recipe", "smoke", "--shards", shards, "--out", tmp_path / "out"]
-    assert _run(monkeypatch, *wanted) == 0
+    monkeypatch.setenv("RAY_ADDRESS", ray_cluster)  # the checks of a cluster, over the existing connection
+    options = ["--job", "train", "--recipe", "smoke", "--shards", shards, "--out", tmp_path / "out"]
+    assert _run(monkeypatch, *options) == 0
     out = capsys.readouterr().out
-    names = {finding["check"] for finding in json.loads(out.splitlines()[-1])["findings"]}
+    names = {result["check"] for result in json.loads(out.splitlines()[-1])["findings"]}
     assert {"shards", "CPUs", "GPUs", "object store", "token", "versions", "clock", "disk"} <= names
     assert "written, read, listed, deleted" in out
     assert not (tmp_path / "out").exists()
 
-    assert _run(monkeypatch, *wanted, "--workers", "16", "--set", "batch_size=32", "--wait", "0") == 2
-    said = capsys.readouterr()
-    assert "missing  CPUs" in said.out
-    assert "→ start more nodes, or give fewer workers" in said.out
-    assert "1 of 9 are missing; do what stands beneath each" in said.err
-    assert "waiting up to 0 s for 18 CPUs and 0 GPUs" in said.err  # as the job itself does
-    assert _run(monkeypatch, "--for", "train", "--recipe", "smoke") == 2
-    assert "--shards: missing; --for train needs recipe, shards, out" in capsys.readouterr().err
+    more = ["--workers", "16", "--set", "batch_size=32", "--resource-timeout", "0"]
+    assert _run(monkeypatch, *options, *more) == 2
+    out, err = capsys.readouterr()
+    assert "missing  CPUs" in out
+    assert "→ start more nodes, or request fewer workers" in out
+    assert "1 of 9 checks failed; see the remedy (→) of each" in err
+    assert "waiting up to 0 s for 18 CPUs and 0 GPUs" in err
+    assert _run(monkeypatch, "--job", "train", "--recipe", "smoke") == 2
+    assert "--shards: missing; --job train needs recipe, shards, out" in capsys.readouterr().err
 
 
-def test_a_node_that_goes_meanwhile_stops_nothing(ray_cluster: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    [here], gone = requirements._alive(), NodeID.from_random().hex()
+def test_node_that_leaves_during_the_checks_is_skipped(
+    ray_cluster: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [present], lost = requirements._alive_node_ids(), NodeID.from_random().hex()
     monkeypatch.setenv("RAY_ADDRESS", ray_cluster)
-    monkeypatch.setattr(requirements, "_alive", lambda: [gone, here])
-    found = {finding.check: finding for finding in look([*requirements.cluster()])}
-    assert found["clock"].says.startswith("1 nodes")
+    monkeypatch.setattr(requirements, "_alive_node_ids", lambda: [lost, present])
+    results = {result.check: result for result in run_checks([*requirements.cluster()])}
+    assert results["clock"].message.startswith("1 nodes")
 
 
-def test_what_is_served_must_belong_together(
+def test_checks_of_serving_and_embedding(
     ray_cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     smoke, uri = replace(recipe("smoke")), str(tmp_path / "checkpoint")
-    checkpoint.save(uri, "step-0", build(smoke.model), smoke, made_from="", counts={})
-    assert _run(monkeypatch, "--for", "serve", "--checkpoint", uri, "--gallery", tmp_path / "none") == 2
-    said = capsys.readouterr().out
-    assert "ok       checkpoint  whole, sha256:" in said
-    assert "missing  gallery" in said
-    assert "doubt    keys" in said
+    checkpoint.save(uri, "step-0", build_retriever(smoke.model), smoke, made_from="", counts={})
+    assert _run(monkeypatch, "--job", "serve", "--checkpoint", uri, "--gallery", tmp_path / "none") == 2
+    out = capsys.readouterr().out
+    assert "ok       checkpoint  complete, sha256:" in out
+    assert "missing  gallery" in out
+    assert "warning  keys" in out
 
-    photos, gallery = tree(tmp_path / "photos", {"a/1.png": png()}), ["--gallery", tmp_path / "new"]
-    wanted = ["--for", "embed", "--checkpoint", uri, *gallery]
-    assert _run(monkeypatch, *wanted, "--photos", f"folder:{photos}") == 0
-    said = capsys.readouterr().out
-    assert "ok       photos" in said
-    assert "ok       CPUs" in said
-    assert "ok       GPUs" in said
-    assert _run(monkeypatch, *wanted, "--photos", f"folder:{photos}", "--gpu", "yes") == 2
+    photos, gallery = write_files(tmp_path / "photos", {"a/1.png": png()}), ["--gallery", tmp_path / "new"]
+    options = ["--job", "embed", "--checkpoint", uri, *gallery]
+    assert _run(monkeypatch, *options, "--photos", f"folder:{photos}") == 0
+    out = capsys.readouterr().out
+    assert "ok       photos" in out
+    assert "ok       CPUs" in out
+    assert "ok       GPUs" in out
+    assert _run(monkeypatch, *options, "--photos", f"folder:{photos}", "--gpu", "yes") == 2
     assert "missing  GPUs" in capsys.readouterr().out
-    assert _run(monkeypatch, *wanted) == 2
-    assert "--shards or photos: missing; --for embed needs checkpoint" in capsys.readouterr().err
-    assert _run(monkeypatch, *wanted, "--photos", "folder:x", "--shards", "x") == 2
+    assert _run(monkeypatch, *options) == 2
+    assert "--shards or photos: missing; --job embed needs checkpoint" in capsys.readouterr().err
+    assert _run(monkeypatch, *options, "--photos", "folder:x", "--shards", "x") == 2
     assert "--shards or photos: give one of them" in capsys.readouterr().err
 
 
-def test_whom_an_endpoint_will_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert requirements.KEYS == VARIABLE
-    monkeypatch.delenv(VARIABLE, raising=False)
-    with pytest.raises(DoubtError, match="answers this machine only; name a file of keys"):
-        requirements._keys()
-    monkeypatch.setenv(VARIABLE, str(tmp_path / "keys"))
-    with pytest.raises(InputError, match=r"No such file.*keys.*; make it with python -m serve\.keys"):
-        requirements._keys()
+def test_api_keys_of_the_endpoint(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert requirements.API_KEYS_FILE_ENV == API_KEYS_FILE_ENV
+    monkeypatch.delenv(API_KEYS_FILE_ENV, raising=False)
+    with pytest.raises(CheckWarningError, match="from this machine only; set it to a file of API keys"):
+        requirements._api_keys()
+    monkeypatch.setenv(API_KEYS_FILE_ENV, str(tmp_path / "keys"))
+    with pytest.raises(
+        InputError, match=r"No such file.*keys.*; make it with python -m serve\.http\.api_keys"
+    ):
+        requirements._api_keys()
     (tmp_path / "keys").write_text("me 0\n")
-    assert requirements._keys() == f"1 lines in {tmp_path}/keys"
+    assert requirements._api_keys() == f"1 lines in {tmp_path}/keys"

@@ -1,6 +1,7 @@
 import argparse
 import io
 import json
+import logging
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from ray_jobs.cli import Failed
+from ray_jobs.cli import JobFailedError
 from ray_jobs.jobs.prepare_shards import prepare_shards
 from ray_jobs.prepare_shards import parser
 from stbir.data.schema import SHARD_SCHEMA
@@ -19,14 +20,14 @@ from stbir.errors import InputError
 from stbir.storage.folder import Folder
 from stbir.storage.manifest import Manifest, content_digest, write_manifest
 from tests.conftest import Command
-from tests.data.pictures import png, tree
+from tests.data.image_files import png, write_files
 
 
 def arguments(source: str, out: object, *more: object) -> argparse.Namespace:
     return parser().parse_args(["--source", source, "--out", str(out), *map(str, more)])
 
 
-def prepared(source: str, out: object, *more: object) -> dict[str, Any]:
+def prepare(source: str, out: object, *more: object) -> dict[str, Any]:
     return prepare_shards(arguments(source, out, *more))
 
 
@@ -46,25 +47,25 @@ def line(number: int, **changes: object) -> dict[str, object]:
 
 
 def manifest(root: Path, lines: list[dict[str, object]], files: dict[str, bytes | str]) -> str:
-    tree(root, {**files, "manifest.jsonl": "\n".join(map(json.dumps, lines))})
+    write_files(root, {**files, "manifest.jsonl": "\n".join(map(json.dumps, lines))})
     return f"manifest:{root}"
 
 
-def good(root: Path, photos: int) -> str:
+def valid_source(root: Path, photos: int) -> str:
     files = {f"{kind}{n}.png": png(n) for n in range(photos) for kind in "ps"}
     return manifest(root, [line(n) for n in range(photos)], {**files})
 
 
-def test_a_cluster_without_cpus_is_refused(tmp_path: Path, no_cpus: None) -> None:
-    with pytest.raises(
-        InputError, match="reading pictures needs 1 CPUs, the cluster has 0; start nodes with"
-    ):
-        prepared("synthetic:4", tmp_path)
+def test_cluster_without_cpus_is_refused(tmp_path: Path, no_cpus: None) -> None:
+    with pytest.raises(InputError, match="reading images needs 1 CPUs, the cluster has 0; start nodes with"):
+        prepare("synthetic:4", tmp_path)
 
 
-def test_every_row_is_what_the_source_says_in_its_order(tmp_path: Path, command: Command) -> None:
-    ran = command("prepare_shards", "--source", "synthetic:20", "--out", tmp_path, "--rows-per-file", 8)
-    assert ran.code == 0, ran.stderr
+def test_rows_equal_the_source_entries_in_order(
+    tmp_path: Path, ray_cluster: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    summary = prepare("synthetic:20", tmp_path, "--rows-per-file", 8)
     source = open_source("synthetic:20")
     shards = open_shards(str(tmp_path))
     assert rows(shards) == [
@@ -82,7 +83,7 @@ def test_every_row_is_what_the_source_says_in_its_order(tmp_path: Path, command:
         for entry in source.entries
     ]
     sketches = sum(len(entry.sketches) for entry in source.entries)
-    assert shards.manifest.counts == ran.summary["counts"]
+    assert shards.manifest.counts == summary["counts"]
     assert shards.manifest.counts == {
         "in": 20,
         "ok": 20,
@@ -91,51 +92,51 @@ def test_every_row_is_what_the_source_says_in_its_order(tmp_path: Path, command:
         "sketches": sketches,
         "bad_sketches": 0,
     }
-    assert shards.manifest.digest == ran.summary["digest"] == content_digest(shards.folder, shards.files)
+    assert shards.manifest.digest == summary["digest"] == content_digest(shards.folder, shards.files)
     assert shards.manifest.details["source"] == "synthetic:20"
-    assert len(shards.files) == ran.summary["files"] == 3
+    assert len(shards.files) == summary["files"] == 3
     for name in shards.files:
-        file = pq.ParquetFile(shards.folder.at(name))
+        file = pq.ParquetFile(shards.folder.path_of(name))
         assert file.schema_arrow.equals(SHARD_SCHEMA)
         assert file.metadata.num_rows <= 8
-    assert "20 photos in = 20 ok + 0 quarantined" in ran.stderr
+    assert "20 photos in = 20 ok + 0 quarantined" in caplog.messages
 
 
-def bad_mixture(root: Path) -> str:
-    """Six good photos, one of them short of a sketch, and one of every kind of bad one."""
+def mixed_source(root: Path) -> str:
+    """Six valid photos, one with bad sketches among its own, and one photo of each kind of fault."""
     lines = [line(n) for n in range(6)]
-    lines[5]["sketches"] = ["s5.png", "torn.png", "gone.png"]
+    lines[5]["sketches"] = ["s5.png", "torn.png", "absent.png"]
     lines += [
         line(10, photo="torn.png"),
-        line(11, photo="gone.png"),
+        line(11, photo="absent.png"),
         line(12, sketches=[]),
         line(13, text=None),
         line(14, text="  "),
-        line(15, sketches=["torn.png", "gone.png"]),
-        line(3, text="the second of its name"),
+        line(15, sketches=["torn.png", "absent.png"]),
+        line(3, text="duplicate"),
     ]
     files = {f"{kind}{n}.png": png(n) for n in range(20) for kind in "ps"}
     return manifest(root, lines, {**files, "torn.png": png()[:40]})
 
 
-BAD = {
+FAULTS = {
     ("x:5", "sketch does not decode", "torn.png"),
-    ("x:5", "sketch missing", "gone.png"),
+    ("x:5", "sketch missing", "absent.png"),
     ("x:10", "photo does not decode", "torn.png"),
-    ("x:11", "photo missing", "gone.png"),
+    ("x:11", "photo missing", "absent.png"),
     ("x:12", "no sketch", "p12.png"),
     ("x:13", "no text", "p13.png"),
     ("x:14", "no text", "p14.png"),
     ("x:15", "sketch does not decode", "torn.png"),
-    ("x:15", "sketch missing", "gone.png"),
+    ("x:15", "sketch missing", "absent.png"),
     ("x:15", "no readable sketch", "p15.png"),
     ("x:3", "duplicate id", "p3.png"),
 }
 
 
-def test_each_bad_photo_is_in_quarantine_with_its_reason(tmp_path: Path, ray_cluster: str) -> None:
-    summary = prepared(bad_mixture(tmp_path / "in"), tmp_path / "out", "--max-bad", 1)
-    assert quarantine(tmp_path / "out") == BAD
+def test_bad_photos_are_in_quarantine_with_their_reason(tmp_path: Path, ray_cluster: str) -> None:
+    summary = prepare(mixed_source(tmp_path / "in"), tmp_path / "out", "--max-error-rate", 1)
+    assert quarantine(tmp_path / "out") == FAULTS
     assert summary["counts"] == {
         "in": 13,
         "ok": 6,
@@ -144,44 +145,40 @@ def test_each_bad_photo_is_in_quarantine_with_its_reason(tmp_path: Path, ray_clu
         "sketches": 6,
         "bad_sketches": 4,
     }
-    assert sum(summary["reasons"].values()) == len(BAD)
-    kept = rows(open_shards(str(tmp_path / "out")))
-    assert [row["photo_id"] for row in kept] == [f"x:{n}" for n in range(6)]
-    assert (kept[3]["text"], kept[5]["sketches"]) == ("text 3", [png(5)])
+    assert sum(summary["reasons"].values()) == len(FAULTS)
+    valid = rows(open_shards(str(tmp_path / "out")))
+    assert [row["photo_id"] for row in valid] == [f"x:{n}" for n in range(6)]
+    assert (valid[3]["text"], valid[5]["sketches"]) == ("text 3", [png(5)])
 
 
-def test_above_max_bad_nothing_is_published_and_what_was_there_stays(
-    tmp_path: Path, command: Command
-) -> None:
+def test_above_the_error_rate_the_old_shards_stay(tmp_path: Path, ray_cluster: str) -> None:
     out = tmp_path / "out"
-    prepared(good(tmp_path / "good", 4), out)
+    prepare(valid_source(tmp_path / "valid", 4), out)
     before = sorted(p for p in (out / "data").iterdir())
-    ran = command("prepare_shards", "--source", bad_mixture(tmp_path / "in"), "--out", out)
-    assert ran.code == 1
-    assert "13 photos in = 6 ok + 7 quarantined" in ran.stderr
-    assert "Traceback" not in ran.stderr
-    assert ran.summary["counts"]["quarantined"] == 7
-    assert quarantine(out) == BAD
+    with pytest.raises(JobFailedError, match=r"13 photos in = 6 ok \+ 7 quarantined") as failure:
+        prepare(mixed_source(tmp_path / "in"), out)
+    assert failure.value.summary["counts"]["quarantined"] == 7
+    assert quarantine(out) == FAULTS
     assert len(rows(open_shards(str(out)))) == 4
     assert sorted(p for p in (out / "data").iterdir()) == before
 
 
-def test_the_budget_counts_bad_sketches_too_and_no_shards_are_ever_empty(
-    tmp_path: Path, ray_cluster: str
-) -> None:
+def test_error_rate_counts_sketches_and_empty_shards_are_refused(tmp_path: Path, ray_cluster: str) -> None:
     lines = [line(0, sketches=["s0.png", "torn.png"])]
     torn = manifest(tmp_path / "a", lines, {"p0.png": png(), "s0.png": png(), "torn.png": b""})
-    with pytest.raises(Failed, match="1 bad sketches"):
-        prepared(torn, tmp_path / "out", "--max-bad", 0.49)
-    assert prepared(torn, tmp_path / "out", "--max-bad", 0.5)["counts"]["ok"] == 1
+    with pytest.raises(JobFailedError, match="1 bad sketches"):
+        prepare(torn, tmp_path / "out", "--max-error-rate", 0.49)
+    assert prepare(torn, tmp_path / "out", "--max-error-rate", 0.5)["counts"]["ok"] == 1
     none = manifest(tmp_path / "b", [line(0, text=None)], {"p0.png": png(), "s0.png": png()})
-    with pytest.raises(Failed, match=r"no photo is left \(with --requires sketch . photo, caption.py"):
-        prepared(none, tmp_path / "none", "--max-bad", 1)
+    with pytest.raises(
+        JobFailedError, match=r"no photo is valid \(with --require sketch . photo, caption.py"
+    ):
+        prepare(none, tmp_path / "none", "--max-error-rate", 1)
     assert not (tmp_path / "none/manifest.json").exists()
 
 
 @pytest.mark.parametrize(
-    ("requires", "ids"),
+    ("required", "ids"),
     [
         ("sketch,text", ["x:0"]),
         ("text", ["x:0", "x:1", "x:3"]),
@@ -189,21 +186,19 @@ def test_the_budget_counts_bad_sketches_too_and_no_shards_are_ever_empty(
         ("photo", ["x:0", "x:1", "x:2", "x:3"]),
     ],
 )
-def test_what_a_photo_must_have_can_be_chosen(
-    tmp_path: Path, ray_cluster: str, requires: str, ids: list[str]
-) -> None:
+def test_require_selects_photos(tmp_path: Path, ray_cluster: str, required: str, ids: list[str]) -> None:
     lines = [line(0), line(1, sketches=[]), line(2, text=None), line(3, sketches=["torn.png"])]
     files = {f"{kind}{n}.png": png(n) for n in range(4) for kind in "ps"}
     source = manifest(tmp_path, lines, {**files, "torn.png": b"?"})
-    prepared(source, tmp_path / "out", "--requires", requires, "--max-bad", 1, "--split", "test")
-    table = open_shards(str(tmp_path / "out")).split("test")
+    prepare(source, tmp_path / "out", "--require", required, "--max-error-rate", 1, "--split", "test")
+    table = open_shards(str(tmp_path / "out")).select_split("test")
     assert table["photo_id"].to_pylist() == ids
 
 
-def test_folds_deal_all_but_the_test_split(tmp_path: Path, ray_cluster: str) -> None:
+def test_folds_distribute_all_photos_except_the_test_split(tmp_path: Path, ray_cluster: str) -> None:
     files = {f"{kind}{n}.png": png(n) for n in range(8) for kind in "ps"}
     lines = [line(n, split="test" if n == 7 else "val" if n == 6 else "train") for n in range(8)]
-    prepared(manifest(tmp_path, lines, files), tmp_path / "out", "--folds", 3)
+    prepare(manifest(tmp_path, lines, files), tmp_path / "out", "--folds", 3)
     index = open_shards(str(tmp_path / "out")).index
     split = dict(zip(index["photo_id"].to_pylist(), index["split"].to_pylist(), strict=True))
     assert Counter(split.values()) == {"fold0": 3, "fold1": 2, "fold2": 2, "test": 1}
@@ -211,53 +206,53 @@ def test_folds_deal_all_but_the_test_split(tmp_path: Path, ray_cluster: str) -> 
 
 
 def test_s3_in_and_out(tmp_path: Path, s3: str, ray_cluster: str) -> None:
-    good(tmp_path, 5)
-    place = f"{s3}/{tmp_path.name}"
+    valid_source(tmp_path, 5)
+    folder = f"{s3}/{tmp_path.name}"
     for path in tmp_path.iterdir():
-        Folder(f"{place}/in").write(path.name, path.read_bytes())
-    counts = prepared(f"manifest:{place}/in", f"{place}/out", "--rows-per-file", 2)["counts"]
+        Folder(f"{folder}/in").write(path.name, path.read_bytes())
+    counts = prepare(f"manifest:{folder}/in", f"{folder}/out", "--rows-per-file", 2)["counts"]
     assert (counts["in"], counts["ok"]) == (5, 5)
-    found = rows(open_shards(f"{place}/out"))
-    assert [(row["photo"], row["sketches"]) for row in found] == [(png(n), [png(n)]) for n in range(5)]
+    written = rows(open_shards(f"{folder}/out"))
+    assert [(row["photo"], row["sketches"]) for row in written] == [(png(n), [png(n)]) for n in range(5)]
 
 
-def test_what_cannot_be_reached_is_not_quarantined(tmp_path: Path, ray_cluster: str) -> None:
-    """A picture that cannot be read for now (here: a folder in its place) is no bad picture."""
-    source = good(tmp_path / "in", 3)
+def test_unreadable_file_is_an_error_not_a_fault(tmp_path: Path, ray_cluster: str) -> None:
+    """A read error (here: a folder in place of the file) says nothing about the image."""
+    source = valid_source(tmp_path / "in", 3)
     (tmp_path / "in/p1.png").unlink()
     (tmp_path / "in/p1.png").mkdir()
     with pytest.raises(InputError, match=r"in: cannot be read or written .*p1\.png"):
-        prepared(source, tmp_path / "out", "--max-bad", 1)
+        prepare(source, tmp_path / "out", "--max-error-rate", 1)
     assert not (tmp_path / "out/manifest.json").exists()
 
 
 @pytest.mark.parametrize(
-    ("source", "more", "says"),
+    ("source", "more", "message"),
     [
         ("holiday:x", [], "KIND one of"),
         ("qmul:{tmp}/nowhere", [], "no photo in trainB/"),
-        ("synthetic:0", [], "lists no photo"),
-        ("synthetic:4", ["--max-bad", 2], "--max-bad: 2.0 is not a share"),
+        ("synthetic:0", [], "contains no photo"),
+        ("synthetic:4", ["--max-error-rate", 2], "--max-error-rate: 2.0 is not a share"),
         ("synthetic:4", ["--rows-per-file", 0], "--rows-per-file: 0 is less than 1"),
     ],
 )
-def test_bad_input_is_named(tmp_path: Path, source: str, more: list[object], says: str) -> None:
-    with pytest.raises(InputError, match=says):
-        prepared(source.replace("{tmp}", str(tmp_path)), tmp_path / "out", *more)
+def test_invalid_input_is_refused(tmp_path: Path, source: str, more: list[object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        prepare(source.replace("{tmp}", str(tmp_path)), tmp_path / "out", *more)
 
 
-def test_an_artifact_of_another_kind_is_not_overwritten(tmp_path: Path) -> None:
+def test_artifact_of_another_kind_is_not_overwritten(tmp_path: Path) -> None:
     write_manifest(Folder(str(tmp_path)), Manifest("checkpoint", "sha256:0", {}))
     with pytest.raises(InputError, match="holds a checkpoint, not shards"):
-        prepared("synthetic:4", tmp_path)
+        prepare("synthetic:4", tmp_path)
 
 
-def test_a_bucket_that_is_not_there_is_named(s3: str, ray_cluster: str) -> None:
+def test_missing_bucket_is_named(s3: str, ray_cluster: str) -> None:
     with pytest.raises(InputError, match="s3://no-such-bucket/x: cannot be read or written"):
-        prepared("synthetic:4", "s3://no-such-bucket/x")
+        prepare("synthetic:4", "s3://no-such-bucket/x")
 
 
-def test_bad_input_ends_the_command_with_2_and_one_line(command: Command, tmp_path: Path) -> None:
+def test_invalid_input_exits_2_with_one_line(command: Command, tmp_path: Path) -> None:
     ran = command("prepare_shards", "--source", f"manifest:{tmp_path}", "--out", tmp_path / "out")
     assert (ran.code, ran.stdout) == (2, "")
     assert ran.stderr.strip().splitlines()[-1].startswith("prepare_shards: manifest:")

@@ -1,4 +1,4 @@
-"""Many queries at once on the shared cluster: the same hits as one by one, every query counted."""
+"""The batch search job on the shared cluster: the hits of single searches, and a count of every query."""
 
 import json
 from pathlib import Path
@@ -11,26 +11,25 @@ import pytest
 import ray.data
 import torch
 
-from ray_jobs.cli import Failed
-from ray_jobs.jobs.search_batch import _files, _write, check, search_batch
+from ray_jobs.cli import JobFailedError
+from ray_jobs.jobs.search_batch import _query_files, _write, check_counts, search_batch
 from ray_jobs.recipes import recipe
 from ray_jobs.search_batch import parser
 from stbir.embedding.embed import embed_sketches, embed_texts
 from stbir.errors import InputError
 from stbir.gallery.gallery import Gallery, open_gallery, schema, table_uri
 from stbir.gallery.publish import prepare, publish
-from stbir.model import builder, checkpoint
+from stbir.model import checkpoint
 from stbir.model.fusion import fuse
 from stbir.storage.folder import Folder
 from stbir.storage.manifest import Manifest, read_manifest, write_manifest
-from tests.gallery.world import png
+from tests.gallery.toy_dataset import png
+from tests.ray_jobs.test_embed_gallery import save_smoke_checkpoint
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> str:
-    uri, smoke = str(tmp_path_factory.mktemp("model")), recipe("smoke")
-    checkpoint.save(uri, "000", builder.build(smoke.model, 0), smoke, made_from="", counts={})
-    return uri
+    return save_smoke_checkpoint(str(tmp_path_factory.mktemp("model")))
 
 
 @pytest.fixture(scope="module")
@@ -55,12 +54,12 @@ def gallery(model, tmp_path_factory) -> Gallery:
     return gallery
 
 
-def run(model, gallery, queries, out, *more):
-    given = ["--checkpoint", model, "--gallery", gallery.uri, "--queries", str(queries), "--out", str(out)]
-    return search_batch(parser().parse_args([*given, *map(str, more)]))
+def run(model, gallery, queries, out, *options):
+    paths = ["--checkpoint", model, "--gallery", gallery.uri, "--queries", str(queries), "--out", str(out)]
+    return search_batch(parser().parse_args([*paths, *map(str, options)]))
 
 
-def write(folder: Path, **columns) -> Path:
+def write_queries(folder: Path, **columns) -> Path:
     folder.mkdir()
     table = pa.table(columns)
     pq.write_table(table.slice(0, 3), folder / "a.parquet")
@@ -69,66 +68,74 @@ def write(folder: Path, **columns) -> Path:
 
 
 @pytest.mark.slow(reason="an actor that imports the model libraries")
-def test_every_query_is_answered_as_if_alone_or_says_why_not(ray_cluster, model, gallery, tmp_path):
+def test_hits_equal_single_searches_and_invalid_queries_have_a_reason(ray_cluster, model, gallery, tmp_path):
     vector = gallery.vector("photo-5").tolist()
-    queries = write(
+    queries = write_queries(
         tmp_path / "queries",
-        query_id=["drawn", "worded", "both", "vector", "torn", "nothing", "short"],
-        sketch=pa.array([png(1, 2), None, png(3, 4), None, b"no picture", None, None], pa.binary()),
+        query_id=["sketch", "text", "both", "vector", "undecodable", "empty", "short"],
+        sketch=pa.array([png(1, 2), None, png(3, 4), None, b"not an image", None, None], pa.binary()),
         text=[None, "a red chair", "a blue shoe", None, None, "", None],
         vector=pa.array([None, None, None, vector, None, None, [1.0]], pa.list_(pa.float32())),
     )
-    more = ("--k", 4, "--where", json.dumps([{"column": "price", "op": "lt", "value": 40}]), "--max-bad", 0.5)
-    ran = run(model, gallery, queries, tmp_path / "hits", *more)
-    assert (ran["in"], ran["answered"], ran["refused"], ran["hits"]) == (7, 4, 3, 16)
+    where = json.dumps([{"column": "price", "op": "lt", "value": 40}])
+    options = ("--k", 4, "--where", where, "--max-error-rate", 0.5)
+    summary = run(model, gallery, queries, tmp_path / "hits", *options)
+    assert [summary[name] for name in ("in", "answered", "refused", "hits")] == [7, 4, 3, 16]
     assert read_manifest(Folder(str(tmp_path / "hits")), "hits").counts["hits"] == 16
-    found = pq.read_table(tmp_path / "hits" / "hits.parquet").to_pylist()
+    hits = pq.read_table(tmp_path / "hits" / "hits.parquet").to_pylist()
     refused = pq.read_table(tmp_path / "hits" / "refused.parquet").to_pylist()
     assert {row["query_id"]: row["refused"].partition(":")[0] for row in refused} == {
-        "torn": "sketch",
-        "nothing": "nothing to search by",
+        "undecodable": "sketch",
+        "empty": "empty query",
         "short": "vector",
     }
-    for name, query in alone(model, vector).items():
-        mine = [row for row in found if row["query_id"] == name]
-        assert [row["rank"] for row in mine] == [1, 2, 3, 4]
-        cheap = gallery.search(query, 60)[0]
-        want = [hit for hit in cheap if int(hit.photo_id[6:]) < 40][:4]
-        assert [row["photo_id"] for row in mine] == [hit.photo_id for hit in want]
-        assert [row["score"] for row in mine] == pytest.approx([hit.score for hit in want], abs=1e-4)
+    for name, query in query_vectors(model, vector).items():
+        rows = [row for row in hits if row["query_id"] == name]
+        assert [row["rank"] for row in rows] == [1, 2, 3, 4]
+        expected = [hit for hit in gallery.search(query, 60)[0] if int(hit.photo_id[6:]) < 40][:4]
+        assert [row["photo_id"] for row in rows] == [hit.photo_id for hit in expected]
+        assert [row["score"] for row in rows] == pytest.approx([hit.score for hit in expected], abs=1e-4)
 
 
-def test_queries_may_lie_in_one_file_or_in_a_folder(tmp_path, monkeypatch):
-    folder = write(tmp_path / "queries", query_id=["a", "b", "c", "d"], text=["cup"] * 4)
+def query_vectors(model: str, vector: list[float]) -> dict[str, np.ndarray]:
+    retriever = checkpoint.load(model)
+    sketches = torch.from_numpy(embed_sketches(retriever.sketch, [png(1, 2), png(3, 4)]))
+    texts = torch.from_numpy(embed_texts(retriever.text, ["a red chair", "a blue shoe"]))
+    with torch.inference_mode():
+        both = fuse(sketches[1:], texts[1:], 0.5, retriever.gate).numpy()
+    vectors = {"sketch": sketches[:1].numpy(), "text": texts[:1].numpy(), "both": both}
+    return {**vectors, "vector": np.array([vector], np.float32)}
+
+
+def test_queries_are_a_file_or_a_folder(tmp_path, monkeypatch):
+    folder = write_queries(tmp_path / "queries", query_id=["a", "b", "c", "d"], text=["cup"] * 4)
     monkeypatch.chdir(folder)
-    assert [names for _, names in map(_files, (str(folder), f"{folder}/b.parquet", "b.parquet"))] == [
-        ["a.parquet", "b.parquet"],
-        ["b.parquet"],
-        ["b.parquet"],
-    ]
-    for place in (f"{folder}/b.parquet", "b.parquet"):
-        [around, [name]] = _files(place)
-        assert around.read(name) == (folder / "b.parquet").read_bytes()
-    assert _files(str(tmp_path / "none.parquet"))[1] == []
+    assert _query_files(str(folder))[1] == ["a.parquet", "b.parquet"]
+    for uri in (f"{folder}/b.parquet", "b.parquet"):
+        [parent, names] = _query_files(uri)
+        assert names == ["b.parquet"]
+        assert parent.read("b.parquet") == (folder / "b.parquet").read_bytes()
+    assert _query_files(str(tmp_path / "none.parquet"))[1] == []
 
 
-def test_a_cluster_without_cpus_is_refused(no_cpus, model, gallery, tmp_path):
-    queries = write(tmp_path / "queries", query_id=["worded"], text=["a red chair"])
+def test_cluster_needs_cpus(no_cpus, model, gallery, tmp_path):
+    queries = write_queries(tmp_path / "queries", query_id=["a"], text=["a red chair"])
     with pytest.raises(InputError, match="searching needs 2 CPUs, the cluster has 0; start nodes with CPUs"):
         run(model, gallery, queries, tmp_path / "hits")
 
 
 @pytest.mark.parametrize(
-    ("answered", "refused", "says"), [(95, 4, "not as many came out"), (95, 5, "5 of 100 queries cannot be")]
+    ("answered", "refused", "message"),
+    [(95, 4, "100 queries went in, but 99 came out"), (95, 5, "5 of 100 queries are invalid")],
 )
-def test_what_is_lost_or_refused_too_often_is_not_published(tmp_path, answered, refused, says):
+def test_missing_or_too_many_invalid_queries_fail_the_job(tmp_path, answered, refused, message):
     counts = {"in": 100, "answered": answered, "refused": refused, "hits": 0}
-    check(counts | {"answered": 100 - refused}, 0.05, Folder(str(tmp_path)))
-    with pytest.raises(Failed, match=says):
-        check(counts, 0.04, Folder(str(tmp_path)))
+    check_counts(counts | {"answered": 100 - refused}, 0.05, Folder(str(tmp_path)))
+    with pytest.raises(JobFailedError, match=message):
+        check_counts(counts, 0.04, Folder(str(tmp_path)))
 
 
-def test_a_run_cut_short_leaves_no_manifest_of_the_one_before(ray_cluster, tmp_path):
+def test_failed_run_removes_the_manifest_of_the_last_one(ray_cluster, tmp_path):
     out = Folder(str(tmp_path))
     write_manifest(out, Manifest("hits", "sha256:before", {"in": 1}))
     with pytest.raises(pa.ArrowInvalid, match="rank"):
@@ -136,25 +143,15 @@ def test_a_run_cut_short_leaves_no_manifest_of_the_one_before(ray_cluster, tmp_p
     assert not out.exists("manifest.json")
 
 
-def alone(model: str, vector: list[float]) -> dict[str, np.ndarray]:
-    retriever = checkpoint.load(model)
-    drawn = torch.from_numpy(embed_sketches(retriever.sketch, [png(1, 2), png(3, 4)]))
-    worded = torch.from_numpy(embed_texts(retriever.text, ["a red chair", "a blue shoe"]))
-    with torch.inference_mode():
-        both = fuse(drawn[1:], worded[1:], 0.5, retriever.gate).numpy()
-    rows = {"drawn": drawn[:1].numpy(), "worded": worded[:1].numpy(), "both": both}
-    return {**rows, "vector": np.array([vector], np.float32)}
-
-
 @pytest.mark.parametrize(
-    ("columns", "more", "says"),
+    ("columns", "options", "message"),
     [
         ({"text": ["x"]}, [], "needs the column query_id and one of vector, sketch, text"),
         ({"query_id": ["a"]}, [], "needs the column query_id and one of"),
-        ({"query_id": ["a"], "text": ["x"]}, ["--where", "price < 3"], "--where: cannot be read"),
+        ({"query_id": ["a"], "text": ["x"]}, ["--where", "price < 3"], "--where: not valid"),
         ({"query_id": ["a"], "text": ["x"]}, ["--gallery", "nowhere"], "no gallery here"),
     ],
 )
-def test_bad_input_is_refused_before_any_work(model, gallery, tmp_path, columns, more, says):
-    with pytest.raises(InputError, match=says):
-        run(model, gallery, write(tmp_path / "q", **columns), tmp_path / "out", *more)
+def test_invalid_input_is_rejected_before_any_work(model, gallery, tmp_path, columns, options, message):
+    with pytest.raises(InputError, match=message):
+        run(model, gallery, write_queries(tmp_path / "q", **columns), tmp_path / "out", *options)

@@ -1,4 +1,4 @@
-"""A real checkpoint (random towers) and a real gallery of drawn shapes, and a way to serve them."""
+"""A checkpoint with random weights, a gallery of drawn shapes, and an endpoint that serves them."""
 
 import hashlib
 import io
@@ -20,7 +20,7 @@ from stbir.gallery.arrays import Features
 from stbir.gallery.gallery import schema, table_uri
 from stbir.gallery.publish import prepare, publish
 from stbir.model import checkpoint
-from stbir.model.builder import build
+from stbir.model.builder import build_retriever
 from stbir.storage.folder import Folder
 
 CATEGORIES = ("box", "disc")
@@ -30,49 +30,49 @@ COUNT = 24
 
 @dataclass(frozen=True)
 class Photos:
-    """What the gallery holds, as a test may hold against an answer."""
+    """The contents of the gallery, by position."""
 
     ids: list[str]
     categories: list[str]
-    pictures: list[bytes]
+    images: list[bytes]
     vectors: Features
     texts: list[str | None]
 
 
-def encoded(picture: Image.Image, form: str = "PNG") -> bytes:
+def encode_image(image: Image.Image, image_format: str = "PNG") -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, form)
+    image.save(buffer, image_format)
     return buffer.getvalue()
 
 
-def shape(place: int) -> bytes:
+def draw_shape(index: int) -> bytes:
     """A coloured box or disc, as JPEG."""
-    random = np.random.default_rng(place)
-    colour = tuple(int(value) for value in random.integers(0, 220, 3))
-    (x, y), (w, h) = random.integers(10, 50, 2).tolist(), random.integers(25, 65, 2).tolist()
-    picture = Image.new("RGB", (128, 128), "white")
-    draw = ImageDraw.Draw(picture)
-    (draw.ellipse if place % 2 else draw.rectangle)((x, y, x + w, y + h), fill=colour)
-    return encoded(picture, "JPEG")
+    rng = np.random.default_rng(index)
+    colour = tuple(int(value) for value in rng.integers(0, 220, 3))
+    (x, y), (w, h) = rng.integers(10, 50, 2).tolist(), rng.integers(25, 65, 2).tolist()
+    image = Image.new("RGB", (128, 128), "white")
+    draw = ImageDraw.Draw(image)
+    (draw.ellipse if index % 2 else draw.rectangle)((x, y, x + w, y + h), fill=colour)
+    return encode_image(image, "JPEG")
 
 
 @pytest.fixture(scope="session")
 def checkpoint_uri(tmp_path_factory) -> str:
     uri = str(tmp_path_factory.mktemp("serve") / "checkpoint")
     smoke = recipe("smoke")
-    checkpoint.save(uri, "epoch-0", build(smoke.model, seed=0), smoke, made_from="", counts={})
+    checkpoint.save(uri, "epoch-0", build_retriever(smoke.model, seed=0), smoke, made_from="", counts={})
     return uri
 
 
 @pytest.fixture(scope="session")
 def photos(checkpoint_uri) -> Photos:
-    pictures = [shape(place) for place in range(COUNT)]
+    images = [draw_shape(index) for index in range(COUNT)]
     return Photos(
-        [f"shape/{place:02d}" for place in range(COUNT)],  # a slash must survive the way through a URI
-        [CATEGORIES[place % 2] for place in range(COUNT)],
-        pictures,
-        embed_photos(checkpoint.load(checkpoint_uri, part="photo"), pictures),
-        [f"words of {place:02d}" if place % 5 else None for place in range(COUNT)],
+        [f"shape/{index:02d}" for index in range(COUNT)],  # a slash, which a URI must escape
+        [CATEGORIES[index % 2] for index in range(COUNT)],
+        images,
+        embed_photos(checkpoint.load(checkpoint_uri, part="photo"), images),
+        [f"words of {index:02d}" if index % 5 else None for index in range(COUNT)],
     )
 
 
@@ -84,8 +84,8 @@ def write_gallery(photos) -> Callable[[Path, str], str]:
         path.mkdir(parents=True)
         folder, dim = Folder(str(path)), photos.vectors.shape[1]
         vectors = pa.FixedSizeListArray.from_arrays(pa.array(photos.vectors.ravel()), dim)
-        columns = [pa.array(photos.ids), pa.array(photos.categories), vectors, pa.array(photos.pictures)]
-        columns += [pa.array([hashlib.sha256(picture).hexdigest() for picture in photos.pictures])]
+        columns = [pa.array(photos.ids), pa.array(photos.categories), vectors, pa.array(photos.images)]
+        columns += [pa.array([hashlib.sha256(image).hexdigest() for image in photos.images])]
         columns += [pa.array(photos.texts)]
         table = pa.Table.from_arrays(columns, schema=schema(dim, FIELDS))
         version = lance.write_dataset(table, table_uri(folder)).version
@@ -102,15 +102,15 @@ def gallery_uri(checkpoint_uri, write_gallery, tmp_path_factory) -> str:
 
 @pytest.fixture(scope="session")
 def sketch() -> bytes:
-    """A circle, drawn as the data's sketches are: 256 px, 2 px black on white, PNG."""
-    picture = Image.new("L", (256, 256), 255)
-    ImageDraw.Draw(picture).ellipse((50, 60, 200, 210), outline=0, width=2)
-    return encoded(picture)
+    """A circle in the style of the training data: PNG, 256 pixels, a black line of 2 pixels on white."""
+    image = Image.new("L", (256, 256), 255)
+    ImageDraw.Draw(image).ellipse((50, 60, 200, 210), outline=0, width=2)
+    return encode_image(image)
 
 
 @pytest.fixture(scope="package")
 def serve_port(ray_cluster) -> Iterator[int]:
-    """Ray Serve, listening on a port of 127.0.0.1."""
+    """The port of 127.0.0.1 on which Ray Serve listens."""
     from ray import serve
 
     with socket.socket() as probe:
@@ -123,12 +123,16 @@ def serve_port(ray_cluster) -> Iterator[int]:
 
 @pytest.fixture(scope="package")
 def endpoint(serve_port, checkpoint_uri, gallery_uri) -> Iterator[httpx.Client]:
-    """A client of the application as shipped."""
+    """An HTTP client of the application with default settings."""
     from ray import serve
 
     from serve.app import build
 
-    serve.run(build({"checkpoint": checkpoint_uri, "gallery": gallery_uri}), name="shipped", route_prefix="/")
+    serve.run(
+        build({"checkpoint": checkpoint_uri, "gallery": gallery_uri}),
+        name="default",
+        route_prefix="/",
+    )
     with httpx.Client(base_url=f"http://127.0.0.1:{serve_port}", timeout=60) as client:
         yield client
-    serve.delete("shipped")
+    serve.delete("default")

@@ -1,4 +1,4 @@
-"""The application without Ray: its real ingress and replicas in this process, answering over ASGI."""
+"""The application without Ray: the real ingress and replicas in this process, over ASGI."""
 
 import asyncio
 import inspect
@@ -13,7 +13,7 @@ from serve.settings import read_settings
 
 
 class Handle:
-    """Calls a replica as Serve's handles do: arguments are awaited first, plain methods run in threads."""
+    """Calls a replica as a Serve handle does: arguments are awaited, plain methods run in threads."""
 
     def __init__(self, replica: Any) -> None:
         self.replica = replica
@@ -22,10 +22,10 @@ class Handle:
         method = getattr(self.replica, name)
 
         async def call(*args: Any) -> Any:
-            there = [await arg if isinstance(arg, asyncio.Task) else arg for arg in args]
+            values = [await arg if isinstance(arg, asyncio.Task) else arg for arg in args]
             if inspect.iscoroutinefunction(method):
-                return await method(*there)
-            return await asyncio.to_thread(method, *there)
+                return await method(*values)
+            return await asyncio.to_thread(method, *values)
 
         class Method:
             @staticmethod
@@ -36,14 +36,14 @@ class Handle:
 
 
 def application(checkpoint_uri: str, gallery_uri: str) -> FastAPI:
-    """As shipped, but for Ray."""
+    """The application with default settings, without Ray."""
     settings = read_settings()
     searcher = Searcher(
         Handle(SketchReplica(settings.sketch.batching)),
         Handle(TextReplica(settings.text.batching)),
         Handle(FusionReplica()),
         settings.limits,
-        settings.ingress.together,
+        settings.ingress.coalescing,
     )
-    asyncio.run(searcher.changeover.to({"checkpoint": checkpoint_uri, "gallery": gallery_uri}))
+    asyncio.run(searcher.rollout.start({"checkpoint": checkpoint_uri, "gallery": gallery_uri}))
     return create_app(searcher, settings.limits)

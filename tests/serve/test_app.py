@@ -1,4 +1,4 @@
-"""What `serve run serve.app:build …` refuses: before anything starts, in one line."""
+"""`serve run serve.app:build …` refuses invalid arguments with one line, before anything starts."""
 
 import subprocess
 import sys
@@ -6,26 +6,24 @@ from pathlib import Path
 
 import pytest
 
-from serve.app import Refusal, build, wire
+from serve.app import StartupError, build, build_application
 from stbir.errors import InputError
 from stbir.model import checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
-OTHER = "sha256:another"
+OTHER_DIGEST = "sha256:another"
 
 
-def test_a_gallery_of_another_checkpoint_is_refused_with_both_digests(
-    checkpoint_uri, write_gallery, tmp_path
-):
-    gallery = write_gallery(tmp_path / "gallery", OTHER)
+def test_gallery_of_another_checkpoint_is_refused_with_both_digests(checkpoint_uri, write_gallery, tmp_path):
+    gallery = write_gallery(tmp_path / "gallery", OTHER_DIGEST)
     with pytest.raises(InputError) as error:
-        wire({"checkpoint": checkpoint_uri, "gallery": gallery})
-    assert OTHER in str(error.value)
+        build_application({"checkpoint": checkpoint_uri, "gallery": gallery})
+    assert OTHER_DIGEST in str(error.value)
     assert checkpoint.read_digest(checkpoint_uri) in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         ({"checkpoint": "nowhere"}, "nowhere: no checkpoint here"),
         ({"checkpoint": ""}, "checkpoint: missing"),
@@ -35,29 +33,24 @@ def test_a_gallery_of_another_checkpoint_is_refused_with_both_digests(
         ({"gallery": "the checkpoint"}, "holds a checkpoint, not gallery"),
     ],
 )
-def test_bad_arguments_end_the_command(checkpoint_uri, gallery_uri, change, says):
+def test_invalid_arguments_end_the_command(checkpoint_uri, gallery_uri, change, message):
     args = {"checkpoint": checkpoint_uri, "gallery": gallery_uri, **change}
     args = {
         name: checkpoint_uri if value == "the checkpoint" else value
         for name, value in args.items()
         if value is not None
     }
-    with pytest.raises(Refusal) as refusal:
+    with pytest.raises(StartupError) as error:
         build(args)
-    assert refusal.value.exit_code == 2
-    assert says in refusal.value.message
-    assert "\n" not in refusal.value.message
+    assert error.value.exit_code == 2
+    assert message in error.value.message
+    assert "\n" not in error.value.message
 
 
 def test_serve_run_exits_with_2_and_one_line():
+    serve = str(Path(sys.executable).with_name("serve"))
     done = subprocess.run(
-        [
-            str(Path(sys.executable).with_name("serve")),
-            "run",
-            "serve.app:build",
-            "checkpoint=nowhere",
-            "gallery=nowhere",
-        ],
+        [serve, "run", "serve.app:build", "checkpoint=nowhere", "gallery=nowhere"],
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -67,18 +60,18 @@ def test_serve_run_exits_with_2_and_one_line():
     )
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
-    last = done.stderr.splitlines()[-1]
-    assert last.startswith("Error: ")
-    assert "nowhere: no checkpoint here" in last
+    last_line = done.stderr.splitlines()[-1]
+    assert last_line.startswith("Error: ")
+    assert "nowhere: no checkpoint here" in last_line
 
 
-def test_a_missing_gallery_is_no_reason_not_to_start(checkpoint_uri, tmp_path, caplog):
-    wire({"checkpoint": checkpoint_uri, "gallery": str(tmp_path / "later")})
+def test_missing_gallery_is_a_warning(checkpoint_uri, tmp_path, caplog):
+    build_application({"checkpoint": checkpoint_uri, "gallery": str(tmp_path / "unpublished")})
     assert "no gallery is published yet" in caplog.text
 
 
-def test_replicas_get_the_checkpoint_that_was_there_at_the_start(checkpoint_uri):
-    """A training run that publishes its next epoch must not change what later replicas open."""
-    uri, digest = checkpoint.pinned(checkpoint_uri)
+def test_replicas_get_a_pinned_checkpoint(checkpoint_uri):
+    """A training run that saves its next epoch does not change the checkpoint of later replicas."""
+    uri, digest = checkpoint.resolve_pinned(checkpoint_uri)
     assert uri == f"{checkpoint_uri}/epoch-0"
     assert checkpoint.read_digest(uri) == digest == checkpoint.read_digest(checkpoint_uri)

@@ -1,103 +1,96 @@
-"""Both clients and the shell command against the application as shipped."""
+"""Both clients and the command against the endpoint with default settings."""
 
 import httpx
 import pytest
 
-from stbir_client import Condition, ProblemError
+from stbir_client import Filter, ProblemError
 from stbir_client.command import main
-from tests.client.conftest import Ask, ask, one_authority
+from tests.client.conftest import CallClient, call_client, single_ca
 from tests.serve.conftest import Photos
 
-__all__ = ["ask", "one_authority"]
+__all__ = ["call_client", "single_ca"]
 STROKES = [[[0.1, 0.2], [0.8, 0.3], [0.5, 0.9]], [[0.4, 0.4]]]
 
 
+@pytest.fixture
 def url(endpoint: httpx.Client) -> str:
     return str(endpoint.base_url)
 
 
 @pytest.mark.parametrize("kind", ["sketch", "text", "both", "strokes"])
-def test_every_kind_of_query_is_answered_as_without_the_client(
-    endpoint: httpx.Client, ask: Ask, sketch: bytes, photos: Photos, kind: str
+def test_client_returns_the_hits_of_a_plain_request(
+    endpoint: httpx.Client, url: str, call_client: CallClient, sketch: bytes, photos: Photos, kind: str
 ) -> None:
-    drawn = {"sketch": sketch, "both": sketch, "strokes": STROKES}.get(kind)
+    drawing = {"sketch": sketch, "both": sketch, "strokes": STROKES}.get(kind)
     text = "a red disc" if kind in ("text", "both") else None
-    answer = ask(url(endpoint), "search", drawn, text, k=len(photos.ids), sketch_weight=0.7)
-    plain = {"k": len(photos.ids), "sketch_weight": 0.7, **({"text": text} if text else {})}
-    sent = (
-        {"json": {**plain, "sketch": STROKES}}
+    result = call_client(url, "search", drawing, text, k=len(photos.ids), sketch_weight=0.7)
+    fields = {"k": len(photos.ids), "sketch_weight": 0.7, **({"text": text} if text else {})}
+    request = (
+        {"json": {**fields, "sketch": STROKES}}
         if kind == "strokes"
-        else {"data": plain, "files": {"sketch": ("s.png", drawn or b"")}}
+        else {"data": fields, "files": {"sketch": ("s.png", drawing or b"")}}
     )
-    expected = endpoint.post("/v1/search", **sent).raise_for_status().json()
-    assert {hit.photo_id for hit in answer.hits} == set(photos.ids)
+    expected = endpoint.post("/v1/search", **request).raise_for_status().json()
+    assert {hit.photo_id for hit in result.hits} == set(photos.ids)
     scores = {hit["photo_id"]: hit["score"] for hit in expected["hits"]}
-    assert {hit.photo_id: hit.score for hit in answer.hits} == pytest.approx(scores, abs=1e-6)
-    assert (answer.checkpoint, answer.gallery_version) == (
-        expected["checkpoint"],
-        expected["gallery_version"],
-    )
+    assert {hit.photo_id: hit.score for hit in result.hits} == pytest.approx(scores, abs=1e-6)
+    assert result.checkpoint == expected["checkpoint"]
+    assert result.gallery_version == expected["gallery_version"]
 
 
-def test_thumbnails_and_info(endpoint: httpx.Client, ask: Ask, photos: Photos) -> None:
-    info = ask(url(endpoint), "info")
+def test_thumbnails_and_info(url: str, call_client: CallClient, photos: Photos) -> None:
+    info = call_client(url, "info")
     assert info.gallery is not None
     assert (info.gallery.count, info.gallery.categories) == (len(photos.ids), ("box", "disc"))
     assert {"sketch", "text"} <= set(info.queries)
-    assert ask(url(endpoint), "thumbnail", photos.ids[3]) == photos.pictures[3]
+    assert call_client(url, "thumbnail", photos.ids[3]) == photos.images[3]
 
 
-def test_more_like_a_photo(endpoint: httpx.Client, ask: Ask, photos: Photos) -> None:
-    answer = ask(url(endpoint), "search", photo_id=photos.ids[2], k=5)
-    assert len(answer.hits) == 5
-    assert photos.ids[2] not in {hit.photo_id for hit in answer.hits}
+def test_query_by_photo_id_excludes_the_photo(url: str, call_client: CallClient, photos: Photos) -> None:
+    result = call_client(url, "search", photo_id=photos.ids[2], k=5)
+    assert len(result.hits) == 5
+    assert photos.ids[2] not in {hit.photo_id for hit in result.hits}
 
 
 @pytest.mark.parametrize(
-    ("query", "status", "says"),
+    ("query", "status", "field"),
     [
         ({"text": "red", "k": 101}, 422, "k"),
         ({"text": "red", "category": "no such"}, 422, "category"),
         ({"photo_id": "nobody"}, 404, "photo_id"),
-        ({"sketch": b"no picture"}, 415, "sketch"),
+        ({"sketch": b"not an image"}, 415, "sketch"),
     ],
 )
-def test_refusals_arrive_as_they_were_meant(
-    endpoint: httpx.Client, ask: Ask, query: dict[str, object], status: int, says: str
+def test_problem_is_raised_with_status_field_and_request_id(
+    url: str, call_client: CallClient, query: dict[str, object], status: int, field: str
 ) -> None:
     with pytest.raises(ProblemError) as error:
-        ask(url(endpoint), "search", **query)
+        call_client(url, "search", **query)
     assert error.value.status == status
-    assert error.value.detail.startswith(f"{says}: ")
+    assert error.value.detail.startswith(f"{field}: ")
     assert error.value.request_id
 
 
-def test_the_shell_command(
-    endpoint: httpx.Client, photos: Photos, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert (
-        main(["search", "--url", url(endpoint), "--text", "a red disc", "-k", "3", "--category", "disc"]) == 0
-    )
-    head, *lines = capsys.readouterr().out.splitlines()
-    assert head.split() == ["rank", "score", "category", "photo", "text"]
-    assert [line.split()[2] for line in lines] == ["disc"] * 3
-    told = dict(zip(photos.ids, photos.texts, strict=True))
-    assert all((told[line.split()[3]] or "") == " ".join(line.split()[4:]) for line in lines)
-
-
-def test_conditions_are_met(
-    endpoint: httpx.Client, ask: Ask, photos: Photos, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert ask(url(endpoint), "info").gallery.columns["text"] == "string"
-    where = [Condition("photo_id", "lt", "shape/10"), Condition("category", "in", ["disc"])]
-    answer = ask(url(endpoint), "search", text="a red disc", k=24, where=where)
-    assert {hit.photo_id for hit in answer.hits} == set(photos.ids[1:10:2])
+def test_search_command_prints_a_table(url: str, photos: Photos, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["search", "--url", url, "--text", "a red disc", "-k", "3", "--category", "disc"]) == 0
+    header, *lines = capsys.readouterr().out.splitlines()
+    assert header.split() == ["rank", "score", "category", "photo", "text"]
+    rows = [line.split() for line in lines]
+    assert [row[2] for row in rows] == ["disc"] * 3
     texts = dict(zip(photos.ids, photos.texts, strict=True))
-    assert {hit.photo_id: hit.text for hit in answer.hits} == {
-        name: texts[name] for name in photos.ids[1:10:2]
-    }
-    shell = ["search", "--url", url(endpoint), "--text", "a red disc", "-k", "24"]
-    assert main([*shell, "--where", "photo_id < shape/10", "--where", "category in disc"]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 1 + len(answer.hits)
-    assert main([*shell, "--where", "price<3"]) == 1
-    assert "where.0.column: there is no 'price'; there is photo_id" in capsys.readouterr().err
+    assert all((texts[row[3]] or "") == " ".join(row[4:]) for row in rows)
+
+
+def test_hits_meet_the_filters(
+    url: str, call_client: CallClient, photos: Photos, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call_client(url, "info").gallery.columns["text"] == "string"
+    where = [Filter("photo_id", "lt", "shape/10"), Filter("category", "in", ["disc"])]
+    result = call_client(url, "search", text="a red disc", k=24, where=where)
+    texts = dict(zip(photos.ids, photos.texts, strict=True))
+    assert {hit.photo_id: hit.text for hit in result.hits} == {id_: texts[id_] for id_ in photos.ids[1:10:2]}
+    command = ["search", "--url", url, "--text", "a red disc", "-k", "24"]
+    assert main([*command, "--where", "photo_id < shape/10", "--where", "category in disc"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1 + len(result.hits)
+    assert main([*command, "--where", "price<3"]) == 1
+    assert "where.0.column: no column 'price'; available: photo_id" in capsys.readouterr().err

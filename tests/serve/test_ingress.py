@@ -1,12 +1,11 @@
-"""The ingress over handles that note what they are asked: the order of things, which no timing can show."""
+"""The ingress on top of fake handles that record their calls."""
 
 import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,30 +15,31 @@ from ray.exceptions import ActorDiedError, RayTaskError
 from ray.serve.exceptions import BackPressureError
 
 from serve.deadline import DeadlineExceededError
-from serve.deployments.error_mapping import full
+from serve.deployments.error_mapping import at_capacity
 from serve.deployments.ingress import Searcher
-from serve.http.admission import Door, TurnedAway, keep
+from serve.http.admission import AdmissionMiddleware, set_process_policy
 from serve.http.api import create_app
-from serve.messages import Found, Query, Release
-from serve.problem import Problem
-from serve.rollout.rollout import Current
+from serve.messages import Query, Release, SearchResult
+from serve.problem import Problem, problem_app
+from serve.rollout.rollout import ActiveRelease
 from serve.settings import read_settings
 from stbir.errors import InputError
 from stbir.gallery.filters import Condition
+from tests.conftest import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 RELEASE = Release("there/step-7", "sha256:x", "photos", 3)
-FOUND = Found([], RELEASE.digest, gallery_version=3)
+RESULT = SearchResult([], RELEASE.digest, gallery_version=3)
+JSON_HEADERS = {"content-type": "application/json"}
 
 
-class Response:
-    """As Serve's: awaiting it gives its result or raises it; `asyncio.Event` never comes."""
+class FakeResponse:
+    """Awaiting it returns its result or raises it; an `asyncio.Event` never completes."""
 
     def __init__(self, result: Any) -> None:
-        self.result, self.cancelled, self.awaited = result, False, False
+        self.result, self.is_cancelled, self.is_awaited = result, False, False
 
-    def __await__(self):
-        self.awaited = True
+    def __await__(self) -> Iterator[Any]:
+        self.is_awaited = True
         if isinstance(self.result, asyncio.Event):
             yield from self.result.wait().__await__()
         if isinstance(self.result, Exception):
@@ -47,61 +47,64 @@ class Response:
         return self.result
 
     def cancel(self) -> None:
-        self.cancelled = True
+        self.is_cancelled = True
 
 
-class Handle:
-    """One deployment: every method answers with the same result."""
+class FakeHandle:
+    """A deployment whose methods all return the same result."""
 
     def __init__(self, result: Any) -> None:
         self.result = result
-        self.calls: list[tuple[str, tuple[Any, ...], Response]] = []
+        self.calls: list[tuple[str, tuple[Any, ...], FakeResponse]] = []
 
     def __getattr__(self, name: str) -> Any:
         handle = self
 
         class Method:
             @staticmethod
-            def remote(*args: Any) -> Response:
-                response = Response(handle.result)
+            def remote(*args: Any) -> FakeResponse:
+                response = FakeResponse(handle.result)
                 handle.calls.append((name, args, response))
                 return response
 
         return Method
 
 
-def searched(searcher: Searcher, deadline_s: float = 5, **request: Any) -> httpx.Response:
-    """The answer to a search over HTTP, without a network in between."""
+async def request(app: Any, method: str, path: str, **kwargs: Any) -> httpx.Response:
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+        return await client.request(method, path, **kwargs)
+
+
+def search(searcher: Searcher, deadline_s: float = 5, **kwargs: Any) -> httpx.Response:
+    """The response to a search; by default one with a sketch and a text."""
     app = create_app(searcher, replace(searcher.limits, deadline_s=deadline_s))
-    request = request or {"json": {"text": "chair", "sketch": [[[0, 0], [1, 1]]]}}
-
-    async def send() -> httpx.Response:
-        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
-            return await client.post("/v1/search", **request)
-
-    return asyncio.run(send())
+    kwargs = kwargs or {"json": {"text": "chair", "sketch": [[[0, 0], [1, 1]]]}}
+    return asyncio.run(request(app, "POST", "/v1/search", **kwargs))
 
 
-def searcher(fusion: Any, sketch: Any = None, text: Any = None) -> Searcher:
-    handles = (Handle(sketch), Handle(text), Handle([fusion] if isinstance(fusion, Found) else fusion))
+def fake_searcher(fusion: Any, sketch: Any = None, text: Any = None) -> Searcher:
+    """A searcher whose deployments return these results."""
+    is_result = isinstance(fusion, SearchResult)
+    handles = (FakeHandle(sketch), FakeHandle(text), FakeHandle([fusion] if is_result else fusion))
     settings = read_settings()
-    found = Searcher(*handles, settings.limits, settings.ingress.together)
-    found.changeover.current = Current(RELEASE, {"model": {}, "gallery": {}})
-    return found
+    searcher = Searcher(*handles, settings.limits, settings.ingress.coalescing)
+    searcher.rollout.active = ActiveRelease(RELEASE, {"model": {}, "gallery": {}})
+    return searcher
 
 
-def test_both_towers_start_and_their_responses_go_on_unawaited():
-    asked = searcher(FOUND)
-    assert asyncio.run(asked.search(Query(b"png", "chair", 5, 0.25, "seat", deadline=7.5))) is FOUND
-    [(_, sent, sketch)] = asked.sketch.calls
-    [(_, words, text)] = asked.text.calls
-    [(method, passed, _)] = asked.fusion.calls
-    assert (sent, words) == (([b"png"], "there/step-7", [7.5]), (["chair"], "there/step-7", [7.5]))
-    rest = Query(None, None, 5, 0.25, "seat", deadline=7.5)
-    assert (method, passed) == ("search", (RELEASE, sketch, text, [rest]))
-    assert not sketch.awaited
-    assert not text.awaited
+def test_encoder_responses_are_passed_to_fusion_unawaited():
+    searcher = fake_searcher(RESULT)
+    assert asyncio.run(searcher.search(Query(b"png", "chair", 5, 0.25, "seat", deadline=7.5))) is RESULT
+    [(_, sketch_args, sketch)] = searcher.sketch.calls
+    [(_, text_args, text)] = searcher.text.calls
+    [(method, fusion_args, _)] = searcher.fusion.calls
+    assert sketch_args == ([b"png"], "there/step-7", [7.5])
+    assert text_args == (["chair"], "there/step-7", [7.5])
+    query = Query(None, None, 5, 0.25, "seat", deadline=7.5)
+    assert (method, fusion_args) == ("search", (RELEASE, sketch, text, [query]))
+    assert not sketch.is_awaited
+    assert not text.is_awaited
 
 
 PRICE = {"column": "price", "op": "lt", "value": 3}
@@ -109,221 +112,207 @@ SHOP = {"column": "shop", "op": "in", "value": ["a", "it's"]}
 
 
 @pytest.mark.parametrize(
-    "request_",
+    "kwargs",
     [
         {"json": {"text": "x", "where": [PRICE, SHOP]}},
         {"files": {"text": (None, "x"), "where": (None, json.dumps([PRICE, SHOP]))}},
     ],
 )
-def test_conditions_reach_the_gallery(request_):
-    asked = searcher(FOUND)
-    assert searched(asked, **request_).status_code == 200
-    [(_, (*_, [query]), _)] = asked.fusion.calls
+def test_conditions_reach_fusion(kwargs):
+    searcher = fake_searcher(RESULT)
+    assert search(searcher, **kwargs).status_code == 200
+    [(_, (*_, [query]), _)] = searcher.fusion.calls
     assert query.where == (Condition(**PRICE), Condition(**SHOP))
 
 
 @pytest.mark.parametrize(
-    ("where", "says"),
+    ("where", "detail"),
     [
         ([{**PRICE, "op": "like"}], "where.0.op: "),
         ([PRICE, {"column": "a", "op": "eq"}], "where.1.value: "),
         ([{**PRICE, "column": 5}], "where.0.column: "),
         ("price < 3", "where: "),
         ({}, "where: "),
-        ([PRICE] * 33, "where: 33 conditions are more than 32"),
+        ([PRICE] * 33, "where: 33 conditions exceed the limit of 32"),
     ],
 )
-def test_what_is_no_condition_is_a_bad_field(where, says):
-    answer = searched(searcher(FOUND), json={"text": "x", "where": where})
-    assert (answer.status_code, answer.json()["detail"][: len(says)]) == (422, says)
+def test_invalid_condition_is_refused_by_its_field(where, detail):
+    response = search(fake_searcher(RESULT), json={"text": "x", "where": where})
+    assert response.status_code == 422
+    assert response.json()["detail"].startswith(detail)
 
 
 @pytest.mark.parametrize(("sketch", "text"), [(b"png", None), (None, "chair")])
-def test_what_is_missing_is_passed_as_none_and_encoded_nowhere(sketch, text):
-    asked = searcher(FOUND)
-    asyncio.run(asked.search(Query(sketch, text, 5, 0.5, None)))
-    [(_, passed, _)] = asked.fusion.calls
-    assert (passed[1] is None, passed[2] is None) == (sketch is None, text is None)
-    assert (len(asked.sketch.calls), len(asked.text.calls)) == (sketch is not None, text is not None)
+def test_missing_modality_is_none_and_its_encoder_is_not_called(sketch, text):
+    searcher = fake_searcher(RESULT)
+    asyncio.run(searcher.search(Query(sketch, text, 5, 0.5, None)))
+    [(_, args, _)] = searcher.fusion.calls
+    assert (args[1] is None, args[2] is None) == (sketch is None, text is None)
+    assert (len(searcher.sketch.calls), len(searcher.text.calls)) == (sketch is not None, text is not None)
 
 
 @pytest.mark.parametrize(
-    ("result", "status", "says"),
+    ("error", "status", "detail"),
     [
-        (BackPressureError(1, 1), 429, "all places are taken"),
-        (DeadlineExceededError("0.1 s past"), 504, "no answer in time"),
-        (InputError("sketch: not a readable picture"), 415, "sketch"),
+        (BackPressureError(1, 1), 429, "the service is at capacity"),
+        (DeadlineExceededError("0.1 s past"), 504, "no answer before the deadline"),
+        (InputError("sketch: not a readable image"), 415, "sketch"),
         (InputError("category: there is no such one"), 422, "category"),
         (InputError("where.0.column: there is no such one"), 422, "where.0.column"),
         (InputError("/secret/gallery: made with checkpoint a, but searched with b"), 503, "the gallery"),
-        (RuntimeError("secret"), 500, "this is a fault of the server"),
+        (RuntimeError("secret"), 500, "internal error"),
+        # Fusion awaits the encoders, so the death of an encoder is wrapped in fusion's error.
+        (RayTaskError("search", "traceback", ActorDiedError()).as_instanceof_cause(), 503, "a replica"),
     ],
 )
-@pytest.mark.parametrize("of", ["the call", "the query"])
-def test_what_goes_wrong_behind_is_a_problem(result, status, says, of):
-    answer = searched(searcher(result if of == "the call" else [result]))
-    assert answer.status_code == status
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.json()["detail"].startswith(says)
-    assert "secret" not in answer.text
-    assert ("retry-after" in answer.headers) == (status in (429, 503))
+@pytest.mark.parametrize("source", ["call", "query"])
+def test_error_is_answered_as_problem_details(error, status, detail, source):
+    response = search(fake_searcher(error if source == "call" else [error]))
+    assert response.status_code == status
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.json()["detail"].startswith(detail)
+    assert "secret" not in response.text
+    assert ("retry-after" in response.headers) == (status in (429, 503))
 
 
-class Fails(Handle):
-    """The first calls raise what was lost, those after them answer."""
+class DyingHandle(FakeHandle):
+    """A deployment whose replica dies in each of the first calls."""
 
-    def __init__(self, times: int) -> None:
-        super().__init__([FOUND])
-        self.results = [ActorDiedError()] * times + [[FOUND]] * 2
+    def __init__(self, num_deaths: int) -> None:
+        super().__init__([RESULT])
+        self.results = [ActorDiedError()] * num_deaths + [[RESULT]] * 2
 
     def __getattr__(self, name: str) -> Any:
         self.result = self.results.pop(0)
         return super().__getattr__(name)
 
 
-def test_a_search_whose_replica_dies_is_tried_again_once():
-    asked = searcher(FOUND)
-    asked.fusion = Fails(1)
-    assert searched(asked).status_code == 200
-    assert (len(asked.sketch.calls), len(asked.fusion.calls)) == (2, 2)
-    asked.fusion = Fails(2)
-    answer = searched(asked)
-    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
-    assert "was lost" in answer.json()["detail"]
+def test_search_is_retried_once_if_a_replica_dies():
+    searcher = fake_searcher(RESULT)
+    searcher.fusion = DyingHandle(1)
+    assert search(searcher).status_code == 200
+    assert (len(searcher.sketch.calls), len(searcher.fusion.calls)) == (2, 2)
+    searcher.fusion = DyingHandle(2)
+    response = search(searcher)
+    assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+    assert "a replica of the service died" in response.json()["detail"]
 
 
-def test_a_replica_that_died_behind_another_is_as_well_lost():
-    """Fusion awaits what the towers answer: their death comes back as its own error."""
-    wrapped = RayTaskError("search", "traceback", ActorDiedError()).as_instanceof_cause()
-    assert searched(searcher(wrapped)).status_code == 503
+def test_ready_at_capacity_and_with_an_encoder_scaled_to_zero():
+    expected = {"checkpoint": RELEASE.digest, "gallery_version": RELEASE.version, "refused": None}
+    searcher = fake_searcher(RESULT)
+    searcher.text.result = BackPressureError(1, 1)
+    assert asyncio.run(searcher.ready()) == expected
+    searcher.text.result = ActorDiedError()
+    with pytest.raises(Problem, match="died"):
+        asyncio.run(searcher.ready())
+    settings, handles = read_settings(), (searcher.sketch, searcher.text, searcher.fusion)
+    required = [searcher.sketch, searcher.fusion]
+    scaled_to_zero = Searcher(*handles, settings.limits, settings.ingress.coalescing, required)
+    scaled_to_zero.rollout.active = searcher.rollout.active
+    assert asyncio.run(scaled_to_zero.ready()) == expected
 
 
-def test_ready_while_full_and_where_a_tower_is_scaled_to_zero():
-    told = {"checkpoint": RELEASE.digest, "gallery_version": RELEASE.version, "refused": None}
-    asked = searcher(FOUND)
-    asked.text.result = BackPressureError(1, 1)
-    assert asyncio.run(asked.ready()) == told
-    asked.text.result = ActorDiedError()
-    with pytest.raises(Problem, match="was lost"):
-        asyncio.run(asked.ready())
-    settings = read_settings()
-    zero = Searcher(
-        *(asked.sketch, asked.text, asked.fusion, settings.limits, settings.ingress.together),
-        kept=[asked.sketch, asked.fusion],
-    )
-    zero.changeover.current = asked.changeover.current
-    assert asyncio.run(zero.ready()) == told
+def test_search_is_unavailable_until_a_gallery_is_published():
+    searcher = fake_searcher(RESULT)
+    unpublished = replace(RELEASE, version=None)
+    searcher.rollout.active = ActiveRelease(unpublished, {"model": {}, "gallery": None})
+    response = search(searcher)
+    assert (response.status_code, searcher.fusion.calls, searcher.text.calls) == (503, [], [])
+    assert response.json()["detail"].startswith("no gallery is published")
 
 
-def test_without_a_gallery_nobody_is_asked():
-    asked = searcher(FOUND)
-    asked.changeover.current = Current(replace(RELEASE, version=None), {"model": {}, "gallery": None})
-    answer = searched(asked)
-    assert (answer.status_code, asked.fusion.calls, asked.text.calls) == (503, [], [])
-    assert answer.json()["detail"].startswith("no gallery is published")
+def test_deadline_gives_504_and_cancels_all_calls():
+    searcher = fake_searcher(asyncio.Event())
+    response = search(searcher, deadline_s=0.3)
+    assert response.status_code == 504
+    assert response.json()["detail"].startswith("no answer within 0.3 s")
+    calls = [*searcher.sketch.calls, *searcher.text.calls, *searcher.fusion.calls]
+    assert [call.is_cancelled for _, _, call in calls] == [True, True, True]
 
 
-def test_past_the_deadline_504_and_nobody_goes_on_working():
-    asked = searcher(asyncio.Event())
-    answer = searched(asked, deadline_s=0.05)
-    assert answer.status_code == 504
-    assert answer.json()["detail"].startswith("no answer within 0.05 s")
-    calls = [*asked.sketch.calls, *asked.text.calls, *asked.fusion.calls]
-    assert [response.cancelled for _, _, response in calls] == [True, True, True]
-
-
-def test_the_ingress_imports_neither_torch_nor_lance():
-    """So that one more of it is there in a moment and takes little memory."""
+def test_ingress_imports_neither_torch_nor_lance():
+    """So that an ingress replica starts fast and takes little memory."""
     code = "import sys, serve.deployments.ingress; print([n for n in ('torch', 'lance') if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
-def test_a_body_is_read_no_further_than_its_bound():
-    asked, sent = searcher(FOUND), 0
+def test_body_is_read_up_to_the_limit_only():
+    searcher, num_bytes = fake_searcher(RESULT), 0
 
-    async def endless() -> AsyncIterator[bytes]:
-        nonlocal sent
+    async def endless_body() -> AsyncIterator[bytes]:
+        nonlocal num_bytes
         while True:
-            sent += 100_000
+            num_bytes += 100_000
             yield b" " * 100_000
 
-    answer = searched(asked, content=endless(), headers={"content-type": "application/json"})
-    assert answer.status_code == 413
-    assert sent <= asked.limits.body_bytes + 2 * 100_000
+    response = search(searcher, content=endless_body(), headers=JSON_HEADERS)
+    assert response.status_code == 413
+    assert num_bytes <= searcher.limits.body_bytes + 2 * 100_000
 
 
-def test_a_client_that_sends_too_slowly_is_not_waited_for():
-    async def stalled() -> AsyncIterator[bytes]:
+def test_slow_body_times_out_at_the_deadline():
+    async def stalled_body() -> AsyncIterator[bytes]:
         yield b"{"
         await asyncio.Event().wait()
 
-    headers = {"content-type": "application/json"}
-    answer = searched(searcher(FOUND), deadline_s=0.05, content=stalled(), headers=headers)
-    assert answer.status_code == 504
+    response = search(fake_searcher(RESULT), deadline_s=0.05, content=stalled_body(), headers=JSON_HEADERS)
+    assert response.status_code == 504
 
 
-def test_while_all_places_are_taken_a_search_is_turned_away_unread():
-    asked, read = searcher(FOUND), False
+def test_search_at_capacity_is_rejected_unread():
+    searcher, is_read = fake_searcher(RESULT), False
 
     async def body() -> AsyncIterator[bytes]:
-        nonlocal read
-        read = True
+        nonlocal is_read
+        is_read = True
         yield b"{}"
 
-    app = create_app(asked, asked.limits, closed=lambda inside: TurnedAway(full(3)))
-
-    async def send() -> tuple[httpx.Response, httpx.Response]:
-        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
-            return await client.post("/v1/search", content=body()), await client.get("/healthz")
-
-    answer, health = asyncio.run(send())
-    assert (answer.status_code, answer.headers["retry-after"], read) == (429, "3", False)
-    assert answer.json()["request_id"] == answer.headers["x-request-id"]
-    assert health.status_code == 200
+    app = create_app(searcher, searcher.limits, policy=lambda in_flight: problem_app(at_capacity(3)))
+    response = asyncio.run(request(app, "POST", "/v1/search", content=body()))
+    assert (response.status_code, response.headers["retry-after"], is_read) == (429, "3", False)
+    assert response.json()["request_id"] == response.headers["x-request-id"]
+    assert asyncio.run(request(app, "GET", "/healthz")).status_code == 200
 
 
-def test_of_searches_that_arrive_in_one_moment_no_more_come_in_than_may():
-    """None of them waits in a group yet when the last of them arrives: they are counted at the door."""
-    read, over = 0, asyncio.Event()
+def test_concurrent_searches_are_admitted_up_to_the_limit():
+    """They count from their admission: none of them is queued yet when the last arrives."""
+    num_admitted, released = 0, asyncio.Event()
 
-    async def inside(scope: Any, receive: Any, send: Any) -> None:
-        nonlocal read
-        read += 1
-        await over.wait()
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal num_admitted
+        num_admitted += 1
+        await released.wait()
         await JSONResponse({})(scope, receive, send)
 
-    door = Door(inside, lambda count: TurnedAway(full(1)) if count >= 3 else None)
+    reject = problem_app(at_capacity(1))
+    admission = AdmissionMiddleware(app, lambda in_flight: reject if in_flight >= 3 else None)
 
-    async def story() -> list[int]:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(door), base_url="http://t") as http:
-            asked = [asyncio.ensure_future(http.post("/v1/search")) for _ in range(5)]
-            await asyncio.wait(asked, timeout=1, return_when=asyncio.FIRST_COMPLETED)
-            over.set()
-            first = [answer.status_code for answer in await asyncio.gather(*asked)]
-            return [*first, (await http.post("/v1/search")).status_code]
+    async def scenario() -> list[int]:
+        tasks = [asyncio.ensure_future(request(admission, "POST", "/v1/search")) for _ in range(5)]
+        await asyncio.wait(tasks, timeout=1, return_when=asyncio.FIRST_COMPLETED)
+        released.set()
+        responses = [*await asyncio.gather(*tasks), await request(admission, "POST", "/v1/search")]
+        return [response.status_code for response in responses]
 
-    assert sorted(asyncio.run(story())) == [200, 200, 200, 200, 429, 429]
-    assert (read, door.inside) == (4, 0)
+    assert sorted(asyncio.run(scenario())) == [200, 200, 200, 200, 429, 429]
+    assert (num_admitted, admission.in_flight) == (4, 0)
 
 
-def test_what_wraps_the_process_asks_the_ingress_that_lives_in_it():
-    """Ray Serve puts it around the server of an ingress; in a proxy none lives."""
-    is_full = False
+def test_default_admission_policy_is_that_of_the_process():
+    """Ray Serve wraps the server of an ingress with it; a proxy process has no policy."""
+    at_limit = False
 
-    async def inside(scope: Any, receive: Any, send: Any) -> None:
-        await JSONResponse({"from": "inside"})(scope, receive, send)
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await JSONResponse({})(scope, receive, send)
 
-    async def ask(path: str) -> int:
-        async with httpx.AsyncClient(
-            transport=httpx.ASGITransport(Door(inside)), base_url="http://t"
-        ) as http:
-            return (await http.post(path)).status_code
+    def status(path: str) -> int:
+        return asyncio.run(request(AdmissionMiddleware(app), "POST", path)).status_code
 
-    assert asyncio.run(ask("/v1/search")) == 200
-    keep(lambda inside: TurnedAway(full(1)) if is_full else None)
-    assert asyncio.run(ask("/v1/search")) == 200
-    is_full = True
-    assert [asyncio.run(ask(path)) for path in ("/v1/search", "/healthz")] == [429, 200]
-    keep(lambda inside: None)
+    assert status("/v1/search") == 200
+    set_process_policy(lambda in_flight: problem_app(at_capacity(1)) if at_limit else None)
+    assert status("/v1/search") == 200
+    at_limit = True
+    assert [status(path) for path in ("/v1/search", "/healthz")] == [429, 200]
+    set_process_policy(lambda in_flight: None)

@@ -1,7 +1,6 @@
-"""The description of the interface, held against JSON Schema and against what is answered."""
+"""The OpenAPI document against JSON Schema and against real responses."""
 
 import asyncio
-import json
 from typing import Any
 
 import httpx
@@ -20,23 +19,23 @@ def app(checkpoint_uri: str, gallery_uri: str) -> FastAPI:
 
 @pytest.fixture(scope="module")
 def document(app: FastAPI) -> dict[str, Any]:
-    return ask(app, "GET", "/openapi.json").json()
+    return request(app, "GET", "/openapi.json").json()
 
 
-def ask(app: FastAPI, method: str, path: str, **request: Any) -> httpx.Response:
-    async def one() -> httpx.Response:
+def request(app: FastAPI, method: str, path: str, **kwargs: Any) -> httpx.Response:
+    async def send() -> httpx.Response:
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
-            return await client.request(method, path, **request)
+            return await client.request(method, path, **kwargs)
 
-    return asyncio.run(one())
+    return asyncio.run(send())
 
 
-def follows(value: Any, schema: dict[str, Any], document: dict[str, Any]) -> None:
-    """Raises where the value is not what the schema, which may point into the document, says."""
-    whole = {**schema, "components": document["components"]}
-    jsonschema.Draft202012Validator.check_schema(whole)
-    jsonschema.Draft202012Validator(whole).validate(value)
+def validate(value: Any, schema: dict[str, Any], document: dict[str, Any]) -> None:
+    """Raises if the value does not match the schema, whose references point into the document."""
+    resolved = {**schema, "components": document["components"]}
+    jsonschema.Draft202012Validator.check_schema(resolved)
+    jsonschema.Draft202012Validator(resolved).validate(value)
 
 
 def operations(document: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
@@ -47,7 +46,7 @@ def operations(document: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]
     }
 
 
-def test_every_route_for_programs_is_described(document: dict[str, Any]) -> None:
+def test_document_has_all_api_routes(document: dict[str, Any]) -> None:
     assert document["openapi"].startswith("3.1")
     assert set(operations(document)) == {
         ("post", "/v1/search"),
@@ -58,28 +57,28 @@ def test_every_route_for_programs_is_described(document: dict[str, Any]) -> None
     }
 
 
-def test_every_example_follows_its_schema(document: dict[str, Any]) -> None:
-    seen = 0
+def test_examples_match_their_schemas(document: dict[str, Any]) -> None:
+    count = 0
     for operation in operations(document).values():
         parts = [operation.get("requestBody", {}), *operation["responses"].values()]
         for content in (content for part in parts for content in part.get("content", {}).values()):
-            examples = [each["value"] for each in content.get("examples", {}).values()]
+            examples = [example["value"] for example in content.get("examples", {}).values()]
             for example in [*examples, *([content["example"]] if "example" in content else [])]:
-                follows(example, content["schema"], document)
-                seen += 1
-    assert seen > 20
+                validate(example, content["schema"], document)
+                count += 1
+    assert count > 20
 
 
-def test_examples_of_searches_are_answered(app: FastAPI, document: dict[str, Any]) -> None:
+def test_search_examples_are_answered(app: FastAPI, document: dict[str, Any]) -> None:
     content = document["paths"]["/v1/search"]["post"]["requestBody"]["content"]
     for example in content["application/json"]["examples"].values():
-        search = {name: value for name, value in example["value"].items() if name != "category"}
-        assert ask(app, "POST", "/v1/search", json=search).status_code == 200
+        fields = {name: value for name, value in example["value"].items() if name != "category"}
+        assert request(app, "POST", "/v1/search", json=fields).status_code == 200
     assert content["multipart/form-data"]["schema"]["properties"]["sketch"]["format"] == "binary"
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "described", "request_"),
+    ("method", "path", "route", "kwargs"),
     [
         ("post", "/v1/search", "/v1/search", {"json": {"text": "a chair"}}),
         ("post", "/v1/search", "/v1/search", {"json": {}}),
@@ -91,31 +90,30 @@ def test_examples_of_searches_are_answered(app: FastAPI, document: dict[str, Any
         ("get", "/readyz", "/readyz", {}),
     ],
 )
-def test_answers_are_as_described(
-    app: FastAPI, document: dict[str, Any], method: str, path: str, described: str, request_: dict[str, Any]
+def test_responses_match_the_document(
+    app: FastAPI, document: dict[str, Any], method: str, path: str, route: str, kwargs: dict[str, Any]
 ) -> None:
-    answer = ask(app, method, path, **request_)
-    told = document["paths"][described][method]["responses"][str(answer.status_code)]
-    content = told["content"][answer.headers["content-type"]]
-    follows(json.loads(answer.text), content["schema"], document)
+    response = request(app, method, path, **kwargs)
+    schemas = document["paths"][route][method]["responses"][str(response.status_code)]["content"]
+    validate(response.json(), schemas[response.headers["content-type"]]["schema"], document)
 
 
-def test_bounds_are_those_of_the_settings(document: dict[str, Any]) -> None:
+def test_schema_has_the_limits_of_the_settings(document: dict[str, Any]) -> None:
     content = document["paths"]["/v1/search"]["post"]["requestBody"]["content"]
     limits = read_settings().limits
     for schema in (content["application/json"]["schema"], content["multipart/form-data"]["schema"]):
         assert schema["properties"]["k"]["maximum"] == limits.k
         with pytest.raises(jsonschema.ValidationError):
-            follows({"text": "a" * (limits.characters + 1)}, schema, document)
+            validate({"text": "a" * (limits.characters + 1)}, schema, document)
     schema = content["application/json"]["schema"]
     for strokes in ([[[2, 0]]], [[[0.5]]], [0.5]):
         with pytest.raises(jsonschema.ValidationError):
-            follows({"strokes": strokes}, schema, document)
-    follows({"strokes": [[[0, 1], [0.5, 0.5]], []]}, schema, document)
+            validate({"strokes": strokes}, schema, document)
+    validate({"strokes": [[[0, 1], [0.5, 0.5]], []]}, schema, document)
 
 
-def test_a_photo_is_a_picture_as_described(app: FastAPI, document: dict[str, Any]) -> None:
-    found = ask(app, "POST", "/v1/search", json={"strokes": [[[0, 0], [1, 1]]]}).json()
-    photo = ask(app, "GET", found["hits"][0]["uri"])
+def test_photo_has_a_documented_media_type(app: FastAPI, document: dict[str, Any]) -> None:
+    result = request(app, "POST", "/v1/search", json={"strokes": [[[0, 0], [1, 1]]]}).json()
+    photo = request(app, "GET", result["hits"][0]["uri"])
     responses = document["paths"]["/v1/photos/{photo_id}"]["get"]["responses"]
     assert photo.headers["content-type"] in responses["200"]["content"]

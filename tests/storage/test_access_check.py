@@ -1,4 +1,4 @@
-"""A place is tried before it is needed: all four rights, its clock, and no trace is left."""
+"""`check_access` tests all four permissions, reports the clock offset and leaves no trace."""
 
 import os
 import time
@@ -7,62 +7,62 @@ from pathlib import Path
 import pytest
 
 from stbir.errors import InputError
-from stbir.storage.access_check import probe
+from stbir.storage.access_check import check_access
 from stbir.storage.folder import Folder
 
 
-def test_a_good_place_is_left_as_it_was(tmp_path: Path) -> None:
+def test_check_access_leaves_a_folder_unchanged(tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "kept").write_text("mine")
-    assert abs(probe(Folder(str(tmp_path / "full")))) < 30
-    assert [file.name for file in (tmp_path / "full").iterdir()] == ["kept"]
-    probe(Folder(str(tmp_path / "new")))
+    (tmp_path / "full" / "file").write_text("content")
+    assert abs(check_access(Folder(str(tmp_path / "full")))) < 30
+    assert [file.name for file in (tmp_path / "full").iterdir()] == ["file"]
+    check_access(Folder(str(tmp_path / "new")))
     assert not (tmp_path / "new").exists()
 
 
-def test_an_object_store_too(s3: str) -> None:
-    assert abs(probe(Folder(f"{s3}/probed"))) < 30
-    assert Folder(f"{s3}/probed").names() == []
+def test_check_access_leaves_an_object_store_unchanged(s3: str) -> None:
+    assert abs(check_access(Folder(f"{s3}/probed"))) < 30
+    assert Folder(f"{s3}/probed").list_files() == []
 
 
-def test_a_place_that_cannot_be_written_says_so(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("in the way")
+def test_a_folder_that_cannot_be_written_is_an_input_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
     with pytest.raises(InputError, match="cannot be read or written"):
-        probe(Folder(str(tmp_path / "file" / "below")))
+        check_access(Folder(str(tmp_path / "file" / "below")))
 
 
-class Forgetful(Folder):
-    """A store that takes everything and lists nothing."""
+class UnlistedFolder(Folder):
+    """A store that accepts writes and lists nothing."""
 
-    def names(self, pattern: str = "*") -> list[str]:
+    def list_files(self, pattern: str = "*") -> list[str]:
         return []
 
 
-class Late(Folder):
+class LateFolder(Folder):
     """A store whose clock is an hour behind."""
 
     def write(self, name: str, data: bytes) -> None:
         super().write(name, data)
-        os.utime(self.at(name), times=(time.time() - 3600,) * 2)
+        os.utime(self.path_of(name), times=(time.time() - 3600,) * 2)
 
 
-class Shared(Folder):
-    """A place where another job begins while this one looks."""
+class SharedFolder(Folder):
+    """A folder that another job writes to during the check."""
 
-    def names(self, pattern: str = "*") -> list[str]:
+    def list_files(self, pattern: str = "*") -> list[str]:
         self.write("theirs", b"begun")
-        return super().names(pattern)
+        return super().list_files(pattern)
 
 
-def test_what_another_job_has_begun_there_stays(tmp_path: Path) -> None:
-    probe(Shared(str(tmp_path / "new")))
+def test_files_of_a_concurrent_job_are_not_removed(tmp_path: Path) -> None:
+    check_access(SharedFolder(str(tmp_path / "new")))
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["theirs"]
 
 
-def test_what_is_not_listed_is_noticed(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is not listed; check its rights"):
-        probe(Forgetful(str(tmp_path / "there")))
+def test_a_missing_list_permission_is_an_input_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is not listed; check permissions"):
+        check_access(UnlistedFolder(str(tmp_path / "folder")))
 
 
-def test_the_places_clock_is_told(tmp_path: Path) -> None:
-    assert probe(Late(str(tmp_path / "there"))) == pytest.approx(-3600, abs=30)
+def test_check_access_returns_the_clock_offset(tmp_path: Path) -> None:
+    assert check_access(LateFolder(str(tmp_path / "folder"))) == pytest.approx(-3600, abs=30)

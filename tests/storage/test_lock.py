@@ -1,9 +1,8 @@
-"""One writer at a time, on a disk, in memory and on S3."""
+"""The writer lock, on a disk, in memory and on S3."""
 
 import json
 import os
 import subprocess
-import sys
 import threading
 import uuid
 from dataclasses import asdict
@@ -14,7 +13,7 @@ import pytest
 from stbir.errors import InputError
 from stbir.storage import lock
 from stbir.storage.folder import Folder
-from stbir.storage.lock import Holder, only_writer
+from stbir.storage.lock import LockHolder, writer_lock
 
 
 @pytest.fixture(params=["disk", "memory", "s3"])
@@ -26,114 +25,114 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
 
 
 @pytest.fixture(autouse=True)
-def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock, "BEAT_SECONDS", 0.1)
-    monkeypatch.setattr(lock, "DEAD_SECONDS", 1.0)
+def _short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "HEARTBEAT_S", 0.1)
+    monkeypatch.setattr(lock, "HEARTBEAT_TIMEOUT_S", 1.0)
 
 
-def left_behind(folder: Folder, **fields: object) -> None:
-    """What a writer that was killed leaves."""
-    holder = {**asdict(Holder()), **fields}
+def write_lock_file(folder: Folder, **fields: object) -> None:
+    """Write the lock file of a writer that was killed."""
+    holder = {**asdict(LockHolder()), **fields}
     folder.write("writer/00000007.json", json.dumps(holder).encode())
 
 
-def test_a_second_writer_is_refused_while_the_first_lives(folder: Folder) -> None:
-    with only_writer(folder) as first:
+def test_a_writer_is_refused_while_the_lock_holder_is_alive(folder: Folder) -> None:
+    with writer_lock(folder) as earlier:
         with (
-            pytest.raises(InputError, match=f"process {os.getpid()} .*writes to it now"),
-            only_writer(folder),
+            pytest.raises(InputError, match=f"locked by process {os.getpid()} "),
+            writer_lock(folder),
         ):
             pass
-        first.check()
-    with only_writer(folder) as second:
-        second.check()
+        earlier.check()
+    with writer_lock(folder) as later:
+        later.check()
         with pytest.raises(InputError, match="another writer has taken over"):
-            first.check()
+            earlier.check()
 
 
-def test_one_of_many_at_once_wins(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock, "DEAD_SECONDS", 30.0)  # on a busy machine a beat may take a second
-    won, lost = [], []
-    start, over = threading.Barrier(5), threading.Event()
+def test_one_of_several_concurrent_writers_wins(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "HEARTBEAT_TIMEOUT_S", 30.0)  # on a busy machine a heartbeat may take a second
+    winners, losers = [], []
+    start, stop = threading.Barrier(5), threading.Event()
 
     def compete() -> None:
         start.wait()
         try:
-            with only_writer(folder):
-                won.append(1)
-                over.wait(20)
+            with writer_lock(folder):
+                winners.append(1)
+                stop.wait(20)
         except InputError:
-            lost.append(1)
-            if len(lost) == 4:
-                over.set()
+            losers.append(1)
+            if len(losers) == 4:
+                stop.set()
 
     threads = [threading.Thread(target=compete) for _ in range(5)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert (len(won), len(lost)) == (1, 4)
+    assert (len(winners), len(losers)) == (1, 4)
 
 
-def test_a_dead_process_of_this_machine_keeps_nothing(
+def test_the_lock_of_a_dead_process_on_this_machine_is_free(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lock, "DEAD_SECONDS", 1e6)
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    left_behind(folder, process=dead.pid)
-    with only_writer(folder) as mine:
-        mine.check()
+    monkeypatch.setattr(lock, "HEARTBEAT_TIMEOUT_S", 1e6)
+    process = subprocess.Popen(["true"])
+    process.wait()
+    write_lock_file(folder, process=process.pid)
+    with writer_lock(folder) as acquired:
+        acquired.check()
 
 
-def test_a_beat_that_stands_still_has_stopped(folder: Folder) -> None:
-    left_behind(folder, host="another machine")
-    with only_writer(folder) as mine:
-        mine.check()
+def test_a_holder_times_out_if_its_heartbeat_stops(folder: Folder) -> None:
+    write_lock_file(folder, host="another machine")
+    with writer_lock(folder) as acquired:
+        acquired.check()
 
 
-def test_a_beat_of_another_machine_is_respected(folder: Folder) -> None:
-    left_behind(folder, host="another", beat=1)
-    beating = threading.Timer(0.3, left_behind, (folder,), {"host": "another", "beat": 2, "owner": "x"})
-    beating.start()
-    with pytest.raises(InputError, match="on another writes to it now"), only_writer(folder):
+def test_a_heartbeat_of_another_machine_is_respected(folder: Folder) -> None:
+    write_lock_file(folder, host="another", beat=1)
+    heartbeat = threading.Timer(0.3, write_lock_file, (folder,), {"host": "another", "beat": 2, "owner": "x"})
+    heartbeat.start()
+    with pytest.raises(InputError, match=r"locked by process .* on another;"), writer_lock(folder):
         pass
-    beating.join()
+    heartbeat.join()
 
 
-def test_a_file_still_empty_is_a_writer_that_comes(folder: Folder) -> None:
+def test_an_empty_lock_file_belongs_to_a_writer_that_is_starting(folder: Folder) -> None:
     folder.write("writer/00000007.json", b"")
-    coming = threading.Timer(0.3, left_behind, (folder,), {"host": "another"})
-    coming.start()
-    with pytest.raises(InputError, match="on another writes to it now"), only_writer(folder):
+    delayed_write = threading.Timer(0.3, write_lock_file, (folder,), {"host": "another"})
+    delayed_write.start()
+    with pytest.raises(InputError, match=r"locked by process .* on another;"), writer_lock(folder):
         pass
-    coming.join()
+    delayed_write.join()
 
 
-def test_a_writer_that_died_before_its_first_word_keeps_nothing(folder: Folder) -> None:
+def test_an_empty_lock_file_times_out(folder: Folder) -> None:
     folder.write("writer/00000007.json", b"")
-    with only_writer(folder) as mine:
-        mine.check()
+    with writer_lock(folder) as acquired:
+        acquired.check()
 
 
-def test_an_error_inside_gives_it_back(folder: Folder) -> None:
-    with pytest.raises(KeyError), only_writer(folder):
+def test_an_exception_inside_releases_the_lock(folder: Folder) -> None:
+    with pytest.raises(KeyError), writer_lock(folder):
         raise KeyError
-    with only_writer(folder):
-        assert len(folder.names("writer/*")) == 1
+    with writer_lock(folder):
+        assert len(folder.list_files("writer/*")) == 1
 
 
-def test_who_was_slow_does_not_take_a_number_that_is_over(
+def test_a_slow_writer_does_not_acquire_an_outdated_number(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def slow(folder: Folder, number: int) -> None:
-        """Two others come and go; the second clears away the number that comes next here."""
+    def let_others_finish(folder: Folder, number: int) -> None:
+        """Two other writers come and go; the second removes the number that is acquired next."""
         monkeypatch.undo()
         for _ in range(2):
-            with only_writer(folder):
+            with writer_lock(folder):
                 pass
 
-    left_behind(folder, free=True)
-    monkeypatch.setattr(lock, "_wait_for_end", slow)
-    with pytest.raises(InputError, match="another writer has taken over, number 9"), only_writer(folder):
+    write_lock_file(folder, free=True)
+    monkeypatch.setattr(lock, "_wait_until_dead", let_others_finish)
+    with pytest.raises(InputError, match="another writer has taken over, number 9"), writer_lock(folder):
         pass

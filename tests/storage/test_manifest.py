@@ -1,3 +1,5 @@
+"""Manifests of artifacts and content digests."""
+
 import json
 from dataclasses import replace
 from hashlib import sha256
@@ -8,9 +10,9 @@ import pytest
 from stbir.errors import InputError
 from stbir.storage.folder import Folder
 from stbir.storage.manifest import (
-    NAME,
+    MANIFEST_FILE,
     Manifest,
-    combined_digest,
+    combine_digests,
     content_digest,
     read_manifest,
     write_manifest,
@@ -24,18 +26,18 @@ def folder(tmp_path: Path) -> Folder:
     return Folder(str(tmp_path))
 
 
-def test_a_manifest_is_read_as_it_was_written(folder: Folder) -> None:
+def test_write_and_read_a_manifest(folder: Folder) -> None:
     write_manifest(folder, MANIFEST)
     assert read_manifest(folder, "shards") == MANIFEST
 
 
-def test_a_folder_without_manifest_is_refused_with_what_makes_it(folder: Folder) -> None:
+def test_the_error_for_a_missing_manifest_names_the_command_that_makes_it(folder: Folder) -> None:
     with pytest.raises(InputError, match=r"no gallery here .*make it with ray_jobs/embed_gallery\.py"):
         read_manifest(folder, "gallery")
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "message"),
     [
         (b"{", "not a manifest"),
         (b'{"kind": "shards"}', "not a manifest"),
@@ -50,9 +52,9 @@ def test_a_folder_without_manifest_is_refused_with_what_makes_it(folder: Folder)
         ),
     ],
 )
-def test_what_is_not_the_manifest_wanted_is_refused(folder: Folder, content: bytes, says: str) -> None:
-    folder.write(NAME, content)
-    with pytest.raises(InputError, match=says) as error:
+def test_an_invalid_or_other_manifest_is_refused(folder: Folder, content: bytes, message: str) -> None:
+    folder.write(MANIFEST_FILE, content)
+    with pytest.raises(InputError, match=message) as error:
         read_manifest(folder, "shards")
     assert "\n" not in str(error.value)
     assert folder.uri in str(error.value)
@@ -63,12 +65,12 @@ def test_the_digest_covers_names_and_bytes_but_not_the_order(folder: Folder) -> 
     folder.write("b", b"2")
     digest = content_digest(folder, ["a", "b"])
     assert digest == content_digest(folder, ["b", "a"])
-    assert digest == combined_digest({n: sha256(c).hexdigest() for n, c in (("b", b"2"), ("a", b"1"))})
-    swapped = combined_digest({n: sha256(c).hexdigest() for n, c in (("a", b"2"), ("b", b"1"))})
+    assert digest == combine_digests({n: sha256(c).hexdigest() for n, c in (("b", b"2"), ("a", b"1"))})
+    swapped = combine_digests({n: sha256(c).hexdigest() for n, c in (("a", b"2"), ("b", b"1"))})
     assert len({digest, swapped, content_digest(folder, ["a"])}) == 3
 
 
-def test_manifests_say_when_they_were_made(folder: Folder) -> None:
+def test_a_manifest_holds_its_creation_time(folder: Folder) -> None:
     write_manifest(folder, replace(MANIFEST, created="2026-01-01T00:00:00+00:00"))
     assert read_manifest(folder, "shards").created == "2026-01-01T00:00:00+00:00"
     assert MANIFEST.created.endswith("+00:00")

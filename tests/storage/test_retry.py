@@ -1,4 +1,4 @@
-"""What is tried again and what is not."""
+"""Which errors are retried, how often, and how long `with_retries` waits."""
 
 import errno
 
@@ -8,61 +8,80 @@ from yarl import URL
 
 from stbir.errors import InputError
 from stbir.storage import retry
-from stbir.storage.retry import ShortRead, patiently, transient
+from stbir.storage.retry import ShortReadError, is_transient, with_retries
 
 
-def answered(status: int) -> ClientResponseError:
+def http_error(status: int) -> ClientResponseError:
     return ClientResponseError(RequestInfo(URL("http://x"), "GET", {}, URL("http://x")), (), status=status)  # type: ignore[arg-type]
 
 
-def hidden(cause: Exception) -> InputError:
-    error = InputError("out of reach")
+def wrapped(cause: Exception) -> InputError:
+    error = InputError("unreachable")
     error.__cause__ = cause
     return error
 
 
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds of each wait, which tenacity only records."""
+    recorded: list[float] = []
+    monkeypatch.setattr("tenacity.nap.time.sleep", recorded.append)
+    return recorded
+
+
 @pytest.mark.parametrize(
-    ("error", "passes"),
+    ("error", "transient"),
     [
         (TimeoutError(), True),
         (ConnectionResetError(), True),
-        (ShortRead("3 of 4"), True),
+        (ShortReadError("3 of 4"), True),
         (OSError(errno.EBUSY, "Slow Down"), True),
-        (answered(503), True),
-        (answered(429), True),
-        (hidden(TimeoutError()), True),
-        (answered(404), False),
-        (answered(403), False),
+        (http_error(503), True),
+        (http_error(429), True),
+        (wrapped(TimeoutError()), True),
+        (http_error(404), False),
+        (http_error(403), False),
         (FileNotFoundError(), False),
         (PermissionError(), False),
         (OSError(errno.EINVAL, "Bad Request"), False),
-        (hidden(FileNotFoundError()), False),
+        (wrapped(FileNotFoundError()), False),
         (ValueError("no such protocol"), False),
-        (InputError("not a picture"), False),
+        (InputError("not an image"), False),
     ],
 )
-def test_what_may_pass_by_itself(error: Exception, passes: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert transient(error) is passes
-    monkeypatch.setattr(retry, "FIRST_WAIT", 1e-4)
+def test_only_transient_errors_are_retried(error: Exception, transient: bool, waits: list[float]) -> None:
+    assert is_transient(error) is transient
     calls = []
 
     def fail() -> None:
         calls.append(1)
         raise error
 
-    with pytest.raises(type(error)):
-        patiently(fail)
-    assert len(calls) == (retry.TRIES if passes else 1)
+    with pytest.raises(type(error)) as raised:
+        with_retries(fail)
+    assert raised.value is error
+    assert len(calls) == (retry.MAX_ATTEMPTS if transient else 1)
+    assert len(waits) == len(calls) - 1
 
 
-def test_the_first_success_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "FIRST_WAIT", 1e-4)
-    answers = iter([TimeoutError(), ShortRead(), 7])
+def test_waits_double_with_jitter(waits: list[float]) -> None:
+    def fail() -> None:
+        raise TimeoutError
 
-    def sometimes() -> int:
-        answer = next(answers)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+    with pytest.raises(TimeoutError):
+        with_retries(fail)
+    base = [retry.INITIAL_WAIT_S * 2**attempt for attempt in range(retry.MAX_ATTEMPTS - 1)]
+    assert all(low <= wait <= low + retry.INITIAL_WAIT_S for low, wait in zip(base, waits, strict=True))
 
-    assert patiently(sometimes) == 7
+
+def test_the_result_of_the_first_success_is_returned(waits: list[float]) -> None:
+    results = iter([TimeoutError(), ShortReadError(), 7])
+
+    def fail_twice() -> int:
+        result = next(results)
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    assert with_retries(fail_twice) == 7
+    assert len(waits) == 2

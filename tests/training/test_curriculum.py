@@ -3,7 +3,7 @@ import pytest
 
 from ray_jobs.recipes.stages import PHOTO_NOISE, SKETCH_NOISE
 from stbir.config import Noise
-from stbir.training.curriculum import level
+from stbir.training.curriculum import noise_level
 
 
 @pytest.mark.parametrize(
@@ -19,13 +19,13 @@ from stbir.training.curriculum import level
         (PHOTO_NOISE, 12, 0.6, 1.0),
     ],
 )
-def test_the_ramp_of_the_reference_recipe(
+def test_ramps_of_the_reference_recipe(
     noise: Noise, epoch: float, probability: float, strength: float
 ) -> None:
-    p, s = level(noise, np.array([epoch], float))
+    p, s = noise_level(noise, np.array([epoch], float))
     assert (p[0], s[0]) == (pytest.approx(probability), pytest.approx(strength))
 
 
-def test_noise_never_shrinks_inside_a_stage() -> None:
-    for values in level(PHOTO_NOISE, np.linspace(0, 12, 97)):
+def test_noise_level_never_decreases_within_a_stage() -> None:
+    for values in noise_level(PHOTO_NOISE, np.linspace(0, 12, 97)):
         assert (np.diff(values) >= 0).all()

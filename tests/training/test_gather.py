@@ -1,4 +1,4 @@
-"""Two real gloo processes against one: the global loss and its gradient must not know how many there are."""
+"""The global loss and its gradient do not depend on the number of workers (two gloo processes)."""
 
 import socket
 from pathlib import Path
@@ -7,24 +7,22 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from torch import nn
+from torch import Tensor, nn
 
 from stbir.config import LossConstants, LossWeights, Modality, Pair, Stage
 from stbir.training.gather import gather_features, gather_keys
-from stbir.training.gradients import Rows, Terms, at_once, in_chunks
+from stbir.training.gradients import ModalityTensors, Terms, full_batch, gradient_cache
 from stbir.training.losses import stage_loss
-from stbir.training.negatives import Keys
+from stbir.training.negatives import SampleKeys
 
 STAGE = Stage("sketch", ("sketch",), (Pair(("photo",), "sketch"),), 1, LossWeights(), negatives="class")
 ROWS = 6
+TRAINABLE: tuple[Modality, ...] = ("sketch", "photo")
+CHUNK_SIZE = 2
+CASES = [(False, False), (True, False), (False, True), (True, True)]  # shared encoder, gradient cache
 
 
-LEARNS: tuple[Modality, ...] = ("sketch", "photo")
-CHUNK = 2
-KINDS = [(False, False), (True, False), (False, True), (True, True)]  # tied, in chunks
-
-
-class Towers(nn.Module):
+class LinearEncoders(nn.Module):
     def __init__(self, shared_encoder: bool) -> None:
         super().__init__()
         torch.manual_seed(0)
@@ -32,43 +30,44 @@ class Towers(nn.Module):
         self.photo = self.sketch if shared_encoder else nn.Linear(5, 4)
         self.heads = nn.Parameter(torch.randn(2, 4))
 
-    def forward(self, inputs: Rows) -> Rows:
+    def forward(self, inputs: ModalityTensors) -> ModalityTensors:
         return {m: nn.functional.normalize(getattr(self, m)(rows), dim=-1) for m, rows in inputs.items()}
 
 
-def gradients(rank: int, world: int, shared_encoder: bool, chunked: bool = False) -> dict[str, torch.Tensor]:
+def gradients(rank: int, world: int, shared_encoder: bool, use_cache: bool = False) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(1)
-    # In float64: what is left is no rounding, whose size depends on the processor.
+    # float64, because the size of rounding errors depends on the processor.
     sketch, photo = (torch.randn(ROWS, 5, generator=generator, dtype=torch.float64) for _ in range(2))
     own = slice(rank * ROWS // world, (rank + 1) * ROWS // world)
     numbers = torch.arange(ROWS)
-    keys = gather_keys(Keys(numbers[own], numbers[own], (numbers % 2)[own]))
-    towers = Towers(shared_encoder).double()
+    keys = gather_keys(SampleKeys(numbers[own], numbers[own], (numbers % 2)[own]))
+    encoders = LinearEncoders(shared_encoder).double()
 
-    def objective(features: Rows) -> Terms:
-        everyones = {m: gather_features(rows) for m, rows in features.items()}
-        return stage_loss(STAGE, LossConstants(), everyones, keys, towers.heads)
+    def loss_fn(features: ModalityTensors) -> Terms:
+        gathered = {m: gather_features(rows) for m, rows in features.items()}
+        return stage_loss(STAGE, LossConstants(), gathered, keys, encoders.heads)
 
-    backward = in_chunks(towers, CHUNK, LEARNS) if chunked else at_once(towers)
-    backward({"sketch": sketch[own], "photo": photo[own]}, objective, torch.device("cpu"), 0)
-    return {name: p.grad for name, p in towers.named_parameters() if p.grad is not None}
+    backward = gradient_cache(encoders, CHUNK_SIZE, TRAINABLE) if use_cache else full_batch(encoders)
+    backward({"sketch": sketch[own], "photo": photo[own]}, loss_fn, torch.device("cpu"), 0)
+    return {name: p.grad for name, p in encoders.named_parameters() if p.grad is not None}
 
 
-def work(rank: int, port: int, out: str) -> None:
+def run_worker(rank: int, port: int, out: str) -> None:
     dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    torch.save([gradients(rank, 2, *kind) for kind in KINDS], f"{out}/{rank}.pt")
+    torch.save([gradients(rank, 2, *case) for case in CASES], f"{out}/{rank}.pt")
     dist.destroy_process_group()
 
 
 @pytest.mark.slow(reason="starts two processes that import torch")
-def test_two_workers_have_the_gradient_of_one(tmp_path: Path) -> None:
+def test_two_workers_have_the_gradients_of_one(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    mp.spawn(work, (port, str(tmp_path)), nprocs=2)  # type: ignore[no-untyped-call]
-    expected = [gradients(0, 1, shared_encoder) for shared_encoder, _ in KINDS]
+    mp.spawn(run_worker, (port, str(tmp_path)), nprocs=2)  # type: ignore[no-untyped-call]
+    expected = [gradients(0, 1, shared_encoder) for shared_encoder, _ in CASES]
     assert [len(each) for each in expected] == [5, 3, 5, 3]
     for rank in range(2):
-        for got, alone in zip(torch.load(tmp_path / f"{rank}.pt", weights_only=True), expected, strict=True):
-            for name, gradient in alone.items():
-                assert torch.allclose(got[name], gradient, rtol=0, atol=1e-12), name
+        results = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        for result, single in zip(results, expected, strict=True):
+            for name, gradient in single.items():
+                assert torch.allclose(result[name], gradient, rtol=0, atol=1e-12), name

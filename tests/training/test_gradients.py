@@ -1,3 +1,4 @@
+import functools
 from dataclasses import replace
 
 import pytest
@@ -5,78 +6,76 @@ import torch
 
 from ray_jobs.recipes import recipe
 from ray_jobs.recipes.stages import fusion, joint, with_shared_encoder
-from stbir.config import LossConstants, Recipe, Stage
-from stbir.model.builder import build
-from stbir.training.gradients import Rows, Terms, at_once, in_chunks
+from stbir.config import LossConstants, Stage
+from stbir.model.builder import build_retriever
+from stbir.training.gradients import ModalityTensors, Terms, full_batch, gradient_cache
 from stbir.training.losses import stage_loss
-from stbir.training.negatives import Keys
-from stbir.training.stages import Learner
+from stbir.training.negatives import SampleKeys
+from stbir.training.stages import TrainableModel
 
 CPU = torch.device("cpu")
 N = 7
 
 
-def inputs() -> Rows:
-    dice = torch.Generator().manual_seed(2)
+def inputs() -> ModalityTensors:
+    rng = torch.Generator().manual_seed(2)
     sketches, photos = (
-        torch.randint(0, 256, (N, channels, 32, 32), generator=dice, dtype=torch.uint8) for channels in (1, 3)
+        torch.randint(0, 256, (N, channels, 32, 32), generator=rng, dtype=torch.uint8) for channels in (1, 3)
     )
-    return {"sketch": sketches, "photo": photos, "text": torch.randint(1, 400, (N, 16), generator=dice)}
+    return {"sketch": sketches, "photo": photos, "text": torch.randint(1, 400, (N, 16), generator=rng)}
 
 
-def gradients(stage: Stage, chunk: int | None, dropout: float = 0.0) -> tuple[Terms, Rows]:
-    options = recipe("smoke").model.photo.options | {"patch_dropout": dropout}
-    model = recipe("smoke").model
-    model = replace(model, photo=replace(model.photo, options=options), gate=4)
+@functools.cache
+def gradients(stage: Stage, chunk_size: int | None, dropout: float = 0.0) -> tuple[Terms, ModalityTensors]:
+    config = recipe("smoke").model
+    options = config.photo.options | {"patch_dropout": dropout}
+    config = replace(config, photo=replace(config.photo, options=options), gate=4)
     torch.manual_seed(0)
-    learner = Learner(build(model), classes=2)
-    learner.learn(stage)
-    assert learner.retriever.gate is not None
-    learner.retriever.gate.eval()  # the loop sees to its dice
+    model = TrainableModel(build_retriever(config), num_classes=2)
+    model.set_stage(stage)
+    assert model.retriever.gate is not None
+    model.retriever.gate.eval()  # the loop seeds its dropout
     numbers = torch.arange(N)
-    keys = Keys(numbers, numbers, numbers % 2)
-    backward = in_chunks(learner, chunk, stage.trainable) if chunk else at_once(learner)
+    keys = SampleKeys(numbers, numbers, numbers % 2)
+    backward = gradient_cache(model, chunk_size, stage.trainable) if chunk_size else full_batch(model)
     terms = backward(
         {m: inputs()[m] for m in stage.modalities},
         lambda features: stage_loss(
-            stage, LossConstants(), features, keys, learner.classes_CD, learner.anchor
+            stage, LossConstants(), features, keys, model.class_weight_CD, model.anchor
         ),
         CPU,
-        2**64 - 1,  # the largest seed there is
+        2**64 - 1,  # the largest possible seed
     )
-    return terms, {name: p.grad for name, p in learner.named_parameters() if p.grad is not None}  # type: ignore[misc]
+    return terms, {name: p.grad for name, p in model.named_parameters() if p.grad is not None}  # type: ignore[misc]
 
 
 def stages() -> list[Stage]:
     return [*recipe("smoke").stages, with_shared_encoder(joint(1)), fusion(1, 1e-3)]
 
 
-@pytest.mark.parametrize("chunk", [1, 3, N, 50])
+@pytest.mark.parametrize("chunk_size", [1, 3, N, 50])
 @pytest.mark.parametrize("stage", stages(), ids=lambda stage: stage.name)
-def test_chunks_have_the_gradients_of_the_whole_batch(stage: Stage, chunk: int) -> None:
+def test_gradient_cache_has_the_gradients_of_the_full_batch(stage: Stage, chunk_size: int) -> None:
     terms, expected = gradients(stage, None)
-    chunked_terms, found = gradients(stage, chunk)
-    assert {name: t.item() for name, t in chunked_terms.items()} == pytest.approx(
+    cached_terms, cached = gradients(stage, chunk_size)
+    assert {name: t.item() for name, t in cached_terms.items()} == pytest.approx(
         {name: t.item() for name, t in terms.items()}, rel=1e-4
     )
-    assert found.keys() == expected.keys() != set()
+    assert cached.keys() == expected.keys() != set()
     for name, gradient in expected.items():
-        assert torch.allclose(found[name], gradient, atol=1e-5, rtol=1e-3), name
+        assert torch.allclose(cached[name], gradient, atol=1e-5, rtol=1e-3), name
 
 
-def test_a_chunk_is_encoded_again_with_the_same_dice() -> None:
+def test_second_pass_of_the_gradient_cache_draws_the_same_dropout_masks() -> None:
     expected = gradients(joint(1), None, dropout=0.5)[1]
-    found = gradients(joint(1), N, dropout=0.5)[1]
-    clean = gradients(joint(1), N)[1]
+    cached = gradients(joint(1), N, dropout=0.5)[1]
+    no_dropout = gradients(joint(1), N)[1]
     name = next(name for name in expected if "photo" in name)
-    assert torch.allclose(found[name], expected[name], atol=1e-5)
-    assert not torch.allclose(found[name], clean[name], atol=1e-5)
+    assert torch.allclose(cached[name], expected[name], atol=1e-5)
+    assert not torch.allclose(cached[name], no_dropout[name], atol=1e-5)
 
 
-def test_batch_norms_that_learn_take_no_chunks() -> None:
-    def chunked(r: Recipe) -> Recipe:
-        return replace(r, chunk_size=8)
-
-    assert chunked(recipe("smoke")).chunk_size == 8
+def test_chunk_size_is_rejected_with_trainable_batch_norms() -> None:
+    assert replace(recipe("smoke"), chunk_size=8).chunk_size == 8
     with pytest.raises(ValueError, match="chunk_size: batch norms that learn"):
-        chunked(recipe("demo"))
+        replace(recipe("demo"), chunk_size=8)

@@ -1,6 +1,7 @@
-"""Every loss against a slow explicit loop, and the laws a stage must keep."""
+"""Each loss equals an explicit loop, and the terms of a stage follow its weights and pairs."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from stbir.config import LossConstants, LossWeights, Pair, Stage
+from stbir.config import MODALITIES, LossConstants, LossWeights, Modality, Pair, Stage
 from stbir.training.losses import arcface, info_nce, stage_loss, triplet
-from stbir.training.negatives import Keys
+from stbir.training.negatives import SampleKeys
 
 
 def unit(*shape: int, seed: int = 0) -> Tensor:
@@ -20,12 +21,12 @@ def unit(*shape: int, seed: int = 0) -> Tensor:
 
 
 def dot(a: Tensor, b: Tensor) -> float:
-    return sum(float(x) * float(y) for x, y in zip(a, b, strict=True))
+    return sum(x * y for x, y in zip(a.tolist(), b.tolist(), strict=True))
 
 
 @settings(max_examples=30)
 @given(st.integers(0, 10_000), st.integers(1, 5), st.integers(1, 6), st.floats(0.02, 2))
-def test_info_nce_by_a_loop(seed: int, b: int, n: int, temperature: float) -> None:
+def test_info_nce_equals_an_explicit_loop(seed: int, b: int, n: int, temperature: float) -> None:
     anchor, positive, candidates = unit(b, 4, seed=seed), unit(b, 4, seed=seed + 1), unit(n, 4, seed=seed + 2)
     negative = torch.rand(b, n, generator=torch.Generator().manual_seed(seed)) < 0.6
     expected = 0.0
@@ -41,7 +42,7 @@ def test_info_nce_by_a_loop(seed: int, b: int, n: int, temperature: float) -> No
 
 @settings(max_examples=30)
 @given(st.integers(0, 10_000), st.integers(1, 5), st.integers(1, 6), st.floats(0, 1))
-def test_triplet_by_a_loop(seed: int, b: int, n: int, margin: float) -> None:
+def test_triplet_equals_an_explicit_loop(seed: int, b: int, n: int, margin: float) -> None:
     anchor, positive, candidates = unit(b, 4, seed=seed), unit(b, 4, seed=seed + 1), unit(n, 4, seed=seed + 2)
     negative = torch.rand(b, n, generator=torch.Generator().manual_seed(seed)) < 0.6
     expected = 0.0
@@ -54,7 +55,7 @@ def test_triplet_by_a_loop(seed: int, b: int, n: int, margin: float) -> None:
     assert got.item() == pytest.approx(expected, rel=1e-6, abs=1e-9)
 
 
-def test_arcface_by_a_loop() -> None:
+def test_arcface_equals_an_explicit_loop() -> None:
     features, weight, labels = unit(5, 4, seed=1), 3 * unit(3, 4, seed=2), [0, 2, -1, 1, 2]
     margin, scale, losses = 0.2, 32.0, []
     for row, label in zip(features, labels, strict=True):
@@ -67,60 +68,60 @@ def test_arcface_by_a_loop() -> None:
     assert got.item() == pytest.approx(sum(losses) / len(losses), rel=1e-5)
 
 
-def test_arcface_has_finite_gradients_where_a_feature_is_its_class() -> None:
+def test_arcface_gradient_is_finite_at_the_class_weight() -> None:
     features = torch.eye(3, requires_grad=True)
     arcface(features, torch.eye(3), torch.arange(3), 0.2, 32.0).backward()  # type: ignore[no-untyped-call]
     assert features.grad is not None
     assert features.grad.isfinite().all()
 
 
-def test_arcface_of_unknown_classes_only_is_zero() -> None:
+def test_arcface_of_unlabelled_rows_is_zero() -> None:
     assert arcface(unit(2, 4), unit(3, 4), torch.tensor([-1, -1]), 0.2, 32.0).item() == 0
 
 
 def keys(
     photo: list[int], text: list[int] | None = None, label: list[int] | None = None, rows: int = 1
-) -> Keys:
+) -> SampleKeys:
     n = len(photo)
-    return Keys(
+    return SampleKeys(
         torch.tensor(photo), torch.tensor(text or list(range(n))), torch.tensor(label or [0] * n), rows
     )
+
+
+def unit_features(n: int) -> dict[Modality, Tensor]:
+    return {modality: unit(n, 8, seed=i).requires_grad_() for i, modality in enumerate(MODALITIES)}
 
 
 SKETCH = Stage("sketch", ("sketch",), (Pair(("photo", "text"), "sketch"),), 1)
 
 
-def test_a_stage_weighs_its_terms() -> None:
-    features = {m: unit(4, 8, seed=i) for i, m in enumerate(("sketch", "photo", "text"))}
+def test_stage_loss_weights_its_terms() -> None:
+    features = unit_features(4)
     heads = unit(2, 8, seed=9)
-    who = keys([0, 1, 2, 3], label=[0, 0, 1, 1])
-    terms = stage_loss(SKETCH, LossConstants(), features, who, heads)  # type: ignore[arg-type]
+    sample_keys = keys([0, 1, 2, 3], label=[0, 0, 1, 1])
+    terms = stage_loss(SKETCH, LossConstants(), features, sample_keys, heads)
     anchor = F.normalize(features["photo"] + features["text"], dim=-1)
     others = ~torch.eye(4, dtype=torch.bool)
     rows = (anchor, features["sketch"], features["sketch"], others)
     assert terms["nce"].item() == pytest.approx(0.8 * info_nce(*rows, 0.07).item())
     assert terms["triplet"].item() == pytest.approx(0.7 * triplet(*rows, 0.2).item())
     assert terms["category"].item() == pytest.approx(
-        0.2 * arcface(features["sketch"], heads, who.label, 0.2, 32).item()
+        0.2 * arcface(features["sketch"], heads, sample_keys.label, 0.2, 32).item()
     )
 
 
-@pytest.mark.parametrize("off", ["nce", "triplet", "category"])
-def test_a_term_of_weight_zero_is_not_computed(off: str) -> None:
-    from dataclasses import replace
-
-    features = {m: unit(3, 8, seed=i) for i, m in enumerate(("sketch", "photo", "text"))}
-    stage = replace(SKETCH, weights=replace(LossWeights(), **{off: 0.0}))
-    terms = stage_loss(stage, LossConstants(), features, keys([0, 1, 2]), unit(1, 8))  # type: ignore[arg-type]
-    assert set(terms) == {"nce", "triplet", "category"} - {off}
+@pytest.mark.parametrize("term", ["nce", "triplet", "category"])
+def test_term_of_weight_zero_is_not_computed(term: str) -> None:
+    features = unit_features(3)
+    stage = replace(SKETCH, weights=replace(LossWeights(), **{term: 0.0}))
+    terms = stage_loss(stage, LossConstants(), features, keys([0, 1, 2]), unit(1, 8))
+    assert set(terms) == {"nce", "triplet", "category"} - {term}
 
 
 @pytest.mark.parametrize("photos", [[4], [4, 4, 4]])
-def test_one_photo_alone_gives_a_finite_loss(photos: list[int]) -> None:
-    features = {
-        m: unit(len(photos), 8, seed=i).requires_grad_() for i, m in enumerate(("sketch", "photo", "text"))
-    }
-    terms = stage_loss(SKETCH, LossConstants(), features, keys(photos), unit(1, 8))  # type: ignore[arg-type]
+def test_batch_of_one_photo_has_a_finite_loss(photos: list[int]) -> None:
+    features = unit_features(len(photos))
+    terms = stage_loss(SKETCH, LossConstants(), features, keys(photos), unit(1, 8))
     assert terms["nce"].item() == pytest.approx(0, abs=1e-9)
     assert terms["triplet"].item() == 0
     torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
@@ -128,7 +129,7 @@ def test_one_photo_alone_gives_a_finite_loss(photos: list[int]) -> None:
     assert features["sketch"].grad.isfinite().all()
 
 
-def test_drawn_negatives_are_candidates_and_not_samples() -> None:
+def test_hard_negatives_are_candidates_and_not_samples() -> None:
     stage = Stage(
         "sketch",
         ("sketch",),
@@ -138,12 +139,12 @@ def test_drawn_negatives_are_candidates_and_not_samples() -> None:
         negatives="stored",
         hard_negatives=2,
     )
-    features = {"photo": unit(6, 8, seed=1), "sketch": unit(6, 8, seed=2)}
-    terms = stage_loss(stage, LossConstants(), features, keys([0, 1, 2, 5, 6, 7], rows=3), None)  # type: ignore[arg-type]
+    features = unit_features(6)
+    terms = stage_loss(stage, LossConstants(), features, keys([0, 1, 2, 5, 6, 7], rows=3), None)
     expected = 0.0
-    for sample, drawn in ((0, (1, 2)), (3, (4, 5))):
+    for sample, negatives in ((0, (1, 2)), (3, (4, 5))):
         a = features["photo"][sample]
         right = math.exp(dot(a, features["sketch"][sample]) / 0.07)
-        wrong = sum(math.exp(dot(a, features["sketch"][j]) / 0.07) for j in drawn)
+        wrong = sum(math.exp(dot(a, features["sketch"][j]) / 0.07) for j in negatives)
         expected += -math.log(right / (right + wrong)) / 2
     assert terms["nce"].item() == pytest.approx(expected)

@@ -1,1 +1,4 @@
-"""Where pictures come from. A source lists its photos cheaply and reads one picture at a time."""
+"""Sources: each lists the photos of one data set layout and reads one image at a time.
+
+Never validation or Parquet: those are in `stbir.data`.
+"""

@@ -1,18 +1,19 @@
-"""What a source says of a photo before any picture is opened."""
+"""Entries of a source, and helpers to list and read its files."""
 
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from stbir.errors import InputError
 from stbir.storage.folder import Folder
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One photo with what belongs to it. Pictures are URIs that the source's `read` opens."""
+    """One photo with its sketches and metadata. Images are URIs that the source's `read` opens."""
 
     photo_id: str
     category: str
@@ -26,10 +27,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Source:
-    """The photos of a source, in a fixed order, and how to read a picture of it.
+    """The entries of a source in a fixed order, and the function that reads its images.
 
-    `read` may run in another process and raises InputError where a picture cannot be had. `unused`
-    counts what lies in the source but belongs to no photo, by kind: nothing is passed over silently.
+    `read` can run in another process and raises InputError if an image cannot be read. `unused` counts
+    files of the source that belong to no photo, by kind.
     """
 
     entries: list[Entry]
@@ -37,20 +38,41 @@ class Source:
     unused: Counter[str] = field(default_factory=Counter)
 
 
-def absolute(folder: Folder, name: str) -> str:
-    """The full URI of a file in a folder, also where the folder was given as a relative path."""
-    return str(folder.fs.unstrip_protocol(folder.at(name)))
+def absolute_uri(folder: Folder, name: str) -> str:
+    """The full URI of a file in a folder, also if the folder was given by a relative path."""
+    return str(folder.fs.unstrip_protocol(folder.path_of(name)))
 
 
 def stem(name: str) -> str:
-    """A file's name without folder and picture suffix; dots inside the name stay."""
+    """A file name without folder and image suffix. Other dots in the name stay."""
     base = name.rpartition("/")[2]
-    for suffix in PICTURE_SUFFIXES:
+    for suffix in IMAGE_SUFFIXES:
         if base.lower().endswith(suffix):
             return base[: -len(suffix)]
     return base
 
 
-def pictures(folder: Folder, pattern: str) -> list[str]:
-    """Sorted names of the pictures that match a glob pattern."""
-    return [name for name in folder.names(pattern) if name.lower().endswith(PICTURE_SUFFIXES)]
+def list_images(folder: Folder, pattern: str) -> list[str]:
+    """Sorted names of the images that match a glob pattern."""
+    return [name for name in folder.list_files(pattern) if name.lower().endswith(IMAGE_SUFFIXES)]
+
+
+def resolve_files(uri: str, suffixes: tuple[str, ...], pattern: str) -> tuple[Folder, list[str]]:
+    """A folder and the names of files in it: the file at `uri`, or the sorted matches of `pattern` below it.
+
+    `uri` is a file if it ends with one of `suffixes`. The list is empty if there is no such file.
+    """
+    if not uri.endswith(suffixes):
+        folder = Folder(uri)
+        return folder, folder.list_files(pattern)
+    parent, _, name = uri.rpartition("/")
+    folder = Folder(parent or ("/" if uri.startswith("/") else "."))
+    return folder, [name] if folder.exists(name) else []
+
+
+def read_text(folder: Folder, name: str) -> str:
+    """The text of a UTF-8 file. Raises InputError for another encoding."""
+    try:
+        return folder.read(name).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{folder.uri}/{name}: not UTF-8 ({error}); save it as UTF-8") from error

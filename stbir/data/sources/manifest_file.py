@@ -1,8 +1,8 @@
-"""A JSON Lines file that lists photos: one object a line with
+"""A JSON Lines file that lists photos, one object per line with the keys
 
-    id, split, category, photo, sketches (a list), text     and, if wanted, class, text_source
+    id, split, category, photo, sketches (a list), text     and optionally class, text_source
 
-Paths are relative to the file, or full URIs. `text` may be null, `sketches` empty. Other keys are ignored.
+Paths are relative to the file, or full URIs. `text` can be null, `sketches` empty. Other keys are ignored.
 """
 
 import re
@@ -11,68 +11,55 @@ from typing import Annotated
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from stbir.data.sources.entry import Entry, Source, absolute
+from stbir.data.sources.entry import Entry, Source, absolute_uri, read_text, resolve_files
 from stbir.errors import InputError
 from stbir.storage.folder import Folder, read_uri
 
 NAME = "manifest.jsonl"
-_FULL = re.compile(r"/|[a-z][a-z0-9+.-]*://")
-Word = Annotated[str, Field(min_length=1)]
+_ABSOLUTE = re.compile(r"/|[a-z][a-z0-9+.-]*://")
+NonEmptyStr = Annotated[str, Field(min_length=1)]
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="ignore"))
-class Line:
+class ManifestLine:
     """One line of the file."""
 
-    id: Word
-    split: Word
-    category: Word
-    photo: Word
-    sketches: list[Word]
+    id: NonEmptyStr
+    split: NonEmptyStr
+    category: NonEmptyStr
+    photo: NonEmptyStr
+    sketches: list[NonEmptyStr]
     text: str | None
     class_: str | None = Field(default=None, alias="class")
     text_source: str | None = None
 
 
 def open_manifest(path: str) -> Source:
-    """List the photos of `path`, a JSON Lines file or a folder that holds a manifest.jsonl.
+    """The source of `path`, a JSON Lines file or a folder that holds a manifest.jsonl.
 
-    Raises InputError that names file, line and key for what is not as described above.
+    Raises InputError, naming file, line and key, for a line that does not have the format above.
     """
-    folder, name = _find(path)
-    try:
-        lines = folder.read(name).decode("utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{folder.uri}/{name}: not UTF-8 ({error}); save it as UTF-8") from error
+    folder, names = resolve_files(path, (".jsonl", ".json"), NAME)
+    if not names:
+        raise InputError(f"manifest:{path}: not found; give a .jsonl file, or a folder that holds {NAME}")
     entries = [
-        _entry(folder, _parse(line, f"{folder.uri}/{name}:{number}"))
-        for number, line in enumerate(lines, start=1)
+        _entry(folder, _parse(line, f"{folder.uri}/{names[0]}:{number}"))
+        for number, line in enumerate(read_text(folder, names[0]).split("\n"), start=1)
         if line.strip()
     ]
     return Source(entries, read_uri)
 
 
-def _find(path: str) -> tuple[Folder, str]:
-    if path.endswith((".jsonl", ".json")):
-        parent, _, name = path.rpartition("/")
-        folder = Folder(parent or ("/" if path.startswith("/") else "."))
-    else:
-        folder, name = Folder(path), NAME
-    if not folder.exists(name):
-        raise InputError(f"manifest:{path}: no {name} there; give the file, or the folder that holds {NAME}")
-    return folder, name
-
-
-def _parse(line: str, where: str) -> Line:
+def _parse(line: str, location: str) -> ManifestLine:
     try:
-        return TypeAdapter(Line).validate_json(line)
+        return TypeAdapter(ManifestLine).validate_json(line)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "line"
-        raise InputError(f"{where}: {key}: {first['msg']}") from error
+        detail = error.errors()[0]
+        key = ".".join(str(part) for part in detail["loc"]) or "line"
+        raise InputError(f"{location}: {key}: {detail['msg']}") from error
 
 
-def _entry(folder: Folder, line: Line) -> Entry:
+def _entry(folder: Folder, line: ManifestLine) -> Entry:
     return Entry(
         photo_id=line.id,
         category=line.category,
@@ -85,5 +72,5 @@ def _entry(folder: Folder, line: Line) -> Entry:
     )
 
 
-def _resolve(folder: Folder, name: str) -> str:
-    return name if _FULL.match(name) else absolute(folder, name)
+def _resolve(folder: Folder, path: str) -> str:
+    return path if _ABSOLUTE.match(path) else absolute_uri(folder, path)

@@ -5,9 +5,9 @@
     <category>_train.txt, …_val.txt, …_test.txt     photo<TAB>caption
     *_classes.tsv      photo<TAB>class
 
-The caption file that lists a photo decides its split (trainB holds photos of train and of val); a photo
-in none is of its folder's. photo_id is `<category>:<stem>`, the category being what the caption file's
-name begins with, else the folder's name.
+The caption file of a photo decides its split, because trainB holds photos of train and val. A photo without
+a caption has the split of its folder. photo_id is `<category>:<stem>`; the category is the prefix of the
+caption file, or else the folder's name.
 """
 
 from collections import Counter
@@ -15,97 +15,85 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from stbir.data.sources.captions import CaptionFile, caption_files, read_pairs
-from stbir.data.sources.entry import Entry, Source, absolute, pictures, stem
+from stbir.data.sources.entry import Entry, Source, absolute_uri, list_images, stem
 from stbir.errors import InputError
 from stbir.storage.folder import Folder, read_uri
 
-# Folder of photos → its folder of sketches, and the splits whose captions it looks up, its own first.
-_SIDES = {
+# Folder of photos → folder of sketches, and the splits in the order in which captions are looked up.
+_FOLDERS = {
     "trainB": ("trainA", ("train", "val", "test")),
     "testB": ("testA", ("test", "val", "train")),
 }
 
 
 def open_qmul(path: str) -> Source:
-    """List the photos below `path` (any fsspec URI). Raises InputError where there are none."""
+    """The source of the photos below `path` (any fsspec URI). Raises InputError if there are none."""
     folder = Folder(path)
-    captions = [_by_stem(file) for file in caption_files(folder)]
+    files = caption_files(folder)
+    category = _default_category(folder, files)
+    files = [_normalized(file, category) for file in files]
     classes = {
-        stem(k): v for name in folder.names("*_classes.tsv") for k, v in read_pairs(folder, name).items()
+        stem(photo): class_
+        for name in folder.list_files("*_classes.tsv")
+        for photo, class_ in read_pairs(folder, name).items()
     }
     entries: list[Entry] = []
     unused: Counter[str] = Counter()
-    for photos, (sketches, splits) in _SIDES.items():
-        names = pictures(folder, f"{photos}/*")
-        drawn, orphans = match_sketches((stem(n) for n in names), pictures(folder, f"{sketches}/*"))
-        ordered = sorted(captions, key=lambda file: splits.index(file.split))
-        entries += [_entry(folder, name, drawn[stem(name)], ordered, splits[0], classes) for name in names]
-        unused["sketches without photo"] += orphans
+    for photos, (sketches, splits) in _FOLDERS.items():
+        names = list_images(folder, f"{photos}/*")
+        matches, num_unmatched = match_sketches(map(stem, names), list_images(folder, f"{sketches}/*"))
+        default = CaptionFile(category, splits[0], {})
+        ordered = sorted(files, key=lambda file: splits.index(file.split))
+        for name in names:
+            file = next((file for file in ordered if stem(name) in file.captions), default)
+            entries.append(_entry(folder, name, matches[stem(name)], file, classes))
+        unused["sketches without photo"] += num_unmatched
     if not entries:
         raise InputError(f"qmul:{path}: no photo in trainB/ or testB/; give the folder that holds them")
-    unused["captions without photo"] = _unmatched(captions, entries)
+    captioned = {name for file in files for name in file.captions}
+    unused["captions without photo"] = len(captioned - {stem(entry.photo) for entry in entries})
     return Source(entries, read_uri, +unused)
 
 
 def match_sketches(stems: Iterable[str], sketches: Iterable[str]) -> tuple[dict[str, list[str]], int]:
-    """Photo stem → its sketch files, and how many sketches belong to none.
+    """Photo stem → its sketch files, and the number of sketches without a photo.
 
-    Stems contain underscores, and so may the token after them: a sketch is of the longest photo stem
-    that it begins with.
+    Stems and tokens can contain underscores. A sketch belongs to the longest photo stem that is a prefix of
+    its own.
     """
-    found: dict[str, list[str]] = {s: [] for s in stems}
-    orphans = 0
+    matches: dict[str, list[str]] = {s: [] for s in stems}
+    num_unmatched = 0
     for name in sketches:
         prefix = stem(name)
-        while prefix and prefix not in found:
+        while prefix and prefix not in matches:
             prefix = prefix.rpartition("_")[0]
         if prefix:
-            found[prefix].append(name)
+            matches[prefix].append(name)
         else:
-            orphans += 1
-    return found, orphans
+            num_unmatched += 1
+    return matches, num_unmatched
 
 
 def _entry(
-    folder: Folder,
-    photo: str,
-    sketches: list[str],
-    captions: list[CaptionFile],
-    split: str,
-    classes: dict[str, str],
+    folder: Folder, photo: str, sketches: list[str], file: CaptionFile, classes: dict[str, str]
 ) -> Entry:
     name = stem(photo)
-    file, text = _caption(captions, name)
-    category = _category(folder, captions, file)
     return Entry(
-        photo_id=f"{category}:{name}",
-        category=category,
+        photo_id=f"{file.category}:{name}",
+        category=file.category,
         class_=classes.get(name),
-        split=file.split if file else split,
-        photo=absolute(folder, photo),
-        sketches=tuple(absolute(folder, sketch) for sketch in sketches),
-        text=text,
+        split=file.split,
+        photo=absolute_uri(folder, photo),
+        sketches=tuple(absolute_uri(folder, sketch) for sketch in sketches),
+        text=file.captions.get(name),
     )
 
 
-def _caption(captions: list[CaptionFile], name: str) -> tuple[CaptionFile | None, str | None]:
-    for file in captions:
-        if name in file.captions:
-            return file, file.captions[name]
-    return None, None
+def _normalized(file: CaptionFile, category: str) -> CaptionFile:
+    captions = {stem(photo): text for photo, text in file.captions.items()}
+    return replace(file, category=file.category or category, captions=captions)
 
 
-def _by_stem(file: CaptionFile) -> CaptionFile:
-    return replace(file, captions={stem(photo): text for photo, text in file.captions.items()})
-
-
-def _category(folder: Folder, captions: list[CaptionFile], file: CaptionFile | None) -> str:
-    if file and file.prefix:
-        return file.prefix
-    prefixes = {other.prefix for other in captions if other.prefix}
-    return prefixes.pop() if len(prefixes) == 1 else folder.path.rpartition("/")[2]
-
-
-def _unmatched(captions: list[CaptionFile], entries: list[Entry]) -> int:
-    there = {stem(entry.photo) for entry in entries}
-    return len({name for file in captions for name in file.captions} - there)
+def _default_category(folder: Folder, files: list[CaptionFile]) -> str:
+    categories = {file.category for file in files if file.category}
+    return categories.pop() if len(categories) == 1 else folder.path.rpartition("/")[2]

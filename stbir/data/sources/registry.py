@@ -20,12 +20,12 @@ KINDS: dict[str, Callable[[str], Source]] = {
 def open_source(spec: str) -> Source:
     """Open `KIND:PATH`, e.g. `qmul:data/ChairV2`, `manifest:s3://bucket/shoes` or `synthetic:200`.
 
-    Raises InputError for an unknown kind, a place that cannot be read, and a source without photos.
+    Raises InputError for an unknown kind, a path that cannot be read, and a source without photos.
     """
     kind, colon, path = spec.partition(":")
     if not colon or not path or kind not in KINDS:
-        raise InputError(f"--source {spec}: write it as KIND:PATH, KIND one of {', '.join(KINDS)}")
+        raise InputError(f"--source {spec}: write it as KIND:PATH with KIND one of {', '.join(KINDS)}")
     source = KINDS[kind](path)
     if not source.entries:
-        raise InputError(f"--source {spec}: lists no photo; check the path")
+        raise InputError(f"--source {spec}: contains no photo; check the path")
     return source

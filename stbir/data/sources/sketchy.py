@@ -1,20 +1,20 @@
-"""The layout of Sketchy (Sangkloy et al., SIGGRAPH 2016) with a caption file beside it:
+"""The layout of Sketchy (Sangkloy et al., SIGGRAPH 2016) with added caption files:
 
     256x256/photo/tx_000000000000/<category>/<file>.jpg
     256x256/sketch/tx_000000000000/<category>/<file>-<n>.png
     captions.txt       tx/category/file<TAB>caption
 
-Only the pictures as they were (tx_000000000000) are taken; the class is the category. A caption file whose
-name ends in a split (`captions_test.txt`) decides the split of its photos. There is no published split of
-these photos: those of a plain `captions.txt` go 80 / 10 / 10 to train / val / test by a hash of their name,
-so a photo's split never depends on what else is there.
+Only the original images (tx_000000000000) are used; the class is the category. A caption file whose name ends
+in a split (`captions_test.txt`) sets the split of its photos. Sketchy has no published split of photos.
+Photos of a plain `captions.txt` are therefore split 80 / 10 / 10 by a hash of their name, independent of
+other photos.
 """
 
 import hashlib
 from collections import Counter, defaultdict
 
 from stbir.data.sources.captions import caption_files, read_pairs
-from stbir.data.sources.entry import Entry, Source, absolute, pictures, stem
+from stbir.data.sources.entry import Entry, Source, absolute_uri, list_images, stem
 from stbir.errors import InputError
 from stbir.storage.folder import Folder, read_uri
 
@@ -24,11 +24,13 @@ _SKETCHES = f"256x256/sketch/{TX}"
 
 
 def open_sketchy(path: str) -> Source:
-    """List the photos below `path` (any fsspec URI). Raises InputError where there are none."""
+    """The source of the photos below `path` (any fsspec URI). Raises InputError if there are none."""
     folder = Folder(path)
     texts, splits = _captions(folder)
-    sketches = _by_photo(pictures(folder, f"{_SKETCHES}/*/*"))
-    names = pictures(folder, f"{_PHOTOS}/*/*")
+    sketches: defaultdict[str, list[str]] = defaultdict(list)
+    for name in list_images(folder, f"{_SKETCHES}/*/*"):
+        sketches[_key(name).rpartition("-")[0]].append(name)
+    names = list_images(folder, f"{_PHOTOS}/*/*")
     if not names:
         raise InputError(f"sketchy:{path}: no photo in {_PHOTOS}/; give the folder that holds 256x256/")
     keys = {_key(name) for name in names}
@@ -43,16 +45,16 @@ def open_sketchy(path: str) -> Source:
 
 
 def hash_split(key: str) -> str:
-    """train, val or test (80 / 10 / 10) by the SHA-256 of a photo's name alone."""
+    """train, val or test (80 / 10 / 10) by the SHA-256 of a photo's name."""
     tenth = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") % 10
     return {8: "val", 9: "test"}.get(tenth, "train")
 
 
 def _captions(folder: Folder) -> tuple[dict[str, str], dict[str, str]]:
-    """Photo → caption, and photo → split where a caption file's name tells it."""
+    """Photo → caption, and photo → split for caption files named after a split."""
     texts: dict[str, str] = {}
     splits: dict[str, str] = {}
-    if "captions.txt" in folder.names("*.txt"):
+    if "captions.txt" in folder.list_files("*.txt"):
         texts |= {_key(name): text for name, text in read_pairs(folder, "captions.txt").items()}
     for file in caption_files(folder):
         texts |= {_key(name): text for name, text in file.captions.items()}
@@ -61,15 +63,8 @@ def _captions(folder: Folder) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def _key(name: str) -> str:
-    """`category/stem` of a photo, wherever its path begins."""
+    """`category/stem` of a photo path."""
     return "/".join((*name.split("/")[-2:-1], stem(name)))
-
-
-def _by_photo(names: list[str]) -> defaultdict[str, list[str]]:
-    found: defaultdict[str, list[str]] = defaultdict(list)
-    for name in names:
-        found[_key(name).rpartition("-")[0]].append(name)
-    return found
 
 
 def _entry(
@@ -82,7 +77,7 @@ def _entry(
         category=category,
         class_=category,
         split=splits.get(key) or hash_split(key),
-        photo=absolute(folder, photo),
-        sketches=tuple(absolute(folder, sketch) for sketch in sketches),
+        photo=absolute_uri(folder, photo),
+        sketches=tuple(absolute_uri(folder, sketch) for sketch in sketches),
         text=texts.get(key),
     )

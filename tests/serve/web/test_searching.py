@@ -1,8 +1,10 @@
-"""Searching as one draws and types: what comes back, and what is said where nothing does."""
+"""Search while drawing and typing: results, retries, and error messages."""
 
 import asyncio
 import re
+import threading
 import time
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -10,60 +12,73 @@ from typing import Any
 from playwright.sync_api import BrowserContext, Page, Route, expect
 
 from serve.http.api import create_app
-from serve.http.api_keys import Keys, new_key
-from serve.http.auth import WithKeys
+from serve.http.api_keys import ApiKeys, new_key
+from serve.http.auth import ApiKeyAuth
 from serve.messages import Query
 from serve.problem import Problem
 from serve.settings import read_settings
 from stbir.images import encode_png, render_strokes
-from tests.serve.web.conftest import LocalSearcher, serving
-from tests.serve.web.hand import ARC, asked, draw, sketched
+from tests.client.conftest import serve_app
+from tests.serve.web.actions import ARC, draw, search_after, search_by_stroke
+from tests.serve.web.conftest import LocalBackend
 
-ABORT_DOES_NOTHING = "void (AbortController.prototype.abort = () => {})"
+DISABLE_ABORT = "void (AbortController.prototype.abort = () => {})"
 
 
-def test_the_photo_that_was_drawn_comes_first(pad: Page, searcher: LocalSearcher) -> None:
-    """The examples are in the gallery as well; the untrained sketch tower is a copy of the photo tower."""
+def delay(text: str, released: threading.Event) -> Callable[[Query], Awaitable[None]]:
+    """Delays the searches for a text until the event is set, at most 5 s."""
+
+    async def wait(query: Query) -> None:
+        deadline = time.monotonic() + 5
+        while query.text == text and not released.is_set() and time.monotonic() < deadline:
+            await asyncio.sleep(0.02)
+
+    return wait
+
+
+def test_drawn_photo_is_the_top_hit(pad: Page, backend: LocalBackend) -> None:
+    """The gallery contains the example drawings. The untrained sketch encoder equals the photo encoder."""
     examples: list[dict[str, Any]] = pad.evaluate("import('/web/examples.js').then((m) => m.EXAMPLES)")
-    drawings = {example["name"]: encode_png(render_strokes(example["strokes"])) for example in examples}
-    assert len(drawings) >= 5
-    searcher.add("drawing", drawings)
-    for stroke in examples[1]["strokes"]:
+    images = {example["name"]: encode_png(render_strokes(example["strokes"])) for example in examples}
+    assert len(images) >= 5
+    backend.add("drawing", images)
+    name, text, strokes = (examples[1][field] for field in ("name", "text", "strokes"))
+    for stroke in strokes:
         draw(pad, [(x, y) for x, y in stroke])
-    expect(pad.locator(".hit").first).to_contain_text(examples[1]["name"])
-    name, words = examples[1]["name"], examples[1]["words"]
-    searcher.describe(name, words)
-    assert asked(pad, lambda: pad.fill("#words", words))["text"] == words
+    expect(pad.locator(".hit").first).to_contain_text(name)
+    backend.align_with_text(name, text)
+    assert search_after(pad, lambda: pad.fill("#text", text))["text"] == text
     expect(pad.locator(".hit").first).to_contain_text(name)
     expect(pad.locator(".hit .score").first).to_have_text("1.000")
-    expect(pad.locator("#gallery")).to_contain_text(f"version {searcher.version}")
+    expect(pad.locator("#gallery")).to_contain_text(f"version {backend.version}")
     expect(pad.locator("#category")).to_contain_text("drawing")
 
 
-def test_an_example_draws_its_shape_and_types_its_words(pad: Page) -> None:
+def test_example_sets_drawing_and_text(pad: Page) -> None:
     expect(pad.locator(".example")).to_have_count(6)
-    body = asked(pad, lambda: pad.locator(".example").first.click())
+    body = search_after(pad, lambda: pad.locator(".example").first.click())
     assert len(body["sketch"]) > 5
-    assert body["text"] == pad.input_value("#words") != ""
+    assert body["text"] == pad.input_value("#text") != ""
     expect(pad.locator(".hit")).to_have_count(12)
     expect(pad.locator(".example").first).to_be_hidden()
 
 
-def test_words_category_number_and_balance(pad: Page) -> None:
-    body = asked(pad, lambda: pad.fill("#words", " a red disc "))
+def test_text_category_result_count_and_weight(pad: Page) -> None:
+    body = search_after(pad, lambda: pad.fill("#text", " a red disc "))
     assert body == {"text": "a red disc", "k": 12}
-    expect(pad.locator("#balance")).to_be_disabled()
-    assert asked(pad, lambda: pad.select_option("#category", "disc"))["category"] == "disc"
-    assert asked(pad, lambda: pad.fill("#k", "3"))["k"] == 3
+    expect(pad.locator("#weight")).to_be_disabled()
+    assert search_after(pad, lambda: pad.select_option("#category", "disc"))["category"] == "disc"
+    assert search_after(pad, lambda: pad.fill("#k", "3"))["k"] == 3
     expect(pad.locator(".hit")).to_have_count(3)
     expect(pad.locator(".hit .line")).to_contain_text(["disc", "disc", "disc"])
-    assert sketched(pad, ARC)["sketch_weight"] == 0.5
-    assert asked(pad, lambda: pad.fill("#balance", "80"))["sketch_weight"] == 0.8
-    expect(pad.locator("#balance")).to_have_attribute("aria-valuetext", "80 % sketch, 20 % words")
+    assert search_by_stroke(pad, ARC)["sketch_weight"] == 0.5
+    assert search_after(pad, lambda: pad.fill("#weight", "80"))["sketch_weight"] == 0.8
+    expect(pad.locator("#weight")).to_have_attribute("aria-valuetext", "80 % sketch, 20 % text")
+    expect(pad.locator("#weight-value")).to_have_text("80 : 20")
 
 
-def test_a_score_shows_where_the_mouse_is(pad: Page) -> None:
-    pad.fill("#words", "a disc")
+def test_score_is_visible_on_hover(pad: Page) -> None:
+    pad.fill("#text", "a disc")
     caption = pad.locator(".hit .caption").nth(1)
     expect(caption).to_have_css("opacity", "0")
     pad.locator(".hit").nth(1).hover()
@@ -71,204 +86,197 @@ def test_a_score_shows_where_the_mouse_is(pad: Page) -> None:
     assert abs(float(caption.locator(".score").inner_text())) <= 1
 
 
-def place_with(searcher: LocalSearcher, pad: Page, told: bool) -> tuple[int, str, str | None]:
-    """The first hit of which the catalogue does or does not tell a text: its place, id and text."""
-    with pad.expect_response("**/v1/search") as answer:
-        pad.fill("#words", "a disc")
-    hits = answer.value.json()["hits"]
-    place = next(place for place, hit in enumerate(hits) if (hit["text"] is not None) == told)
-    photo_id = hits[place]["photo_id"]
-    assert searcher.texts[searcher.ids.index(photo_id)] == hits[place]["text"]
-    return place, photo_id, hits[place]["text"]
+def search_for_hit(pad: Page, backend: LocalBackend, has_text: bool) -> tuple[int, dict[str, Any]]:
+    """Search for "a disc"; index and row of the first hit with or without a text."""
+    with pad.expect_response("**/v1/search") as response:
+        pad.fill("#text", "a disc")
+    hits = response.value.json()["hits"]
+    index = next(index for index, hit in enumerate(hits) if (hit["text"] is not None) == has_text)
+    row = next(row for row in backend.rows if row["photo_id"] == hits[index]["photo_id"])
+    assert row["text"] == hits[index]["text"]
+    return index, row
 
 
-def test_the_text_of_a_photo_shows_on_hover_in_focus_and_large(pad: Page, searcher: LocalSearcher) -> None:
-    place, photo_id, text = place_with(searcher, pad, told=True)
-    hit = pad.locator(".hit").nth(place)
+def test_text_of_a_photo_is_visible_on_hover_on_focus_and_enlarged(pad: Page, backend: LocalBackend) -> None:
+    index, row = search_for_hit(pad, backend, has_text=True)
+    hit = pad.locator(".hit").nth(index)
     expect(hit.locator(".caption")).to_have_css("opacity", "0")
     hit.hover()
     expect(hit.locator(".caption")).to_have_css("opacity", "1")
-    expect(hit.locator(".words")).to_have_text(text or "")
+    expect(hit.locator(".text")).to_have_text(row["text"])
     pad.mouse.move(0, 0)
     hit.focus()
     expect(hit.locator(".caption")).to_have_css("opacity", "1")
     score = hit.locator(".score").inner_text()
-    expect(hit).to_have_accessible_name(re.compile(rf"^{place + 1} (box|disc) {score} {text}$"))
+    expect(hit).to_have_accessible_name(re.compile(rf"^{index + 1} (box|disc) {score} {row['text']}$"))
     pad.keyboard.press("Enter")
-    expect(pad.locator("#large-title")).to_have_text(text or "")
-    expect(pad.locator("#large img")).to_have_attribute("alt", text or "")
-    expect(pad.locator("#large-facts")).to_contain_text(photo_id)
+    expect(pad.locator("#lightbox-title")).to_have_text(row["text"])
+    expect(pad.locator("#lightbox img")).to_have_attribute("alt", row["text"])
+    expect(pad.locator("#lightbox-facts")).to_contain_text(row["photo_id"])
 
 
-def test_a_photo_without_a_text_shows_its_id(pad: Page, searcher: LocalSearcher) -> None:
-    place, photo_id, _ = place_with(searcher, pad, told=False)
-    expect(pad.locator(".hit .words").nth(place)).to_have_text(photo_id)
-    pad.locator(".hit").nth(place).click()
-    expect(pad.locator("#large-title")).to_have_text(photo_id)
-    expect(pad.locator("#large img")).to_have_attribute("alt", f"Photo {photo_id}")
+def test_photo_without_a_text_shows_its_id(pad: Page, backend: LocalBackend) -> None:
+    index, row = search_for_hit(pad, backend, has_text=False)
+    expect(pad.locator(".hit .text").nth(index)).to_have_text(row["photo_id"])
+    pad.locator(".hit").nth(index).click()
+    expect(pad.locator("#lightbox-title")).to_have_text(row["photo_id"])
+    expect(pad.locator("#lightbox img")).to_have_attribute("alt", f"Photo {row['photo_id']}")
 
 
-def test_a_text_that_changed_is_shown_as_it_is_now(pad: Page, searcher: LocalSearcher) -> None:
-    place, photo_id, text = place_with(searcher, pad, told=True)
-    expect(pad.locator(".hit .words").nth(place)).to_have_text(text or "")
-    at = searcher.ids.index(photo_id)
-    searcher.texts[at] = "other words"
+def test_changed_text_of_a_photo_is_updated(pad: Page, backend: LocalBackend) -> None:
+    index, row = search_for_hit(pad, backend, has_text=True)
+    expect(pad.locator(".hit .text").nth(index)).to_have_text(row["text"])
+    backend.rows = [{**each, "text": "other text"} if each is row else each for each in backend.rows]
     with pad.expect_response("**/v1/search"):
         pad.fill("#k", "20")
-    expect(pad.locator(".hit .words").nth(place)).to_have_text("other words")
-    searcher.texts[at] = text
+    expect(pad.locator(".hit .text").nth(index)).to_have_text("other text")
 
 
-def test_photos_that_stay_keep_their_element(pad: Page) -> None:
-    pad.fill("#words", "a disc")
+def test_photos_in_consecutive_results_keep_their_element(pad: Page) -> None:
+    pad.fill("#text", "a disc")
     expect(pad.locator(".hit")).to_have_count(12)
     pad.evaluate("document.querySelectorAll('.hit').forEach((hit) => (hit.dataset.old = 1))")
-    asked(pad, lambda: pad.fill("#k", "24"))
+    search_after(pad, lambda: pad.fill("#k", "24"))
     expect(pad.locator(".hit")).to_have_count(24)
     assert pad.locator(".hit[data-old]").count() == 12
 
 
-def test_the_newest_answer_wins(context: BrowserContext, pad: Page, searcher: LocalSearcher) -> None:
-    async def late(query: Query) -> None:
-        await asyncio.sleep(1.5 if query.text == "late" else 0)
-
-    searcher.before = late
-    pad.evaluate(ABORT_DOES_NOTHING)  # so that the late answer does arrive
-    asked(pad, lambda: pad.fill("#words", "late"))
+def test_late_response_is_ignored(pad: Page, backend: LocalBackend) -> None:
+    released = threading.Event()
+    backend.before = delay("late", released)
+    pad.evaluate(DISABLE_ABORT)  # so that the late response arrives
+    search_after(pad, lambda: pad.fill("#text", "late"))
     with pad.expect_response(lambda response: "late" in (response.request.post_data or "")):
         pad.fill("#k", "3")
-        pad.fill("#words", "early")
+        pad.fill("#text", "early")
         expect(pad.locator(".hit")).to_have_count(3)
+        released.set()
     pad.wait_for_timeout(100)
     expect(pad.locator(".hit")).to_have_count(3)
 
 
-def test_what_is_out_of_date_is_called_off(pad: Page, searcher: LocalSearcher) -> None:
-    async def late(query: Query) -> None:
-        await asyncio.sleep(5 if query.text == "late" else 0)
-
-    searcher.before = late
-    asked(pad, lambda: pad.fill("#words", "late"))
+def test_outdated_search_is_aborted(pad: Page, backend: LocalBackend) -> None:
+    released = threading.Event()
+    backend.before = delay("late", released)
+    search_after(pad, lambda: pad.fill("#text", "late"))
     with pad.expect_event("requestfailed") as failed:
-        pad.fill("#words", "early")
+        pad.fill("#text", "early")
+    released.set()
     assert failed.value.failure == "net::ERR_ABORTED"
     expect(pad.locator(".hit")).to_have_count(12)
 
 
-def test_full_is_said_and_searched_again_after_the_time_named(pad: Page, searcher: LocalSearcher) -> None:
+def test_full_server_is_retried_after_retry_after(pad: Page, backend: LocalBackend) -> None:
     times: list[float] = []
 
-    async def full_at_first(query: Query) -> None:
+    async def fail_once(query: Query) -> None:
         times.append(time.monotonic())
         if len(times) == 1:
-            raise Problem(
-                HTTPStatus.TOO_MANY_REQUESTS, "all places are taken; try again in 2 s", {"Retry-After": "2"}
-            )
+            detail = "too many searches in flight; retry in 2 s"
+            raise Problem(HTTPStatus.TOO_MANY_REQUESTS, detail, {"Retry-After": "2"})
 
-    searcher.before = full_at_first
-    pad.fill("#words", "a disc")
-    expect(pad.locator("#message")).to_have_text("All places are taken.")
-    expect(pad.locator("#countdown")).to_have_text("Searching again in 2 s")
-    pad.fill("#words", "a red disc")  # does not make it impatient
+    backend.before = fail_once
+    pad.fill("#text", "a disc")
+    expect(pad.locator("#message")).to_have_text("Too many searches in flight.")
+    expect(pad.locator("#countdown")).to_have_text("Retrying in 2 s")
+    pad.fill("#text", "a red disc")  # does not shorten the wait
     expect(pad.locator(".hit")).to_have_count(12)
     assert len(times) == 2
     assert times[1] - times[0] >= 1.9
 
 
-def test_a_fault_is_shown_and_can_be_tried_again(pad: Page, searcher: LocalSearcher) -> None:
-    async def broken(query: Query) -> None:
-        raise Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "this is a fault of the server")
+def test_server_error_has_a_retry_button(pad: Page, backend: LocalBackend) -> None:
+    before = backend.before
 
-    searcher.before = broken
-    pad.fill("#words", "a disc")
-    expect(pad.locator("#message")).to_have_text(re.compile(r"This is a fault of the server\. .* \w{32}\."))
+    async def fail(query: Query) -> None:
+        raise Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error; see the log")
 
-    async def mended(query: Query) -> None:
-        pass
-
-    searcher.before = mended
+    backend.before = fail
+    pad.fill("#text", "a disc")
+    message = re.compile(r"Internal error; see the log\. Request ID: \w{32}\.")
+    expect(pad.locator("#message")).to_have_text(message)
+    backend.before = before
     pad.click("#retry")
     expect(pad.locator(".hit")).to_have_count(12)
     expect(pad.locator("#retry")).to_be_hidden()
 
 
-def test_a_wrong_field_is_told_in_the_words_of_the_server(pad: Page) -> None:
-    pad.fill("#words", "a " * 70)
-    expect(pad.locator("#message")).to_contain_text("70 words are more than 64")
+def test_validation_error_of_the_server_is_displayed(pad: Page) -> None:
+    pad.fill("#text", "a " * 70)
+    expect(pad.locator("#message")).to_contain_text("70 words exceed the limit of 64")
 
 
-def test_slow_is_said(pad: Page, searcher: LocalSearcher) -> None:
-    async def slow(query: Query) -> None:
-        await asyncio.sleep(3)
-
-    searcher.before = slow
-    pad.fill("#words", "a disc")
+def test_slow_search_is_announced(pad: Page, backend: LocalBackend) -> None:
+    released = threading.Event()
+    backend.before = delay("a disc", released)
+    pad.fill("#text", "a disc")
     expect(pad.locator("#results")).to_have_attribute("aria-busy", "true")
     expect(pad.locator("#message")).to_have_text("Still searching …")
-    expect(pad.locator("#message")).to_contain_text("12 photos")
+    released.set()
+    expect(pad.locator("#message")).to_contain_text("12 results")
 
 
-def test_no_photo_that_fits(pad: Page) -> None:
+def test_message_without_hits(pad: Page) -> None:
     answer = {"hits": [], "gallery_version": 1, "checkpoint": "", "timing_ms": {"total": 1}}
     pad.route("**/v1/search", lambda route: route.fulfill(json=answer))
-    pad.fill("#words", "a disc")
-    expect(pad.locator("#message")).to_contain_text("No photo fits")
+    pad.fill("#text", "a disc")
+    expect(pad.locator("#message")).to_contain_text("No matching photos")
 
 
-def test_offline_and_back(context: BrowserContext, pad: Page) -> None:
+def test_search_resumes_after_being_offline(context: BrowserContext, pad: Page) -> None:
     context.set_offline(True)
-    pad.fill("#words", "a disc")
+    pad.fill("#text", "a disc")
     expect(pad.locator("#message")).to_have_text("You are offline.")
     context.set_offline(False)
     expect(pad.locator(".hit")).to_have_count(12)
 
 
-def test_a_key_is_asked_for_and_kept_for_the_tab_alone(
-    context: BrowserContext, searcher: LocalSearcher, tmp_path: Path
+def test_api_key_is_requested_and_stored_for_the_tab(
+    context: BrowserContext, backend: LocalBackend, tmp_path: Path
 ) -> None:
     secret, line = new_key("me", None)
     (tmp_path / "keys").write_text(line)
-    app = create_app(searcher, read_settings().limits, WithKeys(Keys(str(tmp_path / "keys"))))
-    with serving(app) as url:
+    app = create_app(backend, read_settings().limits, ApiKeyAuth(ApiKeys(str(tmp_path / "keys"))))
+    with serve_app(app) as url:
         page = context.new_page()
         page.goto(url)
         expect(page.locator("#key")).to_be_visible()
-        expect(page.locator("#key-refused")).to_be_hidden()
+        expect(page.locator("#key-rejected")).to_be_hidden()
         page.keyboard.press("Escape")
-        page.fill("#words", "a disc")
+        page.fill("#text", "a disc")
         page.fill("#key-field", "wrong")
         page.keyboard.press("Enter")
-        expect(page.locator("#key-refused")).to_be_visible()
+        expect(page.locator("#key-rejected")).to_be_visible()
         page.fill("#key-field", secret)
         page.keyboard.press("Enter")
-        expect(page.locator(".hit img.there")).to_have_count(12)  # pictures too are fetched with the key
+        expect(page.locator(".hit img.loaded")).to_have_count(12)  # thumbnails need the key too
         page.locator(".hit").first.click()
-        expect(page.locator("#large img.there")).to_be_visible()
+        expect(page.locator("#lightbox img.loaded")).to_be_visible()
         page.keyboard.press("Escape")
         assert page.evaluate("sessionStorage.length") == 1
         assert page.evaluate("[localStorage.length, document.cookie]") == [0, ""]
         page.click("#change-key")
-        page.click("text=Forget it")
-        expect(page.locator("#message")).to_contain_text("valid key")
+        page.click("text=Forget key")
+        expect(page.locator("#message")).to_contain_text("API key is missing or wrong")
         assert page.evaluate("sessionStorage.length") == 0
 
 
-def test_who_may_not_ask_is_told_so(pad: Page) -> None:
-    problem = {"title": "Forbidden", "status": 403, "detail": "only this machine is answered"}
+def test_forbidden_request_is_explained(pad: Page) -> None:
+    problem = {"title": "Forbidden", "status": 403, "detail": "only this machine is allowed"}
     pad.route("**/v1/**", lambda route: route.fulfill(status=403, json=problem))
     pad.reload()
-    expect(pad.locator("#message")).to_have_text("Only this machine is answered.")
+    expect(pad.locator("#message")).to_have_text("Only this machine is allowed.")
     pad.unroute("**/v1/**")
     pad.click("#retry")
     expect(pad.locator("#gallery")).to_contain_text("photos")
     expect(pad.locator("#message")).to_contain_text("Draw a shape")
 
 
-def test_an_endpoint_without_a_gallery_says_so(pad: Page) -> None:
-    def empty(route: Route) -> None:
+def test_endpoint_without_a_gallery(pad: Page) -> None:
+    def remove_gallery(route: Route) -> None:
         route.fulfill(json={**route.fetch().json(), "gallery": None})
 
-    pad.route("**/v1/info", empty)
+    pad.route("**/v1/info", remove_gallery)
     pad.reload()
     expect(pad.locator("#gallery")).to_have_text("no gallery yet")
     expect(pad.locator("#message")).to_contain_text("nothing to search")

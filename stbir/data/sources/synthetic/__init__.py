@@ -1,1 +1,4 @@
-"""Drawn objects whose shape shows only in the sketch, and whose colour and material only in the text."""
+"""A rendered data set: sketches show only the shape, texts describe only colour, material and pattern.
+
+Never real images: those come from the other sources.
+"""

@@ -1,9 +1,9 @@
-"""Which object each synthetic photo shows: so dealt out that neither sketch nor text alone can win.
+"""The objects of the synthetic photos, chosen so that a query needs both its sketch and its text.
 
-The photos of a split lie in blocks of about 16, a grid of shapes x wordings: every shape comes in three to
-five wordings and every wording in three to five shapes. Either modality alone narrows a block down to one
-row or one column of it; both together leave one photo. No shape is in two blocks (up to 960 shapes a
-category), so the shapes of test are none of train's.
+The photos of a split form blocks of about 16, a grid of shapes x attributes. Each shape has three to five
+attribute sets, and each attribute set three to five shapes. One modality narrows a block down to one row or
+one column; both together leave one photo. No shape is in two blocks (up to 960 shapes per category), so
+train and test share no shape.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ CATEGORIES = ("vase", "lamp", "jar")
 BODIES = ("globe", "cylinder", "cone", "tulip", "gourd")
 ASPECTS = ("squat", "medium", "tall")
 FEET = ("flat", "plinth", "pedestal", "legs")
-SIDES = ("bare", "handle", "handles", "spout")
+SIDES = ("none", "handle", "handles", "spout")
 TOPS = (0, 1, 2, 3)
 
 COLOURS = ("red", "orange", "yellow", "green", "teal", "blue", "purple", "pink", "brown", "grey")
@@ -25,13 +25,13 @@ MATERIALS = ("ceramic", "wooden", "metal", "glass")
 ACCENTS = ("white", "black", "gold")
 PATTERNS = ("bands", "dots", "zigzag", "diamonds")
 
-BLOCK = 16
-_NEAR_GOLD = ("orange", "yellow", "brown")
-_SHARES = {"val": 0.05, "test": 0.20}
+BLOCK_SIZE = 16
+_SIMILAR_TO_GOLD = ("orange", "yellow", "brown")
+_HELD_OUT_RATIOS = {"val": 0.05, "test": 0.20}
 
 
 class Shape(NamedTuple):
-    """What a sketch can show. `jitter` moves height and girth a little, in [-1, 1]."""
+    """Everything a sketch can show. `jitter` varies height and width slightly, in [-1, 1]."""
 
     category: str
     body: str
@@ -42,8 +42,8 @@ class Shape(NamedTuple):
     jitter: tuple[float, float] = (0.0, 0.0)
 
 
-class Words(NamedTuple):
-    """What a text can say."""
+class Attributes(NamedTuple):
+    """Everything a text can describe."""
 
     colour: str
     material: str
@@ -53,82 +53,91 @@ class Words(NamedTuple):
 
 @dataclass(frozen=True)
 class Item:
-    """One photo: what it shows, its split, and how many sketches there are of it."""
+    """One photo: its object, its split and its number of sketches."""
 
     number: int
     split: str
     shape: Shape
-    words: Words
-    sketches: int
+    attributes: Attributes
+    num_sketches: int
 
     @property
     def caption(self) -> str:
-        """`colour material item, detail`: the item's word says nothing of its form."""
-        words = self.words
-        return f"{words.colour} {words.material} {self.shape.category}, {words.accent} {words.pattern}"
+        """`colour material category, detail`, without any word for the shape."""
+        colour, material, accent, pattern = self.attributes
+        return f"{colour} {material} {self.shape.category}, {accent} {pattern}"
 
 
 @lru_cache(maxsize=4)
-def catalogue(photos: int, seed: int) -> tuple[Item, ...]:
-    """The items of a set of `photos` photos: the same for the same numbers, on every machine."""
+def catalogue(num_photos: int, seed: int) -> tuple[Item, ...]:
+    """The items of a data set, determined by its size and seed."""
     rng = np.random.default_rng(seed)
-    shapes = [_every_shape(category, rng) for category in CATEGORIES]
+    shapes = [_permuted_shapes(category, rng) for category in CATEGORIES]
     used = [0] * len(CATEGORIES)
     items: list[Item] = []
     block = 0
-    for split, count in split_sizes(photos).items():
+    for split, count in split_sizes(num_photos).items():
         for size in _block_sizes(count):
-            kind = block % len(CATEGORIES)
-            wide, high = _grid(size)
-            forms = [_jittered(shapes[kind][(used[kind] + i) % len(shapes[kind])], rng) for i in range(high)]
-            items += _block(len(items), split, size, forms, _some_words(wide, rng), rng)
-            used[kind] += high
+            category = block % len(CATEGORIES)
+            num_attributes, num_shapes = _grid(size)
+            block_shapes = [
+                _jittered(shapes[category][(used[category] + i) % len(shapes[category])], rng)
+                for i in range(num_shapes)
+            ]
+            attributes = _sample_attributes(num_attributes, rng)
+            num_sketches = rng.integers(2, 5, size).tolist()
+            items += _block(len(items), split, block_shapes, attributes, num_sketches)
+            used[category] += num_shapes
             block += 1
     return tuple(items)
 
 
-def split_sizes(photos: int) -> dict[str, int]:
+def split_sizes(num_photos: int) -> dict[str, int]:
     """Photos of train, val and test: 75 / 5 / 20 percent, at least one each from 3 photos on."""
-    held = {split: max(1, round(share * photos)) if photos >= 3 else 0 for split, share in _SHARES.items()}
-    return {"train": photos - sum(held.values()), **held}
+    held_out = {
+        split: max(1, round(ratio * num_photos)) if num_photos >= 3 else 0
+        for split, ratio in _HELD_OUT_RATIOS.items()
+    }
+    return {"train": num_photos - sum(held_out.values()), **held_out}
 
 
 def _block_sizes(count: int) -> list[int]:
-    """`count` in even parts of about BLOCK, so that no photo is left in a block by itself."""
-    blocks = max(1, round(count / BLOCK))
+    """`count` in even parts of about BLOCK_SIZE, so that no block has a single photo."""
+    blocks = max(1, round(count / BLOCK_SIZE))
     return [size for i in range(blocks) if (size := count // blocks + (i < count % blocks))]
 
 
 def _grid(size: int) -> tuple[int, int]:
-    """Wordings a shape, and shapes, of a block: as near to a square as its size allows."""
-    wide = int(np.ceil(np.sqrt(size)))
-    return wide, int(np.ceil(size / wide))
+    """Attribute sets and shapes of a block, nearly equal in number."""
+    num_attributes = int(np.ceil(np.sqrt(size)))
+    return num_attributes, int(np.ceil(size / num_attributes))
 
 
 def _block(
-    first: int, split: str, size: int, shapes: list[Shape], words: list[Words], rng: np.random.Generator
+    start: int, split: str, shapes: list[Shape], attributes: list[Attributes], num_sketches: list[int]
 ) -> list[Item]:
-    wide = len(words)
-    drawn = rng.integers(2, 5, size)
-    return [Item(first + i, split, shapes[i // wide], words[i % wide], int(drawn[i])) for i in range(size)]
+    return [
+        Item(start + i, split, shapes[i // len(attributes)], attributes[i % len(attributes)], count)
+        for i, count in enumerate(num_sketches)
+    ]
 
 
-def _every_shape(category: str, rng: np.random.Generator) -> list[Shape]:
+def _permuted_shapes(category: str, rng: np.random.Generator) -> list[Shape]:
     shapes = [Shape(category, *parts) for parts in product(BODIES, ASPECTS, FEET, SIDES, TOPS)]
     return [shapes[i] for i in rng.permutation(len(shapes))]
 
 
 def _jittered(shape: Shape, rng: np.random.Generator) -> Shape:
-    height, girth = rng.uniform(-1, 1, 2)
-    return shape._replace(jitter=(float(height), float(girth)))
+    height, width = rng.uniform(-1, 1, 2)
+    return shape._replace(jitter=(float(height), float(width)))
 
 
 @lru_cache(maxsize=1)
-def _every_words() -> list[Words]:
-    all_ = (Words(*words) for words in product(COLOURS, MATERIALS, ACCENTS, PATTERNS))
-    return [words for words in all_ if words.accent != "gold" or words.colour not in _NEAR_GOLD]
+def _all_attributes() -> list[Attributes]:
+    combinations = (Attributes(*values) for values in product(COLOURS, MATERIALS, ACCENTS, PATTERNS))
+    return [a for a in combinations if a.accent != "gold" or a.colour not in _SIMILAR_TO_GOLD]
 
 
-def _some_words(count: int, rng: np.random.Generator) -> list[Words]:
-    words = _every_words()
-    return [words[i] for i in rng.choice(len(words), count, replace=False)]
+def _sample_attributes(count: int, rng: np.random.Generator) -> list[Attributes]:
+    attributes = _all_attributes()
+    return [attributes[i] for i in rng.choice(len(attributes), count, replace=False)]

@@ -1,7 +1,7 @@
-"""`synthetic:PHOTOS[,seed=SEED]`: photos and sketches that are drawn when they are read.
+"""`synthetic:PHOTOS[,seed=SEED]`: photos and sketches that are rendered when they are read.
 
-URIs are `synthetic:PHOTOS,SEED/NUMBER/photo` and `…/sketch/WHICH`, so that any process can draw any
-picture by itself. photo_id is `synthetic-SEED:NUMBER`; the class is the body's form with the category.
+URIs are `synthetic:PHOTOS,SEED/NUMBER/photo` and `…/sketch/WHICH`. Any process can render any image from its
+URI. photo_id is `synthetic-SEED:NUMBER`; the class is the body's shape and the category.
 """
 
 import io
@@ -39,28 +39,28 @@ def _entry(item: Item, photos: int, seed: int) -> Entry:
         class_=f"{item.shape.body} {item.shape.category}",
         split=item.split,
         photo=f"{base}/photo",
-        sketches=tuple(f"{base}/sketch/{n}" for n in range(item.sketches)),
+        sketches=tuple(f"{base}/sketch/{n}" for n in range(item.num_sketches)),
         text=item.caption,
         text_source="synthetic",
     )
 
 
 def read(uri: str) -> bytes:
-    """Draw the picture of a URI: a photo as JPEG, a sketch as PNG. Raises InputError for another URI."""
+    """Render the image of a URI: a photo as JPEG, a sketch as PNG. Raises InputError for another URI."""
     match = _URI.fullmatch(uri)
     if not match:
-        raise InputError(f"{uri}: not a picture of the synthetic source; use the URIs that it lists")
+        raise InputError(f"{uri}: not an image of the synthetic source; use the URIs of its entries")
     photos, seed, number = (int(match[key]) for key in ("photos", "seed", "number"))
     items = catalogue(photos, seed)
     if number >= len(items):
-        raise InputError(f"{uri}: there are only {len(items)} photos; use the URIs that the source lists")
+        raise InputError(f"{uri}: there are only {len(items)} photos; use the URIs of the source's entries")
     if match["kind"] == "photo":
         return _encode(draw_photo(items[number], np.random.default_rng([seed, number])), "JPEG", quality=92)
-    hand = np.random.default_rng([seed, number, 1 + int(match["n"] or 0)])
-    return _encode(draw_sketch(items[number].shape, hand), "PNG")
+    rng = np.random.default_rng([seed, number, 1 + int(match["n"] or 0)])
+    return _encode(draw_sketch(items[number].shape, rng), "PNG")
 
 
-def _encode(picture: Image.Image, form: str, **options: int) -> bytes:
+def _encode(image: Image.Image, form: str, **options: int) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, form, **options)
+    image.save(buffer, form, **options)
     return buffer.getvalue()

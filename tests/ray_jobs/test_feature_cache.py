@@ -1,0 +1,188 @@
+"""Cached features equal those that each step would compute."""
+
+import itertools
+from dataclasses import replace
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+
+from ray_jobs.recipes import recipe
+from ray_jobs.recipes.stages import CORRUPTED_QUERIES, fusion, joint, with_hubness
+from ray_jobs.training.decode import iter_local_batches
+from stbir.config import Augmentation, OptimizerConfig, Recipe, Stage
+from stbir.data.photo_index import PhotoIndex, build_photo_index, class_names
+from stbir.data.shards import open_shards
+from stbir.model.builder import build_retriever
+from stbir.model.hubness import HubnessCorrection
+from stbir.model.retriever import Retriever
+from stbir.training import feature_cache
+from stbir.training.feature_cache import FeatureCache, build_feature_cache, measure_hubness
+from stbir.training.loop import train
+from stbir.training.stages import TrainableModel, start_stage
+
+CPU = torch.device("cpu")
+NUM_CLASSES = 8
+
+
+@pytest.fixture(scope="module")
+def photos(local_shards: str) -> PhotoIndex:
+    shards = open_shards(local_shards)
+    return build_photo_index(shards, ["train"], class_names(shards, ["train"]))
+
+
+def plain(*names: str, **changes: object) -> Recipe:
+    """Stages of `chairs_cpu_reference` with the encoders of `smoke`, not augmented."""
+    stages = [stage for stage in recipe("chairs_cpu_reference").stages if stage.name in names]
+    changed = tuple(replace(stage, epochs=2, **changes) for stage in stages)  # type: ignore[arg-type]
+    # This learning rate changes no weight: AdamW would amplify the different rounding of another batch size.
+    return replace(recipe("smoke"), augmentation=None, stages=changed, optimizer=OptimizerConfig(lr=1e-12))
+
+
+def cache_constant_features(retriever: Retriever, r: Recipe, photos: PhotoIndex) -> FeatureCache:
+    [stage] = r.stages
+    return build_feature_cache(r.constant(stage), retriever, r, stage, photos, CPU)
+
+
+def train_losses(r: Recipe, photos: PhotoIndex) -> list[float]:
+    torch.manual_seed(0)
+    model, losses = TrainableModel(build_retriever(r.model, 0), NUM_CLASSES), []
+    by_stage = itertools.groupby(iter_local_batches(photos, r), key=lambda batch: batch.stage)
+    for number, batches in by_stage:
+        run = start_stage(r.stages[number], r, model, num_steps=8)
+        losses += [metrics.loss for metrics in train(run, r, photos, itertools.islice(batches, 8), CPU)]
+    return losses
+
+
+@pytest.mark.parametrize(("sketches", "chunk_size"), [("one", None), ("all", 9)])
+def test_losses_are_equal_with_cached_and_computed_features(
+    photos: PhotoIndex, sketches: str, chunk_size: int | None
+) -> None:
+    r = replace(plain("sketch", "image", "text", sketches=sketches), chunk_size=chunk_size)
+    cached = train_losses(r, photos)
+    with patch.object(Recipe, "constant", lambda self, stage: ()):
+        computed = train_losses(r, photos)
+    assert len(cached) > 12
+    assert cached == pytest.approx(computed, rel=1e-4)
+
+
+def test_batch_contains_only_inputs_of_trainable_encoders(photos: PhotoIndex) -> None:
+    r = plain("sketch")
+    [batch, *_] = iter_local_batches(photos, r)
+    assert batch.sketches is not None
+    assert (batch.photos, batch.texts) == (None, None)
+
+
+def test_lookup_returns_the_features_of_the_photos_and_sketches_of_a_batch(photos: PhotoIndex) -> None:
+    r = plain("text")
+    retriever = build_retriever(r.model, 0).eval()
+    cache = cache_constant_features(retriever, r, photos)
+    with patch.object(Recipe, "constant", lambda self, stage: ()):
+        [batch, *_] = iter_local_batches(photos, r)
+    assert batch.sketches is not None
+    assert batch.photos is not None
+    cached = cache.lookup(batch)
+    with torch.no_grad():
+        sketch = retriever.encode_sketch(torch.from_numpy(batch.sketches))
+        photo = retriever.encode_photo(torch.from_numpy(batch.photos))
+    assert torch.allclose(cached["sketch"], sketch, atol=1e-5)
+    assert torch.allclose(cached["photo"], photo, atol=1e-5)
+    assert np.unique(batch.sketch).size > 1
+
+
+def test_workers_encode_parts_that_sum_to_the_complete_cache(photos: PhotoIndex) -> None:
+    r = plain("text")
+    # The same row group twice, so that each of two workers has one.
+    photos = replace(photos, row_groups=photos.row_groups * 2, row_group=np.arange(len(photos)) % 2)
+    retriever = build_retriever(r.model, 0).eval()
+    complete = cache_constant_features(retriever, r, photos)
+    caches = []
+    for rank in range(2):
+        with (
+            patch.multiple(feature_cache, is_distributed=lambda: True, rank=lambda rank=rank: rank),
+            patch.multiple("torch.distributed", get_world_size=lambda: 2, all_reduce=lambda features: None),
+        ):
+            caches.append(cache_constant_features(retriever, r, photos))
+    for modality, rows in complete.features.items():
+        parts = [cache.features[modality] for cache in caches]
+        assert torch.equal(parts[0] + parts[1], rows)
+        assert all((part == 0).all(1).any() for part in parts)
+
+
+def hubness_recipe() -> Recipe:
+    smoke = recipe("smoke")
+    model = replace(smoke.model, gate=4, hubness=64)
+    return replace(smoke, model=model, stages=(with_hubness(fusion(1, lr=1e-3)),))
+
+
+def test_hubness_is_measured_from_training_queries_before_the_first_step(photos: PhotoIndex) -> None:
+    r = hubness_recipe()
+    model = TrainableModel(build_retriever(r.model, 0), NUM_CLASSES)
+    retriever = model.retriever
+    cache = build_feature_cache(("photo", "sketch"), retriever, r, r.stages[0], photos, CPU)
+    photo_PD, sketch_SD = cache.features["photo"], cache.features["sketch"]
+    run = start_stage(r.stages[0], r, model, num_steps=8)
+    list(train(run, r, photos, itertools.islice(iter_local_batches(photos, r), 2), CPU))
+    correction = retriever.photo.hubness
+    assert isinstance(correction, HubnessCorrection)
+    width = correction.queries.shape[2]
+    stored = torch.linspace(0, len(sketch_SD) - 1, 64).round().long() if len(sketch_SD) > 64 else slice(None)
+    assert torch.equal(correction.queries[0, : min(64, len(sketch_SD))], sketch_SD[stored][:, :width])
+    expected = correction.query_similarity(photo_PD[:, :width]).mean(0)
+    assert torch.allclose(correction.mean_similarity, expected)
+
+
+def test_resumed_stage_does_not_repeat_the_measurement(photos: PhotoIndex) -> None:
+    r = hubness_recipe()
+    run = start_stage(r.stages[0], r, TrainableModel(build_retriever(r.model, 0), NUM_CLASSES), num_steps=8)
+    run.step = 3
+    measure_hubness(run, r, photos, CPU)
+    correction = run.model.retriever.photo.hubness
+    assert isinstance(correction, HubnessCorrection)
+    assert not correction.measured
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": recipe("smoke").model}, "set model.hubness"),
+        (
+            {"stages": (with_hubness(fusion(1, 1e-3)), joint(1))},
+            "an encoder is trainable in this stage or later",
+        ),
+        ({"stages": (with_hubness(joint(1)),)}, "an encoder is trainable in this stage or later"),
+        (
+            {"stages": tuple(with_hubness(replace(fusion(1, 1e-3), name=n)) for n in "ab")},
+            "one stage is enough",
+        ),
+    ],
+)
+def test_recipe_with_a_useless_measurement_is_rejected(changes: dict[str, Any], message: str) -> None:
+    if "model" in changes:
+        changes = {"model": replace(changes["model"], gate=4)}
+    with pytest.raises(ValidationError, match=message):
+        replace(hubness_recipe(), **changes)
+
+
+@pytest.mark.parametrize(
+    ("stage", "augment", "constant"),
+    [
+        (plain("sketch").stages[0], None, ("photo", "text")),
+        (plain("sketch").stages[0], Augmentation(), ()),
+        (plain("image").stages[0], None, ("sketch", "text")),
+        (joint(1), None, ()),
+        (fusion(1, 1e-2), None, ("photo",)),
+        (replace(fusion(1, 1e-2), noise=None), None, ("sketch", "photo", "text")),
+        (replace(plain("text").stages[0], noise=CORRUPTED_QUERIES), None, ("sketch", "photo")),
+    ],
+)
+def test_constant_modalities_have_a_frozen_encoder_and_constant_inputs(
+    stage: Stage, augment: Augmentation | None, constant: tuple[str, ...]
+) -> None:
+    smoke = recipe("smoke")
+    r = replace(smoke, model=replace(smoke.model, gate=4), augmentation=augment, stages=(stage,))
+    assert r.constant(stage) == constant
+    assert set(r.streamed(stage)) == set(stage.modalities) - set(constant)

@@ -1,0 +1,66 @@
+"""Model versions: each is loaded once, and the two used last stay loaded."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from serve.rollout.model_versions import ModelVersions
+
+
+class Loader:
+    """Doubles its key. Waits for `go`, fails for the keys in `failing`, records its calls in `calls`."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.go, self.failing = threading.Event(), set[str]()
+        self.go.set()
+
+    def __call__(self, key: str) -> str:
+        assert self.go.wait(10)
+        self.calls.append(key)
+        if key in self.failing:
+            raise OSError(key)
+        return key * 2
+
+
+def test_concurrent_callers_share_one_load() -> None:
+    loader = Loader()
+    loader.go.clear()
+    versions = ModelVersions(loader)
+    with ThreadPoolExecutor(8) as pool:
+        results = [pool.submit(versions.get, "a") for _ in range(8)]
+        assert versions.get_loaded("a") is None
+        loader.go.set()
+        assert {result.result() for result in results} == {"aa"}
+    assert (loader.calls, versions.get_loaded("a")) == (["a"], "aa")
+
+
+def test_lru_version_is_evicted() -> None:
+    loader = Loader()
+    versions = ModelVersions(loader)
+    for key in ("a", "b", "a", "c"):
+        versions.get(key)
+    assert [versions.get_loaded(key) for key in "abc"] == ["aa", None, "cc"]
+    assert loader.calls == ["a", "b", "c"]
+
+
+def test_get_loaded_counts_as_use() -> None:
+    versions = ModelVersions(Loader())
+    for key in ("a", "b"):
+        versions.get(key)
+    assert versions.get_loaded("a") == "aa"
+    versions.get("c")
+    assert [versions.get_loaded(key) for key in "abc"] == ["aa", None, "cc"]
+
+
+def test_failed_load_is_retried_and_evicts_nothing() -> None:
+    loader = Loader()
+    versions = ModelVersions(loader)
+    versions.get("a")
+    loader.failing = {"b"}
+    with pytest.raises(OSError, match="b"):
+        versions.get("b")
+    assert (versions.get_loaded("a"), versions.get_loaded("b")) == ("aa", None)
+    loader.failing.clear()
+    assert versions.get("b") == "bb"

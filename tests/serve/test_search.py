@@ -1,0 +1,84 @@
+"""Search of a group of queries against searches of single queries."""
+
+import time
+
+import numpy as np
+import pytest
+
+from serve.deadline import DeadlineExceededError
+from serve.deployments.search import LoadedRelease, search
+from serve.messages import Encoded, Query, Release, SearchResult
+from stbir.errors import InputError
+from stbir.gallery.filters import Condition
+from stbir.gallery.gallery import open_gallery
+from stbir.model import checkpoint
+from stbir.model.fusion import Gate
+
+BOX = (Condition("category", "in", ["box"]),)
+
+
+@pytest.fixture(scope="module")
+def loaded(checkpoint_uri, gallery_uri) -> LoadedRelease:
+    digest = checkpoint.read_digest(checkpoint_uri)
+    gallery = open_gallery(gallery_uri, digest)
+    release = Release(checkpoint_uri, digest, gallery_uri, gallery.version)
+    return LoadedRelease(release, gallery, Gate(gallery.dim, 4))
+
+
+def random_vector(loaded: LoadedRelease, seed: int) -> Encoded:
+    vector = np.random.default_rng(seed).normal(size=loaded.gallery.dim).astype(np.float32)
+    return Encoded(vector / np.linalg.norm(vector), {f"encode {seed}": 1.0})
+
+
+QUERIES = [
+    Query(None, None, 3, 0.5, None),
+    Query(None, None, 5, 0.25, None),
+    Query(None, None, 3, 0.5, "disc"),
+    Query(None, None, 3, 0.5, None, where=BOX),
+    Query(None, None, 3, 0.75, None, where=BOX),
+    Query(None, None, 3, 0.5, None, photo_id="shape/04"),
+    Query(None, None, 4, 0.5, None, photo_id="shape/07"),
+]
+
+
+def hits(result: SearchResult | Exception) -> list[tuple[str, float]]:
+    assert isinstance(result, SearchResult)
+    return [(hit["photo_id"], round(hit["score"], 5)) for hit in result.hits]
+
+
+def test_expired_query_is_not_searched(loaded: LoadedRelease) -> None:
+    queries = [Query(None, None, 3, 0.5, None, deadline=time.time() + offset_s) for offset_s in (-1, 60)]
+    expired, result = search(loaded, [random_vector(loaded, 0)] * 2, [None, None], queries)
+    assert isinstance(expired, DeadlineExceededError)
+    assert len(hits(result)) == 3
+
+
+def test_query_of_a_group_has_the_same_hits_as_a_single_query(loaded: LoadedRelease) -> None:
+    has_sketch = [query.photo_id is None for query in QUERIES]
+    sketches = [random_vector(loaded, n) if has_sketch[n] else None for n in range(len(QUERIES))]
+    texts = [random_vector(loaded, 100 + n) if n % 3 else None for n in range(len(QUERIES))]
+    results = search(loaded, sketches, texts, QUERIES)
+    for sketch, text, query, result in zip(sketches, texts, QUERIES, results, strict=True):
+        [single_result] = search(loaded, [sketch], [text], [query])
+        assert hits(result) == hits(single_result)
+        assert len(hits(result)) == query.k
+        assert query.photo_id not in dict(hits(result))
+        steps = {step for part in (sketch, text) if part for step in part.timing_ms}
+        assert isinstance(result, SearchResult)
+        assert set(result.timing_ms) == steps | {"fuse", "search"}
+
+
+def test_error_of_a_query_is_its_result(loaded: LoadedRelease) -> None:
+    sketch, sketch_error = random_vector(loaded, 1), InputError("sketch: truncated")
+    queries = [
+        Query(None, None, 3, 0.5, None),
+        Query(None, None, 3, 0.5, None),
+        Query(None, None, 3, 0.5, "hat"),
+        Query(None, None, 3, 0.5, None, photo_id="nobody"),
+    ]
+    sketches = [sketch, sketch_error, sketch, None]
+    good, truncated, category, photo = search(loaded, sketches, [None] * 4, queries)
+    assert len(hits(good)) == 3
+    assert truncated is sketch_error
+    assert str(category).startswith("category: no category 'hat'")
+    assert str(photo).startswith("photo_id: 'nobody'")
