@@ -30,7 +30,7 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
     """Measure before, during and after the overload."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # stops the server too
     with tempfile.TemporaryDirectory() as scratch:
-        folder = args.make_world or make_world(scratch, args.recipe, args.photos)
+        folder = args.world or make_world(scratch, args.recipe, args.photos)
         options = ["--config", args.config] if args.config else []
         with serving(args.side, folder, *options) as (url, pid):
             measurements = _measure(url, pid, args)

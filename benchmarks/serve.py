@@ -29,7 +29,7 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
     """Measure each side, print the table, return the summary."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # stops the server too
     with tempfile.TemporaryDirectory() as scratch:
-        folder = args.make_world or make_world(scratch, args.recipe, args.photos)
+        folder = args.world or make_world(scratch, args.recipe, args.photos)
         measurements = [(name, _side(name, folder, args)) for name in args.sides.split(",")]
     _trace(measurements)
     return _summary(measurements)

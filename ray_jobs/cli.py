@@ -44,7 +44,7 @@ class _RetiredOption(argparse.Action):
     """Ends parsing with an error that names the new option, which is `const`."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        parser.error(f"{self.option_strings[0]} is now {self.const}")
+        parser.exit(2, f"{parser.prog}: {self.option_strings[0]} is now {self.const}\n")
 
 
 def add_retired(parser: argparse.ArgumentParser, options: Mapping[str, str]) -> None:

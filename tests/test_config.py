@@ -46,7 +46,7 @@ def test_override_replaces_one_field() -> None:
         ("stages.sketch.shared_encoder=true", "trainable together or not at all"),
         ('stages.sketch.trainable=["sketch","gate"]', "gate is in no pair"),
         ('stages.image.trainable=["gate"]', "there is no gate; set model.gate"),
-        ("stages.image.noise.kind=query", "neither is trainable"),
+        ("stages.image.noise.kind=query", "needs a trainable sketch"),
         ("model.appearance_dims=8", "appearance_dims needs the feature maps of a timm photo encoder"),
         ("model.photo.grid=2", "grid needs a convolutional timm backbone"),
         ("model.photo.multiscale=[[16,8]]", "multiscale needs a convolutional timm backbone"),

@@ -71,13 +71,13 @@ class Ledger:
         return self._outcomes.get(target.key)
 
     def counts(self) -> dict[str, int]:
-        """Number of photos by category; `in` is the sum of the others."""
-        counts = Counter(self._categories())
+        """Number of photos by outcome; `in` is the sum of the others."""
+        counts = Counter(self._outcome_names())
         names = ("captioned", "already_there", "kept", "quarantined", "failed", "not_asked")
         counts["kept"] = self.photo_count - counts.total()
         return {"in": self.photo_count, **{name: counts[name] for name in names}}
 
-    def _categories(self) -> Iterator[str]:
+    def _outcome_names(self) -> Iterator[str]:
         new = set(self._new)
         for target in self.targets:
             outcome = self.outcome(target)

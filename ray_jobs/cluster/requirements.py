@@ -142,7 +142,8 @@ def _disk(nodes: Sequence[dict[str, Any]]) -> str:
     free = f"{node['disk'] / GIB:.0f} GiB"
     if node["disk"] < MIN_DISK_BYTES:
         raise CheckWarningError(
-            f"/tmp of node {node['node']} has {free} free; Ray needs {MIN_DISK_BYTES // GIB} to spill objects"
+            f"/tmp of node {node['node']} has {free} free;"
+            f" free at least {MIN_DISK_BYTES // GIB} GiB for Ray to spill objects"
         )
     return f"at least {free} free"
 

@@ -175,7 +175,7 @@ def _check_listing(catalogue: Catalogue, listed: int | None, counts: dict[str, i
 def _check_faults(folder: Folder, faults: list[Fault], counts: dict[str, int], max_error_rate: float) -> None:
     write_quarantine(folder, faults)
     for fault in faults[:_MAX_LOGGED_FAULTS]:
-        log.warning("quarantined %s: %s", fault.photo_id, fault.detail or fault.reason)
+        log.warning("not embedded: %s: %s", fault.photo_id, fault.detail or fault.reason)
     log.info(
         "in %(in)d = embedded %(embedded)d + already there %(already_there)d"
         " + quarantined %(quarantined)d + failed %(failed)d",

@@ -75,7 +75,9 @@ def optimize(args: argparse.Namespace, lock: Lock) -> dict[str, Any]:
 def prune(args: argparse.Namespace, lock: Lock) -> dict[str, Any]:
     """Delete old versions and the files that only they use."""
     if args.keep < 1 or args.older_than < 0:
-        raise InputError(f"--keep {args.keep} --older-than {args.older_than}: at least 1, at least 0 days")
+        raise InputError(
+            f"--keep: give 1 or more; --older-than: 0 or more; got {args.keep}, {args.older_than:g}"
+        )
     lock.check()
     return {**versions.prune(Folder(args.gallery), args.keep, timedelta(days=args.older_than))}
 

@@ -80,7 +80,7 @@ def _suggestion(name: str) -> str:
     for old, new in RETIRED.items():
         if current == old or current.startswith(f"{old}_") or current.endswith(f"_{old}"):
             current = current.replace(old, new)
-    if current != name:
+    if current != name and current in recipe_names():
         return f"{name!r} is now {current!r}"
     return f"no recipe {name!r}; available: {recipe_help()}"
 

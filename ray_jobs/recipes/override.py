@@ -35,7 +35,7 @@ def _assign(tree: dict[str, Any], field: str, value: Any) -> None:
 def _child(node: Any, name: str, field: str) -> Any:
     choices = {item["name"]: item for item in node} if isinstance(node, list) else node
     if not isinstance(choices, dict) or name not in choices:
-        known = ", ".join(choices) if isinstance(choices, dict) else "no field below it"
+        known = ", ".join(choices) if isinstance(choices, dict) else "none, it is a single value"
         current = {old: new for names in RENAMED_FIELDS.values() for old, new in names.items()}.get(name)
         if isinstance(choices, dict) and current in choices:
             raise InputError(f"--set {field}: {name!r} is now {current!r}")

@@ -37,9 +37,9 @@ def load_prompt(
 
     Raises InputError for a missing file, one that is not UTF-8, and limits that are too low.
     """
-    for field, value, minimum in (("words", max_word_count, 3), ("pixels", max_side, 56)):
+    for field, value, minimum in (("--words", max_word_count, 3), ("--pixels", max_side, 56)):
         if value < minimum:
-            raise InputError(f"{field}: {value} is too few; give {minimum} or more")
+            raise InputError(f"{field}: {value} is less than {minimum}; give {minimum} or more")
     name = DEFAULT_PROMPT if uri is None else uri.rpartition("/")[2].removesuffix(".txt")
     text = _read(uri).strip().replace("{words}", str(max_word_count))
     return Prompt(name, text, max_word_count, max_side)

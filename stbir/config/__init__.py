@@ -1,6 +1,6 @@
 """Recipe dataclasses, checked when they are built, and their JSON form.
 
-Config stops at the builders (`model.builder`, `training.stages`): code below them takes plain arguments.
+Builders (`model.builder`, `training.stages`) read the config; modules below them take plain arguments.
 """
 
 from stbir.config.model import (

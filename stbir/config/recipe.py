@@ -53,7 +53,7 @@ class LossWeights:
     @model_validator(mode="after")
     def _require_alignment(self) -> "LossWeights":
         if self.nce == self.triplet == 0:
-            raise ValueError("nce and triplet are both 0: no term would align the encoders")
+            raise ValueError("nce and triplet are both 0: no term would align the encoders; set one above 0")
         return self
 
 
@@ -94,9 +94,9 @@ class Stage:
         has_fused_anchor = any(set(pair.anchor) == {"sketch", "text"} for pair in self.pairs)
         usable = {*self.modalities, "gate"} if has_fused_anchor else set(self.modalities)
         if unused := set(self.trainable) - usable:
-            raise ValueError(f"trainable: {', '.join(sorted(unused))} is in no pair")
+            raise ValueError(f"trainable: {', '.join(sorted(unused))} is in no pair; add one")
         if self.noise and self.noise.kind == "query" and not {"sketch", "text", "gate"} & set(self.trainable):
-            raise ValueError("noise.kind=query corrupts sketches and texts, and neither is trainable")
+            raise ValueError("noise.kind=query needs a trainable sketch, text or gate; use kind=pixels")
         if (self.negatives == "stored") != (self.hard_negatives > 0):
             raise ValueError("negatives=stored and hard_negatives > 0 require each other")
         if self.shared_encoder and ("sketch" in self.trainable) != ("photo" in self.trainable):

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import threading
 from collections.abc import Callable
 
 from cachetools import LRUCache, cached
@@ -24,7 +25,7 @@ class ImageCache:
         if machine_max_bytes is not None:
             max_bytes = min(max_bytes, machine_max_bytes // (os.cpu_count() or 1))
         self._cache: LRUCache[tuple[bytes, int], Image.Image] = LRUCache(max_bytes, getsizeof=_pixel_bytes)
-        self._decode = cached(self._cache, key=_digest)(decode)
+        self._decode = cached(self._cache, key=_digest, lock=threading.Lock())(decode)
 
     def __call__(self, data: bytes, size: int) -> Image.Image:
         """The decoded image; do not modify it. Raises what `decode` raises."""

@@ -40,7 +40,9 @@ def list_versions(folder: Folder) -> list[Version]:
 
 def tag_version(folder: Folder, tag: str, version: str | None = None) -> int:
     """Tag a version (None: the published one); returns its number. Raises InputError for an invalid tag."""
-    if tag == PUBLISHED or tag.startswith(RELEASE_PREFIX) or tag.isdigit() or not tag.isidentifier():
+    if tag == PUBLISHED or tag.startswith(RELEASE_PREFIX):
+        raise InputError(f"tag: {tag!r} is reserved; choose another")
+    if not tag.isidentifier():
         raise InputError(f"tag: {tag!r} is invalid; use letters, digits and _, starting with a letter")
     dataset = open_table(folder, _resolve(folder, version or PUBLISHED))
     set_tag(dataset, tag)

@@ -8,7 +8,7 @@ import uuid
 from stbir.errors import InputError
 from stbir.storage.folder import Folder
 
-_CONTENT = b"stbir was here"
+_CONTENT = b"stbir access check"
 
 
 def check_access(folder: Folder) -> float:

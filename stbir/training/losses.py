@@ -43,7 +43,7 @@ def triplet(
 
 
 def arcface(features_BD: Tensor, weight_CD: Tensor, label_B: Tensor, margin: float, scale: float) -> Tensor:
-    """Cross entropy of s·cos(θ_y + m) against s·cos θ_j, over the rows with a has_label_B label (>= 0).
+    """Cross entropy of s·cos(θ_y + m) against s·cos θ_j, over the rows with a label (>= 0).
 
     Source: Deng et al., ArcFace, CVPR 2019 (arXiv 1801.07698), eq. 3; module 2 of arXiv 2604.15735.
     """

@@ -84,7 +84,7 @@ def test_duplicate_seeds_and_recipes_run_once(folds: str) -> None:
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--recipes", "best"], "no 'best'"),
+        (["--recipes", "best"], "no recipe 'best'"),
         (["--folds", "fold0"], "--folds: fold0; make some"),
         (["--folds", "fold0", "fold9"], "split 'fold9' is empty; available: fold0, fold1, test"),
         (["--set", "batch_size=0"], "batch"),
