@@ -92,9 +92,10 @@ class Progress:
         """Print the line and report the counts."""
         self._printed = time.monotonic()
         on_terminal = sys.stderr.isatty()
+        rate = ", {rate_noinv_fmt}" if self.rate else ""  # unknown after a single part
         remaining = ", {remaining} left" if self._num_photos and self.rate else ""
         status = (
-            f"{{n_fmt}} of {self._num_photos or '?'} photos, {{rate_noinv_fmt}}{remaining};"
+            f"{{n_fmt}} of {self._num_photos or '?'} photos{rate}{remaining};"
             f" {self.counts.quarantined} quarantined, {self.counts.failed} failed;"
             f" the encoder waited {self.wait_share:.0%}"
         )
