@@ -93,9 +93,8 @@ def _run_baseline(side: str, model: str, folder: str) -> float:
     return float(done.stdout.splitlines()[-1])
 
 
-def _embed_gallery(model: str, folder: str, args: argparse.Namespace) -> tuple[float, float]:
-    start = time.perf_counter()
-    connect()
+def run_embed_gallery(model: str, folder: str, *options: str) -> dict[str, Any]:
+    """Embed the photos of `<folder>/photos` into `<folder>/gallery`. Returns the command's summary."""
     arguments = [
         "--checkpoint",
         model,
@@ -104,8 +103,13 @@ def _embed_gallery(model: str, folder: str, args: argparse.Namespace) -> tuple[f
         "--gallery",
         f"{folder}/gallery",
     ]
-    arguments += ["--batch", str(args.batch)] if args.batch else []
-    summary = embed_gallery.main(embed_gallery.parser().parse_args(arguments))
+    return embed_gallery.main(embed_gallery.parser().parse_args([*arguments, *options]))
+
+
+def _embed_gallery(model: str, folder: str, args: argparse.Namespace) -> tuple[float, float]:
+    start = time.perf_counter()
+    connect()
+    summary = run_embed_gallery(model, folder, *(["--batch", str(args.batch)] if args.batch else []))
     ray.shutdown()
     print(f"the encoder waited {summary['waited']:.1%}", file=sys.stderr)
     return float(summary["photos_per_s"]), time.perf_counter() - start

@@ -10,9 +10,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.embed import make_model, make_photos
+from benchmarks.embed import make_model, make_photos, run_embed_gallery
 from benchmarks.memory import MemorySampler
-from ray_jobs import embed_gallery
 from ray_jobs.cli import run
 from ray_jobs.cluster.connection import connect
 
@@ -31,17 +30,9 @@ def _peaks(photos: int, args: argparse.Namespace) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         make_photos(Path(folder) / "photos", photos)
         model = make_model(f"{folder}/checkpoint", args.recipe)
-        arguments = [
-            "--checkpoint",
-            model,
-            "--photos",
-            f"folder:{folder}/photos",
-            "--gallery",
-            f"{folder}/gallery",
-        ]
         sampler = MemorySampler()
         sampler.start()
-        embed_gallery.main(embed_gallery.parser().parse_args(arguments))
+        run_embed_gallery(model, folder)
         return sampler.stop()
 
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from stbir.config.choices import INDEX_THRESHOLD
 from stbir.errors import InputError
 
 
@@ -60,6 +61,35 @@ def add_resource_timeout(parser: argparse.ArgumentParser) -> None:
     timeout = "how long to wait for the cluster to scale up (%(default)g)"
     parser.add_argument("--resource-timeout", type=float, default=900, metavar="SECONDS", help=timeout)
     add_retired(parser, {"--wait": "--resource-timeout"})
+
+
+def add_max_error_rate(parser: argparse.ArgumentParser, description: str) -> None:
+    """Add `--max-error-rate`, for commands that publish nothing if too many inputs are bad."""
+    add = parser.add_argument
+    add("--max-error-rate", type=float, default=0.01, metavar="SHARE", help=f"{description} (%(default)s)")
+    add_retired(parser, {"--max-bad": "--max-error-rate"})
+
+
+def add_index_threshold(parser: argparse.ArgumentParser) -> None:
+    """Add `--index-threshold`, for commands that index a gallery."""
+    threshold = "use exact search up to this many photos (%(default)s)"
+    add = parser.add_argument
+    add("--index-threshold", type=int, default=INDEX_THRESHOLD, metavar="PHOTOS", help=threshold)
+    add_retired(parser, {"--index-above": "--index-threshold"})
+
+
+def check_error_rate(args: argparse.Namespace) -> None:
+    """Raises InputError for a `--max-error-rate` outside [0, 1]."""
+    if not 0 <= args.max_error_rate <= 1:
+        raise InputError(f"--max-error-rate: {args.max_error_rate} is not a share between 0 and 1")
+
+
+def check_minimum(args: argparse.Namespace, minimum: int, *names: str) -> None:
+    """Raises InputError for the first named option below `minimum`. None stands for an omitted option."""
+    for name in names:
+        value = getattr(args, name)
+        if value is not None and value < minimum:
+            raise InputError(f"--{name.replace('_', '-')}: {value} is less than {minimum}")
 
 
 def input_error(error: BaseException | None) -> InputError | None:

@@ -6,8 +6,8 @@ A re-run embeds new and changed photos only, and removes the photos that the cat
 import argparse
 from typing import Any
 
-from ray_jobs.cli import add_resource_timeout, add_retired, run
-from stbir.config.choices import CATALOGUE_KINDS, INDEX_THRESHOLD
+from ray_jobs.cli import add_index_threshold, add_max_error_rate, add_resource_timeout, run
+from stbir.config.choices import CATALOGUE_KINDS
 
 
 def parser() -> argparse.ArgumentParser:
@@ -25,12 +25,9 @@ def parser() -> argparse.ArgumentParser:
     add("--gpu", choices=["auto", "yes", "no"], default="auto", help=gpu)
     add_resource_timeout(parser)
     add("--batch", type=int, help="batch size of the encoder (default: tuned for throughput)")
-    threshold = "use exact search up to this many photos (%(default)s)"
-    add("--index-threshold", type=int, default=INDEX_THRESHOLD, metavar="PHOTOS", help=threshold)
-    error_rate = "largest accepted share of bad photos (%(default)s)"
-    add("--max-error-rate", type=float, default=0.01, metavar="SHARE", help=error_rate)
+    add_index_threshold(parser)
+    add_max_error_rate(parser, "largest accepted share of bad photos")
     add("--queries", metavar="NPY", help="vectors of real queries, to measure the recall with")
-    add_retired(parser, {"--index-above": "--index-threshold", "--max-bad": "--max-error-rate"})
     return parser
 
 

@@ -3,8 +3,8 @@
 import argparse
 from typing import Any
 
-from ray_jobs.cli import add_retired, run
-from stbir.config.choices import EXPORT_FORMATS, INDEX_KINDS, INDEX_THRESHOLD
+from ray_jobs.cli import add_index_threshold, add_retired, run
+from stbir.config.choices import EXPORT_FORMATS, INDEX_KINDS
 from stbir.errors import InputError
 
 RETIRED = {"clean": "prune", "name": "tag"}  # subcommands of version 0.1: old → new
@@ -51,11 +51,9 @@ def parser() -> argparse.ArgumentParser:
 def _add_index_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--index", choices=INDEX_KINDS, help="index kind (default: by the number of photos)")
-    threshold = "use exact search up to this many photos (%(default)s)"
-    add("--index-threshold", type=int, default=INDEX_THRESHOLD, metavar="PHOTOS", help=threshold)
+    add_index_threshold(parser)
     add("--columns", nargs="*", default=[], help="metadata columns to index for filters, besides category")
     add("--queries", metavar="NPY", help="vectors of real queries, to measure the recall with")
-    add_retired(parser, {"--index-above": "--index-threshold"})
 
 
 def main(args: argparse.Namespace) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from ray_jobs.cli import add_resource_timeout, add_retired, run
+from ray_jobs.cli import add_max_error_rate, add_resource_timeout, add_retired, run
 from stbir.config.choices import REQUIREMENTS, SOURCE_KINDS
 
 
@@ -20,15 +20,14 @@ def parser() -> argparse.ArgumentParser:
     kinds = f"KIND = {' | '.join(SOURCE_KINDS)}; PATH = any fsspec URI, or PHOTOS[,seed=SEED]"
     add("--source", required=True, metavar="KIND:PATH", help=kinds)
     add("--out", required=True, metavar="URI", help="folder to write to (path, s3://…)")
-    error_rate = "largest accepted share of bad photos or sketches (default 0.01)"
-    add("--max-error-rate", type=float, default=0.01, metavar="SHARE", help=error_rate)
+    add_max_error_rate(parser, "largest accepted share of bad photos or sketches")
     add("--rows-per-file", type=int, default=128, metavar="N", help="largest number of photos (default 128)")
     require = (
         f"parts that a photo must have: {' | '.join(REQUIREMENTS)} (default sketch,text; photo: neither)"
     )
     add("--require", choices=REQUIREMENTS, default="sketch,text", metavar="PARTS", help=require)
     add_resource_timeout(parser)
-    add_retired(parser, {"--max-bad": "--max-error-rate", "--requires": "--require"})
+    add_retired(parser, {"--requires": "--require"})
     splits = parser.add_mutually_exclusive_group()
     splits.add_argument("--split", metavar="NAME", help="put every photo into this split")
     folds = "distribute all photos except the test split over fold0 … (seeded)"

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from ray_jobs.cli import add_resource_timeout, add_retired, run
+from ray_jobs.cli import add_max_error_rate, add_resource_timeout, run
 
 
 def parser() -> argparse.ArgumentParser:
@@ -23,10 +23,8 @@ def parser() -> argparse.ArgumentParser:
     add("--workers", type=int, default=1, help="actors that encode and search (%(default)s)")
     add("--batch", type=int, default=256, help="queries per batch (%(default)s)")
     add("--cache", metavar="FOLDER", help="cache for index searches, on each machine")
-    error_rate = "largest accepted share of invalid queries (%(default)s)"
-    add("--max-error-rate", type=float, default=0.01, metavar="SHARE", help=error_rate)
+    add_max_error_rate(parser, "largest accepted share of invalid queries")
     add_resource_timeout(parser)
-    add_retired(parser, {"--max-bad": "--max-error-rate"})
     return parser
 
 

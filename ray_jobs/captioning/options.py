@@ -11,14 +11,19 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from ray_jobs.captioning.chat import ANSWER_FORMATS, Endpoint
-from ray_jobs.cli import add_resource_timeout, add_retired
+from ray_jobs.cli import (
+    add_max_error_rate,
+    add_resource_timeout,
+    add_retired,
+    check_error_rate,
+    check_minimum,
+)
 from stbir.captioning.caption import MAX_WORD_COUNT
 from stbir.captioning.prompt import MAX_SIDE
 from stbir.errors import InputError
 
 API_KEY_ENV = "STBIR_CAPTION_KEY"
 _RETIRED = {
-    "--max-bad": "--max-error-rate",
     "--patience": "--retry-timeout",
     "--in-flight": "--concurrency",
     "--key-variable": "--api-key-env",
@@ -88,7 +93,7 @@ def _add_backend(parser: argparse.ArgumentParser) -> None:
 
 def _add_limits(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--max-error-rate", type=float, default=0.01, metavar="SHARE", help="failures allowed (%(default)s)")
+    add_max_error_rate(parser, "failures allowed")
     add("--price-in", type=float, metavar="P", help="price of a million input tokens, for the estimate")
     add("--price-out", type=float, metavar="P", help="price of a million output tokens")
     add("--confirm-above", type=int, default=1000, metavar="N", help="more calls need --yes (%(default)s)")
@@ -97,16 +102,9 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
 
 def check_options(args: argparse.Namespace) -> None:
     """Raises InputError for options out of range."""
-    if not 0 <= args.max_error_rate <= 1:
-        raise InputError(f"--max-error-rate: {args.max_error_rate} is not a share between 0 and 1")
-    for minimum, names in (
-        (1, ("sample", "workers", "concurrency")),
-        (0, ("timeout", "retry_timeout", "price_in", "price_out", "confirm_above")),
-    ):
-        for name in names:
-            value = getattr(args, name)
-            if value is not None and value < minimum:
-                raise InputError(f"--{name.replace('_', '-')}: {value} is less than {minimum}")
+    check_error_rate(args)
+    check_minimum(args, 1, "sample", "workers", "concurrency")
+    check_minimum(args, 0, "timeout", "retry_timeout", "price_in", "price_out", "confirm_above")
 
 
 def build_endpoint(args: argparse.Namespace) -> Endpoint:

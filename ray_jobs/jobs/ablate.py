@@ -9,7 +9,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayTaskError
 
-from ray_jobs.cli import JobFailedError
+from ray_jobs.cli import JobFailedError, check_minimum
 from ray_jobs.cluster import placement, requirements
 from ray_jobs.cluster.checks import enforce
 from ray_jobs.cluster.connection import connect
@@ -31,9 +31,8 @@ Result = dict[str, Any]
 
 def ablate(args: argparse.Namespace) -> dict[str, Any]:
     """Run the trials without a stored result, then compare all. Raises JobFailedError if trials diverged."""
+    check_minimum(args, 1, "cpus")
     cpus = args.cpus
-    if cpus < 1:
-        raise InputError(f"--cpus: {cpus} is less than 1")
     trials, out = plan(args), Folder(args.out)
     refuse_other_kind(out, "ablation")
     enforce(requirements.storage(out))

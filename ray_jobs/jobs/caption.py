@@ -26,6 +26,7 @@ from stbir.captioning.prompt import load_prompt
 from stbir.data.shard_writer import QUARANTINE, publish, write_quarantine
 from stbir.data.shards import Shards, open_shards
 from stbir.errors import InputError
+from stbir.storage.access_check import check_writable
 from stbir.storage.folder import Folder
 from stbir.storage.manifest import Manifest, refuse_other_kind
 
@@ -42,7 +43,8 @@ def caption(args: argparse.Namespace) -> dict[str, Any]:
     check_options(args)
     backend = _backend(args)
     shards, out = open_shards(args.shards), Folder(args.out)
-    _check_writable(out)
+    refuse_other_kind(out, "shards")
+    check_writable(out)
     connect()
     job = _job(args, shards, out)
     ledger, usage = _survey(job, args.resource_timeout)
@@ -67,12 +69,6 @@ def _backend(args: argparse.Namespace) -> Endpoint | vllm.EngineConfig:
     endpoint = build_endpoint(args)
     check_endpoint(endpoint)
     return endpoint
-
-
-def _check_writable(out: Folder) -> None:
-    refuse_other_kind(out, "shards")
-    out.write(".probe", b"")
-    out.remove(".probe")
 
 
 def _job(args: argparse.Namespace, shards: Shards, out: Folder) -> Job:

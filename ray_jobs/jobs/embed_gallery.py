@@ -10,7 +10,7 @@ from typing import Any
 
 import lance
 
-from ray_jobs.cli import JobFailedError
+from ray_jobs.cli import JobFailedError, check_error_rate, check_minimum
 from ray_jobs.cluster.connection import connect
 from ray_jobs.cluster.metrics import EmbedMetrics
 from ray_jobs.embedding.index_build import index_and_publish
@@ -38,6 +38,7 @@ from stbir.gallery.table_writer import (
     published_version,
 )
 from stbir.model import checkpoint
+from stbir.storage.access_check import check_writable
 from stbir.storage.folder import Folder
 from stbir.storage.lock import Lock, writer_lock
 from stbir.storage.manifest import read_manifest, refuse_other_kind
@@ -55,7 +56,8 @@ def embed_gallery(args: argparse.Namespace) -> dict[str, Any]:
     args.checkpoint, digest = checkpoint.resolve_pinned(args.checkpoint)
     checkpoint.verify(args.checkpoint, digest)
     catalogue = _open_catalogue(args)
-    _check_writable(folder)
+    refuse_other_kind(folder, "gallery")
+    check_writable(folder)
     with writer_lock(folder) as lock:
         connect()
         return _embed(catalogue, folder, digest, lock, args)
@@ -137,12 +139,8 @@ def _count_changes(
 
 
 def _check_options(args: argparse.Namespace) -> None:
-    if not 0 <= args.max_error_rate <= 1:
-        raise InputError(f"--max-error-rate: {args.max_error_rate} is not a share between 0 and 1")
-    for option in ("batch", "workers", "index_threshold"):
-        value = getattr(args, option)
-        if value is not None and value < 1:
-            raise InputError(f"--{option.replace('_', '-')}: {value} is less than 1")
+    check_error_rate(args)
+    check_minimum(args, 1, "batch", "workers", "index_threshold")
     sources = [name for name in ("shards", "photos", "delete") if getattr(args, name)]
     if len(sources) != 1:
         raise InputError("--shards, --photos, --delete: give exactly one of them")
@@ -150,13 +148,6 @@ def _check_options(args: argparse.Namespace) -> None:
         raise InputError("--split: only shards have splits; leave it out")
     if not args.delete and not args.checkpoint:
         raise InputError("--checkpoint: missing; give the folder that train.py wrote")
-
-
-def _check_writable(folder: Folder) -> None:
-    """Raises InputError for a folder that is not writable or holds another kind of artifact."""
-    refuse_other_kind(folder, "gallery")
-    folder.write(".probe", b"")
-    folder.remove(".probe")
 
 
 def _check_listing(catalogue: Catalogue, listed: int | None, counts: dict[str, int]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import ray.data
 
-from ray_jobs.cli import JobFailedError
+from ray_jobs.cli import JobFailedError, check_error_rate, check_minimum
 from ray_jobs.cluster import placement, requirements
 from ray_jobs.cluster.checks import enforce
 from ray_jobs.cluster.connection import connect
@@ -71,12 +71,9 @@ def prepare_shards(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _check(args: argparse.Namespace) -> None:
-    if not 0 <= args.max_error_rate <= 1:
-        raise InputError(f"--max-error-rate: {args.max_error_rate} is not a share between 0 and 1")
-    if args.rows_per_file < 1:
-        raise InputError(f"--rows-per-file: {args.rows_per_file} is less than 1")
-    if args.folds is not None and args.folds < 2:
-        raise InputError(f"--folds: {args.folds} is less than 2")
+    check_error_rate(args)
+    check_minimum(args, 1, "rows_per_file")
+    check_minimum(args, 2, "folds")
 
 
 def _assign_splits(entries: list[Entry], split: str | None, folds: int | None) -> list[Entry]:

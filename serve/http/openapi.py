@@ -1,5 +1,6 @@
 """The OpenAPI document: request bodies, responses and problems, with an example of each."""
 
+import functools
 from copy import deepcopy
 from http import HTTPStatus
 from typing import Any
@@ -106,7 +107,11 @@ _EXAMPLES = {
 
 
 def set_openapi(app: FastAPI, limits: Limits) -> None:
-    """Set the document of `/openapi.json`; call this after all routes are added."""
+    """Set the document of `/openapi.json`. The first request builds it, not the start of an ingress."""
+    app.openapi = functools.cache(lambda: _document(app, limits))  # type: ignore[method-assign]
+
+
+def _document(app: FastAPI, limits: Limits) -> Schema:
     document = get_openapi(title=app.title, version=app.version, description=_DESCRIPTION, routes=app.routes)
     document["components"] = {
         "schemas": {
@@ -121,7 +126,7 @@ def set_openapi(app: FastAPI, limits: Limits) -> None:
     }
     for path, method, operation in _operations(limits):
         document["paths"][path][method] |= operation
-    app.openapi = lambda: document  # type: ignore[method-assign]
+    return document
 
 
 def _operations(limits: Limits) -> list[tuple[str, str, Schema]]:

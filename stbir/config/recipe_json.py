@@ -42,7 +42,7 @@ def from_json(text: str | bytes, name: str = "recipe") -> Recipe:
     Raises InputError that starts with `name` and names the first wrong field.
     """
     try:
-        return TypeAdapter(Recipe).validate_python(upgraded(json.loads(text)), strict=False)
+        return TypeAdapter(Recipe).validate_python(upgraded(json.loads(text)))
     except ValueError as error:
         raise InputError(f"{name}: {_first_error(error)}") from error
 

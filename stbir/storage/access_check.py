@@ -11,6 +11,12 @@ from stbir.storage.folder import Folder
 _CONTENT = b"stbir access check"
 
 
+def check_writable(folder: Folder) -> None:
+    """Raises InputError for a folder in which a file cannot be written and deleted."""
+    folder.write(".probe", b"")
+    folder.remove(".probe")
+
+
 def check_access(folder: Folder) -> float:
     """Write, read, list and delete a small file. Leaves no trace.
 
