@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from ray_jobs.recipes import RETIRED, recipe, recipe_names
 from ray_jobs.recipes.ablations import ABLATIONS
 from ray_jobs.recipes.override import override
-from stbir.config import Noise, Preprocess
+from stbir.config import Noise, Preprocess, choices
 from stbir.config.recipe_json import RENAMED_FIELDS, from_json, to_json
 from stbir.errors import InputError
 
@@ -197,3 +197,18 @@ def _with_old_names(node: Any, path: str = "") -> Any:
         return node
     old = {new: old for old, new in RENAMED_FIELDS.get(path, {}).items()}
     return {old.get(k, k): _with_old_names(v, f"{path}.{k}".lstrip(".")) for k, v in node.items()}
+
+
+def test_choices_of_options_equal_the_implementations() -> None:
+    """The options are parsed before their implementations are imported, so both name the choices."""
+    from ray_jobs.jobs.preflight import JOB_CHECKS, REQUIRED_OPTIONS
+    from ray_jobs.jobs.prepare_shards import REQUIRED_PARTS
+    from ray_jobs.training import profiling
+    from stbir.catalogue import registry as catalogues
+    from stbir.data.sources import registry as sources
+
+    assert set(catalogues.KINDS) == set(choices.CATALOGUE_KINDS)
+    assert set(sources.KINDS) == set(choices.SOURCE_KINDS)
+    assert set(profiling.PROFILERS) == set(choices.PROFILERS)
+    assert set(REQUIRED_PARTS) == set(choices.REQUIREMENTS)
+    assert set(JOB_CHECKS) == set(REQUIRED_OPTIONS) == set(choices.PREFLIGHT_JOBS)
