@@ -12,6 +12,8 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$python; break; }; done)
 # `make test TESTS=tests/model` runs one folder, `make test TESTS="-k gallery"` the tests that match a word.
 TESTS ?=
+# Two workers: one has all tests on the Ray cluster, the other what is left.
+PARALLEL := --numprocesses 2 --dist loadgroup
 # `make demo DEMO="FOLDER PHOTOS"` sets the output folder and the number of photos.
 DEMO ?=
 # The CUDA build of torch is large: allow for slow networks.
@@ -28,10 +30,10 @@ demo: setup ## synthetic data -> training -> gallery -> report -> one answered q
 	PATH="$(CURDIR)/$(RUN):$$PATH" bash runs/demo.sh $(DEMO)
 
 test: format-check lint types ## format, lint, types and tests: what every change must pass
-	$(RUN)/python -m pytest --ignore=tests/cluster $(TESTS)
+	$(RUN)/python -m pytest --ignore=tests/cluster $(PARALLEL) $(TESTS)
 
-test-fast: setup ## tests of less than ten seconds each, in parallel
-	$(RUN)/python -m pytest --ignore=tests/cluster -m "not slow" --numprocesses auto --dist loadfile $(TESTS)
+test-fast: setup ## the quick tests: without Ray and browser
+	$(RUN)/python -m pytest --ignore=tests/cluster $(PARALLEL) -m "not ray and not browser and not slow" $(TESTS)
 
 test-cluster: setup ## tests that start clusters: lost nodes, failures, load (an hour)
 	$(RUN)/python -m pytest $(or $(TESTS),tests/cluster)

@@ -45,6 +45,21 @@ settings.register_profile("stbir", deadline=None)
 settings.load_profile("stbir")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that need Ray or Chromium, and group tests for `--dist loadgroup`.
+
+    All tests on Ray run in one worker, one after another: they share a cluster. Other tests run by file.
+    """
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        on_ray = "ray_cluster" in fixtures
+        if on_ray:
+            item.add_marker("ray")
+        if "chromium" in fixtures:
+            item.add_marker("browser")
+        item.add_marker(pytest.mark.xdist_group("ray" if on_ray else str(item.path)))
+
+
 def free_port() -> int:
     """A free TCP port of 127.0.0.1.
 
