@@ -11,6 +11,7 @@ from ray_jobs.cluster import placement
 from ray_jobs.training import ingest
 from ray_jobs.training.data_config import PlanDataConfig
 from ray_jobs.training.job import WORKER_ENVIRONMENT, Job, num_completed_steps
+from stbir.storage.folder import Folder
 
 RAY_FOLDER = ".ray"  # Ray Train's own state while a run lasts; resuming does not use it
 WORKER_RESOURCES = {"CPU": 1}  # per worker, in addition to its GPU
@@ -64,7 +65,7 @@ def _create_trainer(job: Job, workers: tuple[int, int], max_failures: int) -> To
         ),
         run_config=RunConfig(
             name=f"ray-{time.time_ns()}",
-            storage_path=f"{job.out}/{RAY_FOLDER}",
+            storage_path=Folder(job.out).quoted_uri_of(RAY_FOLDER),
             worker_runtime_env={"env_vars": WORKER_ENVIRONMENT},
             failure_config=FailureConfig(max_failures=max_failures, max_preemption_failures=-1),
         ),

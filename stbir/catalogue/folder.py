@@ -10,7 +10,8 @@ from stbir.catalogue.photo import Part, Photo, PhotoRef, split_into_parts
 from stbir.catalogue.reading import read_photos
 from stbir.data.validation import Fault
 from stbir.errors import InputError
-from stbir.storage.folder import STORAGE_ERRORS, Folder
+from stbir.storage.errors import STORAGE_ERRORS
+from stbir.storage.folder import Folder
 from stbir.storage.retry import with_retries
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")

@@ -5,11 +5,10 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-import fsspec
-
 from stbir.catalogue.photo import PHOTO_UNREACHABLE, Photo, PhotoRef
 from stbir.data.validation import Fault
 from stbir.storage.retry import ShortReadError, is_transient, with_retries
+from stbir.storage.uri import resolve_uri
 
 _NUM_THREADS = 16
 _PREFETCH = 32  # encoded photos in memory, at most
@@ -56,7 +55,7 @@ def _fault(ref: PhotoRef, error: Exception) -> Fault:
 
 
 def _read_bytes(ref: PhotoRef) -> bytes:
-    fs, path = fsspec.core.url_to_fs(ref.uri)
+    fs, path = resolve_uri(str(ref.uri))
     start, size = ref.offset, ref.size
     end = start + size if start is not None and size is not None else None
     data = bytes(fs.cat_file(path, start=start, end=end))

@@ -162,7 +162,7 @@ def open_version(uri: str, checkpoint_digest: str, version: int | None = None) -
 
 def table_uri(folder: Folder) -> str:
     """The URI of the table for Lance, on this machine and on Ray workers."""
-    return folder.path_of(TABLE) if folder.is_local else f"{folder.uri}/{TABLE}"
+    return folder.quoted_uri_of(TABLE)
 
 
 def open_table(folder: Folder, version: str | int | None = None) -> lance.LanceDataset:

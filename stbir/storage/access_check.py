@@ -6,7 +6,9 @@ import time
 import uuid
 
 from stbir.errors import InputError
+from stbir.storage.errors import STORAGE_ERRORS, storage_error
 from stbir.storage.folder import Folder
+from stbir.storage.retry import is_transient, with_retries
 
 _CONTENT = b"stbir access check"
 
@@ -17,8 +19,29 @@ def check_writable(folder: Folder) -> None:
     folder.remove(".probe")
 
 
+def check_exclusive_create(folder: Folder) -> None:
+    """Raises InputError if a file can be created twice: two writers could then hold the folder's lock."""
+    name = f"probe-{uuid.uuid4().hex}"
+    try:
+        with_retries(lambda: folder.create(name, _CONTENT))
+    except STORAGE_ERRORS as error:
+        raise storage_error(folder.uri, error) from error
+    try:
+        with_retries(lambda: folder.create(name, b"created twice"))
+    except STORAGE_ERRORS as error:
+        if is_transient(error):
+            raise storage_error(folder.uri, error) from error
+    else:
+        problem = (
+            "the storage ignores conditional writes (If-None-Match), so it cannot exclude a second writer"
+        )
+        raise InputError(f"{folder.uri}: {problem}; use storage that supports them")
+    finally:
+        folder.remove(name)
+
+
 def check_access(folder: Folder) -> float:
-    """Write, read, list and delete a small file. Leaves no trace.
+    """Write, read, list and delete a small file, and check that a file is created only once. Leaves no trace.
 
     Returns the seconds by which the storage's clock is ahead of the local clock. Raises InputError that
     names the operation that fails.
@@ -34,6 +57,7 @@ def check_access(folder: Folder) -> float:
     folder.remove(name)
     if folder.exists(name):
         raise _access_error(folder, "a deleted file still exists")
+    check_exclusive_create(folder)
     if folder.is_local and not existed:
         with contextlib.suppress(OSError):  # not empty: another job has written to it meanwhile
             os.rmdir(folder.path)

@@ -3,16 +3,13 @@
 import glob
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
 
-import fsspec
-from botocore.exceptions import BotoCoreError, ClientError
-
 from stbir.errors import InputError
-
-STORAGE_ERRORS = (OSError, BotoCoreError, ClientError)
+from stbir.storage.errors import STORAGE_ERRORS, storage_error
+from stbir.storage.uri import quoted_uri, resolve_uri
 
 
 class Folder:
@@ -24,10 +21,7 @@ class Folder:
     def __init__(self, uri: str) -> None:
         """Raises InputError for an unknown URI scheme."""
         self.uri = uri.rstrip("/") or uri[:1]  # "/" is the root, "" the working directory
-        try:
-            self.fs, path = fsspec.core.url_to_fs(self.uri)
-        except (ValueError, ImportError) as error:
-            raise InputError(f"{uri}: {error}; use a local path or a URI that fsspec can open") from error
+        self.fs, path = resolve_uri(self.uri)
         self.path = path.rstrip("/")
         if self.is_local:
             self.uri = self.path  # absolute, since Ray workers have another working directory
@@ -39,6 +33,13 @@ class Folder:
     def path_of(self, name: str) -> str:
         """Return the path of a file without the URI scheme, as the file system object takes it."""
         return f"{self.path}/{name}"
+
+    def quoted_uri_of(self, name: str) -> str:
+        """Return the URI of a file for libraries that parse URLs (Lance, pyarrow, Ray), on any machine.
+
+        Raises InputError for a name that no URL can express.
+        """
+        return quoted_uri(f"{self.uri}/{name}")
 
     @property
     def is_local(self) -> bool:
@@ -58,6 +59,23 @@ class Folder:
             self.fs.invalidate_cache()
             entries = self.fs.glob(f"{glob.escape(self.path)}/{pattern}", detail=True)
         return sorted(path[len(self.path) + 1 :] for path, info in entries.items() if info["type"] == "file")
+
+    def file_sizes(self, names: Iterable[str]) -> dict[str, int]:
+        """Return the sizes in bytes of files. Lists each of their folders once.
+
+        Raises InputError if a file is missing.
+        """
+        paths, sizes = {self.path_of(name): name for name in names}, dict[str, int]()
+        with self._translate_errors():
+            self.fs.invalidate_cache()
+            for parent in {path.rpartition("/")[0] for path in paths}:
+                entries = self.fs.ls(parent, detail=True) if self.fs.exists(parent) else []
+                found = {each["name"]: each["size"] for each in entries if each["type"] == "file"}
+                sizes |= {paths[path]: found[path] for path in found.keys() & paths.keys()}
+        for name in paths.values():
+            if name not in sizes:
+                raise InputError(f"{self.uri}/{name}: missing, though it was written; run the command again")
+        return sizes
 
     def read(self, name: str) -> bytes:
         """Read a file."""
@@ -111,18 +129,15 @@ class Folder:
             self.fs.invalidate_cache()
             path = self.path_of(name) if name else self.path
             if self.fs.exists(path):
-                self.fs.rm(path, recursive=True)
+                # Except on a disk, fsspec takes the path for a pattern: `a*` would remove `ab`, too.
+                self.fs.rm(path if self.is_local else glob.escape(path), recursive=True)
 
     @contextmanager
     def _translate_errors(self) -> Iterator[None]:
         try:
             yield
         except STORAGE_ERRORS as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise InputError(
-                f"{self.uri}: cannot be read or written ({reason}); check that the path or bucket exists"
-                " and, for an s3:// URI, that the AWS_* variables are set"
-            ) from error
+            raise storage_error(self.uri, error) from error
 
 
 def _write_then_rename(path: str, data: bytes) -> None:
@@ -136,6 +151,9 @@ def _write_then_rename(path: str, data: bytes) -> None:
 
 
 def read_uri(uri: str) -> bytes:
-    """Read the file at a URI."""
-    folder, _, name = uri.rpartition("/")
-    return Folder(folder or ("/" if uri.startswith("/") else ".")).read(name)
+    """Read the file at a URI. Raises InputError if it cannot be read."""
+    fs, path = resolve_uri(uri)
+    try:
+        return bytes(fs.cat_file(path))
+    except STORAGE_ERRORS as error:
+        raise storage_error(uri, error) from error

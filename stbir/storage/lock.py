@@ -17,7 +17,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 
 from stbir.errors import InputError
-from stbir.storage.folder import STORAGE_ERRORS, Folder
+from stbir.storage.errors import STORAGE_ERRORS
+from stbir.storage.folder import Folder
 from stbir.storage.retry import with_retries
 
 HEARTBEAT_S = 5.0

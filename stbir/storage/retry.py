@@ -7,7 +7,7 @@ from typing import TypeVar
 import aiohttp
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
-from stbir.storage.folder import STORAGE_ERRORS
+from stbir.storage.errors import STORAGE_ERRORS
 
 MAX_ATTEMPTS = 5
 INITIAL_WAIT_S = 0.25  # doubled after each attempt
@@ -18,8 +18,11 @@ _PERMANENT = (
     IsADirectoryError,
     NotADirectoryError,
 )
-# s3fs translates permanent rejections by the object store to these.
-_PERMANENT_ERRNO = (errno.EINVAL, errno.EPERM, errno.ENAMETOOLONG, errno.ENOSYS)
+# The first line: s3fs translates permanent rejections by the object store to these.
+_PERMANENT_ERRNO = (
+    *(errno.EINVAL, errno.EPERM, errno.ENAMETOOLONG, errno.ENOSYS),
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG),  # of a disk: no retry frees space
+)
 _TOO_MANY_REQUESTS, _SERVER_ERROR = 429, 500
 T = TypeVar("T")
 

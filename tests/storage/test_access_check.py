@@ -66,3 +66,17 @@ def test_a_missing_list_permission_is_an_input_error(tmp_path: Path) -> None:
 
 def test_check_access_returns_the_clock_offset(tmp_path: Path) -> None:
     assert check_access(LateFolder(str(tmp_path / "folder"))) == pytest.approx(-3600, abs=30)
+
+
+class UnconditionalFolder(Folder):
+    """A store that ignores conditional writes: each `create` succeeds."""
+
+    def create(self, name: str, data: bytes) -> None:
+        self.write(name, data)
+
+
+def test_storage_on_which_two_writers_can_create_one_file_is_refused(tmp_path: Path) -> None:
+    folder = UnconditionalFolder(str(tmp_path / "folder"))
+    with pytest.raises(InputError, match=r"folder: the storage ignores conditional writes \(If-None-Match\)"):
+        check_access(folder)
+    assert folder.list_files() == []
