@@ -96,6 +96,18 @@ def test_noise_ramp_ends_within_its_stage() -> None:
             assert stage.noise is None or stage.noise.start + stage.noise.ramp <= stage.epochs
 
 
+@pytest.mark.parametrize("path", ["", "model.", "model.photo.", "optimizer."])
+def test_a_recipe_with_a_field_of_the_future_is_refused(path: str) -> None:
+    """Unlike a manifest: a field of a recipe changes what the model computes."""
+    content = json.loads(to_json(recipe("smoke")))
+    node = content
+    for name in path.split(".")[:-1]:
+        node = node[name]
+    node["mixture"] = 3
+    with pytest.raises(InputError, match=f"^x: {path}mixture: this version of stbir has no such field; inst"):
+        from_json(json.dumps(content), "x")
+
+
 def test_fields_are_validated() -> None:
     with pytest.raises(ValidationError):
         Preprocess(size=4, mean=(0, 0, 0), std=(1, 1, 1))

@@ -66,7 +66,7 @@ def search_batch(args: argparse.Namespace) -> dict[str, Any]:
     connect()
     # One CPU for the read tasks, which would never start without it.
     placement.require_resources("searching", 1 + math.ceil(placement.ENCODER_CPUS), args.resource_timeout)
-    files = [queries.path_of(name) if queries.is_local else f"{queries.uri}/{name}" for name in names]
+    files = [queries.quoted_uri_of(name) for name in names]
     cache = CacheConfig(Path(args.cache)) if args.cache else None
     hits = (
         ray.data.read_parquet(files)
@@ -83,7 +83,8 @@ def search_batch(args: argparse.Namespace) -> dict[str, Any]:
     counts = {"in": num_queries, **_write(out, hits)}
     check_counts(counts, args.max_error_rate, out)
     details = {"gallery_version": version, "k": args.k, "asked_by": columns}
-    write_manifest(out, Manifest("hits", content_digest(out, [_HITS, _REFUSED]), counts, digest, details))
+    manifest = Manifest("hits", content_digest(out, [_HITS, _REFUSED]), counts, digest, details)
+    write_manifest(out, manifest, out.file_sizes([_HITS, _REFUSED]))
     return {"out": args.out, "checkpoint": digest, **counts, **details}
 
 

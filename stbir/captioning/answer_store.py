@@ -11,6 +11,7 @@ from stbir.captioning.caption import Caption
 from stbir.captioning.prompt import Prompt
 from stbir.errors import InputError
 from stbir.storage.folder import Folder
+from stbir.storage.manifest import known_fields
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class AnswerStore:
             raise
         try:
             fields = json.loads(data)
-            return AnswerRecord(tuple(fields["answers"]), Usage(**fields["usage"]))
+            return AnswerRecord(tuple(fields["answers"]), Usage(**known_fields(Usage, fields["usage"])))
         except (ValueError, TypeError, KeyError) as error:
             raise InputError(f"{self.folder.uri}/{_file_name(key)}: damaged ({error}); remove it") from error
 

@@ -63,5 +63,7 @@ def _first_error(error: ValueError) -> str:
         return f"not JSON: {error}"
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "unexpected_keyword_argument":  # ignored, it could change what the model computes
+        return f"{field}: this version of stbir has no such field; install the version that wrote the recipe"
     got = "" if first["type"] == "value_error" else f" (got {first['input']!r})"
     return f"{field}: {first['msg']}{got}"

@@ -28,10 +28,11 @@ _FILE_NAME = re.compile(r"data/\d{5}-\d+-[0-9a-f]{12}\.parquet")
 
 @dataclass
 class ShardPart:
-    """The files written for part `number` of the entries: hashes, faults, counts by split."""
+    """The files written for part `number` of the entries: hashes, sizes in bytes, faults, counts by split."""
 
     number: int
     hashes: dict[str, str] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     photos: Counter[str] = field(default_factory=Counter)
     sketches: Counter[str] = field(default_factory=Counter)
@@ -42,7 +43,7 @@ class ShardPart:
         sha = hashlib.sha256(data).hexdigest()
         name = f"data/{self.number:05d}-{len(self.hashes)}-{sha[:12]}.parquet"
         folder.write(name, data)
-        self.hashes[name] = sha
+        self.hashes[name], self.sizes[name] = sha, len(data)
         for row in rows:
             self.photos[row["split"]] += 1
             self.sketches[row["split"]] += row["sketch_count"]
@@ -101,7 +102,10 @@ def publish(
     details: dict[str, Any],
     made_from: str = "",
 ) -> Manifest:
-    """Write the manifest of all parts, then remove files that it does not list."""
+    """Write the manifest of all parts, then remove files that it does not list.
+
+    Raises InputError if a file of a part is missing or has another size.
+    """
     hashes = {
         name: sha for part in sorted(parts, key=lambda p: p.number) for name, sha in part.hashes.items()
     }
@@ -112,7 +116,7 @@ def publish(
         made_from=made_from,
         details={**details, "files": list(hashes), "quarantine": QUARANTINE},
     )
-    write_manifest(folder, manifest)
+    write_manifest(folder, manifest, {name: size for part in parts for name, size in part.sizes.items()})
     remove_unlisted_files(folder)
     return manifest
 

@@ -20,7 +20,7 @@ from stbir.gallery.local_cache import CacheConfig, VersionCache
 from stbir.gallery.rows import VECTOR, Rows, TableVectors, load_vectors
 from stbir.gallery.search import ExactSearch, Hit, IndexSearch, Searcher, Tables
 from stbir.storage.folder import Folder
-from stbir.storage.manifest import PRODUCERS, read_manifest
+from stbir.storage.manifest import PRODUCERS, known_fields, read_manifest
 
 TABLE = "photos.lance"
 PUBLISHED = "published"
@@ -181,7 +181,7 @@ def read_metadata(dataset: lance.LanceDataset) -> Metadata:
     """The metadata of a version. Raises InputError for a table that is not a gallery."""
     metadata = dataset.schema.metadata or {}
     try:
-        return Metadata(**json.loads(metadata[_METADATA_KEY.encode()]))
+        return Metadata(**known_fields(Metadata, json.loads(metadata[_METADATA_KEY.encode()])))
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise InputError(
             f"{dataset.uri}: not a gallery's table; make one with {PRODUCERS['gallery']}"

@@ -94,7 +94,7 @@ def publish(folder: Folder, candidate: Candidate, counts: dict[str, int]) -> Man
     folder.write(version_manifest_name(candidate.version), json.dumps(asdict(manifest)).encode())
     set_tag(dataset, f"{RELEASE_PREFIX}{candidate.version}")
     set_tag(dataset, PUBLISHED)
-    write_manifest(folder, manifest)
+    write_manifest(folder, manifest, files={})
     return manifest
 
 

@@ -1,6 +1,5 @@
 """The published versions of a gallery: list, tag, roll back, optimize and prune them."""
 
-import json
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -13,7 +12,7 @@ from stbir.gallery.index import plan_index, vector_index_name
 from stbir.gallery.publish import RELEASE_PREFIX, set_tag, version_manifest_name
 from stbir.gallery.table_writer import check_all_rows_published
 from stbir.storage.folder import Folder
-from stbir.storage.manifest import Manifest, read_manifest, write_manifest
+from stbir.storage.manifest import Manifest, read_manifest, read_manifest_file, write_manifest
 
 _REBUILD_RATIO = 2  # `optimize` drops an index if its size calls for more than this times as many partitions
 
@@ -61,7 +60,7 @@ def rollback(folder: Folder, to: str) -> Manifest:
     version = _resolve(folder, to)
     manifest = _manifest(folder, version)
     set_tag(open_table(folder, version), PUBLISHED)
-    write_manifest(folder, manifest)
+    write_manifest(folder, manifest, files={})
     return manifest
 
 
@@ -134,7 +133,8 @@ def _describe(folder: Folder, version: int, tags: dict[str, int]) -> Version:
 def _manifest(folder: Folder, version: int) -> Manifest:
     """A version's manifest copy. The oldest galleries have none, only the manifest of the current version."""
     if folder.exists(version_manifest_name(version)):
-        return Manifest(**json.loads(folder.read(version_manifest_name(version))))
+        remedy = f"remove that file if version {version} is the current one, or roll back to another version"
+        return read_manifest_file(folder, version_manifest_name(version), "gallery", remedy)
     current = read_manifest(folder, "gallery")
     if current.details.get("version") != version:
         raise InputError(f"{folder.uri}: version {version} was never published; see `gallery.py versions`")

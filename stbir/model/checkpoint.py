@@ -5,6 +5,7 @@ newest and is written last, so `<uri>` always opens a complete checkpoint.
 """
 
 import io
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Literal, overload
 
@@ -44,22 +45,31 @@ def save(
 
     `training` holds only tensors and plain values, because it is loaded with `weights_only=True`.
     """
-    folder = Folder(uri).child(name)
+    folder, sizes = Folder(uri).child(name), dict[str, int]()
+    for file, data in _files(retriever, recipe, training):
+        folder.write(file, data)
+        sizes[file] = len(data)
+    all_details = {**(details or {}), "recipe": recipe.name, "folder": ""}
+    manifest = Manifest("checkpoint", _digest(folder), counts, made_from, all_details)
+    write_manifest(folder, manifest, sizes)
+    pointer = replace(manifest, details={**manifest.details, "folder": name})
+    write_manifest(Folder(uri), pointer, {f"{name}/{file}": size for file, size in sizes.items()})
+    return manifest
+
+
+def _files(
+    retriever: Retriever, recipe: Recipe, training: dict[str, Any] | None
+) -> Iterator[tuple[str, bytes]]:
+    """The names and bytes of the files of a checkpoint, of which one at a time is in memory."""
     for modality in MODALITIES:
-        folder.write(_file(modality), _tensors(retriever.encoder(modality)))
+        yield _file(modality), _tensors(retriever.encoder(modality))
     if retriever.gate is not None:
-        folder.write(_file("gate"), _tensors(retriever.gate))
-    folder.write(CONFIG_FILE, to_json(replace(recipe, model=resolve(recipe.model))).encode())
-    digest = _digest(folder)
+        yield _file("gate"), _tensors(retriever.gate)
+    yield CONFIG_FILE, to_json(replace(recipe, model=resolve(recipe.model))).encode()
     if training is not None:
         buffer = io.BytesIO()
         torch.save(training, buffer)
-        folder.write(TRAINING_FILE, buffer.getvalue())
-    all_details = {**(details or {}), "recipe": recipe.name, "folder": ""}
-    manifest = Manifest("checkpoint", digest, counts, made_from, all_details)
-    write_manifest(folder, manifest)
-    write_manifest(Folder(uri), replace(manifest, details={**manifest.details, "folder": name}))
-    return manifest
+        yield TRAINING_FILE, buffer.getvalue()
 
 
 def prune(uri: str, keep: int = 2) -> None:

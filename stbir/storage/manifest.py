@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ from stbir.storage.folder import Folder
 
 Kind = Literal["shards", "checkpoint", "gallery", "report", "ablation", "vectors", "hits"]
 MANIFEST_FILE = "manifest.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 1  # raised only by a change that readers of the earlier version would misread
 PRODUCERS: dict[Kind, str] = {
     "shards": "ray_jobs/prepare_shards.py",
     "checkpoint": "ray_jobs/train.py",
@@ -48,8 +48,23 @@ class Manifest:
         return self.details[name]
 
 
-def write_manifest(folder: Folder, manifest: Manifest) -> None:
-    """Publish an artifact. Call it last: a folder without a manifest is not an artifact."""
+def known_fields(record: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values that are fields of a dataclass. Later versions of stbir may have written others."""
+    names = {each.name for each in fields(record)}
+    return {name: value for name, value in values.items() if name in names}
+
+
+def write_manifest(folder: Folder, manifest: Manifest, files: Mapping[str, int]) -> None:
+    """Publish an artifact. Call it last: a folder without a manifest is not an artifact.
+
+    `files` are the sizes in bytes of its files; empty for a gallery, whose table has a manifest of its own.
+    Raises InputError if a file is missing or has another size.
+    """
+    sizes = folder.file_sizes(files)
+    for name, size in files.items():
+        if sizes[name] != size:
+            problem = f"has {sizes[name]} bytes instead of {size}; nothing is published"
+            raise InputError(f"{folder.uri}/{name}: {problem}, run the command again")
     folder.write(MANIFEST_FILE, json.dumps(asdict(manifest), indent=2, sort_keys=True).encode())
 
 
@@ -62,10 +77,17 @@ def read_manifest(folder: Folder, kind: Kind, remedy: str | None = None) -> Mani
     remedy = remedy or f"make it with {PRODUCERS[kind]}"
     if not folder.exists(MANIFEST_FILE):
         raise InputError(f"{folder.uri}: no {kind} here ({MANIFEST_FILE} is missing); {remedy}")
+    return read_manifest_file(folder, MANIFEST_FILE, kind, remedy)
+
+
+def read_manifest_file(folder: Folder, name: str, kind: Kind, remedy: str) -> Manifest:
+    """Read a manifest from a file of any name. Ignores fields that it does not know. Raises InputError as
+    `read_manifest`."""
     try:
-        manifest = Manifest(**json.loads(folder.read(MANIFEST_FILE)))
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{folder.uri}/{MANIFEST_FILE}: not a manifest ({error}); {remedy}") from error
+        content = json.loads(folder.read(name))
+        manifest = Manifest(**known_fields(Manifest, content))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{folder.uri}/{name}: not a manifest ({error}); {remedy}") from error
     if manifest.kind != kind:
         raise InputError(f"{folder.uri}: holds a {manifest.kind}, not {kind}; {remedy}")
     if manifest.schema_version != SCHEMA_VERSION:
@@ -94,7 +116,7 @@ def write_artifact(
     for name, data in files.items():
         folder.write(name, data)
     manifest = Manifest(kind, content_digest(folder, files), counts, made_from, details or {})
-    write_manifest(folder, manifest)
+    write_manifest(folder, manifest, {name: len(data) for name, data in files.items()})
     return manifest
 
 

@@ -159,6 +159,10 @@ def test_answers_are_stored_by_photo_model_and_prompt(tmp_path: Path) -> None:
     assert all(AnswerStore(folder, *other).get(content_key(b"a")) == AnswerRecord() for other in others)
     assert store.get(content_key(b"b")) == AnswerRecord()
     [file] = tmp_path.rglob("*.json")
+    future = json.loads(file.read_text())
+    future["usage"]["cached_tokens"] = 7  # a field of a later version
+    file.write_text(json.dumps({**future, "latency_s": 1.5}))
+    assert store.get(content_key(b"a")) == record
     file.write_text("{")
     with pytest.raises(InputError, match=f"{file.name}: damaged .*; remove it"):
         store.get(content_key(b"a"))

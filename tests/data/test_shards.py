@@ -117,7 +117,7 @@ def test_errors_name_the_damaged_file_or_manifest(folder: Folder) -> None:
         _ = shards.index
     with pytest.raises(InputError, match="damaged"):
         shards.read_group(shards.files[0], 0)
-    write_manifest(folder, replace(shards.manifest, details={}))
+    write_manifest(folder, replace(shards.manifest, details={}), files={})
     with pytest.raises(InputError, match=r"details\.files is missing .*prepare_shards"):
         _ = open_shards(folder.uri).files
 
@@ -129,3 +129,16 @@ def test_an_empty_quarantine_replaces_the_previous_one(folder: Folder) -> None:
     ]
     write_quarantine(folder, [])
     assert pq.read_table(folder.path_of(QUARANTINE)).num_rows == 0
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_file_that_is_missing_or_cut_is_not_published(folder: Folder, cut: bool) -> None:
+    publish(folder, [write_rows(folder, 0, [row(0)])], {"ok": 1}, {})
+    before = open_shards(folder.uri).manifest
+    parts = [write_rows(folder, n, [row(n)]) for n in range(3)]
+    [name] = parts[1].sizes
+    folder.write(name, b"PAR1") if cut else folder.remove(name)
+    with pytest.raises(InputError, match=f"{name}: {'has 4 bytes instead of' if cut else 'missing'}"):
+        publish(folder, parts, {"ok": 3}, {})
+    assert open_shards(folder.uri).manifest == before
+    assert open_shards(folder.uri).index["photo_id"].to_pylist() == [row(0)["photo_id"]]

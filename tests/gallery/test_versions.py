@@ -1,5 +1,6 @@
 """Versions of a gallery on disk: the results of each operation as a reader sees them."""
 
+import json
 import os
 from datetime import timedelta
 
@@ -16,7 +17,8 @@ from stbir.gallery.filters import Condition
 from stbir.gallery.gallery import Gallery, Metadata, open_gallery, open_table, table_uri, write_metadata
 from stbir.gallery.index import IndexPlan, build_index, vector_index_name
 from stbir.gallery.local_cache import CacheConfig
-from stbir.gallery.publish import prepare, publish
+from stbir.gallery.publish import Candidate, prepare, publish
+from stbir.gallery.recall import MIN_RECALL_K
 from stbir.gallery.rows import Rows, TableVectors, load_vectors
 from stbir.storage.folder import Folder
 from stbir.storage.manifest import read_manifest
@@ -285,3 +287,27 @@ def test_import_of_invalid_rows_is_rejected(tmp_path, column, values, message):
     pq.write_table(table, tmp_path / "in" / "a.parquet")
     with pytest.raises(InputError, match=message):
         export_import.import_table(Folder(str(tmp_path / "in")), Folder(str(tmp_path / "g")))
+
+
+def test_a_gallery_of_a_later_version_opens(folder):
+    """Its table, its manifest and the manifests of its versions have fields that this version lacks."""
+    publish_gallery(folder, unit_vectors(20))
+    dataset = open_table(folder, "published")
+    future = {**json.loads(dataset.schema.metadata[b"stbir.gallery"]), "dtype": "float16"}
+    dataset.update_schema_metadata({"stbir.gallery": json.dumps(future)})
+    publish(
+        folder, Candidate(dataset.version, Metadata(DIGEST), {"photo": {f"@{MIN_RECALL_K}": 1.0}}), COUNTS
+    )
+    for name in folder.list_files("**"):
+        if name == "manifest.json" or name.startswith("versions/"):
+            folder.write(name, json.dumps({**json.loads(folder.read(name)), "signature": "x"}).encode())
+    assert open_gallery(folder.uri, DIGEST).count == 20
+    assert [each.published for each in versions.list_versions(folder)] == [True, False]
+    assert versions.rollback(folder, str(dataset.version)).digest == read_manifest(folder, "gallery").digest
+
+
+def test_a_damaged_manifest_of_a_version_is_named(folder):
+    version = publish_gallery(folder, unit_vectors(20)).version
+    folder.write(f"versions/{version}.json", b"{")
+    with pytest.raises(InputError, match=rf"versions/{version}\.json: not a manifest .*roll back to another"):
+        versions.list_versions(folder)

@@ -100,7 +100,7 @@ def test_each_version_keeps_its_checkpoint(ray_cluster, folder, tmp_path):
     out = Folder(str(tmp_path / "out"))
     assert gallery("export", folder.uri, out.uri, "--version", "initial")["checkpoint"] == DIGEST
     assert read_manifest(out, "vectors").made_from == DIGEST
-    write_manifest(folder, manifest)  # as if publishing had stopped between tag and manifest
+    write_manifest(folder, manifest, files={})  # as if publishing had stopped between tag and manifest
     optimized = gallery("optimize", folder.uri)
     assert (optimized["checkpoint"], optimized["ok"]) == (OTHER_DIGEST, 20)
 

@@ -242,7 +242,7 @@ def test_invalid_input_is_refused(tmp_path: Path, source: str, more: list[object
 
 
 def test_artifact_of_another_kind_is_not_overwritten(tmp_path: Path) -> None:
-    write_manifest(Folder(str(tmp_path)), Manifest("checkpoint", "sha256:0", {}))
+    write_manifest(Folder(str(tmp_path)), Manifest("checkpoint", "sha256:0", {}), files={})
     with pytest.raises(InputError, match="holds a checkpoint, not shards"):
         prepare("synthetic:4", tmp_path)
 

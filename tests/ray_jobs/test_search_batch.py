@@ -137,7 +137,7 @@ def test_missing_or_too_many_invalid_queries_fail_the_job(tmp_path, answered, re
 
 def test_failed_run_removes_the_manifest_of_the_last_one(ray_cluster, tmp_path):
     out = Folder(str(tmp_path))
-    write_manifest(out, Manifest("hits", "sha256:before", {"in": 1}))
+    write_manifest(out, Manifest("hits", "sha256:before", {"in": 1}), files={})
     with pytest.raises(pa.ArrowInvalid, match="rank"):
         _write(out, ray.data.from_arrow(pa.table({"query_id": ["a"]})))
     assert not out.exists("manifest.json")

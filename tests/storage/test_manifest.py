@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> Folder:
 
 
 def test_write_and_read_a_manifest(folder: Folder) -> None:
-    write_manifest(folder, MANIFEST)
+    write_manifest(folder, MANIFEST, files={})
     assert read_manifest(folder, "shards") == MANIFEST
 
 
@@ -60,6 +60,29 @@ def test_an_invalid_or_other_manifest_is_refused(folder: Folder, content: bytes,
     assert folder.uri in str(error.value)
 
 
+@pytest.mark.parametrize("size", [3, None])
+def test_a_manifest_does_not_publish_files_that_are_not_there(folder: Folder, size: int | None) -> None:
+    """Another writer may have removed or replaced them."""
+    folder.write("data/a", b"1234")
+    write_manifest(folder, MANIFEST, files={"data/a": 4})
+    before = folder.read(MANIFEST_FILE)
+    folder.remove("data/a")
+    if size is not None:
+        folder.write("data/a", b"1" * size)
+    problem = "missing" if size is None else "has 3 bytes instead of 4"
+    with pytest.raises(InputError, match=f"/data/a: {problem}.*run the command again"):
+        write_manifest(folder, replace(MANIFEST, digest="sha256:2"), files={"data/a": 4})
+    assert folder.read(MANIFEST_FILE) == before
+
+
+def test_a_manifest_with_a_field_of_the_future_opens(folder: Folder) -> None:
+    write_manifest(folder, MANIFEST, files={})
+    future = {**json.loads(folder.read(MANIFEST_FILE)), "signature": {"by": "a later version"}}
+    future["details"]["locality"] = 1.0
+    folder.write(MANIFEST_FILE, json.dumps(future).encode())
+    assert read_manifest(folder, "shards") == replace(MANIFEST, details={"files": ["a"], "locality": 1.0})
+
+
 def test_the_digest_covers_names_and_bytes_but_not_the_order(folder: Folder) -> None:
     folder.write("a", b"1")
     folder.write("b", b"2")
@@ -71,6 +94,6 @@ def test_the_digest_covers_names_and_bytes_but_not_the_order(folder: Folder) -> 
 
 
 def test_a_manifest_holds_its_creation_time(folder: Folder) -> None:
-    write_manifest(folder, replace(MANIFEST, created="2026-01-01T00:00:00+00:00"))
+    write_manifest(folder, replace(MANIFEST, created="2026-01-01T00:00:00+00:00"), files={})
     assert read_manifest(folder, "shards").created == "2026-01-01T00:00:00+00:00"
     assert MANIFEST.created.endswith("+00:00")
