@@ -32,6 +32,8 @@ from ray_jobs.training.job import Job
 from stbir.config import Recipe
 from stbir.data.sampling import samples_per_epoch
 from stbir.data.shards import open_shards
+from stbir.storage.folder import Folder
+from stbir.storage.lock import writer_lock
 
 QUIET: dict[str, Any] = {"include_dashboard": False, "logging_level": "error"}
 WARM_UP = 5  # steps not measured
@@ -57,8 +59,8 @@ def _measure(args: argparse.Namespace, base: Recipe, workers: int) -> dict[str, 
     batch, needed = args.share * workers, WARM_UP + args.steps
     epochs = math.ceil(needed * batch / samples_per_epoch(photos, stage))
     recipe = replace(base, batch_size=batch, stages=(replace(stage, epochs=epochs),))
-    with tempfile.TemporaryDirectory() as out:
-        job = Job(recipe, photos, classes, out, args.shards, [], None, None, None)
+    with tempfile.TemporaryDirectory() as out, writer_lock(Folder(out)) as lock:
+        job = Job(recipe, photos, classes, out, args.shards, [], None, None, lock)
         trainer = TorchTrainer(
             partial(train_loop, job, args.steps, args.sleep, args.megabytes),
             datasets={"train": None},

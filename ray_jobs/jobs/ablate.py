@@ -22,6 +22,7 @@ from stbir.errors import InputError
 from stbir.evaluation import ablation
 from stbir.evaluation.comparison import compare
 from stbir.storage.folder import Folder
+from stbir.storage.lock import Lock, artifact_lock
 from stbir.storage.manifest import refuse_other_kind
 from stbir.training.loop import DivergedError
 
@@ -32,23 +33,30 @@ Result = dict[str, Any]
 def ablate(args: argparse.Namespace) -> dict[str, Any]:
     """Run the trials without a stored result, then compare all. Raises JobFailedError if trials diverged."""
     check_minimum(args, 1, "cpus")
-    cpus = args.cpus
     trials, out = plan(args), Folder(args.out)
     refuse_other_kind(out, "ablation")
     enforce(requirements.storage(out))
+    with artifact_lock(out, "ablation") as lock:
+        return _run(args, trials, out, lock)
+
+
+def _run(args: argparse.Namespace, trials: list[Trial], out: Folder, lock: Lock) -> dict[str, Any]:
     stored = {trial.name: _read_result(out, trial) for trial in trials}
     pending = [trial for trial in trials if stored[trial.name] is None]
     log.info("%d trials, %d of them done", len(trials), len(trials) - len(pending))
     connect()
     if pending:
-        placement.require_resources("--cpus: a trial", cpus, args.resource_timeout, bundle_cpus=cpus)
-    completed, diverged = _run_trials(pending, cpus, out)
+        placement.require_resources(
+            "--cpus: a trial", args.cpus, args.resource_timeout, bundle_cpus=args.cpus
+        )
+    completed, diverged = _run_trials(pending, args.cpus, out)
     stored |= completed
     results = [result for trial in trials if (result := stored[trial.name]) is not None]
     if not results:
         raise JobFailedError(diverged, {"trials": 0})
     comparison = compare(results)
     facts = {"shards": args.shards, "folds": list(trials[0].folds), "set": args.set}
+    lock.check()
     ablation.write(args.out, comparison, results, trials[0].data[0], **facts)
     print(ablation.table(comparison))
     summary = {"ablation": args.out, "trials": len(results), **comparison.as_dict()}

@@ -23,18 +23,19 @@ from ray_jobs.cluster.connection import connect
 from stbir.captioning.answer_store import AnswerStore, Usage
 from stbir.captioning.estimate import Estimate, Price, estimate, format_duration
 from stbir.captioning.prompt import load_prompt
-from stbir.data.shard_writer import QUARANTINE, publish, write_quarantine
+from stbir.data.shard_writer import QUARANTINE, ShardPart, publish, write_quarantine
 from stbir.data.shards import Shards, open_shards
 from stbir.errors import InputError
-from stbir.storage.access_check import check_writable
 from stbir.storage.folder import Folder
-from stbir.storage.manifest import Manifest, refuse_other_kind
+from stbir.storage.lock import Lock, artifact_lock
+from stbir.storage.manifest import Manifest
 
 log = logging.getLogger("caption")
 
 CAPTIONS_QUARANTINE = "captions_quarantine.parquet"
 _CHUNK_SIZE = 64  # photos per task
 _PROGRESS_INTERVAL_S = 3.0
+Backend = Endpoint | vllm.EngineConfig
 Results = Generator[tuple[dict[str, Outcome], Usage]]
 
 
@@ -43,25 +44,33 @@ def caption(args: argparse.Namespace) -> dict[str, Any]:
     check_options(args)
     backend = _backend(args)
     shards, out = open_shards(args.shards), Folder(args.out)
-    refuse_other_kind(out, "shards")
-    check_writable(out)
-    connect()
+    with artifact_lock(out, "shards") as lock:
+        connect()
+        return _caption(args, shards, out, backend, lock)
+
+
+def _caption(
+    args: argparse.Namespace, shards: Shards, out: Folder, backend: Backend, lock: Lock
+) -> dict[str, Any]:
     job = _job(args, shards, out)
     ledger, usage = _survey(job, args.resource_timeout)
     _confirm(args, _estimate(args, job, [target.size for target in ledger.pending()], usage))
     max_error_rate = 1.0 if args.sample else args.max_error_rate
     _collect(ledger, _request(args, job, backend, ledger.pending()), max_error_rate)
     summary = _summary(args, job, ledger)
+    lock.check()
     if args.sample:
         return {**summary, **_write_sheet(args, out, job, ledger, usage)}
     write_quarantine(out, ledger.faults(), CAPTIONS_QUARANTINE)
     _check_error_rate(out, ledger, max_error_rate, summary)
-    manifest = _publish(job, out, ledger, summary, args.resource_timeout)
+    parts = _write_parts(job, out, ledger, args.resource_timeout)
+    lock.check()
+    manifest = _publish(job, out, parts, ledger, summary)
     log.info("%s", format_counts(ledger.counts()))
     return {**summary, "digest": manifest.digest, "files": len(manifest.detail("files"))}
 
 
-def _backend(args: argparse.Namespace) -> Endpoint | vllm.EngineConfig:
+def _backend(args: argparse.Namespace) -> Backend:
     """Check the backend before any photo is read."""
     if args.vllm:
         vllm.check_installed()
@@ -115,9 +124,7 @@ def _confirm(args: argparse.Namespace, expected: Estimate) -> None:
     log.info("%s", message)
 
 
-def _request(
-    args: argparse.Namespace, job: Job, backend: Endpoint | vllm.EngineConfig, targets: list[CaptionTarget]
-) -> Results:
+def _request(args: argparse.Namespace, job: Job, backend: Backend, targets: list[CaptionTarget]) -> Results:
     if isinstance(backend, vllm.EngineConfig) and targets:  # an engine takes minutes to start
         timeout_s = args.resource_timeout
         placement.require_resources("--vllm: an engine", cpus=1, timeout_s=timeout_s, gpus=backend.gpus)
@@ -185,10 +192,15 @@ def _check_error_rate(out: Folder, ledger: Ledger, max_error_rate: float, summar
     )
 
 
-def _publish(job: Job, out: Folder, ledger: Ledger, summary: dict[str, Any], timeout_s: float) -> Manifest:
+def _write_parts(job: Job, out: Folder, ledger: Ledger, timeout_s: float) -> list[ShardPart]:
     texts, handle = ledger.texts(), ray.put(job)
     calls = ((handle, out, n, file, texts.get(file, {})) for n, file in enumerate(job.shards.files))
-    parts = list(tasks.stream_results(ray.remote(tasks.write_file), calls, _cluster_cpus(timeout_s)))
+    return list(tasks.stream_results(ray.remote(tasks.write_file), calls, _cluster_cpus(timeout_s)))
+
+
+def _publish(
+    job: Job, out: Folder, parts: list[ShardPart], ledger: Ledger, summary: dict[str, Any]
+) -> Manifest:
     source = job.shards
     if source.folder.uri != out.uri and source.folder.exists(QUARANTINE):
         out.write(QUARANTINE, source.folder.read(QUARANTINE))

@@ -16,6 +16,7 @@ from stbir.evaluation.evaluate import evaluate_features
 from stbir.evaluation.robustness import evaluate_robustness
 from stbir.model import checkpoint
 from stbir.storage.folder import Folder
+from stbir.storage.lock import Lock, artifact_lock
 from stbir.storage.manifest import refuse_other_kind
 
 log = logging.getLogger(__name__)
@@ -26,8 +27,16 @@ def evaluate_checkpoint(args: argparse.Namespace) -> dict[str, Any]:
     model, digest = checkpoint.resolve_pinned(args.checkpoint)
     shards = open_shards(args.shards)
     num_photos = shards.select_split(args.split).num_rows
-    refuse_other_kind(Folder(args.out), "report")
-    enforce(requirements.storage(Folder(args.out)))
+    out = Folder(args.out)
+    refuse_other_kind(out, "report")
+    enforce(requirements.storage(out))
+    with artifact_lock(out, "report") as lock:
+        return _evaluate(shards, num_photos, model, digest, lock, args)
+
+
+def _evaluate(
+    shards: Shards, num_photos: int, model: str, digest: str, lock: Lock, args: argparse.Namespace
+) -> dict[str, Any]:
     retriever = checkpoint.load(model)
     if torch.cuda.is_available():
         retriever.cuda()
@@ -50,6 +59,7 @@ def evaluate_checkpoint(args: argparse.Namespace) -> dict[str, Any]:
         content["robustness"] = robustness.as_dict()
         sections.append(report.robustness_section(robustness, shards.iter_rows(args.split)))
     page = report.html(content, evaluation, shards.iter_rows(args.split), sections)
+    lock.check()
     report.write(args.out, content, page)
     return {"report": args.out, **{key: value for key, value in content.items() if key != "by_category"}}
 

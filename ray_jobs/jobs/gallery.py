@@ -20,7 +20,7 @@ from stbir.gallery.gallery import PUBLISHED, open_table, read_metadata
 from stbir.gallery.index import plan_index
 from stbir.gallery.rows import VECTOR
 from stbir.storage.folder import Folder
-from stbir.storage.lock import Lock, writer_lock
+from stbir.storage.lock import Lock, artifact_lock, writer_lock
 from stbir.storage.manifest import read_manifest, refuse_other_kind
 
 
@@ -87,8 +87,9 @@ def export(args: argparse.Namespace) -> dict[str, Any]:
     folder, out = Folder(args.gallery), Folder(args.out)
     dataset = open_table(folder, args.version or PUBLISHED)
     digest = read_metadata(dataset).checkpoint
-    refuse_other_kind(out, "vectors")
-    manifest = export_import.export_table(dataset, digest, out, args.format)
+    with artifact_lock(out, "vectors") as lock:
+        manifest = export_import.export_table(dataset, digest, out, args.format)
+        lock.check()
     return {"out": args.out, "checkpoint": digest, **manifest.counts, **manifest.details}
 
 

@@ -33,6 +33,7 @@ from stbir.data.sources.registry import open_source
 from stbir.data.validation import Fault, drop_duplicates, validate_entry
 from stbir.errors import InputError
 from stbir.storage.folder import Folder
+from stbir.storage.lock import Lock, artifact_lock
 from stbir.storage.manifest import refuse_other_kind
 
 log = logging.getLogger("prepare_shards")
@@ -56,12 +57,18 @@ def prepare_shards(args: argparse.Namespace) -> dict[str, Any]:
     source = open_source(args.source)
     for kind, count in source.unused.items():
         log.info("%s: %d %s, not used", args.source, count, kind)
+    with artifact_lock(out, "shards") as lock:
+        connect()
+        placement.require_resources("reading images", cpus=1, timeout_s=args.resource_timeout)
+        return _prepare(out, source, lock, args)
+
+
+def _prepare(out: Folder, source: Source, lock: Lock, args: argparse.Namespace) -> dict[str, Any]:
     entries, duplicates = drop_duplicates(source.entries)
-    connect()
-    placement.require_resources("reading images", cpus=1, timeout_s=args.resource_timeout)
     parts = _write(out, _assign_splits(entries, args.split, args.folds), source, args)
     faults = [*duplicates, *(fault for part in parts for fault in part.faults)]
     summary = _summary(args, source, parts, faults)
+    lock.check()
     write_quarantine(out, faults)
     _check_error_rate(out, summary, args.max_error_rate)
     details = {key: summary[key] for key in ("source", "requires", "splits", "reasons", "unused")}

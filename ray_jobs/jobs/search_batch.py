@@ -30,6 +30,7 @@ from stbir.gallery.gallery import open_gallery, open_version
 from stbir.gallery.local_cache import CacheConfig
 from stbir.model import checkpoint
 from stbir.storage.folder import Folder
+from stbir.storage.lock import artifact_lock
 from stbir.storage.manifest import MANIFEST_FILE, Manifest, content_digest, refuse_other_kind, write_manifest
 
 log = logging.getLogger(__name__)
@@ -63,29 +64,31 @@ def search_batch(args: argparse.Namespace) -> dict[str, Any]:
     gallery = Folder(args.gallery).uri
     version = open_version(gallery, digest).version
     params = SearchParams(args.k, args.sketch_weight, args.category, _parse_where(args.where))
-    connect()
-    # One CPU for the read tasks, which would never start without it.
-    placement.require_resources("searching", 1 + math.ceil(placement.ENCODER_CPUS), args.resource_timeout)
-    files = [queries.quoted_uri_of(name) for name in names]
     cache = CacheConfig(Path(args.cache)) if args.cache else None
-    hits = (
-        ray.data.read_parquet(files)
-        .select_columns([QUERY_ID, *columns])
-        .map_batches(
-            SearchActor,
-            batch_size=args.batch,
-            batch_format="pyarrow",
-            fn_constructor_args=(model, columns, params, (gallery, digest, version, cache)),
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=args.workers),
-            num_cpus=placement.ENCODER_CPUS,
+    with artifact_lock(out, "hits") as lock:
+        connect()
+        # One CPU for the read tasks, which would never start without it.
+        placement.require_resources("searching", 1 + math.ceil(placement.ENCODER_CPUS), args.resource_timeout)
+        files = [queries.quoted_uri_of(name) for name in names]
+        hits = (
+            ray.data.read_parquet(files)
+            .select_columns([QUERY_ID, *columns])
+            .map_batches(
+                SearchActor,
+                batch_size=args.batch,
+                batch_format="pyarrow",
+                fn_constructor_args=(model, columns, params, (gallery, digest, version, cache)),
+                compute=ray.data.ActorPoolStrategy(min_size=1, max_size=args.workers),
+                num_cpus=placement.ENCODER_CPUS,
+            )
         )
-    )
-    counts = {"in": num_queries, **_write(out, hits)}
-    check_counts(counts, args.max_error_rate, out)
-    details = {"gallery_version": version, "k": args.k, "asked_by": columns}
-    manifest = Manifest("hits", content_digest(out, [_HITS, _REFUSED]), counts, digest, details)
-    write_manifest(out, manifest, out.file_sizes([_HITS, _REFUSED]))
-    return {"out": args.out, "checkpoint": digest, **counts, **details}
+        counts = {"in": num_queries, **_write(out, hits)}
+        check_counts(counts, args.max_error_rate, out)
+        details = {"gallery_version": version, "k": args.k, "asked_by": columns}
+        manifest = Manifest("hits", content_digest(out, [_HITS, _REFUSED]), counts, digest, details)
+        lock.check()
+        write_manifest(out, manifest, out.file_sizes([_HITS, _REFUSED]))
+        return {"out": args.out, "checkpoint": digest, **counts, **details}
 
 
 def check_counts(counts: dict[str, int], max_error_rate: float, out: Folder) -> None:

@@ -29,6 +29,7 @@ from stbir.errors import InputError
 from stbir.model import checkpoint
 from stbir.model.builder import build_retriever, resolve
 from stbir.storage.folder import Folder
+from stbir.storage.lock import Lock, artifact_lock
 from stbir.storage.manifest import MANIFEST_FILE, read_manifest
 
 
@@ -40,9 +41,16 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
     if interval is not None and interval < 1:
         raise InputError(f"--checkpoint-every: {interval} is less than 1; omit it to save only after epochs")
     check_profiler(args.profile)
-    shards = open_shards(args.shards)
+    data = [open_shards(uri) for uri in (args.shards, *args.aux_shards)]
+    with artifact_lock(Folder(args.out), "checkpoint") as lock:
+        return _train(args, recipe, workers, data, lock)
+
+
+def _train(
+    args: argparse.Namespace, recipe: Recipe, workers: tuple[int, int], data: list[Shards], lock: Lock
+) -> dict[str, Any]:
+    shards, *aux = data
     splits = args.train_split.split(",")
-    aux = [open_shards(uri) for uri in args.aux_shards]
     photos, classes = index_photos_with_labels(recipe, shards, splits, aux, args.out)
     connect()
     gpu = _check_resources(args, recipe, workers)
@@ -52,10 +60,11 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
         classes,
         out=Folder(args.out).uri,
         shards=shards.folder.uri,
-        data_digests=[each.manifest.digest for each in (shards, *aux)],
+        data_digests=[each.manifest.digest for each in data],
         val_split=_val_split(shards, splits, args.val_split),
         progress=_create_queue(),
-        checkpoint_interval=interval,
+        lock=lock,
+        checkpoint_interval=args.checkpoint_interval,
         profiler=args.profile,
         gpu=gpu,
     )

@@ -9,6 +9,7 @@ from stbir.data.photo_index import PhotoIndex
 from stbir.data.sampling import num_stage_steps
 from stbir.errors import InputError
 from stbir.storage.folder import Folder
+from stbir.storage.lock import Lock
 from stbir.storage.manifest import read_manifest
 
 # Environment of training workers on CPUs; sizes are in bytes. OpenMP threads that spin while they wait for
@@ -38,6 +39,7 @@ class Job:
     data_digests: list[str]  # of all shards, auxiliary ones last
     val_split: str | None
     progress: Queue
+    lock: Lock  # of `out`, held by the driver
     checkpoint_interval: int | None = None  # steps, in addition to the end of each epoch
     profiler: str | None = None  # torch or py-spy
     gpu: bool = False  # whether each worker has a GPU

@@ -26,7 +26,8 @@ PREEMPTION_CHECK_STEPS = 4
 
 
 def save_checkpoint(job: Job, retriever: Retriever, num_steps: int, training: dict[str, Any] | None) -> None:
-    """Publish a checkpoint at --out and remove older ones."""
+    """Publish a checkpoint at --out and remove older ones. Raises InputError if the lock is lost."""
+    job.lock.check()
     name, source = f"step-{num_steps:08d}", job.data_digests[0]
     counts = {"steps": num_steps, "total": sum(job.steps), "photos": len(job.photos)}
     details = {"photos": job.photos.digest, "data": job.data_digests}

@@ -2,13 +2,13 @@
 
 The file `writer/<number>.json` with the highest number describes the lock holder. The holder renews it with a
 heartbeat. A writer takes over from a dead holder by creating the next number, which only one of several can
-do. A holder that was only slow sees the higher number in `check` before it commits. Clocks of different
-machines are never compared.
+do. A holder is dead if its process has ended, or, where that cannot be known, if its heartbeat has stopped. A
+holder that was only slow sees the higher number in `check` before it commits. Clocks of different machines
+are never compared.
 """
 
 import json
-import os
-import socket
+import logging
 import threading
 import time
 import uuid
@@ -17,10 +17,14 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 
 from stbir.errors import InputError
-from stbir.storage.errors import STORAGE_ERRORS
+from stbir.storage.access_check import check_exclusive_create
+from stbir.storage.errors import STORAGE_ERRORS, storage_error
 from stbir.storage.folder import Folder
+from stbir.storage.manifest import Kind, known_fields, refuse_other_kind
+from stbir.storage.process import Process
 from stbir.storage.retry import with_retries
 
+log = logging.getLogger(__name__)
 HEARTBEAT_S = 5.0
 HEARTBEAT_TIMEOUT_S = 30.0  # a holder without a heartbeat for this long is dead
 _FOLDER = "writer"
@@ -28,63 +32,83 @@ _FOLDER = "writer"
 
 @dataclass(frozen=True)
 class LockHolder:
-    """Content of a lock file. `process` is a process id on `host`; `free` marks a released lock."""
+    """Content of a lock file: a process, its latest heartbeat, and whether it has released the lock."""
 
+    process: Process
     owner: str = field(default_factory=lambda: uuid.uuid4().hex)
-    host: str = field(default_factory=lambda: _host())
-    process: int = field(default_factory=os.getpid)
     beat: int = 0
     free: bool = False
 
-    def is_dead(self) -> bool:
-        """Whether the lock is released, or its process on this host has ended."""
-        return self.free or (self.host == _host() and not _is_running(self.process))
+    def to_json(self) -> bytes:
+        """The lock file. Its field `process` is the process id."""
+        process = asdict(self.process)
+        return json.dumps({**asdict(self), "process": process.pop("pid"), **process}).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> "LockHolder":
+        """Read a lock file. Raises ValueError, TypeError or KeyError if it is none."""
+        fields = json.loads(data)
+        process = Process(**known_fields(Process, {**fields, "pid": fields["process"]}))
+        return cls(**known_fields(cls, {**fields, "process": process}))
 
 
 # A holder that has created its lock file but not yet written to it.
-_EMPTY_HOLDER = LockHolder(owner="", host="?", process=0, beat=-1)
+_EMPTY_HOLDER = LockHolder(Process("?", 0), owner="", beat=-1)
 
 
+@dataclass(frozen=True)
 class Lock:
-    """The exclusive right to write to a folder, until it is released or taken over."""
+    """The exclusive right to write to a folder, until it is released or taken over.
 
-    def __init__(self, folder: Folder, number: int, holder: LockHolder) -> None:
-        self._folder, self._number, self._holder = folder, number, holder
+    A process to which the holder sends its lock may `check` it, too.
+    """
+
+    folder: Folder
+    number: int
+    holder: LockHolder
 
     def check(self) -> None:
         """Raises InputError if another writer has taken over. Call it before each commit."""
-        latest = _latest_number(self._folder)
-        if latest != self._number:
+        # In this order, against a writer that takes over at this moment: `_acquire` creates its number first
+        # and then looks for a heartbeat, so that one of both notices the other.
+        self.renew()
+        latest = _latest_number(self.folder)
+        if latest != self.number:
             problem = f"another writer has taken over, number {latest}"
-            raise InputError(f"{self._folder.uri}: {problem}; see {_file_name(latest)}")
+            raise InputError(f"{self.folder.uri}: {problem}; see {_file_name(latest)}")
 
     def renew(self) -> None:
         """Write a heartbeat."""
-        self._holder = replace(self._holder, beat=self._holder.beat + 1)
-        self._write()
+        self._write(replace(self.holder, beat=time.time_ns()))
 
     def release(self) -> None:
         """Let the next writer acquire the lock without waiting."""
-        self._holder = replace(self._holder, free=True)
-        self._write()
+        self._write(replace(self.holder, free=True))
 
-    def _write(self) -> None:
-        self._folder.write(_file_name(self._number), json.dumps(asdict(self._holder)).encode())
+    def _write(self, holder: LockHolder) -> None:
+        with_retries(lambda: self.folder.write(_file_name(self.number), holder.to_json()))
+
+
+@contextmanager
+def artifact_lock(folder: Folder, kind: Kind) -> Iterator[Lock]:
+    """Hold the writer lock of the folder of an artifact.
+
+    Raises InputError as `writer_lock`, and if the folder contains another kind of artifact.
+    """
+    refuse_other_kind(folder, kind)
+    with writer_lock(folder) as lock:
+        refuse_other_kind(folder, kind)  # an earlier writer may have finished meanwhile
+        yield lock
 
 
 @contextmanager
 def writer_lock(folder: Folder) -> Iterator[Lock]:
     """Hold the writer lock of a folder. Waits until a dead holder's heartbeat times out.
 
-    Raises InputError if a live writer holds the lock.
+    Raises InputError if a live writer holds the lock, and if the storage cannot exclude a second writer.
     """
-    number = _latest_number(folder)
-    if number:
-        _wait_until_dead(folder, number)
-    lock = _acquire(folder, number + 1)
-    # During the wait, other writers may have finished and removed the number that was then created here.
-    lock.check()
-    _remove_up_to(folder, number)
+    check_exclusive_create(folder)
+    lock = _acquire(folder)
     stopped = threading.Event()
     heartbeat = threading.Thread(target=_renew_until, args=(lock, stopped), daemon=True)
     heartbeat.start()
@@ -92,47 +116,71 @@ def writer_lock(folder: Folder) -> Iterator[Lock]:
         yield lock
     finally:
         stopped.set()
-        heartbeat.join()
-        lock.release()
+        heartbeat.join(HEARTBEAT_S)
+        _release(lock)
 
 
 def _renew_until(lock: Lock, stopped: threading.Event) -> None:
     while not stopped.wait(HEARTBEAT_S):
         try:
             lock.renew()
-        except InputError:  # unreachable for now; `check` runs before anything is committed
-            continue
+        except Exception as error:  # any error of a storage library; `check` runs before a commit
+            log.warning("%s: no heartbeat, trying again (%s)", lock.folder.uri, error)
 
 
-def _acquire(folder: Folder, number: int) -> Lock:
-    holder = LockHolder()
-    data = json.dumps(asdict(holder)).encode()
+def _release(lock: Lock) -> None:
+    """Release the lock. A failure only delays the next writer and must not replace the job's own error."""
     try:
-        with_retries(lambda: folder.create(_file_name(number), data))
+        lock.release()
+    except Exception as error:
+        delay = f"the next writer waits up to {HEARTBEAT_TIMEOUT_S:g} s"
+        log.warning("%s: the lock is not released (%s); %s", lock.folder.uri, error, delay)
+
+
+def _acquire(folder: Folder) -> Lock:
+    number = _latest_number(folder)
+    dead = _wait_until_dead(folder, number) if number else None
+    lock = _create(folder, number + 1)
+    if dead is not None and (current := _read(folder, number)) not in (dead, None):
+        folder.remove(_file_name(lock.number))
+        raise _locked_error(folder, current or dead)
+    # During the wait, other writers may have finished and removed the number that was then created here.
+    lock.check()
+    _remove_up_to(folder, number)
+    return lock
+
+
+def _create(folder: Folder, number: int) -> Lock:
+    lock = Lock(folder, number, LockHolder(Process.current()))
+    try:
+        with_retries(lambda: folder.create(_file_name(number), lock.holder.to_json()))
     except STORAGE_ERRORS as error:
         # The file may be ours: a retry fails if the response to the first request was lost.
         current = _read(folder, number)
         if current is None:
-            remedy = "check that the path or bucket exists, and the AWS_* variables"
-            raise InputError(f"{folder.uri}: cannot be written to ({error}); {remedy}") from error
-        if current.owner != holder.owner:
+            raise storage_error(folder.uri, error) from error
+        if current.owner != lock.holder.owner:
             raise _locked_error(folder, current) from error
-    return Lock(folder, number, holder)
+    return lock
 
 
-def _wait_until_dead(folder: Folder, number: int) -> None:
-    """Raises InputError if the holder's file changes meanwhile: it is alive."""
+def _wait_until_dead(folder: Folder, number: int) -> LockHolder | None:
+    """Returns the last content of the holder's file. Raises InputError if its process runs, or if the file
+    changes meanwhile."""
     before = current = _read(folder, number)
     deadline = time.monotonic() + HEARTBEAT_TIMEOUT_S
-    while current is not None and not current.is_dead() and time.monotonic() < deadline:
-        if current != before:
+    while current is not None and not current.free and (runs := current.process.is_running()) is not False:
+        if runs or current != before:
             raise _locked_error(folder, current)
+        if time.monotonic() >= deadline:
+            break
         time.sleep(min(1.0, HEARTBEAT_S))
         current = _read(folder, number)
+    return current
 
 
 def _locked_error(folder: Folder, holder: LockHolder) -> InputError:
-    process = f"process {holder.process} on {holder.host.split()[0]}"
+    process = f"process {holder.process.pid} on {holder.process.host.split()[0]}"
     owner = "another writer" if holder == _EMPTY_HOLDER else process
     return InputError(f"{folder.uri}: locked by {owner}; wait until it is done, or stop it")
 
@@ -153,32 +201,19 @@ def _remove_up_to(folder: Folder, number: int) -> None:
 
 
 def _read(folder: Folder, number: int) -> LockHolder | None:
+    name = _file_name(number)
     try:
-        data = with_retries(lambda: folder.read(_file_name(number)))
-        return LockHolder(**json.loads(data)) if data else _EMPTY_HOLDER
+        data = with_retries(lambda: folder.read(name))
     except InputError as error:
         if isinstance(error.__cause__, FileNotFoundError):
             return None
         raise
+    try:
+        return LockHolder.from_json(data) if data else _EMPTY_HOLDER
+    except (ValueError, TypeError, KeyError) as error:
+        remedy = "remove it if no job writes here"
+        raise InputError(f"{folder.uri}/{name}: not a lock file ({error}); {remedy}") from error
 
 
 def _file_name(number: int) -> str:
     return f"{_FOLDER}/{number:08d}.json"
-
-
-def _host() -> str:
-    """Host name and boot id: a process id is unique only within one boot of a machine."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id") as file:
-            boot_id = file.read().strip()
-    except OSError:
-        boot_id = ""
-    return f"{socket.gethostname()} {boot_id}"
-
-
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, PermissionError) as error:
-        return isinstance(error, PermissionError)  # the process exists, under another user
-    return True

@@ -21,6 +21,7 @@ from ray_jobs.training.worker import train_loop_per_worker
 from stbir.config import Recipe
 from stbir.data.photo_index import build_photo_index, class_names
 from stbir.data.shards import open_shards
+from stbir.storage.lock import Lock
 
 
 def resume_recipe() -> Recipe:
@@ -32,8 +33,8 @@ def local_job(recipe: Recipe, uri: str, out: str, checkpoint_interval: int | Non
     classes = class_names(shards, ["train"])
     photos = build_photo_index(shards, ["train"], classes)
     progress = cast(Queue, SimpleNamespace(put=lambda line: None))
-    digests = [shards.manifest.digest]
-    return Job(recipe, photos, classes, out, uri, digests, None, progress, checkpoint_interval)
+    digests, lock = [shards.manifest.digest], cast(Lock, SimpleNamespace(check=lambda: None))
+    return Job(recipe, photos, classes, out, uri, digests, None, progress, lock, checkpoint_interval)
 
 
 def run_locally(job: Job, preemption_info: Callable[[], object] = lambda: None) -> str | None:
