@@ -68,7 +68,19 @@ class Catalogue(Protocol):
 
 
 def split_into_parts(refs: Iterable[PhotoRef]) -> Iterator[Part]:
-    """Group references into parts of PART_SIZE."""
-    iterator = iter(refs)
+    """Group references into parts of PART_SIZE. Names that are not UTF-8 become faults."""
+    iterator = map(_reject_invalid_name, refs)
     while part := list(islice(iterator, PART_SIZE)):
         yield Part([ref.photo_id for ref in part], part)
+
+
+def escape_name(name: str) -> str:
+    """A name as valid Unicode, with a backslash escape for each byte that is not UTF-8."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def _reject_invalid_name(ref: PhotoRef) -> PhotoRef:
+    photo_id, category = escape_name(ref.photo_id), escape_name(ref.category)
+    if (photo_id, category) == (ref.photo_id, ref.category):
+        return ref
+    return PhotoRef(photo_id, category, None, problem=ref.problem or "name is not UTF-8")

@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from stbir.catalogue.photo import PHOTO_UNREACHABLE, Photo, PhotoRef
+import fsspec
+
+from stbir.catalogue.photo import PHOTO_UNREACHABLE, Photo, PhotoRef, escape_name
 from stbir.data.validation import Fault
 from stbir.storage.retry import ShortReadError, is_transient, with_retries
-from stbir.storage.uri import resolve_uri
 
 _NUM_THREADS = 16
 _PREFETCH = 32  # encoded photos in memory, at most
@@ -36,7 +37,7 @@ def _prefetch(pool: ThreadPoolExecutor, function: Callable[[S], T], items: Itera
 def _read(ref: PhotoRef) -> Photo | Fault:
     if ref.uri is None or ref.problem is not None:
         reason, _, detail = (ref.problem or "photo missing").partition(": ")
-        return Fault(ref.photo_id, reason, ref.uri, detail or None)
+        return Fault(ref.photo_id, reason, _file(ref), escape_name(detail) or None)
     try:
         data = with_retries(lambda: _read_bytes(ref))
     except Exception as error:  # any file system error concerns this photo only
@@ -51,11 +52,15 @@ def _fault(ref: PhotoRef, error: Exception) -> Fault:
     elif isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError):
         reason = "photo missing"
     detail = " ".join(str(error).split())[:200]
-    return Fault(ref.photo_id, reason, ref.uri, f"{type(error).__name__}: {detail}")
+    return Fault(ref.photo_id, reason, _file(ref), f"{type(error).__name__}: {escape_name(detail)}")
+
+
+def _file(ref: PhotoRef) -> str | None:
+    return None if ref.uri is None else escape_name(ref.uri)
 
 
 def _read_bytes(ref: PhotoRef) -> bytes:
-    fs, path = resolve_uri(str(ref.uri))
+    fs, path = fsspec.core.url_to_fs(ref.uri)
     start, size = ref.offset, ref.size
     end = start + size if start is not None and size is not None else None
     data = bytes(fs.cat_file(path, start=start, end=end))

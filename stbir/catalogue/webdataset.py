@@ -1,7 +1,7 @@
 """WebDataset: tar files in which consecutive files with the same name up to the first dot form a sample.
 
-A sample's image is its photo. `category` comes from its JSON, or else from its `.cls`. The other JSON keys
-are metadata; the first tar file defines the columns.
+A sample's photo is its only image, or else the one that is named `<key>.<suffix>`. `category` comes from its
+JSON, or else from its `.cls`. The other JSON keys are metadata; the first tar file defines the columns.
 """
 
 import json
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
-from typing import IO, Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 
@@ -18,6 +18,7 @@ from stbir.catalogue.fields import check_column_name, column_type
 from stbir.catalogue.folder import SUFFIXES
 from stbir.catalogue.photo import NO_CATEGORY, Part, Photo, PhotoRef, split_into_parts
 from stbir.catalogue.reading import read_photos
+from stbir.catalogue.tar_file import read_member, read_members
 from stbir.data.sources.entry import absolute_uri, resolve_files
 from stbir.data.validation import Fault
 from stbir.errors import InputError
@@ -82,9 +83,7 @@ class WebDatasetCatalogue:
                 yield self._ref(sample, f"{name[: -len('.tar')]}/{sample.key}", uri)
 
     def _ref(self, sample: Sample, photo_id: str, uri: str) -> PhotoRef:
-        if sample.image is None:
-            return PhotoRef(photo_id, sample.category, None, problem="no picture in the sample")
-        if sample.problem is not None:
+        if sample.image is None or sample.problem is not None:
             return PhotoRef(photo_id, sample.category, uri, problem=sample.problem)
         offset, size = sample.image
         try:
@@ -113,13 +112,9 @@ def _field(key: str, values: list[Any], location: str) -> pa.Field:
 
 def _samples(folder: Folder, name: str) -> Iterator[Sample]:
     with folder.open(name) as file:
-        try:
-            with tarfile.open(fileobj=file, mode="r:") as tar:
-                members = (member for member in tar if member.isfile())
-                for key, group in groupby(members, key=lambda member: _split_name(member.name)[0]):
-                    yield _sample(key, tar, list(group))
-        except tarfile.TarError as error:
-            raise InputError(f"{folder.uri}/{name}: not a complete tar file ({error})") from error
+        members = read_members(file, f"{folder.uri}/{name}")
+        for key, group in groupby(members, key=lambda member: _split_name(member.name)[0]):
+            yield _sample(key, file, list(group))
 
 
 def _split_name(name: str) -> tuple[str, str]:
@@ -129,12 +124,12 @@ def _split_name(name: str) -> tuple[str, str]:
     return f"{head}{slash}{stem}", extension.lower()
 
 
-def _sample(key: str, tar: tarfile.TarFile, members: list[tarfile.TarInfo]) -> Sample:
+def _sample(key: str, file: BinaryIO, members: list[tarfile.TarInfo]) -> Sample:
     by_extension = {_split_name(member.name)[1]: member for member in members}
-    images = [m for extension, m in by_extension.items() if f".{extension}".endswith(SUFFIXES)]
-    image = (images[0].offset_data, images[0].size) if images else None
-    json_data, cls_data = (_content(tar, by_extension.get(extension)) for extension in ("json", "cls"))
+    image: tuple[int, int] | None = None
     try:
+        image = _image_location(members)
+        json_data, cls_data = (_content(file, by_extension.get(extension)) for extension in ("json", "cls"))
         metadata = _parse_json(json_data)
         category = str(metadata.pop(_CATEGORY, None) or _parse_cls(cls_data) or NO_CATEGORY)
     except InputError as error:  # a bad sample does not affect the others
@@ -142,9 +137,22 @@ def _sample(key: str, tar: tarfile.TarFile, members: list[tarfile.TarInfo]) -> S
     return Sample(key, image, category, metadata)
 
 
-def _content(tar: tarfile.TarFile, member: tarfile.TarInfo | None) -> bytes:
-    file: IO[bytes] | None = tar.extractfile(member) if member is not None else None
-    return b"" if file is None else file.read()
+def _image_location(members: list[tarfile.TarInfo]) -> tuple[int, int]:
+    """Offset and size of a sample's only image, or of the only one that is named `<key>.<suffix>`."""
+    images = [member for member in members if member.name.lower().endswith(SUFFIXES)]
+    plain = [member for member in images if "." not in _split_name(member.name)[1]]
+    if not images:
+        raise InputError("no picture in the sample")
+    if len(images) > 1 and len(plain) != 1:
+        raise InputError(f"several pictures in the sample: {', '.join(member.name for member in images)}")
+    [image] = plain if len(images) > 1 else images
+    if not image.isreg() or image.issparse():
+        raise InputError(f"picture is not a plain file: {image.name} is a link or sparse")
+    return image.offset_data, image.size
+
+
+def _content(file: BinaryIO, member: tarfile.TarInfo | None) -> bytes:
+    return b"" if member is None or not member.isreg() else read_member(file, member)
 
 
 def _parse_json(data: bytes) -> dict[str, Any]:
