@@ -3,11 +3,13 @@
 Images are decoded only here. Conversion to float happens on the device (`model.encoders`).
 """
 
+import functools
 import io
 import warnings
 from dataclasses import dataclass
 
 import numpy as np
+import pillow_heif
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
 
@@ -15,6 +17,9 @@ from stbir.errors import InputError
 
 Pixels = NDArray[np.uint8]
 MAX_PIXELS = 64_000_000
+# Formats of photos that their first bytes identify; those of a BMP, `BM`, can be a word.
+PHOTO_FORMATS = ("JPEG", "PNG", "WEBP", "HEIF", "AVIF", "TIFF", "GIF", "JPEG2000")
+HEAD_BYTES = 64  # enough for `is_image`
 _WHITE = 255
 
 
@@ -29,12 +34,26 @@ class Geometry:
     rotate: float = 0.0
 
 
+@functools.cache
+def register_formats() -> None:
+    """Make all formats known to Pillow, with HEIC. Further calls do nothing."""
+    Image.init()
+    pillow_heif.register_heif_opener()
+
+
+def is_image(head: bytes) -> bool:
+    """Whether the first HEAD_BYTES of a file are those of one of the PHOTO_FORMATS."""
+    register_formats()
+    return any(name in PHOTO_FORMATS and accept and accept(head) for name, (_, accept) in Image.OPEN.items())
+
+
 def open_image(data: bytes, name: str = "image", max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decode a PNG, JPEG, WebP, … to RGB. Applies the EXIF orientation and puts transparency on white.
 
     Raises InputError, naming `name`, if the data is not an image, is truncated, or has more than
     `max_pixels` (checked before pixels are decoded, against decompression bombs).
     """
+    register_formats()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)

@@ -23,7 +23,7 @@ LIBRARY = {
         *("stbir/errors", "stbir/config", "stbir/images", "stbir/storage", "stbir/augmentation"),
     },
     "stbir/captioning": {"stbir/errors", "stbir/images", "stbir/storage", "stbir/augmentation"},
-    "stbir/catalogue": {"stbir/errors", "stbir/storage", "stbir/data"},
+    "stbir/catalogue": {"stbir/errors", "stbir/images", "stbir/storage", "stbir/data"},
     "stbir/embedding": {
         *("stbir/errors", "stbir/config", "stbir/images"),
         *("stbir/model", "stbir/gallery", "stbir/data"),
@@ -145,7 +145,7 @@ PURE_FUNCTIONS = {
 }
 ARROW_TYPES = {
     *("list_", "string", "binary", "float32", "float64"),
-    *("int32", "int64", "bool_", "struct", "dictionary"),
+    *("int32", "int64", "bool_", "timestamp", "struct", "dictionary"),
 }
 
 

@@ -1,25 +1,30 @@
 """A folder or bucket of images, nested to any depth. The category is the first folder below the root."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 
-from stbir.catalogue.photo import Part, Photo, PhotoRef, split_into_parts
+from stbir.catalogue.listing import ListedFile, list_files
+from stbir.catalogue.photo import NOT_AN_IMAGE, Part, Photo, PhotoRef, name_suffix, split_into_parts
 from stbir.catalogue.reading import read_photos
 from stbir.data.validation import Fault
-from stbir.errors import InputError
-from stbir.storage.errors import STORAGE_ERRORS
 from stbir.storage.folder import Folder
-from stbir.storage.retry import with_retries
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
+SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
+    *(".avif", ".heic", ".heif", ".jp2"),
+)
+_SYSTEM_FILE = re.compile(r"(\._|\.ds_store$|thumbs\.db$|desktop\.ini$)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class FolderCatalogue:
-    """All files below `uri` with an image suffix. A photo's id is its path relative to `uri`."""
+    """All images below `uri`. A photo's id is its path relative to `uri`.
+
+    A file without an image suffix is a photo if its first bytes are those of an image.
+    """
 
     uri: str
 
@@ -42,36 +47,23 @@ class FolderCatalogue:
 
     def _refs(self) -> Iterator[PhotoRef]:
         root = Folder(self.uri)
-        for info in _walk(root, root.path):
-            path = info["name"]
-            name = path[len(root.path) + 1 :]
-            if name.lower().endswith(SUFFIXES):
-                uri = path if root.is_local else str(root.fs.unstrip_protocol(path))
-                yield PhotoRef(name, _category(root, name), uri, size=info["size"])
+        return (_ref(root, file) for file in list_files(root))
 
 
-def _category(root: Folder, name: str) -> str:
-    folder, slash, _ = name.partition("/")
-    return folder if slash else root.path.rpartition("/")[2]
+def is_system_file(name: str) -> bool:
+    """Whether an operating system made the file, such as `.DS_Store` and the `._x.jpg` of `x.jpg`."""
+    return bool(_SYSTEM_FILE.match(name.rpartition("/")[2]))
 
 
-def _walk(root: Folder, path: str) -> Iterator[dict[str, Any]]:
-    """The files of a folder by name, then those of its subfolders.
-
-    Does not follow links to folders, which can form cycles.
-    """
-    infos = _list(root, path)
-    yield from (info for info in infos if info["type"] == "file")
-    for info in infos:
-        if info["type"] == "directory" and not info.get("islink"):
-            yield from _walk(root, info["name"].rstrip("/"))
-
-
-def _list(root: Folder, path: str) -> list[dict[str, Any]]:
-    root.fs.invalidate_cache()
-    try:
-        infos = with_retries(lambda: root.fs.ls(path, detail=True))
-    except STORAGE_ERRORS as error:
-        raise InputError(f"{root.uri}: {path} cannot be listed ({error}); check the path, AWS_*") from error
-    # Some object stores list a folder inside itself, as an empty file.
-    return sorted((info for info in infos if info["name"].rstrip("/") != path), key=lambda i: str(i["name"]))
+def _ref(root: Folder, file: ListedFile) -> PhotoRef:
+    has_suffix = file.name.lower().endswith(SUFFIXES)
+    problem = file.problem
+    if is_system_file(file.name):
+        problem = f"{NOT_AN_IMAGE}: {name_suffix(file.name)}"
+    elif problem and has_suffix:
+        problem = "photo missing"  # a broken link
+    folder, slash, _ = file.name.partition("/")
+    category = folder if slash else root.path.rpartition("/")[2]
+    return PhotoRef(
+        file.name, category, file.uri, size=file.size, problem=problem, check_content=not has_suffix
+    )

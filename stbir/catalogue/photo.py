@@ -7,12 +7,17 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
+from stbir.catalogue.listing import LISTED_LINK, NOT_A_FILE
 from stbir.data.validation import Fault
 
 PART_SIZE = 256  # photos that one task reads and decodes
 NO_CATEGORY = "unknown"
 # The fault of a photo that a later run may be able to read. All other faults are permanent.
 PHOTO_UNREACHABLE = "photo out of reach"
+NOT_AN_IMAGE = "not an image"
+OTHER_PICTURE = "other picture of a sample"
+# Files that a catalogue lists but that are no photos: reported and counted, but no errors.
+NOT_TAKEN = frozenset({NOT_AN_IMAGE, LISTED_LINK, NOT_A_FILE, OTHER_PICTURE})
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,7 @@ class PhotoRef:
 
     `uri` is None if there is no file. `size` and `offset` in bytes, where known, locate it in a larger
     file. `problem` is the fault of a photo that cannot be read: `REASON` or `REASON: DETAIL`.
+    A file with `check_content` is a photo only if its first bytes are those of an image.
     """
 
     photo_id: str
@@ -40,6 +46,7 @@ class PhotoRef:
     size: int | None = None
     offset: int | None = None
     problem: str | None = None
+    check_content: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,15 @@ def split_into_parts(refs: Iterable[PhotoRef]) -> Iterator[Part]:
     iterator = map(_reject_invalid_name, refs)
     while part := list(islice(iterator, PART_SIZE)):
         yield Part([ref.photo_id for ref in part], part)
+
+
+def name_suffix(name: str) -> str:
+    """What a report counts a file by: `.txt` of `a/x.txt`, `.DS_Store`, `no suffix`."""
+    base = name.rpartition("/")[2]
+    if base.startswith("._"):
+        return "._*"
+    _, dot, suffix = base.rpartition(".")
+    return f".{suffix}" if dot else "no suffix"
 
 
 def escape_name(name: str) -> str:

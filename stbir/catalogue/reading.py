@@ -1,26 +1,44 @@
 """Reads the bytes of referenced photos with prefetching, or a fault for each that cannot be read."""
 
+import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
-import fsspec
-
-from stbir.catalogue.photo import PHOTO_UNREACHABLE, Photo, PhotoRef, escape_name
+from stbir.catalogue.fetch import DEFAULT_SCHEMES, fetch
+from stbir.catalogue.photo import (
+    NOT_AN_IMAGE,
+    PHOTO_UNREACHABLE,
+    Photo,
+    PhotoRef,
+    escape_name,
+    name_suffix,
+)
 from stbir.data.validation import Fault
+from stbir.errors import InputError
+from stbir.images import HEAD_BYTES, is_image
 from stbir.storage.retry import ShortReadError, is_transient, with_retries
 
 _NUM_THREADS = 16
 _PREFETCH = 32  # encoded photos in memory, at most
+MAX_BYTES = 64 * 2**20  # of a photo whose size is not listed
+# For all attempts. 16 threads need 800 s for a part of 256 photos that never answer, which is less than a job
+# waits for a part.
+TIMEOUT_S = 50.0
+_MIN_TIMEOUT_S = 0.1  # fsspec takes 0 as no limit
 S = TypeVar("S")
 T = TypeVar("T")
 
 
-def read_photos(refs: Iterable[PhotoRef]) -> Iterator[Photo | Fault]:
-    """A photo or fault per reference, in order. Retries transient errors only."""
+def read_photos(refs: Iterable[PhotoRef], schemes: Set[str] = DEFAULT_SCHEMES) -> Iterator[Photo | Fault]:
+    """A photo or fault per reference, in order. Retries transient errors only.
+
+    `schemes` are those to which an HTTP server may redirect.
+    """
     with ThreadPoolExecutor(_NUM_THREADS) as pool:
-        yield from _prefetch(pool, _read, refs)
+        yield from _prefetch(pool, partial(_read, schemes=schemes), refs)
 
 
 def _prefetch(pool: ThreadPoolExecutor, function: Callable[[S], T], items: Iterable[S]) -> Iterator[T]:
@@ -34,12 +52,15 @@ def _prefetch(pool: ThreadPoolExecutor, function: Callable[[S], T], items: Itera
         yield futures.popleft().result()
 
 
-def _read(ref: PhotoRef) -> Photo | Fault:
+def _read(ref: PhotoRef, schemes: Set[str]) -> Photo | Fault:
     if ref.uri is None or ref.problem is not None:
         reason, _, detail = (ref.problem or "photo missing").partition(": ")
         return Fault(ref.photo_id, reason, _file(ref), escape_name(detail) or None)
+    deadline = time.monotonic() + TIMEOUT_S
     try:
-        data = with_retries(lambda: _read_bytes(ref))
+        if ref.check_content and not is_image(with_retries(lambda: _read_head(ref, schemes), TIMEOUT_S)):
+            return Fault(ref.photo_id, NOT_AN_IMAGE, _file(ref), name_suffix(ref.photo_id))
+        data = with_retries(lambda: _read_bytes(ref, schemes, deadline), TIMEOUT_S)
     except Exception as error:  # any file system error concerns this photo only
         return _fault(ref, error)
     return Photo(ref.photo_id, ref.category, ref.metadata, data)
@@ -51,19 +72,27 @@ def _fault(ref: PhotoRef, error: Exception) -> Fault:
         reason = PHOTO_UNREACHABLE
     elif isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError):
         reason = "photo missing"
-    detail = " ".join(str(error).split())[:200]
-    return Fault(ref.photo_id, reason, _file(ref), f"{type(error).__name__}: {escape_name(detail)}")
+    name = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
+    detail = name + " ".join(str(error).split())[:200]
+    return Fault(ref.photo_id, reason, _file(ref), escape_name(detail))
 
 
 def _file(ref: PhotoRef) -> str | None:
     return None if ref.uri is None else escape_name(ref.uri)
 
 
-def _read_bytes(ref: PhotoRef) -> bytes:
-    fs, path = fsspec.core.url_to_fs(ref.uri)
-    start, size = ref.offset, ref.size
-    end = start + size if start is not None and size is not None else None
-    data = bytes(fs.cat_file(path, start=start, end=end))
-    if size is not None and len(data) != size:
-        raise ShortReadError(f"{len(data)} bytes came, {size} were listed")
+def _read_head(ref: PhotoRef, schemes: Set[str]) -> bytes:
+    return b"" if ref.size == 0 else fetch(ref.uri or "", 0, HEAD_BYTES, schemes, TIMEOUT_S)
+
+
+def _read_bytes(ref: PhotoRef, schemes: Set[str], deadline: float) -> bytes:
+    if ref.size == 0:
+        return b""  # object stores refuse an empty range
+    start, size = ref.offset or 0, MAX_BYTES if ref.size is None else ref.size
+    end = start + size + (ref.offset is None)  # one more byte shows that a file is larger
+    data = fetch(ref.uri or "", start, end, schemes, max(deadline - time.monotonic(), _MIN_TIMEOUT_S))
+    if ref.size is None and len(data) > MAX_BYTES:
+        raise InputError(f"larger than {MAX_BYTES // 2**20} MiB")
+    if ref.size is not None and len(data) != ref.size:
+        raise ShortReadError(f"{len(data)} bytes came, {ref.size} were listed")
     return data

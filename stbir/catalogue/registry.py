@@ -1,10 +1,11 @@
 """KIND:URI → catalogue."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from stbir.catalogue.folder import FolderCatalogue
 from stbir.catalogue.photo import Catalogue
-from stbir.catalogue.table import TableCatalogue
+from stbir.catalogue.table import COLUMN_TYPES, TableCatalogue
 from stbir.catalogue.webdataset import WebDatasetCatalogue
 from stbir.errors import InputError
 
@@ -15,13 +16,27 @@ KINDS: dict[str, Callable[[str], Catalogue]] = {
 }
 
 
-def open_catalogue(spec: str) -> Catalogue:
-    """Open `KIND:URI`. Raises InputError for an unknown kind, no photos, or an invalid metadata column."""
+def open_catalogue(spec: str, schemes: Iterable[str] = (), columns: Iterable[str] = ()) -> Catalogue:
+    """Open `KIND:URI`.
+
+    For tables, `schemes` adds to the allowed URI schemes of rows, and `columns` are `NAME:TYPE` with a type
+    of COLUMN_TYPES. Raises InputError for an unknown kind, no photos, or an invalid metadata column.
+    """
     kind, _, uri = spec.partition(":")
     if kind not in KINDS or not uri:
         raise InputError(f"{spec!r}: not KIND:URI with KIND one of {', '.join(KINDS)}")
     catalogue = KINDS[kind](uri)
+    if isinstance(catalogue, TableCatalogue):
+        pairs = tuple(_parse_column(column) for column in columns)
+        catalogue = replace(catalogue, schemes=catalogue.schemes.union(schemes), columns=pairs)
     if next(catalogue.parts(), None) is None:
         raise InputError(f"{spec}: contains no photo; check the URI")
     _ = catalogue.fields
     return catalogue
+
+
+def _parse_column(column: str) -> tuple[str, str]:
+    name, _, kind = column.rpartition(":")
+    if not name or kind not in COLUMN_TYPES:
+        raise InputError(f"--column {column}: not NAME:TYPE with TYPE one of {', '.join(COLUMN_TYPES)}")
+    return name, kind

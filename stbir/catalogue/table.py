@@ -1,39 +1,45 @@
 """A Parquet or CSV table of photos: `photo_id`, `uri` and optionally `category`; other columns are metadata.
 
-A `uri` without a scheme is relative to the table's file; all others are opened by fsspec. HTTP URIs are read
-by plain GET requests without credentials, from sixteen threads per task, without rate limit or robots.txt.
-Download photos from third-party web servers first, at a rate that they permit.
+A `uri` without a scheme is relative to the table's file; all others must have one of the allowed schemes.
+HTTP URIs are read by plain GET requests without credentials, from sixteen threads per task, without rate
+limit or robots.txt. Download photos from third-party web servers first, at a rate that they permit.
 """
 
-import re
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv as pc
-import pyarrow.parquet as pq
 
+from stbir.catalogue.fetch import DEFAULT_SCHEMES, uri_scheme
 from stbir.catalogue.fields import check_column_name, column_type
-from stbir.catalogue.photo import NO_CATEGORY, PART_SIZE, Part, Photo, PhotoRef, split_into_parts
+from stbir.catalogue.photo import NO_CATEGORY, Part, Photo, PhotoRef, split_into_parts
 from stbir.catalogue.reading import read_photos
-from stbir.data.sources.entry import absolute_uri, resolve_files
+from stbir.catalogue.table_file import open_batches, read_schema
+from stbir.data.sources.entry import is_absolute, resolve_files, resolve_uri
 from stbir.data.validation import Fault
 from stbir.errors import InputError
 from stbir.storage.folder import Folder
-from stbir.storage.retry import with_retries
 
 _ID, _URI, _CATEGORY = "photo_id", "uri", "category"
-_ABSOLUTE = re.compile(r"/|[a-z][a-z0-9+.-]*:")
+# Types of the option --column. A column `text` has the captions of hits.
+COLUMN_TYPES = {"text": pa.string(), "int": pa.int64(), "float": pa.float64()}
+_FIXED_TYPES = {_ID: "text", _URI: "text", _CATEGORY: "text", "text": "text"}
 
 
 @dataclass(frozen=True)
 class TableCatalogue:
-    """The rows of one file, or of all Parquet files of a folder in the order of their names."""
+    """The rows of one file, or of all Parquet files of a folder in the order of their names.
+
+    `schemes` are those that a URI of a row can have. `columns` are the names and types (of COLUMN_TYPES) of
+    columns whose type the file does not decide.
+    """
 
     uri: str
+    schemes: frozenset[str] = DEFAULT_SCHEMES
+    columns: tuple[tuple[str, str], ...] = ()
 
     @cached_property
     def fields(self) -> pa.Schema:
@@ -55,7 +61,7 @@ class TableCatalogue:
 
     def read(self, part: Part) -> Iterator[Photo | Fault]:
         """See Catalogue."""
-        return read_photos(part.location)
+        return read_photos(part.location, self.schemes)
 
     @property
     def _files(self) -> tuple[Folder, list[str]]:
@@ -68,20 +74,17 @@ class TableCatalogue:
 
     @cached_property
     def _schema(self) -> pa.Schema:
+        """The columns of the first file, with the types that `columns` sets."""
         folder, names = self._files
-        with _open_batches(folder, names[0]) as (schema, _):
-            missing = [name for name in (_ID, _URI) if name not in schema.names]
-        if missing:
-            raise InputError(
-                f"{folder.uri}/{names[0]}: no column {' and no '.join(missing)} among"
-                f" {', '.join(schema.names)}; rename the columns of photo id and URI"
-            )
-        return schema
+        schema = read_schema(folder, names[0])
+        _check_columns(schema, dict(self.columns), f"{folder.uri}/{names[0]}")
+        types = {name: COLUMN_TYPES[kind] for name, kind in [*self.columns, *_FIXED_TYPES.items()]}
+        return pa.schema([pa.field(field.name, types.get(field.name, field.type)) for field in schema])
 
     def _tables(self) -> Iterator[tuple[str, pa.Table]]:
         folder, names = self._files
         for name in names:
-            with _open_batches(folder, name) as (schema, batches):
+            with open_batches(folder, name) as (schema, batches):
                 if schema.names != self._schema.names:
                     raise InputError(
                         f"{folder.uri}/{name}: columns differ from those of {names[0]}; make them equal"
@@ -100,10 +103,14 @@ class TableCatalogue:
     def _cast(self, table: pa.Table, file: str) -> pa.Table:
         types = {_ID: pa.string(), _CATEGORY: pa.string()}
         types |= {field.name: field.type for field in self.fields}
-        try:
-            return pa.table({name: table[name].cast(types[name]) for name in table.column_names})
-        except pa.ArrowException as error:
-            raise InputError(f"{self.uri}: {file}: {error}; make each column one type") from error
+        columns = {}
+        for name in table.column_names:
+            try:
+                columns[name] = table[name].cast(types[name])
+            except pa.ArrowException as error:
+                remedy = f"make it one type, or give --column {name}:text"
+                raise InputError(f"{self.uri}: {file}: column {name}: {error}; {remedy}") from error
+        return pa.table(columns)
 
     def _ref(self, folder: Folder, row: dict[str, Any], location: str) -> PhotoRef:
         metadata = tuple(row[name] for name in self.fields.names)
@@ -112,22 +119,20 @@ class TableCatalogue:
             return PhotoRef(location, category, None, metadata, problem="no photo_id")
         if not row[_URI]:
             return PhotoRef(row[_ID], category, None, metadata, problem="no uri")
-        uri = row[_URI] if _ABSOLUTE.match(row[_URI]) else absolute_uri(folder, row[_URI])
-        return PhotoRef(row[_ID], category, uri, metadata)
+        uri, problem = resolve_uri(folder, row[_URI]), None
+        if is_absolute(row[_URI]) and (scheme := uri_scheme(uri)) not in self.schemes:
+            problem = f"scheme is not allowed: {scheme}; name it with --allow-scheme"
+        return PhotoRef(row[_ID], category, uri, metadata, problem=problem)
 
 
-@contextmanager
-def _open_batches(folder: Folder, name: str) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
-    """The schema of a file, and its rows in batches."""
-    with folder.open(name) as file:
-        try:
-            if name.endswith(".csv"):
-                types = dict.fromkeys((_ID, _URI, _CATEGORY), pa.string())
-                options = pc.ConvertOptions(column_types=types, strings_can_be_null=True)
-                csv = pc.open_csv(file, convert_options=options)
-                yield csv.schema, iter(csv)
-            else:
-                parquet = with_retries(lambda: pq.ParquetFile(file))
-                yield parquet.schema_arrow, parquet.iter_batches(PART_SIZE)
-        except pa.ArrowException as error:
-            raise InputError(f"{folder.uri}/{name}: not a readable table ({error})") from error
+def _check_columns(schema: pa.Schema, types: dict[str, str], location: str) -> None:
+    names, remedy = ", ".join(schema.names), "rename the columns of photo id and URI"
+    missing = [name for name in (_ID, _URI) if name not in schema.names]
+    if missing:
+        raise InputError(f"{location}: no column {' and no '.join(missing)} among {names}; {remedy}")
+    twice = [name for name, count in Counter(schema.names).items() if count > 1]
+    if twice:
+        raise InputError(f"{location}: several columns are named {twice[0]}; rename all but one")
+    for name in types:
+        if name not in schema.names:
+            raise InputError(f"--column {name}: {location} has no such column among {names}")

@@ -23,7 +23,7 @@ def read_members(file: BinaryIO, location: str) -> Iterator[tarfile.TarInfo]:
     try:
         with tarfile.open(fileobj=file, mode="r:") as tar:
             while (member := tar.next()) is not None:
-                tar.members.clear()  # tarfile keeps all members in memory
+                tar.members.clear()  # type: ignore[attr-defined]  # tarfile keeps all members in memory
                 if not member.isdir():
                     yield member
                 offset = tar.offset

@@ -6,7 +6,7 @@ JSON, or else from its `.cls`. The other JSON keys are metadata; the first tar f
 
 import json
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
@@ -15,8 +15,17 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 
 from stbir.catalogue.fields import check_column_name, column_type
-from stbir.catalogue.folder import SUFFIXES
-from stbir.catalogue.photo import NO_CATEGORY, Part, Photo, PhotoRef, split_into_parts
+from stbir.catalogue.folder import SUFFIXES, is_system_file
+from stbir.catalogue.photo import (
+    NO_CATEGORY,
+    NOT_AN_IMAGE,
+    OTHER_PICTURE,
+    Part,
+    Photo,
+    PhotoRef,
+    name_suffix,
+    split_into_parts,
+)
 from stbir.catalogue.reading import read_photos
 from stbir.catalogue.tar_file import read_member, read_members
 from stbir.data.sources.entry import absolute_uri, resolve_files
@@ -111,10 +120,30 @@ def _field(key: str, values: list[Any], location: str) -> pa.Field:
 
 
 def _samples(folder: Folder, name: str) -> Iterator[Sample]:
+    """The samples of a tar file, and one with a problem for each image that no sample takes."""
+    system_files: list[str] = []
     with folder.open(name) as file:
-        members = read_members(file, f"{folder.uri}/{name}")
+        members = _without_system_files(read_members(file, f"{folder.uri}/{name}"), system_files)
         for key, group in groupby(members, key=lambda member: _split_name(member.name)[0]):
-            yield _sample(key, file, list(group))
+            sample, others = _sample(key, file, list(group))
+            yield sample
+            yield from (Sample(other, None, problem=_problem(OTHER_PICTURE, other)) for other in others)
+    yield from (Sample(each, None, problem=_problem(NOT_AN_IMAGE, each)) for each in system_files)
+
+
+def _without_system_files(
+    members: Iterable[tarfile.TarInfo], system_files: list[str]
+) -> Iterator[tarfile.TarInfo]:
+    """The members; adds the names of others, which can lie between those of a sample, to `system_files`."""
+    for member in members:
+        if is_system_file(member.name):
+            system_files.append(member.name)
+        else:
+            yield member
+
+
+def _problem(reason: str, name: str) -> str:
+    return f"{reason}: {name_suffix(name)}"
 
 
 def _split_name(name: str) -> tuple[str, str]:
@@ -124,31 +153,35 @@ def _split_name(name: str) -> tuple[str, str]:
     return f"{head}{slash}{stem}", extension.lower()
 
 
-def _sample(key: str, file: BinaryIO, members: list[tarfile.TarInfo]) -> Sample:
+def _sample(key: str, file: BinaryIO, members: list[tarfile.TarInfo]) -> tuple[Sample, list[str]]:
+    """The sample, and the names of the images that it does not take."""
     by_extension = {_split_name(member.name)[1]: member for member in members}
-    image: tuple[int, int] | None = None
+    images = [member for member in members if member.name.lower().endswith(SUFFIXES)]
+    location: tuple[int, int] | None = None
+    others: list[str] = []
     try:
-        image = _image_location(members)
+        image = _select_image(images)
+        others = [member.name for member in images if member is not image]
+        location = image.offset_data, image.size
         json_data, cls_data = (_content(file, by_extension.get(extension)) for extension in ("json", "cls"))
         metadata = _parse_json(json_data)
         category = str(metadata.pop(_CATEGORY, None) or _parse_cls(cls_data) or NO_CATEGORY)
     except InputError as error:  # a bad sample does not affect the others
-        return Sample(key, image, problem=str(error))
-    return Sample(key, image, category, metadata)
+        return Sample(key, location, problem=str(error)), others
+    return Sample(key, location, category, metadata), others
 
 
-def _image_location(members: list[tarfile.TarInfo]) -> tuple[int, int]:
-    """Offset and size of a sample's only image, or of the only one that is named `<key>.<suffix>`."""
-    images = [member for member in members if member.name.lower().endswith(SUFFIXES)]
+def _select_image(images: list[tarfile.TarInfo]) -> tarfile.TarInfo:
+    """The only image of a sample, or the only one that is named `<key>.<suffix>`."""
     plain = [member for member in images if "." not in _split_name(member.name)[1]]
     if not images:
         raise InputError("no picture in the sample")
     if len(images) > 1 and len(plain) != 1:
         raise InputError(f"several pictures in the sample: {', '.join(member.name for member in images)}")
-    [image] = plain if len(images) > 1 else images
+    [image] = images if len(images) == 1 else plain
     if not image.isreg() or image.issparse():
         raise InputError(f"picture is not a plain file: {image.name} is a link or sparse")
-    return image.offset_data, image.size
+    return image
 
 
 def _content(file: BinaryIO, member: tarfile.TarInfo | None) -> bytes:

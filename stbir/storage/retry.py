@@ -1,11 +1,18 @@
 """Retries for transient storage and network errors."""
 
 import errno
+import math
 from collections.abc import Callable
 from typing import TypeVar
 
 import aiohttp
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+from tenacity import (
+    Retrying,
+    retry_if_exception,
+    stop_after_attempt,
+    stop_after_delay,
+    wait_exponential_jitter,
+)
 
 from stbir.storage.errors import STORAGE_ERRORS
 
@@ -42,9 +49,10 @@ def is_transient(error: BaseException | None) -> bool:
     return False
 
 
-def with_retries(action: Callable[[], T]) -> T:
-    """Call `action` up to MAX_ATTEMPTS times while its errors are transient. Raises the last error."""
+def with_retries(action: Callable[[], T], timeout_s: float = math.inf) -> T:
+    """Call `action` up to MAX_ATTEMPTS times while its errors are transient, and not again after `timeout_s`.
+    Raises the last error."""
     # Jitter keeps many tasks from retrying at the same moment.
     wait = wait_exponential_jitter(multiplier=INITIAL_WAIT_S, jitter=INITIAL_WAIT_S)
-    stop = stop_after_attempt(MAX_ATTEMPTS)
+    stop = stop_after_attempt(MAX_ATTEMPTS) | stop_after_delay(timeout_s)
     return Retrying(retry=retry_if_exception(is_transient), stop=stop, wait=wait, reraise=True)(action)

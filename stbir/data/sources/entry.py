@@ -1,5 +1,6 @@
 """Entries of a source, and helpers to list and read its files."""
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from stbir.storage.folder import Folder
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 SPLITS = ("train", "val", "test")
+_ABSOLUTE = re.compile(r"/|[a-z][a-z0-9+.-]*://")
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,26 @@ class Source:
     entries: list[Entry]
     read: Callable[[str], bytes]
     unused: Counter[str] = field(default_factory=Counter)
+
+
+def is_absolute(uri: str) -> bool:
+    """Whether a URI is an absolute path or has a scheme."""
+    return _ABSOLUTE.match(uri) is not None
+
+
+def resolve_uri(folder: Folder, uri: str) -> str:
+    """The full URI of a file that is named relative to a folder. `..` is the folder above, in buckets too."""
+    if is_absolute(uri):
+        return uri
+    if folder.is_local or not {".", ".."}.intersection(uri.split("/")):
+        return absolute_uri(folder, uri)
+    parts = folder.path.split("/")
+    for part in uri.split("/"):
+        if part == "..":
+            parts = parts[: max(1, len(parts) - 1)]
+        elif part != ".":
+            parts.append(part)
+    return str(folder.fs.unstrip_protocol("/".join(parts)))
 
 
 def absolute_uri(folder: Folder, name: str) -> str:

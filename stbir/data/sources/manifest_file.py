@@ -5,18 +5,16 @@
 Paths are relative to the file, or full URIs. `text` can be null, `sketches` empty. Other keys are ignored.
 """
 
-import re
 from typing import Annotated
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from stbir.data.sources.entry import Entry, Source, absolute_uri, read_text, resolve_files
+from stbir.data.sources.entry import Entry, Source, read_text, resolve_files, resolve_uri
 from stbir.errors import InputError
 from stbir.storage.folder import Folder, read_uri
 
 NAME = "manifest.jsonl"
-_ABSOLUTE = re.compile(r"/|[a-z][a-z0-9+.-]*://")
 NonEmptyStr = Annotated[str, Field(min_length=1)]
 
 
@@ -65,12 +63,8 @@ def _entry(folder: Folder, line: ManifestLine) -> Entry:
         category=line.category,
         class_=line.class_,
         split=line.split,
-        photo=_resolve(folder, line.photo),
-        sketches=tuple(_resolve(folder, sketch) for sketch in line.sketches),
+        photo=resolve_uri(folder, line.photo),
+        sketches=tuple(resolve_uri(folder, sketch) for sketch in line.sketches),
         text=line.text,
         text_source=line.text_source,
     )
-
-
-def _resolve(folder: Folder, path: str) -> str:
-    return path if _ABSOLUTE.match(path) else absolute_uri(folder, path)

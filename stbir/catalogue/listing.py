@@ -1,0 +1,116 @@
+"""Lists all files below a folder or bucket, nested to any depth."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from stbir.errors import InputError
+from stbir.storage.folder import STORAGE_ERRORS, Folder
+from stbir.storage.retry import with_retries
+
+LISTED_LINK = "link to a listed folder"
+NOT_A_FILE = "not a file"
+
+
+@dataclass(frozen=True)
+class ListedFile:
+    """A file below a folder. `name` is relative to it, `uri` a local path or a URI, `size` in bytes.
+
+    A file with a `problem` (one of the constants above) cannot be read.
+    """
+
+    name: str
+    uri: str
+    size: int
+    problem: str | None = None
+
+
+def list_files(root: Folder) -> Iterator[ListedFile]:
+    """The files of a folder by name, then those of its subfolders. Holds one folder per level in memory.
+
+    Follows a link to a folder unless that folder is listed by itself. Raises InputError for a folder that
+    cannot be listed.
+    """
+    if root.is_local:
+        yield from _LocalListing(root).list_folder("", is_linked=False)
+    else:
+        yield from _list_remote(root, root.path)
+
+
+class _LocalListing:
+    def __init__(self, root: Folder) -> None:
+        self._root, self._real_root = root, os.path.realpath(root.path)
+        self._listed_targets: set[str] = set()  # real paths of the folders below links
+
+    def list_folder(self, prefix: str, is_linked: bool) -> Iterator[ListedFile]:
+        """The files whose name begins with `prefix`, which is empty or ends with a slash."""
+        try:
+            with os.scandir(f"{self._root.path}/{prefix}") as entries:
+                files = sorted(entries, key=lambda entry: entry.name)
+        except OSError as error:
+            raise _cannot_list(self._root, f"{self._root.path}/{prefix}", error) from error
+        folders = [entry for entry in files if entry.is_dir()]
+        yield from (self._file(prefix, entry) for entry in files if not entry.is_dir())
+        for entry in folders:
+            name, is_link = prefix + entry.name, is_linked or entry.is_symlink()
+            if is_link and self._is_listed(entry.path):
+                yield ListedFile(name, entry.path, 0, LISTED_LINK)
+            else:
+                yield from self.list_folder(f"{name}/", is_link)
+
+    def _file(self, prefix: str, entry: os.DirEntry[str]) -> ListedFile:
+        is_file = entry.is_file()  # False for a broken link
+        size = entry.stat().st_size if is_file else 0
+        return ListedFile(prefix + entry.name, entry.path, size, None if is_file else NOT_A_FILE)
+
+    def _is_listed(self, path: str) -> bool:
+        """Whether a folder below a link is in the root, or was listed for another link."""
+        target = os.path.realpath(path)
+        if target in self._listed_targets or f"{target}/".startswith(f"{self._real_root}/"):
+            return True
+        self._listed_targets.add(target)
+        return False
+
+
+def _list_remote(root: Folder, path: str) -> Iterator[ListedFile]:
+    infos = [info for info in _list(root, path) if info["name"] != path]
+    folders = [info["name"] for info in infos if info["type"] == "directory"]
+    yield from (_remote_file(root, info) for info in infos if info["type"] != "directory")
+    for folder in folders:
+        if folder == f"{path}/":  # keys with two slashes in a row; `ls` cannot list below the first one
+            yield from (_remote_file(root, info) for info in _list_double_slash(root, path))
+        else:
+            yield from _list_remote(root, folder)
+
+
+def _remote_file(root: Folder, info: dict[str, Any]) -> ListedFile:
+    path = info["name"]
+    return ListedFile(path[len(root.path) + 1 :], str(root.fs.unstrip_protocol(path)), info["size"])
+
+
+def _list(root: Folder, path: str) -> list[dict[str, Any]]:
+    root.fs.invalidate_cache()
+    try:
+        infos = with_retries(lambda: root.fs.ls(path, detail=True))
+    except STORAGE_ERRORS as error:
+        raise _cannot_list(root, path, error) from error
+    return _without_markers(infos)
+
+
+def _list_double_slash(root: Folder, path: str) -> list[dict[str, Any]]:
+    try:
+        infos = with_retries(lambda: root.fs.find(path, prefix="/", detail=True))
+    except STORAGE_ERRORS as error:
+        raise _cannot_list(root, path, error) from error
+    return _without_markers(list(infos.values()))
+
+
+def _without_markers(infos: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Sorted by name, without the empty objects that stand for folders in some object stores."""
+    files = [info for info in infos if info["type"] == "directory" or not info["name"].endswith("/")]
+    return sorted(files, key=lambda info: str(info["name"]))
+
+
+def _cannot_list(root: Folder, path: str, error: Exception) -> InputError:
+    return InputError(f"{root.uri}: {path} cannot be listed ({error}); check the path, AWS_*")
