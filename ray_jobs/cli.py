@@ -80,8 +80,14 @@ def add_index_threshold(parser: argparse.ArgumentParser) -> None:
 
 def check_error_rate(args: argparse.Namespace) -> None:
     """Raises InputError for a `--max-error-rate` outside [0, 1]."""
-    if not 0 <= args.max_error_rate <= 1:
-        raise InputError(f"--max-error-rate: {args.max_error_rate} is not a share between 0 and 1")
+    check_share(args, "max_error_rate")
+
+
+def check_share(args: argparse.Namespace, name: str) -> None:
+    """Raises InputError for a named option outside [0, 1]."""
+    value = getattr(args, name)
+    if not 0 <= value <= 1:
+        raise InputError(f"--{name.replace('_', '-')}: {value} is not a share between 0 and 1")
 
 
 def check_minimum(args: argparse.Namespace, minimum: int, *names: str) -> None:

@@ -18,6 +18,10 @@ def parser() -> argparse.ArgumentParser:
     add("--shards", metavar="URI", help="shards with the photos, made by prepare_shards.py")
     add("--split", help="embed this split of the shards only (default: all)")
     add("--photos", metavar="KIND:URI", help=f"photos instead of --shards: {', '.join(CATALOGUE_KINDS)}")
+    column = "read a column of a table as text, int or float"
+    add("--column", action="append", default=[], metavar="NAME:TYPE", help=column)
+    scheme = "accept URIs of this scheme in a table, besides file, s3, gs and https"
+    add("--allow-scheme", action="append", default=[], metavar="SCHEME", help=scheme)
     add("--delete", nargs="+", metavar="ID", help="delete these photos from the published version")
     add("--gallery", required=True, metavar="URI", help="gallery to write; a re-run adds a version")
     add("--workers", type=int, help="encoder actors (default: one for each GPU, else 1)")
@@ -27,6 +31,9 @@ def parser() -> argparse.ArgumentParser:
     add("--batch", type=int, help="batch size of the encoder (default: tuned for throughput)")
     add_index_threshold(parser)
     add_max_error_rate(parser, "largest accepted share of bad photos")
+    removed = "largest accepted share of published photos that are removed (%(default)s)"
+    add("--max-removed", type=float, default=0.2, metavar="SHARE", help=removed)
+    add("--yes", action="store_true", help="remove photos whatever --max-removed says")
     add("--queries", metavar="NPY", help="vectors of real queries, to measure the recall with")
     return parser
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from stbir.catalogue.photo import PHOTO_UNREACHABLE, Catalogue, Part, Photo
+from stbir.catalogue.photo import NOT_TAKEN, PHOTO_UNREACHABLE, Catalogue, Part, Photo
 from stbir.data.validation import Fault
 from stbir.errors import InputError
 from stbir.gallery.fingerprint import Fingerprints, content_hash, fingerprint
@@ -34,8 +34,19 @@ class DecodedPart:
         return [fault for fault in self.faults if fault.reason == PHOTO_UNREACHABLE]
 
     @property
+    def not_taken(self) -> list[Fault]:
+        """The listed files that are no photos; no errors."""
+        return [fault for fault in self.faults if fault.reason in NOT_TAKEN]
+
+    @property
+    def photo_ids_in_catalogue(self) -> list[str]:
+        """The ids of the photos with any outcome, without the files that are no photos."""
+        faults = [fault.photo_id for fault in self.faults if fault.reason not in NOT_TAKEN]
+        return [*self.photo_ids, *(photo_id for photo_id, _ in self.existing), *faults]
+
+    @property
     def num_photos(self) -> int:
-        """The number of photos with any outcome."""
+        """The number of listed files with any outcome."""
         return len(self.photo_ids) + len(self.existing) + len(self.faults)
 
 

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from tqdm import tqdm
 
@@ -19,12 +19,13 @@ _INTERVAL_S = 5.0
 
 @dataclass
 class Counts:
-    """The number of photos by outcome; each photo of the catalogue has one."""
+    """The number of listed files by outcome; each file of the catalogue has one."""
 
     embedded: int = 0
     existing: int = 0
     quarantined: int = 0
     failed: int = 0
+    not_taken: int = 0  # listed files that are no photos
 
     def add(self, part: EmbeddedPart) -> None:
         """Count the photos of a part."""
@@ -32,21 +33,27 @@ class Counts:
         self.embedded += len(decoded.photo_ids)
         self.existing += len(decoded.existing)
         self.failed += len(decoded.failed)
-        self.quarantined += len(decoded.faults) - len(decoded.failed)
+        self.not_taken += len(decoded.not_taken)
+        self.quarantined += len(decoded.faults) - len(decoded.failed) - len(decoded.not_taken)
 
     @property
     def total(self) -> int:
-        """The number of photos with any outcome."""
-        return sum(self.by_outcome().values())
+        """The number of listed files with any outcome."""
+        return sum(self.by_outcome().values()) + self.not_taken
 
     def by_outcome(self) -> dict[str, int]:
-        """The counts as manifest and metrics name them."""
-        counts = asdict(self)
-        return {"embedded": counts.pop("embedded"), "already_there": counts.pop("existing"), **counts}
+        """The counts of photos as manifest and metrics name them."""
+        return {
+            "embedded": self.embedded,
+            "already_there": self.existing,
+            "quarantined": self.quarantined,
+            "failed": self.failed,
+        }
 
     def summary(self) -> dict[str, int]:
         """The counts of the manifest; `ok` are the catalogue's photos in the gallery."""
-        return {"in": self.total, "ok": self.embedded + self.existing, **self.by_outcome()}
+        counts = {"ok": self.embedded + self.existing, **self.by_outcome(), "not_taken": self.not_taken}
+        return {"in": self.total - self.not_taken, **counts}
 
 
 class Progress:

@@ -10,15 +10,16 @@ from typing import Any
 
 import lance
 
-from ray_jobs.cli import JobFailedError, check_error_rate, check_minimum
+from ray_jobs.cli import JobFailedError, check_error_rate, check_minimum, check_share
 from ray_jobs.cluster.connection import connect
 from ray_jobs.cluster.metrics import EmbedMetrics
 from ray_jobs.embedding.index_build import index_and_publish
 from ray_jobs.embedding.pipeline import EncoderPool, allocate_encoders, embed_catalogue, to_table
 from ray_jobs.embedding.progress import Progress
 from ray_jobs.embedding.recall_queries import catalogue_queries, read_queries
+from ray_jobs.embedding.removal_guard import RemovalGuard, check_removal
 from ray_jobs.embedding.writer import BackgroundWriter
-from stbir.catalogue.photo import Catalogue
+from stbir.catalogue.photo import NOT_TAKEN, Catalogue
 from stbir.catalogue.registry import open_catalogue
 from stbir.catalogue.shards import ShardsCatalogue
 from stbir.data.shard_writer import QUARANTINE, write_quarantine
@@ -59,12 +60,19 @@ def embed_gallery(args: argparse.Namespace) -> dict[str, Any]:
     refuse_other_kind(folder, "gallery")
     check_writable(folder)
     with writer_lock(folder) as lock:
+        guard = RemovalGuard(published_version(folder), _max_removed(args))
+        guard.check_listing(catalogue)
         connect()
-        return _embed(catalogue, folder, digest, lock, args)
+        return _embed(catalogue, folder, digest, lock, guard, args)
 
 
 def _embed(
-    catalogue: Catalogue, folder: Folder, digest: str, lock: Lock, args: argparse.Namespace
+    catalogue: Catalogue,
+    folder: Folder,
+    digest: str,
+    lock: Lock,
+    guard: RemovalGuard,
+    args: argparse.Namespace,
 ) -> dict[str, Any]:
     model = checkpoint.read_recipe(args.checkpoint).model
     queries = read_queries(args.queries, model.width)
@@ -74,7 +82,7 @@ def _embed(
     columns = schema(model.width, catalogue.fields)
     published, table = published_version(folder), open_writer(folder, columns, digest)
     metrics, faults = EmbedMetrics(folder.uri), list[Fault]()
-    progress = Progress(catalogue.count, metrics.update)
+    progress = Progress(lambda: guard.num_listed or catalogue.count(), metrics.update)
     rows = read_existing_rows(table.dataset, catalogue.fields.names)
     with BackgroundWriter(table, lock) as writer:
         for part in embed_catalogue(catalogue, rows, pool):
@@ -82,11 +90,14 @@ def _embed(
             rows.retain(part.decoded.existing)
             rows.retain_newest([fault.photo_id for fault in part.decoded.failed])
             faults += part.decoded.faults
+            guard.add(part.decoded.photo_ids_in_catalogue)
             progress.add(part)
     counts = progress.counts.summary()
     _check_listing(catalogue, progress.close(), counts)
     metrics.write(folder)
+    not_taken = _count_not_taken(faults)
     _check_faults(folder, faults, counts, args.max_error_rate)
+    guard.check()
     lock.check()
     table.delete(rows.stale_row_ids())
     _check_row_count(table, counts["embedded"] + rows.num_retained, counts)
@@ -98,13 +109,14 @@ def _embed(
     summary = index_and_publish(folder, table.dataset.version, digest, plan, counts, lock, queries=queries)
     delete_intermediate_versions(folder, start, summary["version"])
     rates = {"photos_per_s": round(progress.rate, 1), "waited": round(progress.wait_share, 3)}
-    return {**summary, **rates, "batch": progress.batch_size}
+    return {**summary, **rates, "batch": progress.batch_size, "not_taken_by_reason": not_taken}
 
 
 def _delete(folder: Folder, args: argparse.Namespace) -> dict[str, Any]:
     """Publish the current version without the photos of --delete."""
     counts = read_manifest(folder, "gallery").counts
     with writer_lock(folder) as lock:
+        _check_deletion(folder, args)
         connect()
         dataset = delete_photos(folder, args.delete)
         num_rows, num_deleted = dataset.count_rows(), len(set(args.delete))
@@ -116,9 +128,19 @@ def _delete(folder: Folder, args: argparse.Namespace) -> dict[str, Any]:
         return summary
 
 
+def _check_deletion(folder: Folder, args: argparse.Namespace) -> None:
+    published = published_version(folder)
+    if published is None:
+        return  # `delete_photos` names the error
+    num_deleted, num_photos = len(set(args.delete)), published.count_rows()
+    if num_deleted >= num_photos:
+        raise InputError(f"--delete: no photo of {num_photos} would be left; remove {folder.uri} instead")
+    check_removal(num_deleted, num_photos, _max_removed(args))
+
+
 def _open_catalogue(args: argparse.Namespace) -> Catalogue:
     if args.photos:
-        return open_catalogue(args.photos)
+        return open_catalogue(args.photos, args.allow_scheme, args.column)
     catalogue = ShardsCatalogue(open_shards(args.shards), args.split)
     if next(catalogue.parts(), None) is None:
         catalogue.count()  # raises an error that names the splits with photos
@@ -140,6 +162,7 @@ def _count_changes(
 
 def _check_options(args: argparse.Namespace) -> None:
     check_error_rate(args)
+    check_share(args, "max_removed")
     check_minimum(args, 1, "batch", "workers", "index_threshold")
     sources = [name for name in ("shards", "photos", "delete") if getattr(args, name)]
     if len(sources) != 1:
@@ -150,33 +173,56 @@ def _check_options(args: argparse.Namespace) -> None:
         raise InputError("--checkpoint: missing; give the folder that train.py wrote")
 
 
+def _max_removed(args: argparse.Namespace) -> float:
+    """The largest share of published photos that may be removed."""
+    return 1.0 if args.yes else float(args.max_removed)
+
+
 def _check_listing(catalogue: Catalogue, listed: int | None, counts: dict[str, int]) -> None:
-    """Compare the numbers of photos that were counted and read. A folder or table may change during the job;
+    """Compare the numbers of files that were counted and read. A folder or table may change during the job;
     for shards, a difference means lost photos."""
     if listed is None:
         return
     counts["listed"] = listed
-    if listed != counts["in"]:
-        difference = f"{counts['in']} photos were read, {listed} were listed"
+    num_read = counts["in"] + counts["not_taken"]
+    if listed != num_read:
+        difference = f"{num_read} photos were read, {listed} were listed"
         if isinstance(catalogue, ShardsCatalogue):
             raise JobFailedError(f"{difference}; not published", counts)
         log.warning("%s: the catalogue has changed meanwhile; run again", difference)
 
 
 def _check_faults(folder: Folder, faults: list[Fault], counts: dict[str, int], max_error_rate: float) -> None:
+    """Write the quarantine. Raises JobFailedError for too many errors, InputError if there is no photo."""
     write_quarantine(folder, faults)
-    for fault in faults[:_MAX_LOGGED_FAULTS]:
+    errors = [fault for fault in faults if fault.reason not in NOT_TAKEN]
+    for fault in errors[:_MAX_LOGGED_FAULTS]:
         log.warning("not embedded: %s: %s", fault.photo_id, fault.detail or fault.reason)
     log.info(
         "in %(in)d = embedded %(embedded)d + already there %(already_there)d"
-        " + quarantined %(quarantined)d + failed %(failed)d",
+        " + quarantined %(quarantined)d + failed %(failed)d; not photos: %(not_taken)d",
         counts,
     )
-    if len(faults) > max_error_rate * counts["in"] or not counts["ok"]:
-        by_reason = Counter(fault.reason for fault in faults).items()
-        reasons = ", ".join(f"{n} x {reason}" for reason, n in sorted(by_reason, key=lambda item: -item[1]))
-        message = f"{len(faults)} of {counts['in']} photos cannot be embedded ({reasons})"
-        raise JobFailedError(f"{message}, see {folder.uri}/{QUARANTINE}; not published", counts)
+    log_path = f"see {folder.uri}/{QUARANTINE}; not published"
+    if not counts["in"]:
+        raise InputError(f"--photos: none of the {counts['not_taken']} listed files is a photo, {log_path}")
+    if len(errors) > max_error_rate * counts["in"] or not counts["ok"]:
+        by_reason = Counter(fault.reason for fault in errors).most_common()
+        reasons = ", ".join(f"{n} x {reason}" for reason, n in by_reason)
+        message = f"{len(errors)} of {counts['in']} photos cannot be embedded ({reasons})"
+        raise JobFailedError(f"{message}, {log_path}", counts)
+
+
+def _count_not_taken(faults: list[Fault]) -> dict[str, dict[str, int]]:
+    """The number of listed files that are no photos, by reason and kind of file; logs it."""
+    counts: dict[str, dict[str, int]] = {}
+    for (reason, kind), count in Counter(
+        (fault.reason, fault.detail or "") for fault in faults if fault.reason in NOT_TAKEN
+    ).most_common():
+        counts.setdefault(reason, {})[kind] = count
+    for reason, kinds in counts.items():
+        log.info("%s: %s", reason, ", ".join(f"{count} {kind}".strip() for kind, count in kinds.items()))
+    return counts
 
 
 def _check_row_count(table: TableWriter, expected: int, counts: dict[str, int]) -> None:

@@ -120,6 +120,7 @@ def check_against_library(gallery, model: str) -> None:
         ),
         ({"gallery": "shards"}, "holds a shards, not gallery"),
         ({"max_error_rate": 7}, "--max-error-rate: 7"),
+        ({"max_removed": 1.5}, "--max-removed: 1.5 is not a share"),
         ({"batch": 0}, "--batch: 0"),
         ({"photos": "folder:x"}, "--shards, --photos, --delete: give exactly one of them"),
         ({"shards": "", "photos": "folder:nowhere"}, "nowhere.* cannot be listed"),
@@ -149,11 +150,11 @@ def test_missing_photos_fail_for_shards_and_warn_for_folders(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     shards = ShardsCatalogue(open_shards(write_shards(str(tmp_path / "shards"), ROWS)))
-    counts = {"in": 40}
+    counts = {"in": 38, "not_taken": 2}
     _check_listing(shards, 40, counts)
-    assert counts == {"in": 40, "listed": 40}
+    assert counts == {"in": 38, "not_taken": 2, "listed": 40}
     with pytest.raises(JobFailedError, match="39 photos were read, 40 were listed; not published"):
-        _check_listing(shards, 40, {"in": 39})
+        _check_listing(shards, 40, {"in": 39, "not_taken": 0})
     _check_listing(FolderCatalogue(str(tmp_path)), 41, counts)
     assert "40 photos were read, 41 were listed: the catalogue has changed meanwhile" in caplog.text
     assert counts["listed"] == 41

@@ -1,0 +1,124 @@
+"""The share of published photos that a job may remove."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import lance
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ray_jobs.embed_gallery import parser
+from ray_jobs.embedding.removal_guard import RemovalGuard, check_removal
+from ray_jobs.jobs.embed_gallery import embed_gallery
+from stbir.catalogue.photo import Part
+from stbir.errors import InputError
+from stbir.gallery.table_writer import published_version
+from stbir.storage.folder import Folder
+from stbir.storage.manifest import read_manifest
+from tests.catalogue.test_catalogue import write_tar
+from tests.data.image_files import png, write_files
+from tests.gallery.test_gallery import publish_gallery, unit_vectors
+from tests.ray_jobs.test_embed_gallery import save_smoke_checkpoint
+
+
+@dataclass(frozen=True)
+class ListedIds:
+    ids: list[str]
+
+    def parts(self) -> list[Part]:
+        return [Part(self.ids[n : n + 3], None) for n in range(0, len(self.ids), 3)]
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> lance.LanceDataset:
+    table = pa.table({"photo_id": [f"photo-{n}" for n in range(20)], "x": [0] * 20})
+    return lance.write_dataset(table, str(tmp_path_factory.mktemp("table") / "t.lance"))
+
+
+@given(st.sets(st.integers(0, 30)), st.floats(0, 1))
+def test_the_share_of_absent_photos_decides(
+    published: lance.LanceDataset, listed: set[int], max_removed: float
+) -> None:
+    ids = [f"photo-{n}" for n in listed]
+    num_absent = 20 - len(listed & set(range(20)))
+    for check in (_check_listing, _check_results):
+        guard = RemovalGuard(published, max_removed)
+        if num_absent > max_removed * 20:
+            with pytest.raises(InputError, match=f"{num_absent} of 20 published photos.*give --yes"):
+                check(guard, ids)
+        else:
+            check(guard, ids)
+            assert guard.num_listed == (len(ids) if check is _check_listing else 0)
+
+
+def _check_listing(guard: RemovalGuard, ids: list[str]) -> None:
+    guard.check_listing(ListedIds(ids))  # type: ignore[arg-type]
+
+
+def _check_results(guard: RemovalGuard, ids: list[str]) -> None:
+    for photo_id in ids:
+        guard.add([photo_id])
+    guard.check()
+
+
+def test_a_listed_file_that_is_no_photo_counts_as_removed(published: lance.LanceDataset) -> None:
+    guard = RemovalGuard(published, 0.5)
+    _check_listing(guard, [f"photo-{n}" for n in range(20)])
+    with pytest.raises(InputError, match="18 of 20"):
+        _check_results(guard, ["photo-1", "photo-2"])
+
+
+def test_nothing_is_listed_twice_if_nothing_is_published() -> None:
+    guard = RemovalGuard(None, 0)
+    _check_listing(guard, ["x"])
+    assert guard.num_listed == 0
+    guard.check()
+
+
+def test_the_limit_is_included() -> None:
+    check_removal(2, 10, 0.2)
+    with pytest.raises(InputError, match="3 of 10"):
+        check_removal(3, 10, 0.2)
+
+
+@pytest.fixture
+def gallery(tmp_path: Path) -> Folder:
+    folder = Folder(str(tmp_path / "gallery"))
+    publish_gallery(folder, unit_vectors(10))
+    return folder
+
+
+def embed(gallery: Folder, *options: object) -> None:
+    embed_gallery(parser().parse_args(["--gallery", gallery.uri, *map(str, options)]))
+
+
+def check_unchanged(gallery: Folder, before: object) -> None:
+    assert read_manifest(gallery, "gallery") == before
+    published = published_version(gallery)
+    assert published is not None
+    assert published.count_rows() == 10
+
+
+def test_a_cut_tar_and_a_shrunken_folder_remove_nothing(gallery: Folder, tmp_path: Path) -> None:
+    """Both are refused before Ray starts, so that this test needs no cluster."""
+    before = read_manifest(gallery, "gallery")
+    checkpoint = save_smoke_checkpoint(str(tmp_path / "checkpoint"))
+    write_tar(tmp_path / "x.tar", {f"{n}.png": png(n) for n in range(8)})
+    (tmp_path / "x.tar").write_bytes((tmp_path / "x.tar").read_bytes()[:4096])
+    with pytest.raises(InputError, match=r"x\.tar: not a complete tar file: .* at byte 4096"):
+        embed(gallery, "--checkpoint", checkpoint, "--photos", f"webdataset:{tmp_path}/x.tar")
+    photos = write_files(tmp_path / "photos", {f"photo-{n}": png(n) for n in range(7)})
+    with pytest.raises(InputError, match="--max-removed: 3 of 10 published photos"):
+        embed(gallery, "--checkpoint", checkpoint, "--photos", f"folder:{photos}")
+    check_unchanged(gallery, before)
+
+
+def test_deletion_of_most_photos_needs_a_confirmation(gallery: Folder) -> None:
+    before = read_manifest(gallery, "gallery")
+    with pytest.raises(InputError, match="--max-removed: 3 of 10 published photos"):
+        embed(gallery, "--delete", "photo-1", "photo-2", "photo-3")
+    with pytest.raises(InputError, match="--delete: no photo of 10 would be left; remove"):
+        embed(gallery, "--yes", "--delete", *[f"photo-{n}" for n in range(10)])
+    check_unchanged(gallery, before)
