@@ -1,22 +1,16 @@
 """A folder or bucket of images, nested to any depth. The category is the first folder below the root."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
 
 from stbir.catalogue.listing import ListedFile, list_files
-from stbir.catalogue.photo import NOT_AN_IMAGE, Part, Photo, PhotoRef, name_suffix, split_into_parts
+from stbir.catalogue.photo import NOT_AN_IMAGE, Part, Photo, PhotoRef, split_into_parts
 from stbir.catalogue.reading import read_photos
+from stbir.data.sources.entry import IMAGE_SUFFIXES, is_system_file, name_suffix
 from stbir.data.validation import Fault
 from stbir.storage.folder import Folder
-
-SUFFIXES = (
-    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
-    *(".avif", ".heic", ".heif", ".jp2"),
-)
-_SYSTEM_FILE = re.compile(r"(\._|\.ds_store$|thumbs\.db$|desktop\.ini$)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -50,13 +44,8 @@ class FolderCatalogue:
         return (_ref(root, file) for file in list_files(root))
 
 
-def is_system_file(name: str) -> bool:
-    """Whether an operating system made the file, such as `.DS_Store` and the `._x.jpg` of `x.jpg`."""
-    return bool(_SYSTEM_FILE.match(name.rpartition("/")[2]))
-
-
 def _ref(root: Folder, file: ListedFile) -> PhotoRef:
-    has_suffix = file.name.lower().endswith(SUFFIXES)
+    has_suffix = file.name.lower().endswith(IMAGE_SUFFIXES)
     problem = file.problem
     if is_system_file(file.name):
         problem = f"{NOT_AN_IMAGE}: {name_suffix(file.name)}"

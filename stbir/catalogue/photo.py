@@ -81,15 +81,6 @@ def split_into_parts(refs: Iterable[PhotoRef]) -> Iterator[Part]:
         yield Part([ref.photo_id for ref in part], part)
 
 
-def name_suffix(name: str) -> str:
-    """What a report counts a file by: `.txt` of `a/x.txt`, `.DS_Store`, `no suffix`."""
-    base = name.rpartition("/")[2]
-    if base.startswith("._"):
-        return "._*"
-    _, dot, suffix = base.rpartition(".")
-    return f".{suffix}" if dot else "no suffix"
-
-
 def escape_name(name: str) -> str:
     """A name as valid Unicode, with a backslash escape for each byte that is not UTF-8."""
     return name.encode("utf-8", "backslashreplace").decode()

@@ -14,8 +14,8 @@ from stbir.catalogue.photo import (
     Photo,
     PhotoRef,
     escape_name,
-    name_suffix,
 )
+from stbir.data.sources.entry import name_suffix
 from stbir.data.validation import Fault
 from stbir.errors import InputError
 from stbir.images import HEAD_BYTES, is_image

@@ -15,7 +15,6 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 
 from stbir.catalogue.fields import check_column_name, column_type
-from stbir.catalogue.folder import SUFFIXES, is_system_file
 from stbir.catalogue.photo import (
     NO_CATEGORY,
     NOT_AN_IMAGE,
@@ -23,12 +22,11 @@ from stbir.catalogue.photo import (
     Part,
     Photo,
     PhotoRef,
-    name_suffix,
     split_into_parts,
 )
 from stbir.catalogue.reading import read_photos
 from stbir.catalogue.tar_file import read_member, read_members
-from stbir.data.sources.entry import absolute_uri, resolve_files
+from stbir.data.sources.entry import IMAGE_SUFFIXES, absolute_uri, is_system_file, name_suffix, resolve_files
 from stbir.data.validation import Fault
 from stbir.errors import InputError
 from stbir.storage.folder import Folder
@@ -156,7 +154,7 @@ def _split_name(name: str) -> tuple[str, str]:
 def _sample(key: str, file: BinaryIO, members: list[tarfile.TarInfo]) -> tuple[Sample, list[str]]:
     """The sample, and the names of the images that it does not take."""
     by_extension = {_split_name(member.name)[1]: member for member in members}
-    images = [member for member in members if member.name.lower().endswith(SUFFIXES)]
+    images = [member for member in members if member.name.lower().endswith(IMAGE_SUFFIXES)]
     location: tuple[int, int] | None = None
     others: list[str] = []
     try:

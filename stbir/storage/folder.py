@@ -58,7 +58,10 @@ class Folder:
         with self._translate_errors():
             self.fs.invalidate_cache()
             entries = self.fs.glob(f"{glob.escape(self.path)}/{pattern}", detail=True)
-        return sorted(path[len(self.path) + 1 :] for path, info in entries.items() if info["type"] == "file")
+        # fsspec gives links to local files another type.
+        links = {path for path, info in entries.items() if info.get("islink") and self.fs.isfile(path)}
+        files = [path for path, info in entries.items() if info["type"] == "file" or path in links]
+        return sorted(path[len(self.path) + 1 :] for path in files)
 
     def file_sizes(self, names: Iterable[str]) -> dict[str, int]:
         """Return the sizes in bytes of files. Lists each of their folders once.

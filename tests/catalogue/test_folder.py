@@ -2,6 +2,7 @@
 
 import os
 import string
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -87,12 +88,10 @@ NAME = st.text(string.ascii_letters + ":#?%*[]{}~ +&=\\'\"é\n", min_size=1, max
 
 
 @given(st.sets(NAME, min_size=1, max_size=5), NAME)
-def test_any_name_is_read_as_it_is(
-    tmp_path_factory: pytest.TempPathFactory, names: set[str], sub: str
-) -> None:
-    files = {f"{sub}d/{name}::{name}.png": png(number) for number, name in enumerate(names)}
-    root = write_files(tmp_path_factory.mktemp("names"), files)  # type: ignore[arg-type]
-    assert outcomes(root) == files
+def test_any_name_is_read_as_it_is(names: set[str], folder: str) -> None:
+    files: dict[str, bytes | str] = {f"{folder}d/{n}::{n}.png": png(i) for i, n in enumerate(names)}
+    with tempfile.TemporaryDirectory() as root:
+        assert outcomes(write_files(Path(root), files)) == files
 
 
 def test_keys_of_a_bucket_are_read_as_they_are(s3: str) -> None:

@@ -1,4 +1,5 @@
 import json
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -55,6 +56,26 @@ def test_qmul_lists_photos_with_their_sketches_captions_splits_and_classes(tmp_p
     }
     assert source.read(entries["a_b"].sketches[1]) == b"s3"
     assert source.unused == {"sketches without photo": 1, "captions without photo": 1}
+
+
+def test_files_that_no_photo_uses_are_counted_by_reason(tmp_path: Path) -> None:
+    photos, sketches = f"256x256/photo/{TX}/cat", f"256x256/sketch/{TX}/cat"
+    for kind, photo, sketch in (("qmul", "trainB", "trainA"), ("sketchy", photos, sketches)):
+        root = tmp_path / kind
+        files: dict[str, bytes | str] = {f"{photo}/{n}": b"" for n in ("a.jfif", ".DS_Store", "._a.jfif")}
+        files |= {f"{sketch}/{n}": b"" for n in ("a-1.png", "a_1.png", "x.txt", os.fsdecode(b"\xe9.png"))}
+        write_files(root, files)
+        (root / photo / "b::c#.png").symlink_to(root / photo / "a.jfif")
+        source = open_source(f"{kind}:{root}")
+        assert sorted(stem(entry.photo) for entry in source.entries) == ["a", "b::c#"]
+        assert all(source.read(entry.photo) == b"" for entry in source.entries)
+        assert source.unused == {
+            "files without an image suffix (.DS_Store)": 1,
+            "files without an image suffix (._*)": 1,
+            "files without an image suffix (.txt)": 1,
+            "names that are not UTF-8": 1,
+            "sketches without photo": 1,
+        }
 
 
 def test_qmul_reads_a_test_folder_without_a_train_folder(tmp_path: Path) -> None:

@@ -8,8 +8,13 @@ from dataclasses import dataclass, field
 from stbir.errors import InputError
 from stbir.storage.folder import Folder
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+# Of files whose content is not looked at to find out whether they are images.
+IMAGE_SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
+    *(".avif", ".heic", ".heif", ".jp2"),
+)
 SPLITS = ("train", "val", "test")
+_SYSTEM_FILE = re.compile(r"(\._|\.ds_store$|thumbs\.db$|desktop\.ini$)", re.IGNORECASE)
 _ABSOLUTE = re.compile(r"/|[a-z][a-z0-9+.-]*://")
 
 
@@ -74,9 +79,31 @@ def stem(name: str) -> str:
     return base
 
 
-def list_images(folder: Folder, pattern: str) -> list[str]:
-    """Sorted names of the images that match a glob pattern."""
-    return [name for name in folder.list_files(pattern) if name.lower().endswith(IMAGE_SUFFIXES)]
+def list_images(folder: Folder, pattern: str, unused: Counter[str]) -> list[str]:
+    """Sorted names of the images that match a glob pattern. Counts other files in `unused`, by reason."""
+    images = []
+    for name in folder.list_files(pattern):
+        if is_system_file(name) or not name.lower().endswith(IMAGE_SUFFIXES):
+            unused[f"files without an image suffix ({name_suffix(name)})"] += 1
+        elif name != name.encode("utf-8", "ignore").decode():
+            unused["names that are not UTF-8"] += 1
+        else:
+            images.append(name)
+    return images
+
+
+def is_system_file(name: str) -> bool:
+    """Whether an operating system made the file, such as `.DS_Store` and the `._x.jpg` of `x.jpg`."""
+    return bool(_SYSTEM_FILE.match(name.rpartition("/")[2]))
+
+
+def name_suffix(name: str) -> str:
+    """What a report counts a file by: `.txt` of `a/x.txt`, `.DS_Store`, `no suffix`."""
+    base = name.rpartition("/")[2]
+    if base.startswith("._"):
+        return "._*"
+    _, dot, suffix = base.rpartition(".")
+    return f".{suffix}" if dot else "no suffix"
 
 
 def resolve_files(uri: str, suffixes: tuple[str, ...], pattern: str) -> tuple[Folder, list[str]]:

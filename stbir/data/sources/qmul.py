@@ -40,8 +40,9 @@ def open_qmul(path: str) -> Source:
     entries: list[Entry] = []
     unused: Counter[str] = Counter()
     for photos, (sketches, splits) in _FOLDERS.items():
-        names = list_images(folder, f"{photos}/*")
-        matches, num_unmatched = match_sketches(map(stem, names), list_images(folder, f"{sketches}/*"))
+        names = list_images(folder, f"{photos}/*", unused)
+        drawings = list_images(folder, f"{sketches}/*", unused)
+        matches, num_unmatched = match_sketches(map(stem, names), drawings)
         default = CaptionFile(category, splits[0], {})
         ordered = sorted(files, key=lambda file: splits.index(file.split))
         for name in names:

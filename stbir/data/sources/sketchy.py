@@ -27,19 +27,16 @@ def open_sketchy(path: str) -> Source:
     """The source of the photos below `path` (any fsspec URI). Raises InputError if there are none."""
     folder = Folder(path)
     texts, splits = _captions(folder)
+    unused: Counter[str] = Counter()
     sketches: defaultdict[str, list[str]] = defaultdict(list)
-    for name in list_images(folder, f"{_SKETCHES}/*/*"):
+    for name in list_images(folder, f"{_SKETCHES}/*/*", unused):
         sketches[_key(name).rpartition("-")[0]].append(name)
-    names = list_images(folder, f"{_PHOTOS}/*/*")
+    names = list_images(folder, f"{_PHOTOS}/*/*", unused)
     if not names:
         raise InputError(f"sketchy:{path}: no photo in {_PHOTOS}/; give the folder that holds 256x256/")
     keys = {_key(name) for name in names}
-    unused = Counter(
-        {
-            "sketches without photo": sum(len(sketches[key]) for key in sketches.keys() - keys),
-            "captions without photo": len(texts.keys() - keys),
-        }
-    )
+    unused["sketches without photo"] = sum(len(sketches[key]) for key in sketches.keys() - keys)
+    unused["captions without photo"] = len(texts.keys() - keys)
     entries = [_entry(folder, name, sketches[_key(name)], texts, splits) for name in names]
     return Source(entries, read_uri, +unused)
 
