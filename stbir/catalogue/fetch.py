@@ -10,11 +10,11 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import aiohttp
-import fsspec
 from fsspec.asyn import sync
 from fsspec.exceptions import FSTimeoutError
 
 from stbir.errors import InputError
+from stbir.storage.uri import resolve_uri
 
 DEFAULT_SCHEMES = frozenset({"file", "s3", "gs", "https"})
 _HTTP = ("http", "https")
@@ -38,12 +38,12 @@ def fetch(uri: str, start: int, end: int, schemes: Set[str], timeout_s: float) -
     scheme = uri_scheme(uri)
     if scheme == "file":
         return _read_local(uri.removeprefix("file://"), start, end)
-    fs = fsspec.filesystem(scheme)
+    fs, path = resolve_uri(uri)
     try:
         if scheme in _HTTP:
             return bytes(sync(fs.loop, _get, fs, uri, end, schemes, timeout=timeout_s)[start:])
         limits = {"timeout": timeout_s} if fs.async_impl else {}
-        return bytes(fs.cat_file(fs._strip_protocol(uri), start=start, end=end, **limits))
+        return bytes(fs.cat_file(path, start=start, end=end, **limits))
     except FSTimeoutError as error:
         raise TimeoutError("no complete answer in time") from error
 

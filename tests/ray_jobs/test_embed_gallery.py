@@ -10,13 +10,14 @@ from PIL import Image
 
 from ray_jobs.cli import JobFailedError
 from ray_jobs.embed_gallery import parser
-from ray_jobs.jobs.embed_gallery import _check_listing, embed_gallery
+from ray_jobs.jobs.embed_gallery import _check_faults, _check_listing, _count_not_taken, embed_gallery
 from ray_jobs.recipes import recipe
 from stbir.catalogue.folder import FolderCatalogue
 from stbir.catalogue.shards import ShardsCatalogue
 from stbir.data.schema import Row
 from stbir.data.shard_writer import publish, write_rows
 from stbir.data.shards import open_shards
+from stbir.data.validation import Fault
 from stbir.embedding.embed import embed_photos
 from stbir.errors import InputError
 from stbir.gallery.gallery import open_gallery
@@ -158,3 +159,17 @@ def test_missing_photos_fail_for_shards_and_warn_for_folders(
     _check_listing(FolderCatalogue(str(tmp_path)), 41, counts)
     assert "40 photos were read, 41 were listed: the catalogue has changed meanwhile" in caplog.text
     assert counts["listed"] == 41
+
+
+def test_listed_files_that_are_no_photos_are_counted_and_are_no_errors(tmp_path: Path) -> None:
+    not_taken = [*[Fault("x.txt", "not an image", detail=".txt")] * 3, Fault("x", "link to a listed folder")]
+    faults = [*not_taken, Fault("y", "photo does not decode")]
+    assert _count_not_taken(faults) == {"not an image": {".txt": 3}, "link to a listed folder": {"": 1}}
+    counts = {"in": 10, "ok": 9, "embedded": 9, "already_there": 0, "quarantined": 1, "failed": 0}
+    counts["not_taken"] = 4
+    _check_faults(Folder(str(tmp_path)), faults, counts, 0.1)
+    assert pq.read_table(tmp_path / "quarantine.parquet").num_rows == 5
+    with pytest.raises(JobFailedError, match="1 of 10 photos"):
+        _check_faults(Folder(str(tmp_path)), faults, counts, 0.09)
+    with pytest.raises(InputError, match="--photos: none of the 4 listed files is a photo"):
+        _check_faults(Folder(str(tmp_path)), not_taken, {**counts, "in": 0, "ok": 0}, 0.1)

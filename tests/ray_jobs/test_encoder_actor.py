@@ -11,7 +11,7 @@ from ray_jobs.embedding.decode import DecodedPart
 from ray_jobs.embedding.encoder_actor import BatchSizeTuner, EncodedPart, EncoderActor
 from ray_jobs.embedding.pipeline import EmbeddedPart
 from ray_jobs.embedding.progress import Progress
-from stbir.catalogue.photo import PHOTO_UNREACHABLE
+from stbir.catalogue.photo import NOT_AN_IMAGE, PHOTO_UNREACHABLE
 from stbir.data.validation import Fault
 from stbir.embedding.embed import encode
 from stbir.errors import InputError
@@ -91,9 +91,9 @@ def test_batch_size_halves_when_memory_runs_out(model: str, monkeypatch: pytest.
 
 def test_progress_line_and_counts(capsys: pytest.CaptureFixture[str]) -> None:
     progress = Progress(lambda: 1000)
-    faults = [Fault("x", "photo does not decode"), Fault("y", PHOTO_UNREACHABLE)]
-    decoded = DecodedPart(photo_ids=["a"] * 95, existing=[("b", b"")] * 3, faults=faults)
-    encoded = EncodedPart(np.zeros((95, 4)), wait_s=1.0, encode_s=3.0, batch_size=64)
+    faults = [Fault("x", "photo does not decode"), Fault("y", PHOTO_UNREACHABLE), Fault("z", NOT_AN_IMAGE)]
+    decoded = DecodedPart(photo_ids=["a"] * 94, existing=[("b", b"")] * 3, faults=faults)
+    encoded = EncodedPart(np.zeros((94, 4)), wait_s=1.0, encode_s=3.0, batch_size=64)
     for _ in range(2):
         progress.add(EmbeddedPart(decoded, encoded))
     assert progress.close() == 1000
@@ -101,8 +101,8 @@ def test_progress_line_and_counts(capsys: pytest.CaptureFixture[str]) -> None:
     assert line.startswith("200 of 1000 photos, ")
     assert "/s, 00:00 left; " in line
     assert line.endswith(" left; 2 quarantined, 2 failed; the encoder waited 25%\n")
-    summary = {"in": 200, "ok": 196, "embedded": 190, "already_there": 6, "quarantined": 2, "failed": 2}
-    assert progress.counts.summary() == summary
+    summary = {"in": 198, "ok": 194, "embedded": 188, "already_there": 6, "quarantined": 2, "failed": 2}
+    assert progress.counts.summary() == {**summary, "not_taken": 2}
 
 
 def test_progress_reports_a_failed_count(caplog: pytest.LogCaptureFixture) -> None:
