@@ -15,9 +15,9 @@ NO_CATEGORY = "unknown"
 # The fault of a photo that a later run may be able to read. All other faults are permanent.
 PHOTO_UNREACHABLE = "photo out of reach"
 NOT_AN_IMAGE = "not an image"
-OTHER_PICTURE = "other picture of a sample"
+OTHER_IMAGE = "other image of a sample"
 # Files that a catalogue lists but that are no photos: reported and counted, but no errors.
-NOT_TAKEN = frozenset({NOT_AN_IMAGE, LISTED_LINK, NOT_A_FILE, OTHER_PICTURE})
+NOT_TAKEN = frozenset({NOT_AN_IMAGE, LISTED_LINK, NOT_A_FILE, OTHER_IMAGE})
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from stbir.catalogue.fields import check_column_name, column_type
 from stbir.catalogue.photo import (
     NO_CATEGORY,
     NOT_AN_IMAGE,
-    OTHER_PICTURE,
+    OTHER_IMAGE,
     Part,
     Photo,
     PhotoRef,
@@ -125,7 +125,7 @@ def _samples(folder: Folder, name: str) -> Iterator[Sample]:
         for key, group in groupby(members, key=lambda member: _split_name(member.name)[0]):
             sample, others = _sample(key, file, list(group))
             yield sample
-            yield from (Sample(other, None, problem=_problem(OTHER_PICTURE, other)) for other in others)
+            yield from (Sample(other, None, problem=_problem(OTHER_IMAGE, other)) for other in others)
     yield from (Sample(each, None, problem=_problem(NOT_AN_IMAGE, each)) for each in system_files)
 
 
