@@ -6,3 +6,11 @@ class InputError(ValueError):
 
     Commands print it and exit with 2; the endpoint returns a 4xx response.
     """
+
+
+class ImageTooLargeError(InputError):
+    """An image has more pixels than may be decoded, or needs more memory than there is."""
+
+
+class NoStrokeError(InputError):
+    """A sketch is a valid image of one colour: nothing is drawn on it."""

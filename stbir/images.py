@@ -6,6 +6,7 @@ Images are decoded only here. Conversion to float happens on the device (`model.
 import functools
 import io
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,13 +14,17 @@ import pillow_heif
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
 
-from stbir.errors import InputError
+from stbir.color import to_srgb
+from stbir.errors import ImageTooLargeError, InputError
 
 Pixels = NDArray[np.uint8]
 MAX_PIXELS = 64_000_000
-# Formats of photos that their first bytes identify; those of a BMP, `BM`, can be a word.
-PHOTO_FORMATS = ("JPEG", "PNG", "WEBP", "HEIF", "AVIF", "TIFF", "GIF", "JPEG2000")
+MAX_SIDE = 65_535  # of a JPEG; Pillow takes 8 bytes a row, however narrow the image
+# Pillow reads more formats, some of them with other programs: Ghostscript would execute a PostScript file.
+PHOTO_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "AVIF", "HEIF", "PPM")
+QUERY_FORMATS = ("PNG", "JPEG", "WEBP")
 HEAD_BYTES = 64  # enough for `is_image`
+_AMBIGUOUS = ("BMP", "PPM")  # the first bytes of these can be a word
 _WHITE = 255
 
 
@@ -42,27 +47,38 @@ def register_formats() -> None:
 
 
 def is_image(head: bytes) -> bool:
-    """Whether the first HEAD_BYTES of a file are those of one of the PHOTO_FORMATS."""
+    """Whether the first HEAD_BYTES of a file are those of one of the PHOTO_FORMATS, except _AMBIGUOUS ones."""
     register_formats()
-    return any(name in PHOTO_FORMATS and accept and accept(head) for name, (_, accept) in Image.OPEN.items())
+    formats = {*PHOTO_FORMATS} - {*_AMBIGUOUS}
+    return any(name in formats and accept and accept(head) for name, (_, accept) in Image.OPEN.items())
 
 
-def open_image(data: bytes, name: str = "image", max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Decode a PNG, JPEG, WebP, … to RGB. Applies the EXIF orientation and puts transparency on white.
+def open_image(
+    data: bytes,
+    name: str = "image",
+    max_pixels: int = MAX_PIXELS,
+    formats: Sequence[str] = PHOTO_FORMATS,
+) -> Image.Image:
+    """Decode a file of one of `formats` to 8-bit sRGB (mode "RGB"), see `color.to_srgb`.
 
-    Raises InputError, naming `name`, if the data is not an image, is truncated, or has more than
-    `max_pixels` (checked before pixels are decoded, against decompression bombs).
+    Applies the EXIF orientation and puts transparency on white. Raises InputError, naming `name`, if the data
+    is not such an image or is truncated, and ImageTooLargeError for more than `max_pixels`, or more than
+    MAX_SIDE on one side: both are checked before pixels are decoded, against decompression bombs.
     """
+    return _lay_on(_decode(data, name, max_pixels, formats), _WHITE)
+
+
+def _decode(data: bytes, name: str, max_pixels: int, formats: Sequence[str]) -> Image.Image:
+    """Decode a file to "RGB", or to "RGBA" if it has transparency."""
     register_formats()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data))
-        if image.width * image.height > max_pixels:
-            size = f"{image.width} x {image.height}"
-            raise InputError(f"{name}: {size} exceeds {max_pixels} pixels; shrink it")
+        image = _read_header(data, formats)
+        if image.width * image.height > max_pixels or max(image.size) > MAX_SIDE:
+            size, most = f"{image.width} x {image.height}", f"{max_pixels} pixels, or {MAX_SIDE} on one side"
+            raise ImageTooLargeError(f"{name}: {size} exceeds {most}; shrink it")
         image.load()
-        return _to_rgb(ImageOps.exif_transpose(image))
+        ImageOps.exif_transpose(image, in_place=True)
+        return to_srgb(image)
     except (InputError, MemoryError):
         raise
     except Exception as error:  # decoders and EXIF readers raise arbitrary errors on damaged files
@@ -71,14 +87,18 @@ def open_image(data: bytes, name: str = "image", max_pixels: int = MAX_PIXELS) -
         raise InputError(f"{name}: not a readable image ({reason}); give PNG, JPEG or WebP") from error
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, (_WHITE,) * 4)
-        return Image.alpha_composite(white, rgba).convert("RGB")
-    if image.mode.startswith("I;16"):  # Pillow would clip these to white
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    return image.convert("RGB")
+def _read_header(data: bytes, formats: Sequence[str]) -> Image.Image:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        return Image.open(io.BytesIO(data), formats=tuple(formats))
+
+
+def _lay_on(image: Image.Image, ground: int) -> Image.Image:
+    """The image in "RGB"; transparency shows the grey level `ground`."""
+    if image.mode == "RGB":
+        return image
+    paper = Image.new("RGBA", image.size, (ground, ground, ground, 255))
+    return Image.alpha_composite(paper, image).convert("RGB")
 
 
 def decode_photo(data: bytes, size: int, geometry: Geometry | None = None) -> Pixels:
@@ -115,8 +135,14 @@ def to_pixels(square: Image.Image, geometry: Geometry | None = None) -> Pixels:
 
 def _resize_and_pad(image: Image.Image, size: int) -> Image.Image:
     """Resize to fit a square, keeping the aspect ratio, and pad with white."""
-    # ImageOps.pad resizes first: padding a long, thin image to its full square could take gigabytes.
-    return ImageOps.pad(image, (size, size), Image.Resampling.BICUBIC, color=_white(image))
+    # Not ImageOps.pad, which gives a very thin image 0 pixels. Resized first: to pad a long, thin image to
+    # its full square could take gigabytes.
+    longest = max(image.size)
+    width, height = (max(1, round(side / longest * size)) for side in image.size)
+    square = Image.new(image.mode, (size, size), _white(image))
+    resized = image.resize((width, height), Image.Resampling.BICUBIC)
+    square.paste(resized, (round((size - width) * 0.5), round((size - height) * 0.5)))
+    return square
 
 
 def _transform(image: Image.Image, geometry: Geometry) -> Image.Image:

@@ -4,16 +4,22 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
 
-from stbir.errors import InputError
+from stbir.errors import ImageTooLargeError, InputError
 from stbir.images import (
+    MAX_SIDE,
+    PHOTO_FORMATS,
+    QUERY_FORMATS,
     Geometry,
     decode_photo,
     decode_sketch,
     encode_png,
     open_image,
     render_strokes,
+    resize_photo,
 )
 from tests.data.image_files import png
 
@@ -57,6 +63,30 @@ def test_a_decompression_bomb_is_refused_before_decoding() -> None:
         open_image(png(size=(10, 10)), max_pixels=99)
 
 
+@pytest.mark.parametrize("size", [(1, MAX_SIDE + 1), (MAX_SIDE + 1, 1)])
+def test_a_side_that_is_too_long_is_refused_before_decoding(size: tuple[int, int]) -> None:
+    with pytest.raises(ImageTooLargeError, match=f"exceeds .* {MAX_SIDE} on one side"):
+        open_image(encode(Image.new("1", size)))
+
+
+def test_formats_that_other_programs_read_are_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *args, **options: calls.append(args))
+    data = encode(Image.new("RGB", (9, 7)), "EPS")
+    assert Image.open(io.BytesIO(data)).format == "EPS"
+    with pytest.raises(InputError, match="unknown format"):
+        open_image(data)
+    assert calls == []
+
+
+@pytest.mark.parametrize("form", ["GIF", "BMP", "TIFF", "JPEG2000", "AVIF", "PPM"])
+def test_queries_have_fewer_formats_than_photos(form: str) -> None:
+    data = encode(random_image(), form)
+    assert open_image(data, formats=PHOTO_FORMATS).size == (40, 40)
+    with pytest.raises(InputError, match="unknown format"):
+        open_image(data, formats=QUERY_FORMATS)
+
+
 def test_transparency_becomes_white() -> None:
     assert np.asarray(open_image(png((0, 0, 0, 0), mode="RGBA"))).min() == 255
     half_transparent = np.asarray(open_image(png((0, 0, 0, 128), mode="RGBA")))
@@ -95,6 +125,22 @@ def test_an_image_of_the_requested_size_is_unchanged() -> None:
 def test_a_rectangular_image_is_padded_with_white() -> None:
     pixels = decode_photo(png(0, size=(40, 20)), 40)
     assert (pixels[:, :9].min(), pixels[:, 11:29].max(), pixels[:, 31:].min()) == (255, 0, 255)
+
+
+@pytest.mark.parametrize("size", [(1, 20_000), (20_000, 1), (3, 5_000)])
+def test_a_very_thin_image_is_one_line(size: tuple[int, int]) -> None:
+    pixels = decode_photo(png(0, size=size), 32)
+    line = pixels[0] if size[0] < size[1] else pixels[0].T
+    assert (line.min(axis=0) == 0).sum() == 1
+    assert (line == 0).sum() == 32
+
+
+@given(width=st.integers(1, 60), height=st.integers(1, 60), size=st.integers(1, 40))
+def test_resizing_equals_pillow_where_no_side_vanishes(width: int, height: int, size: int) -> None:
+    image = random_image((width, height), seed=width)
+    assume(min(width, height) / max(width, height) * size > 0.5)
+    expected = ImageOps.pad(image, (size, size), Image.Resampling.BICUBIC, color=(255, 255, 255))
+    np.testing.assert_array_equal(resize_photo(image, size), np.asarray(expected).transpose(2, 0, 1))
 
 
 def test_flip_mirrors_left_and_right() -> None:

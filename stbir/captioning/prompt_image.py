@@ -6,7 +6,7 @@ import warnings
 
 from PIL import Image
 
-from stbir.images import open_image
+from stbir.images import PHOTO_FORMATS, open_image
 
 _QUALITY = 90
 
@@ -28,7 +28,7 @@ def resized_size(photo: bytes, max_side: int) -> tuple[int, int]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            width, height = Image.open(io.BytesIO(photo)).size
+            width, height = Image.open(io.BytesIO(photo), formats=PHOTO_FORMATS).size
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return 0, 0
     scale = min(1.0, max_side / max(width, height))
