@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
 
 from stbir.color import to_srgb
-from stbir.errors import ImageTooLargeError, InputError
+from stbir.errors import ImageTooLargeError, InputError, NoStrokeError
+from stbir.sketch_normalization import has_stroke, lay_on_paper, normalize_sketch
 
 Pixels = NDArray[np.uint8]
 MAX_PIXELS = 64_000_000
@@ -107,8 +108,34 @@ def decode_photo(data: bytes, size: int, geometry: Geometry | None = None) -> Pi
 
 
 def decode_sketch(data: bytes, size: int, geometry: Geometry | None = None) -> Pixels:
-    """Decode a sketch (dark strokes on white) to (1, size, size) uint8."""
+    """Decode a sketch of a data set to (1, size, size) uint8, normalized as `read_sketch` does."""
     return to_pixels(open_sketch(data, size), geometry)
+
+
+def decode_query_sketch(data: bytes, size: int) -> Pixels:
+    """Decode a sketch that somebody searches with, a file of one of QUERY_FORMATS, as `decode_sketch` does.
+
+    Raises InputError as `open_image` does, ImageTooLargeError if memory runs out, and NoStrokeError.
+    """
+    try:
+        return to_pixels(_resize_and_pad(require_stroke(read_sketch(data, QUERY_FORMATS)), size))
+    except MemoryError as error:
+        raise ImageTooLargeError("sketch: it needs more memory than there is; shrink it") from error
+
+
+def read_sketch(data: bytes, formats: Sequence[str] = PHOTO_FORMATS) -> Image.Image:
+    """Decode a sketch to greyscale ("L"), dark strokes on white (`sketch_normalization`); raises InputError.
+
+    A sketch without a stroke is valid here, see `require_stroke`.
+    """
+    return normalize_sketch(lay_on_paper(_decode(data, "sketch", MAX_PIXELS, formats)))
+
+
+def require_stroke(sketch: Image.Image) -> Image.Image:
+    """Return the result of `read_sketch` itself. Raises NoStrokeError if it has no stroke."""
+    if not has_stroke(sketch):
+        raise NoStrokeError("sketch: no stroke on it; draw one")
+    return sketch
 
 
 def resize_photo(image: Image.Image, size: int) -> Pixels:
@@ -122,15 +149,16 @@ def open_photo(data: bytes, size: int) -> Image.Image:
 
 
 def open_sketch(data: bytes, size: int) -> Image.Image:
-    """Decode a sketch to a square greyscale image."""
-    return _resize_and_pad(open_image(data, "sketch").convert("L"), size)
+    """Decode a sketch to a square greyscale image, normalized as `read_sketch` does."""
+    return _resize_and_pad(read_sketch(data), size)
 
 
 def to_pixels(square: Image.Image, geometry: Geometry | None = None) -> Pixels:
     """Transform a copy of a square image; returns (1 or 3, size, size) uint8, channels first."""
     image = square if geometry is None else _transform(square, geometry)
-    pixels = np.asarray(image, dtype=np.uint8)
-    return np.ascontiguousarray(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))
+    pixels = np.asarray(image)
+    # A copy, since an array that views an image is read-only, which torch warns of.
+    return np.array(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1), np.uint8, order="C")
 
 
 def _resize_and_pad(image: Image.Image, size: int) -> Image.Image:

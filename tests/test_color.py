@@ -81,7 +81,7 @@ def test_16_bits_with_a_transparent_level_are_scaled() -> None:
 
 
 @pytest.mark.parametrize("mode", ["LA", "PA", "RGBA", "RGBa", "La"])
-def test_transparency_is_kept(mode: str) -> None:
+def test_transparency_becomes_an_alpha_channel(mode: str) -> None:
     clear = Image.new("RGBA", (4, 4), (9, 9, 9, 0))
     image = {"La": lambda: clear.convert("LA").convert("La"), "PA": lambda: Image.new("PA", (4, 4), (0, 0))}
     converted = to_srgb(image.get(mode, lambda: clear.convert(mode))())

@@ -9,7 +9,7 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, 
 
 from serve.deadline import DeadlineExceededError
 from serve.problem import Problem
-from stbir.errors import InputError
+from stbir.errors import ImageTooLargeError, InputError, NoStrokeError
 
 # Status of an InputError by the field at the start of its message.
 _FIELD_STATUS = {
@@ -45,6 +45,10 @@ def to_problem(error: Exception, retry_after_s: int) -> Exception:
             return unavailable("a replica of the service is starting; try again", retry_after_s)
         case DeadlineExceededError():
             return Problem(HTTPStatus.GATEWAY_TIMEOUT, "no answer before the deadline; try again")
+        case ImageTooLargeError():
+            return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, _detail(error))
+        case NoStrokeError():
+            return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, _detail(error))
         case InputError():
             return _input_problem(error, retry_after_s)
     return error
@@ -58,11 +62,15 @@ def at_capacity(retry_after_s: int) -> Problem:
 
 def _input_problem(error: InputError, retry_after_s: int) -> Problem:
     """An InputError starts with its field, or with an artifact of the service that clients may not see."""
-    detail = str(error.cause if isinstance(error, RayTaskError) else error)
+    detail = _detail(error)
     status = _FIELD_STATUS.get(detail.partition(":")[0].partition(".")[0])
     if status is None:
         return unavailable("the gallery cannot be opened; see the server's log", retry_after_s)
     return Problem(status, detail)
+
+
+def _detail(error: Exception) -> str:
+    return str(error.cause if isinstance(error, RayTaskError) else error)
 
 
 def unavailable(detail: str, retry_after_s: int) -> Problem:

@@ -31,7 +31,7 @@ from serve.settings import Batching
 from stbir.errors import InputError
 from stbir.gallery.gallery import Gallery, open_gallery
 from stbir.gallery.local_cache import CacheConfig
-from stbir.images import Pixels, decode_sketch, encode_png, render_strokes
+from stbir.images import Pixels, decode_query_sketch, encode_png, render_strokes
 from stbir.model import checkpoint
 
 CANARY_STROKES = [[(0.2, 0.2), (0.8, 0.3), (0.5, 0.8), (0.2, 0.2)]]
@@ -203,7 +203,7 @@ class FusionReplica:
 async def _decode(sketch: bytes, deadline: float, size: int) -> DecodedSketch:
     check_deadline(deadline)
     start = time.perf_counter()
-    pixels_1HW = await asyncio.to_thread(decode_sketch, sketch, size)
+    pixels_1HW = await asyncio.to_thread(decode_query_sketch, sketch, size)
     return DecodedSketch(pixels_1HW, elapsed_ms(start))
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from stbir.augmentation.sketch_corruption import SKETCH_CORRUPTIONS, SketchCorruption
 from stbir.augmentation.text_corruption import TEXT_CORRUPTIONS, TextCorruption
 from stbir.errors import InputError
-from stbir.images import Pixels, encode_png, open_image
+from stbir.images import Pixels, encode_png, read_sketch
 
 Level = Literal["none", "light", "medium", "heavy"]
 LEVELS: dict[Level, float] = {"none": 0.0, "light": 1 / 3, "medium": 2 / 3, "heavy": 1.0}
@@ -51,7 +51,7 @@ def corrupt_encoded_sketch(
     _check_severity(severity)
     if severity == 0:
         return data
-    image = open_image(data, "sketch").convert("L")
+    image = read_sketch(data)
     image.thumbnail((MAX_SIDE_PIXELS, MAX_SIDE_PIXELS))
     return encode_png(Image.fromarray(corrupt_sketch(np.asarray(image), severity, rng, kind)))
 

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from stbir.config import Modality
 from stbir.data.schema import Row
 from stbir.data.sources.entry import Entry
-from stbir.errors import InputError
-from stbir.images import open_image
+from stbir.errors import InputError, NoStrokeError
+from stbir.images import open_image, read_sketch, require_stroke
 
 # A bad sketch excludes its photo only if no readable sketch remains.
-SKETCH_REASONS = ("sketch missing", "sketch does not decode")
+NO_STROKE = "sketch has no stroke"
+SKETCH_REASONS = ("sketch missing", "sketch does not decode", NO_STROKE)
 
 
 @dataclass(frozen=True)
@@ -84,10 +85,19 @@ def _read_image(
             raise  # storage is unreachable, so the photo is not at fault
         return None, Fault(entry.photo_id, f"{modality} missing", uri)
     try:
-        open_image(data, modality)
+        _check_image(data, modality)
+    except NoStrokeError:
+        return None, Fault(entry.photo_id, NO_STROKE, uri)
     except InputError as error:
         return None, Fault(entry.photo_id, f"{modality} does not decode", uri, str(error))
     return data, None
+
+
+def _check_image(data: bytes, modality: Modality) -> None:
+    if modality == "sketch":
+        require_stroke(read_sketch(data))
+    else:
+        open_image(data, modality)
 
 
 def _row(entry: Entry, photo: bytes, sketches: list[bytes]) -> Row:

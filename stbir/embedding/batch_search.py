@@ -13,7 +13,7 @@ from stbir.gallery.arrays import Features
 from stbir.gallery.filters import Condition
 from stbir.gallery.gallery import Gallery
 from stbir.gallery.search import Hit
-from stbir.images import decode_sketch
+from stbir.images import decode_query_sketch
 from stbir.model.encoders import ImageEncoder, TextEncoder
 from stbir.model.fusion import Gate, fuse
 
@@ -55,9 +55,9 @@ def search_table(
 ) -> pa.Table:
     """The hits (schema HITS), up to `params.k` rows a query, with ranks from 1.
 
-    An invalid query (undecodable sketch, no content, a vector of another dimension) gives one row with the
-    reason in `refused`. A query without hits gives one row of nulls. Raises InputError for parameters that do
-    not fit the gallery.
+    An invalid query (undecodable sketch, no stroke, no content, a vector of another dimension) gives one row
+    with the reason in `refused`. A query without hits gives one row of nulls. Raises InputError for
+    parameters that do not fit the gallery.
     """
     errors: dict[int, str] = {}
     vectors = _embed(queries, encoders, params.sketch_weight, gallery.dim, errors)
@@ -121,9 +121,9 @@ def _embed_sketches(
     assert encoder is not None or not images
     for n, image in images.items():
         try:
-            decoded[n] = torch.from_numpy(decode_sketch(image, encoder.preprocess.size))  # type: ignore
+            decoded[n] = torch.from_numpy(decode_query_sketch(image, encoder.preprocess.size))  # type: ignore
         except InputError as error:
-            errors[n] = f"sketch: {error}"
+            errors[n] = str(error)
     if not decoded or encoder is None:
         return {}
     with eval_mode(encoder):

@@ -20,7 +20,7 @@ from stbir.errors import InputError
 from stbir.storage.folder import Folder
 from stbir.storage.manifest import Manifest, content_digest, write_manifest
 from tests.conftest import Command
-from tests.data.image_files import png, write_files
+from tests.data.image_files import png, sketch_png, write_files
 
 
 def arguments(source: str, out: object, *more: object) -> argparse.Namespace:
@@ -51,9 +51,12 @@ def manifest(root: Path, lines: list[dict[str, object]], files: dict[str, bytes 
     return f"manifest:{root}"
 
 
+def images(count: int) -> dict[str, bytes | str]:
+    return {f"{kind}{n}.png": make(n) for n in range(count) for kind, make in (("p", png), ("s", sketch_png))}
+
+
 def valid_source(root: Path, photos: int) -> str:
-    files = {f"{kind}{n}.png": png(n) for n in range(photos) for kind in "ps"}
-    return manifest(root, [line(n) for n in range(photos)], {**files})
+    return manifest(root, [line(n) for n in range(photos)], images(photos))
 
 
 def test_cluster_without_cpus_is_refused(tmp_path: Path, no_cpus: None) -> None:
@@ -105,7 +108,7 @@ def test_rows_equal_the_source_entries_in_order(
 def mixed_source(root: Path) -> str:
     """Six valid photos, one with bad sketches among its own, and one photo of each kind of fault."""
     lines = [line(n) for n in range(6)]
-    lines[5]["sketches"] = ["s5.png", "torn.png", "absent.png"]
+    lines[5]["sketches"] = ["s5.png", "torn.png", "absent.png", "blank.png"]
     lines += [
         line(10, photo="torn.png"),
         line(11, photo="absent.png"),
@@ -115,13 +118,14 @@ def mixed_source(root: Path) -> str:
         line(15, sketches=["torn.png", "absent.png"]),
         line(3, text="duplicate"),
     ]
-    files = {f"{kind}{n}.png": png(n) for n in range(20) for kind in "ps"}
-    return manifest(root, lines, {**files, "torn.png": png()[:40]})
+    files = images(20)
+    return manifest(root, lines, {**files, "torn.png": png()[:40], "blank.png": png(255)})
 
 
 FAULTS = {
     ("x:5", "sketch does not decode", "torn.png"),
     ("x:5", "sketch missing", "absent.png"),
+    ("x:5", "sketch has no stroke", "blank.png"),
     ("x:10", "photo does not decode", "torn.png"),
     ("x:11", "photo missing", "absent.png"),
     ("x:12", "no sketch", "p12.png"),
@@ -143,12 +147,12 @@ def test_bad_photos_are_in_quarantine_with_their_reason(tmp_path: Path, ray_clus
         "quarantined": 7,
         "photos": 6,
         "sketches": 6,
-        "bad_sketches": 4,
+        "bad_sketches": 5,
     }
     assert sum(summary["reasons"].values()) == len(FAULTS)
     valid = rows(open_shards(str(tmp_path / "out")))
     assert [row["photo_id"] for row in valid] == [f"x:{n}" for n in range(6)]
-    assert (valid[3]["text"], valid[5]["sketches"]) == ("text 3", [png(5)])
+    assert (valid[3]["text"], valid[5]["sketches"]) == ("text 3", [sketch_png(5)])
 
 
 def test_above_the_error_rate_the_old_shards_stay(tmp_path: Path, ray_cluster: str) -> None:
@@ -165,11 +169,11 @@ def test_above_the_error_rate_the_old_shards_stay(tmp_path: Path, ray_cluster: s
 
 def test_error_rate_counts_sketches_and_empty_shards_are_refused(tmp_path: Path, ray_cluster: str) -> None:
     lines = [line(0, sketches=["s0.png", "torn.png"])]
-    torn = manifest(tmp_path / "a", lines, {"p0.png": png(), "s0.png": png(), "torn.png": b""})
+    torn = manifest(tmp_path / "a", lines, {"p0.png": png(), "s0.png": sketch_png(), "torn.png": b""})
     with pytest.raises(JobFailedError, match="1 bad sketches"):
         prepare(torn, tmp_path / "out", "--max-error-rate", 0.49)
     assert prepare(torn, tmp_path / "out", "--max-error-rate", 0.5)["counts"]["ok"] == 1
-    none = manifest(tmp_path / "b", [line(0, text=None)], {"p0.png": png(), "s0.png": png()})
+    none = manifest(tmp_path / "b", [line(0, text=None)], {"p0.png": png(), "s0.png": sketch_png()})
     with pytest.raises(
         JobFailedError, match=r"no photo is valid \(with --require sketch . photo, caption.py"
     ):
@@ -188,7 +192,7 @@ def test_error_rate_counts_sketches_and_empty_shards_are_refused(tmp_path: Path,
 )
 def test_require_selects_photos(tmp_path: Path, ray_cluster: str, required: str, ids: list[str]) -> None:
     lines = [line(0), line(1, sketches=[]), line(2, text=None), line(3, sketches=["torn.png"])]
-    files = {f"{kind}{n}.png": png(n) for n in range(4) for kind in "ps"}
+    files = images(4)
     source = manifest(tmp_path, lines, {**files, "torn.png": b"?"})
     prepare(source, tmp_path / "out", "--require", required, "--max-error-rate", 1, "--split", "test")
     table = open_shards(str(tmp_path / "out")).select_split("test")
@@ -196,7 +200,7 @@ def test_require_selects_photos(tmp_path: Path, ray_cluster: str, required: str,
 
 
 def test_folds_distribute_all_photos_except_the_test_split(tmp_path: Path, ray_cluster: str) -> None:
-    files = {f"{kind}{n}.png": png(n) for n in range(8) for kind in "ps"}
+    files = images(8)
     lines = [line(n, split="test" if n == 7 else "val" if n == 6 else "train") for n in range(8)]
     prepare(manifest(tmp_path, lines, files), tmp_path / "out", "--folds", 3)
     index = open_shards(str(tmp_path / "out")).index
@@ -213,7 +217,9 @@ def test_s3_in_and_out(tmp_path: Path, s3: str, ray_cluster: str) -> None:
     counts = prepare(f"manifest:{folder}/in", f"{folder}/out", "--rows-per-file", 2)["counts"]
     assert (counts["in"], counts["ok"]) == (5, 5)
     written = rows(open_shards(f"{folder}/out"))
-    assert [(row["photo"], row["sketches"]) for row in written] == [(png(n), [png(n)]) for n in range(5)]
+    assert [(row["photo"], row["sketches"]) for row in written] == [
+        (png(n), [sketch_png(n)]) for n in range(5)
+    ]
 
 
 def test_unreadable_file_is_an_error_not_a_fault(tmp_path: Path, ray_cluster: str) -> None:

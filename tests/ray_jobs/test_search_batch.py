@@ -23,7 +23,7 @@ from stbir.model import checkpoint
 from stbir.model.fusion import fuse
 from stbir.storage.folder import Folder
 from stbir.storage.manifest import Manifest, read_manifest, write_manifest
-from tests.gallery.toy_dataset import png
+from tests.data.image_files import png, sketch_png
 from tests.ray_jobs.test_embed_gallery import save_smoke_checkpoint
 
 
@@ -72,15 +72,17 @@ def test_hits_equal_single_searches_and_invalid_queries_have_a_reason(ray_cluste
     vector = gallery.vector("photo-5").tolist()
     queries = write_queries(
         tmp_path / "queries",
-        query_id=["sketch", "text", "both", "vector", "undecodable", "empty", "short"],
-        sketch=pa.array([png(1, 2), None, png(3, 4), None, b"not an image", None, None], pa.binary()),
-        text=[None, "a red chair", "a blue shoe", None, None, "", None],
-        vector=pa.array([None, None, None, vector, None, None, [1.0]], pa.list_(pa.float32())),
+        query_id=["sketch", "text", "both", "vector", "undecodable", "empty", "short", "blank"],
+        sketch=pa.array(
+            [sketch_png(1), None, sketch_png(3), None, b"not an image", None, None, png(255)], pa.binary()
+        ),
+        text=[None, "a red chair", "a blue shoe", None, None, "", None, None],
+        vector=pa.array([None, None, None, vector, None, None, [1.0], None], pa.list_(pa.float32())),
     )
     where = json.dumps([{"column": "price", "op": "lt", "value": 40}])
     options = ("--k", 4, "--where", where, "--max-error-rate", 0.5)
     summary = run(model, gallery, queries, tmp_path / "hits", *options)
-    assert [summary[name] for name in ("in", "answered", "refused", "hits")] == [7, 4, 3, 16]
+    assert [summary[name] for name in ("in", "answered", "refused", "hits")] == [8, 4, 4, 16]
     assert read_manifest(Folder(str(tmp_path / "hits")), "hits").counts["hits"] == 16
     hits = pq.read_table(tmp_path / "hits" / "hits.parquet").to_pylist()
     refused = pq.read_table(tmp_path / "hits" / "refused.parquet").to_pylist()
@@ -88,6 +90,7 @@ def test_hits_equal_single_searches_and_invalid_queries_have_a_reason(ray_cluste
         "undecodable": "sketch",
         "empty": "empty query",
         "short": "vector",
+        "blank": "sketch",
     }
     for name, query in query_vectors(model, vector).items():
         rows = [row for row in hits if row["query_id"] == name]
@@ -99,7 +102,7 @@ def test_hits_equal_single_searches_and_invalid_queries_have_a_reason(ray_cluste
 
 def query_vectors(model: str, vector: list[float]) -> dict[str, np.ndarray]:
     retriever = checkpoint.load(model)
-    sketches = torch.from_numpy(embed_sketches(retriever.sketch, [png(1, 2), png(3, 4)]))
+    sketches = torch.from_numpy(embed_sketches(retriever.sketch, [sketch_png(1), sketch_png(3)]))
     texts = torch.from_numpy(embed_texts(retriever.text, ["a red chair", "a blue shoe"]))
     with torch.inference_mode():
         both = fuse(sketches[1:], texts[1:], 0.5, retriever.gate).numpy()

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
 ORIENTATION = 0x0112  # of EXIF
 DEGREES = {1: 0, 3: 180, 6: 90, 8: 270}  # counterclockwise rotation of the pixels
@@ -53,8 +53,10 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 def images() -> dict[str, tuple[bytes, set[int]]]:
     """Images by their defect, and their valid response statuses."""
     png, valid, not_an_image, too_large = encode(draw_triangle(), "PNG"), {200}, {415}, {413}
+    no_stroke = {422}
     frames = [draw_triangle(), draw_triangle().rotate(90)]
-    wide = Image.fromarray(np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16))
+    wide = Image.fromarray(np.asarray(draw_triangle("L")).astype(np.uint16) * 257)
+    gradient = Image.fromarray(np.linspace(0, 255, 64 * 64).reshape(64, 64).astype(np.uint8))
     return {
         "truncated PNG": (png[: len(png) // 2], not_an_image),
         "truncated JPEG": (encode(draw_triangle(), "JPEG")[:300], not_an_image),
@@ -69,9 +71,14 @@ def images() -> dict[str, tuple[bytes, set[int]]]:
         "palette": (encode(draw_triangle("P"), "PNG", transparency=0), valid),
         "one bit": (encode(draw_triangle("1"), "PNG"), valid),
         "grey and alpha": (encode(draw_triangle("LA"), "PNG"), valid),
-        "all transparent": (encode(Image.new("RGBA", (9, 9), (0, 0, 0, 0)), "PNG"), valid),
-        "one pixel": (encode(Image.new("L", (1, 1)), "PNG"), valid),
-        "15000 x 1": (encode(Image.new("L", (15_000, 1)), "PNG"), valid),
+        "all transparent": (encode(Image.new("RGBA", (9, 9), (0, 0, 0, 0)), "PNG"), no_stroke),
+        "white strokes on nothing": (
+            encode(ImageOps.invert(draw_triangle("L")), "PNG", transparency=0),
+            valid,
+        ),
+        "gradient": (encode(gradient, "PNG"), no_stroke),
+        "one pixel": (encode(Image.new("L", (1, 1)), "PNG"), no_stroke),
+        "15000 x 1": (encode(Image.new("L", (15_000, 1)), "PNG"), no_stroke),
         "EXIF orientation": (with_orientation(6), valid),
         "broken EXIF": (encode(draw_triangle(), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff"), valid),
         "zero width": (bomb(0, 64), not_an_image),

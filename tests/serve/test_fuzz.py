@@ -13,8 +13,12 @@ from fastapi import FastAPI
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from ray.exceptions import RayTaskError
 from schemathesis.checks import positive_data_acceptance
 
+from serve.deployments.error_mapping import to_problem
+from serve.problem import Problem
+from stbir.errors import ImageTooLargeError, InputError, NoStrokeError
 from stbir.images import decode_sketch
 from tests.serve import hostile
 from tests.serve.local import application
@@ -69,6 +73,16 @@ def test_image_gets_one_of_its_valid_statuses(app: FastAPI, name: str) -> None:
     response = search_form(app, sketch=data)
     assert response.status_code in statuses, response.text
     check(response)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(ImageTooLargeError("sketch: 9"), 413), (NoStrokeError("sketch: no stroke"), 422)]
+)
+def test_invalid_sketch_has_the_status_of_its_error(error: InputError, status: int) -> None:
+    for raised in (error, RayTaskError("decode", "", error).as_instanceof_cause()):
+        problem = to_problem(raised, retry_after_s=1)
+        assert isinstance(problem, Problem)
+        assert (problem.status, problem.detail) == (status, str(error))
 
 
 def test_json_bodies_are_answered(app: FastAPI) -> None:
