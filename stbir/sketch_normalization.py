@@ -11,6 +11,7 @@ from PIL import Image, ImageChops
 
 # Grey levels, 0 … 255. Marks of less contrast are noise of a camera or a scanner.
 MIN_CONTRAST = 24
+_FULL_CONTRAST = 224
 _WHITE_PAPER, _DARK_INK = 240, 160
 _PAPER_RANGE = 64  # how far uneven light may change the paper
 _STATISTICS_SIDE = 256  # statistics come from a copy of about this size, whose pixels average out noise
@@ -131,5 +132,6 @@ def _tone_curve(contrast: Image.Image) -> list[int]:
     ink = np.array(contrast.histogram())
     ink[: max(MIN_CONTRAST, noise + 1)] = 0
     black = int(np.searchsorted(ink.cumsum(), 0.95 * ink.sum()))
+    black = 255 if black >= _FULL_CONTRAST else black  # the inverse of a sketch has its grey levels
     curve = 255 - 255 * (np.arange(256) - noise) / (black - noise)
     return [int(level) for level in curve.round().clip(0, 255)]
