@@ -17,10 +17,12 @@ from ray_jobs.recipes import recipe
 from ray_jobs.recipes.override import override
 from ray_jobs.training.job import WORKER_ENVIRONMENT
 from ray_jobs.training.trial import Trial, run_trial
+from stbir.config import ModelConfig
 from stbir.data.shards import open_shards
 from stbir.errors import InputError
 from stbir.evaluation import ablation
 from stbir.evaluation.comparison import compare
+from stbir.model.builder import build_retriever
 from stbir.storage.folder import Folder
 from stbir.storage.lock import Lock, artifact_lock
 from stbir.storage.manifest import refuse_other_kind
@@ -44,6 +46,7 @@ def _run(args: argparse.Namespace, trials: list[Trial], out: Folder, lock: Lock)
     stored = {trial.name: _read_result(out, trial) for trial in trials}
     pending = [trial for trial in trials if stored[trial.name] is None]
     log.info("%d trials, %d of them done", len(trials), len(trials) - len(pending))
+    _check_models(pending)
     connect()
     if pending:
         placement.require_resources(
@@ -63,6 +66,15 @@ def _run(args: argparse.Namespace, trials: list[Trial], out: Folder, lock: Lock)
     if diverged:
         raise JobFailedError(f"the table lacks these trials: {diverged}", summary)
     return summary
+
+
+def _check_models(trials: list[Trial]) -> None:
+    """Build each model of the trials once, before Ray starts: its weights may be unusable."""
+    checked: list[ModelConfig] = []
+    for model in (trial.recipe.model for trial in trials):
+        if model not in checked:
+            build_retriever(model)
+            checked.append(model)
 
 
 def plan(args: argparse.Namespace) -> list[Trial]:

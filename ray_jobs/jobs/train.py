@@ -28,6 +28,7 @@ from stbir.data.shards import Shards, open_shards
 from stbir.errors import InputError
 from stbir.model import checkpoint
 from stbir.model.builder import build_retriever, resolve
+from stbir.model.retriever import Retriever
 from stbir.storage.folder import Folder
 from stbir.storage.lock import Lock, artifact_lock
 from stbir.storage.manifest import MANIFEST_FILE, read_manifest
@@ -52,6 +53,7 @@ def _train(
     shards, *aux = data
     splits = args.train_split.split(",")
     photos, classes = index_photos_with_labels(recipe, shards, splits, aux, args.out)
+    initial = build_initial_model(recipe, args.out)  # before Ray starts, since weights may be unusable
     connect()
     gpu = _check_resources(args, recipe, workers)
     job = Job(
@@ -68,7 +70,7 @@ def _train(
         profiler=args.profile,
         gpu=gpu,
     )
-    initialize_checkpoint(job)
+    initialize_checkpoint(job, initial)
     num_steps = num_completed_steps(job.out)
     print_plan(job, num_steps)
     start = time.perf_counter()
@@ -120,19 +122,22 @@ def _val_split(shards: Shards, train_splits: list[str], requested: str | None) -
     return "val" if has_val else None
 
 
-def initialize_checkpoint(job: Job) -> None:
-    """Create the checkpoint of step 0 at --out. Raises InputError if --out holds one of another run.
+def build_initial_model(recipe: Recipe, out: str) -> Retriever | None:
+    """The model of step 0; None if --out holds a checkpoint to resume from.
 
     Pretrained weights are loaded and checked only here; the workers read the checkpoint.
     """
-    folder = Folder(job.out)
-    if not folder.exists(MANIFEST_FILE):
-        retriever = build_retriever(job.recipe.model, job.recipe.seed)
+    return None if Folder(out).exists(MANIFEST_FILE) else build_retriever(recipe.model, recipe.seed)
+
+
+def initialize_checkpoint(job: Job, initial: Retriever | None) -> None:
+    """Save `initial` as step 0 at --out. None resumes: raises InputError if --out holds another run."""
+    if initial is not None:
         if job.recipe.uses_classes and job.recipe.num_clusters:
             save_clusters(job.photos, job.out)
-        save_checkpoint(job, retriever, num_steps=0, training=None)
+        save_checkpoint(job, initial, num_steps=0, training=None)
         return
-    manifest = read_manifest(folder, "checkpoint")
+    manifest = read_manifest(Folder(job.out), "checkpoint")
     data = (manifest.details.get("photos"), manifest.details.get("data"))
     same_recipe = resume_key(checkpoint.read_recipe(job.out)) == resume_key(job.recipe)
     if not same_recipe or data != (job.photos.digest, job.data_digests):

@@ -16,7 +16,8 @@ from torch import nn
 from stbir.config import ImageEncoderConfig, TextEncoderConfig
 from stbir.errors import InputError
 from stbir.model.batch_norm_folding import fold_batch_norms
-from stbir.model.weights import is_pretrained_tag, load_clip_weights, load_strict, read_state_dict
+from stbir.model.weights import is_pretrained_tag, load_clip_weights, load_strict
+from stbir.model.weights_file import read_state_dict
 
 Options = dict[str, Any]
 

@@ -1,31 +1,29 @@
 """Pretrained weights from a tag, path or URI. Names and shapes must match those of the module."""
 
-import pickle
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 import open_clip
-import safetensors
-import safetensors.torch
 import torch
+from open_clip.convert import convert_state_dict
+from open_clip.model import convert_to_custom_text_state_dict, resize_pos_embed, resize_text_pos_embed
 from torch import Tensor, nn
 
 from stbir.errors import InputError
-from stbir.storage.folder import read_uri
+from stbir.model.weights_file import SUFFIXES, local_copy, read_state_dict
 
-LOAD_ERRORS = (
-    *(RuntimeError, KeyError, ValueError, AttributeError, TypeError),
-    *(safetensors.SafetensorError, pickle.UnpicklingError),
+# Entries of CLIP weights that the encoders do not use, or that OpenAI's TorchScript files have in addition.
+_UNUSED_CLIP_ENTRIES = (
+    *("logit_bias", "input_resolution", "context_length", "vocab_size"),
+    "text.transformer.embeddings.position_ids",
 )
-_SUFFIXES = {".safetensors", ".pt", ".pth", ".bin", ".npz", ".ckpt"}
 
 
 def is_pretrained_tag(weights: str) -> bool:
     """Whether `weights` is the tag of published weights (e.g. "openai") rather than a file."""
-    return "/" not in weights and PurePosixPath(weights).suffix not in _SUFFIXES
+    return "/" not in weights and PurePosixPath(weights).suffix not in SUFFIXES
 
 
 def load_clip_weights(model: nn.Module, name: str, weights: str) -> None:
@@ -33,11 +31,28 @@ def load_clip_weights(model: nn.Module, name: str, weights: str) -> None:
 
     Raises InputError for an unknown tag, an unreadable file, or names and shapes that do not match.
     """
-    if is_pretrained_tag(weights):
-        _load_clip_file(model, _download(name, weights), weights)
+    file = _download(name, weights) if is_pretrained_tag(weights) else weights
+    if PurePosixPath(file).suffix == ".npz":  # big_vision's own format
+        with local_copy(file) as path, _convert_mismatch(weights):
+            open_clip.load_checkpoint(model, path)
         return
-    with local_copy(weights) as path:
-        _load_clip_file(model, path, weights)
+    state = convert_state_dict(model, read_state_dict(file))
+    if "positional_embedding" in state:  # both encoders at the top level
+        state = convert_to_custom_text_state_dict(state)
+    with _convert_mismatch(weights):
+        resize_pos_embed(state, model)
+        resize_text_pos_embed(state, model)
+    load_strict(model, state | {"logit_scale": model.logit_scale}, weights, ignore=_UNUSED_CLIP_ENTRIES)
+
+
+@contextmanager
+def _convert_mismatch(weights: str) -> Iterator[None]:
+    """Convert exceptions of open_clip for weights of another model to InputError."""
+    try:
+        yield
+    except (RuntimeError, KeyError, ValueError, AttributeError, TypeError, AssertionError) as error:
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise InputError(f"weights: {weights} does not match the model: {reason}") from error
 
 
 def pretrained_config(name: str, weights: str | None) -> dict[str, Any]:
@@ -62,54 +77,13 @@ def _download(name: str, tag: str) -> str:
         ) from error
 
 
-def _load_clip_file(model: nn.Module, path: str, weights: str) -> None:
-    try:
-        open_clip.load_checkpoint(model, path)
-    except LOAD_ERRORS as error:
-        raise InputError(f"weights: {weights} does not match the model: {_one_line(error)}") from error
-
-
-@contextmanager
-def local_copy(uri: str) -> Iterator[str]:
-    """A local path of the file; a temporary copy if the URI is remote."""
-    if "://" not in uri:
-        if not Path(uri).is_file():
-            raise InputError(f"weights: no file {uri}; give a tag, a path or a URI")
-        yield uri
-        return
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / PurePosixPath(uri).name
-        path.write_bytes(read_uri(uri))
-        yield str(path)
-
-
-def read_state_dict(uri: str) -> dict[str, Tensor]:
-    """The named tensors of a safetensors or torch file at any URI; floating point ones as float32.
-
-    Torch files are loaded with `weights_only=True`. Raises InputError for any other file.
-    """
-    with local_copy(uri) as path:
-        try:
-            state = _load_tensors(path)
-        except (*LOAD_ERRORS, OSError, EOFError) as error:
-            raise InputError(f"weights: {uri} is not a weights file ({_one_line(error)})") from error
-    return {name: t.float() if t.is_floating_point() else t for name, t in state.items()}
-
-
-def _load_tensors(path: str) -> dict[str, Tensor]:
-    if path.endswith(".safetensors"):
-        return dict(safetensors.torch.load_file(path))
-    loaded = torch.load(path, map_location="cpu", weights_only=True)
-    state = loaded.get("state_dict", loaded)
-    return {name.removeprefix("module."): tensor for name, tensor in state.items()}
-
-
 def load_strict(
     module: nn.Module, state: dict[str, Tensor], source: str, ignore: tuple[str, ...] = ()
 ) -> None:
     """Load `state` into `module`. Unexpected entries are allowed only under the prefixes in `ignore`.
 
-    Raises InputError that names the missing, unexpected and differently shaped entries.
+    Raises InputError that names the missing, unexpected and differently shaped entries, or one that is not
+    finite.
     """
     expected = module.state_dict()
     loaded = {k: v for k, v in state.items() if k in expected or not k.startswith(ignore or ("\0",))}
@@ -125,8 +99,6 @@ def load_strict(
     if errors := mismatched + missing + unexpected:
         more = f" and {len(errors) - 3} more" if len(errors) > 3 else ""
         raise InputError(f"weights: {source} does not match the model: {'; '.join(errors[:3])}{more}")
+    if not_finite := [k for k, v in loaded.items() if not torch.isfinite(v).all()]:
+        raise InputError(f"weights: {source}: {not_finite[0]} holds NaN or infinity; take an earlier file")
     module.load_state_dict(loaded, strict=False)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

@@ -75,6 +75,23 @@ def test_weights_load_from_any_uri(tiny_clip: str, clip_weights: Path) -> None:
     assert torch.equal(remote.encode_photo(pixels()), local.encode_photo(pixels()))
 
 
+def test_clip_weights_of_a_compiled_training_run_load(
+    tiny_clip: str, clip_weights: Path, tmp_path: Path
+) -> None:
+    state = torch.load(clip_weights)["state_dict"]
+    # OpenAI's TorchScript files have integers of this kind.
+    state = {f"module._orig_mod.{name}": t for name, t in state.items()} | {
+        "context_length": torch.tensor(12)
+    }
+    torch.save({"epoch": 3, "model": state}, tmp_path / "run.pt")
+    nested, plain = (
+        build_retriever(clip_config(tiny_clip, str(path))) for path in (tmp_path / "run.pt", clip_weights)
+    )
+    assert torch.equal(nested.encode_photo(pixels()), plain.encode_photo(pixels()))
+    tokens = plain.text.tokenize(["red chair"])
+    assert torch.equal(nested.encode_text(tokens), plain.encode_text(tokens))
+
+
 def test_mismatched_weights_are_rejected_by_name_and_shape(tiny_clip: str, tmp_path: Path) -> None:
     state = open_clip.create_model(tiny_clip).state_dict()
     state["visual.conv1.weight"] = torch.zeros(32, 3, 4, 4)

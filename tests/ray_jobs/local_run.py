@@ -12,7 +12,7 @@ from unittest.mock import patch
 import torch
 from ray.util.queue import Queue
 
-from ray_jobs.jobs.train import initialize_checkpoint
+from ray_jobs.jobs.train import build_initial_model, initialize_checkpoint
 from ray_jobs.recipes import recipe
 from ray_jobs.recipes.override import override
 from ray_jobs.training import decode, ingest
@@ -39,7 +39,7 @@ def local_job(recipe: Recipe, uri: str, out: str, checkpoint_interval: int | Non
 
 def run_locally(job: Job, preemption_info: Callable[[], object] = lambda: None) -> str | None:
     """Start or resume the run at `job.out`, as `train.main` does with one worker."""
-    initialize_checkpoint(job)
+    initialize_checkpoint(job, build_initial_model(job.recipe, job.out))
     start = num_completed_steps(job.out)
     context = SimpleNamespace(get_local_world_size=lambda: 1, get_world_rank=lambda: 0)
     with (

@@ -75,6 +75,15 @@ def test_trial_that_fits_on_no_node_is_refused(folds: str, tmp_path: Path) -> No
         run(folds, tmp_path, "--cpus", "64")
 
 
+def test_unusable_weights_are_reported_before_ray_starts(
+    folds: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job, "connect", lambda: pytest.fail("Ray was started"))
+    (tmp_path / "empty.pt").touch()
+    with pytest.raises(InputError, match=r"empty\.pt is not a weights file: it is empty"):
+        run(folds, tmp_path / "out", "--set", f"model.photo.weights={tmp_path}/empty.pt")
+
+
 def test_duplicate_seeds_and_recipes_run_once(folds: str) -> None:
     options = "--out x --recipes smoke smoke --seeds 0 1 --seeds 1"
     trials = job.plan(ablate.parser().parse_args(["--shards", folds, *options.split()]))

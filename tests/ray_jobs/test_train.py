@@ -120,6 +120,17 @@ def test_invalid_input_is_rejected_in_one_line(
     assert not (tmp_path / "out").exists()
 
 
+def test_unusable_weights_are_reported_before_ray_starts(
+    local_shards: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ray_jobs.jobs.train.connect", lambda: pytest.fail("Ray was started"))
+    (tmp_path / "empty.pt").touch()
+    arguments = ("--recipe", "smoke", "--shards", local_shards, "--out", tmp_path / "out")
+    with pytest.raises(InputError, match=r"empty\.pt is not a weights file: it is empty"):
+        run(*arguments, "--set", f"model.photo.weights={tmp_path}/empty.pt")
+    assert not (tmp_path / "out").exists()
+
+
 def test_missing_profiler_is_reported_before_the_run(
     local_shards: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
