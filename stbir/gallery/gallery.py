@@ -14,7 +14,7 @@ import pyarrow as pa
 from stbir.config.choices import IndexKind
 from stbir.errors import InputError
 from stbir.gallery.arrays import Features
-from stbir.gallery.filters import Condition, filterable_columns, render_filter
+from stbir.gallery.filters import Condition, filterable_columns, render_filter, suggest
 from stbir.gallery.index import IndexPlan
 from stbir.gallery.local_cache import CacheConfig, VersionCache
 from stbir.gallery.rows import VECTOR, Rows, TableVectors, load_vectors
@@ -110,7 +110,8 @@ class Gallery:
         if k < 1:
             raise InputError(f"k: {k} is less than 1; use at least 1")
         if category is not None and category not in self._category_counts:
-            raise InputError(f"category: no category {category!r}; available: {', '.join(self.categories)}")
+            available = suggest(category, self.categories)
+            raise InputError(f"category: no category {category!r}; available: {available}")
         category_filter = [] if category is None else [Condition("category", "eq", category)]
         filter = render_filter([*where, *category_filter], self._dataset.schema)
         return self._searcher.nearest(query_QD, min(k, self.count), filter)
