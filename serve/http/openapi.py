@@ -9,7 +9,8 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
-from serve.http.request import IMAGE_FORMATS, SearchRequest, Strokes
+from serve.http.request import SearchRequest
+from serve.http.sketch_input import IMAGE_FORMATS, Strokes
 from serve.problem import MEDIA_TYPE
 from serve.settings import Limits
 

@@ -20,7 +20,7 @@ _ALL_TYPES: frozenset[ColumnType] = frozenset(get_args(ColumnType))
 _ORDERED_TYPES = _ALL_TYPES - {"boolean"}
 _MAX_VALUES = 1000
 _MIN_INT, _MAX_INT = 1 - 2**63, 2**63 - 1  # Lance cannot parse -2**63
-_EPOCH, _MICROS = datetime(1970, 1, 1, tzinfo=UTC), {"s": 10**6, "ms": 10**3}  # in one unit of the column
+_MICROS = {"s": 10**6, "ms": 10**3, "us": 1, "ns": 1}  # the smallest step of a literal in a column's unit
 _MAX_SUGGESTIONS, _MAX_COMPARED = 8, 1000  # a comparison takes about 20 µs
 _MAX_EXCERPT = 50  # characters of a value in a message
 
@@ -186,25 +186,23 @@ def _excerpt(value: Any) -> str:
 
 
 def _timestamp(path: str, value: Any, data_type: pa.DataType) -> str:
-    time = _to_utc(value)
-    _require(
-        time is not None, path, value, "a timestamp such as 2026-01-31T12:00:00Z, in the years 1 to 9999"
-    )
+    time = _to_utc(path, value)
     # Lance would truncate a finer time, and compare one beyond the range of nanoseconds with nothing.
-    micros = (time - _EPOCH) // timedelta(microseconds=1)
-    is_exact = not micros % _MICROS.get(data_type.unit, 1)
+    micros = (time - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+    is_exact = not micros % _MICROS[data_type.unit]
     is_in_range = data_type.unit != "ns" or abs(micros) <= _MAX_INT // 1000
     _require(is_exact and is_in_range, path, value, f"a time that the column can hold ({data_type})")
     # Lance reads `timestamp '…'` in the time zone of the column, so the literal states its own.
     return f"arrow_cast('{time.isoformat(' ', 'microseconds')}', 'Timestamp(Microsecond, Some(\"UTC\"))')"
 
 
-def _to_utc(value: Any) -> datetime | None:
-    """A datetime or ISO 8601 text in UTC; None for another value, or outside the years 1 to 9999."""
-    try:
+def _to_utc(path: str, value: Any) -> datetime:
+    """A datetime or ISO 8601 text in UTC. Raises InputError for another, and beyond the years 1 to 9999."""
+    utc = None
+    with contextlib.suppress(ValueError, OverflowError):
         time = datetime.fromisoformat(value) if isinstance(value, str) else value
         if isinstance(time, datetime):
-            return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
-    except (ValueError, OverflowError):
-        pass
-    return None
+            utc = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    if utc is None:
+        raise InputError(f"{path}: {_excerpt(value)} is not a timestamp such as 2026-01-31T12:00:00Z")
+    return utc
