@@ -51,6 +51,9 @@ def to_problem(error: Exception, retry_after_s: int) -> Exception:
             return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, _detail(error))
         case InputError():
             return _input_problem(error, retry_after_s)
+        case OSError() | MemoryError():
+            detail = "the service is out of memory, or its storage does not answer; try again"
+            return unavailable(detail, retry_after_s)
     return error
 
 

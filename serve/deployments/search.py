@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from serve.deadline import deadline_error, elapsed_ms
+from serve.deployments.item_results import item_error
 from serve.messages import Encoded, EncodeResult, Query, Release, SearchResult, Vector
 from stbir.errors import InputError
 from stbir.gallery.gallery import Gallery
@@ -71,7 +72,10 @@ def _fuse(
     start, image_1D, gate = time.perf_counter(), _to_tensor(sketch), loaded.gate
     if query.photo_id is not None:
         # The gate is trained with sketches, not with photos.
-        vector, gate = loaded.gallery.vector(query.photo_id), None
+        try:
+            vector, gate = loaded.gallery.vector(query.photo_id), None
+        except Exception as error:
+            return item_error(error)
         if vector is None:
             return InputError(f"photo_id: {query.photo_id!r} is not in the gallery")
         image_1D = torch.from_numpy(vector.copy())[None]
@@ -87,8 +91,8 @@ def _search_group(loaded: LoadedRelease, group: Sequence[FusedQuery]) -> Iterabl
     vectors_QD = np.stack([fused.vector for fused in group])
     try:
         hits_of_queries = loaded.gallery.search(vectors_QD, group[0].num_hits, query.category, query.where)
-    except InputError as error:
-        return [error] * len(group)
+    except Exception as error:
+        return [item_error(error)] * len(group)
     search_ms = elapsed_ms(start)
     return [
         SearchResult(

@@ -161,6 +161,8 @@ def test_missing_modality_is_none_and_its_encoder_is_not_called(sketch, text):
         (InputError("where.0.column: there is no such one"), 422, "where.0.column"),
         (InputError("/secret/gallery: made with checkpoint a, but searched with b"), 503, "the gallery"),
         (RuntimeError("secret"), 500, "internal error"),
+        (OSError("secret: 503 Slow Down"), 503, "the service is out of memory, or its storage does not"),
+        (MemoryError(), 503, "the service is out of memory"),
         # Fusion awaits the encoders, so the death of an encoder is wrapped in fusion's error.
         (RayTaskError("search", "traceback", ActorDiedError()).as_instanceof_cause(), 503, "a replica"),
     ],

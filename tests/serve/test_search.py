@@ -1,16 +1,24 @@
 """Search of a group of queries against searches of single queries."""
 
+import asyncio
+import math
+import pickle
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from serve.deadline import DeadlineExceededError
+from serve.deployments.error_mapping import to_problem
+from serve.deployments.item_results import map_items
 from serve.deployments.search import LoadedRelease, search
 from serve.messages import Encoded, Query, Release, SearchResult
+from serve.problem import Problem
 from stbir.errors import InputError
 from stbir.gallery.filters import Condition
-from stbir.gallery.gallery import open_gallery
+from stbir.gallery.gallery import TABLE, open_gallery
 from stbir.model import checkpoint
 from stbir.model.fusion import Gate
 
@@ -82,3 +90,55 @@ def test_error_of_a_query_is_its_result(loaded: LoadedRelease) -> None:
     assert truncated is sketch_error
     assert str(category).startswith("category: no category 'hat'")
     assert str(photo).startswith("photo_id: 'nobody'")
+
+
+def test_a_storage_error_fails_only_the_queries_that_read(
+    checkpoint_uri: str, write_gallery: Callable[[Path, str], str], tmp_path: Path
+) -> None:
+    """Vectors and ids are in memory; the photo of a `photo_id` and the columns of a filter are read."""
+    digest = checkpoint.read_digest(checkpoint_uri)
+    uri = write_gallery(tmp_path / "gallery", digest)
+    gallery = open_gallery(uri, digest)
+    release = Release(checkpoint_uri, digest, uri, gallery.version)
+    loaded = LoadedRelease(release, gallery, Gate(gallery.dim, 4))
+    for file in (tmp_path / "gallery" / TABLE / "data").iterdir():
+        file.unlink()
+    queries = [QUERIES[0], QUERIES[3], QUERIES[5], QUERIES[1]]
+    sketches = [None if query.photo_id else random_vector(loaded, 0) for query in queries]
+    good, filtered, photo, other = search(loaded, sketches, [None] * 4, queries)
+    assert (len(hits(good)), len(hits(other))) == (3, 5)
+    for error in (filtered, photo):
+        assert isinstance(pickle.loads(pickle.dumps(error)), OSError)
+        problem = to_problem(error, 1)
+        assert isinstance(problem, Problem)
+        assert problem.status == 503
+        assert str(tmp_path) not in problem.detail
+
+
+class CodecError(Exception):
+    """An error that cannot be pickled: its constructor takes two arguments."""
+
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(first)
+
+
+ERRORS = {
+    "input": (InputError("sketch: not a readable image"), InputError),
+    "memory": (MemoryError(), OSError),
+    "storage": (ConnectionResetError("peer"), OSError),
+    "bug": (KeyError("x"), RuntimeError),
+    "codec": (CodecError("a", "b"), RuntimeError),
+}
+
+
+def test_the_error_of_an_item_is_its_result() -> None:
+    async def step(item: str, deadline: float) -> str:
+        if item in ERRORS:
+            raise ERRORS[item][0]
+        return item.upper()
+
+    items = ["first", *ERRORS, None, "last"]
+    results = asyncio.run(map_items(step, items, [math.inf] * len(items)))
+    assert (results[0], results[-2], results[-1]) == ("FIRST", None, "LAST")
+    for result, (_, kind) in zip(results[1:-2], ERRORS.values(), strict=True):
+        assert type(pickle.loads(pickle.dumps(result))) is kind
