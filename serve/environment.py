@@ -6,8 +6,6 @@ from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
 
-from ray._private.ray_constants import WORKER_PROCESS_SETUP_HOOK_ENV_VAR
-
 REPLICA_NICENESS = 10  # of the encoder and fusion replicas
 
 # On a cluster, export these on every node before `ray start` (docs/serve.md).
@@ -48,6 +46,8 @@ def with_low_priority(options: dict[str, Any]) -> dict[str, Any]:
 
     Imports of a new replica take ten seconds of a core, which would otherwise delay searches.
     """
+    from ray._private.ray_constants import WORKER_PROCESS_SETUP_HOOK_ENV_VAR
+
     actor = options.get("ray_actor_options", {})
     runtime_env = actor.get("runtime_env", {})
     # Ray ignores `worker_process_setup_hook` in the runtime_env of an actor (2.60), but reads its variable.

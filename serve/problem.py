@@ -10,6 +10,10 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 MEDIA_TYPE = "application/problem+json"
+# Of every response; problems set them themselves, as 500 and a rejection are sent outside the middleware.
+# Browsers do not guess a content type, and no page of another site may show a response as an image. The
+# pages that `cors.origins` names request with CORS, to which the second does not apply.
+SECURITY_HEADERS = {"X-Content-Type-Options": "nosniff", "Cross-Origin-Resource-Policy": "same-origin"}
 
 
 class Problem(Exception):
@@ -45,15 +49,17 @@ def problem_app(problem: Problem) -> ASGIApp:
 def _response(
     request: Request, status: int, detail: str, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
+    request_id = getattr(request.state, "request_id", None)
     body = {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
         "status": int(status),
         "detail": detail,
         "instance": request.url.path,
-        "request_id": getattr(request.state, "request_id", None),
+        "request_id": request_id,
     }
-    return JSONResponse(body, int(status), headers, MEDIA_TYPE)
+    ids = {"X-Request-Id": request_id} if request_id else {}
+    return JSONResponse(body, int(status), {**SECURITY_HEADERS, **ids, **(headers or {})}, MEDIA_TYPE)
 
 
 async def _handle_problem(request: Request, error: Exception) -> JSONResponse:

@@ -146,7 +146,7 @@ class Ingress:
         required = [handle for handle, part in parts if not scales_to_zero(part.options)]
         self.coalescing, self.origins = settings.ingress.coalescing, settings.cors.origins
         self.searcher = Searcher(sketch, text, fusion, settings.limits, self.coalescing, required)
-        self.authenticator, self.metrics = create_authenticator(os.environ), RequestMetrics()
+        self.authenticator, self.metrics = create_authenticator(os.environ, self.origins), RequestMetrics()
         configure_logging()
         # The modules loaded so far are not garbage; looking through them took 60 ms during a large request.
         gc.freeze()

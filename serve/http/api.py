@@ -20,8 +20,9 @@ from serve.http.cors import cors_middleware
 from serve.http.openapi import set_openapi
 from serve.http.page import add_page
 from serve.http.request import read_query
+from serve.http.response_headers import HeadersMiddleware
 from serve.messages import Query, SearchResult
-from serve.problem import Problem, add_handlers
+from serve.problem import SECURITY_HEADERS, Problem, add_handlers
 from serve.settings import Limits
 
 _PNG_SIGNATURE = b"\x89PNG"
@@ -60,7 +61,9 @@ def create_app(
     # Without /docs and /redoc, whose scripts come from another host.
     app = FastAPI(title="stbir", docs_url=None, redoc_url=None)
     add_handlers(app)
-    app.include_router(_v1(backend, limits), dependencies=[Depends(_check(authenticator or LoopbackOnly()))])
+    app.include_router(
+        _v1(backend, limits), dependencies=[Depends(_check(authenticator or LoopbackOnly(origins)))]
+    )
     app.include_router(_health(backend, limits))
     add_page(app)
     set_openapi(app, limits)
@@ -68,6 +71,7 @@ def create_app(
     app.add_middleware(AdmissionMiddleware, policy=policy, on_change=on_change)
     app.add_middleware(cors_middleware, origins=origins)
     app.add_middleware(AccessLogMiddleware, metrics=metrics)
+    app.add_middleware(HeadersMiddleware, headers=SECURITY_HEADERS)
     return app
 
 

@@ -52,10 +52,14 @@ class ApiKey:
 
 
 class ApiKeys:
-    """The keys of a file. Changes apply within RELOAD_INTERVAL_S; an invalid file keeps the previous keys."""
+    """The keys of a file. Changes apply within RELOAD_INTERVAL_S.
+
+    An invalid file keeps the previous keys; a removed one revokes all of them.
+    """
 
     def __init__(self, path: str, clock: Callable[[], float] = time.monotonic) -> None:
         self.path, self._clock = Path(path), clock
+        self._stamp: tuple[int, ...] | None = None
         self._stamp = self._read_stamp()
         self._keys = read_keys(self.path)
         self._check_time_s = clock()
@@ -90,20 +94,31 @@ class ApiKeys:
         self._check_time_s = now_s
         if (stamp := self._read_stamp()) != self._stamp:
             self._stamp = stamp
-            try:
-                # An unchanged key keeps its token bucket.
-                new_keys = read_keys(self.path)
-                self._keys = [next((old for old in self._keys if old == new), new) for new in new_keys]
-                log.info("API keys reloaded: %d", len(self._keys))
-            except InputError as error:
-                log.error("API keys not reloaded, the previous ones stay valid: %s", error)
+            self._reload()
 
-    def _read_stamp(self) -> tuple[int, int] | None:
+    def _reload(self) -> None:
+        if self._stamp is None:
+            self._keys = []
+            log.error("%s: removed, so all API keys are revoked", self.path)
+            return
+        try:
+            # An unchanged key keeps its token bucket.
+            new_keys = read_keys(self.path)
+            self._keys = [next((old for old in self._keys if old == new), new) for new in new_keys]
+            log.info("API keys reloaded: %d", len(self._keys))
+        except InputError as error:
+            log.error("API keys not reloaded, the previous ones stay valid: %s", error)
+
+    def _read_stamp(self) -> tuple[int, ...] | None:
+        """What changes with the content, also if a copy keeps the time and the size; None without a file."""
         try:
             status = self.path.stat()
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
-        return status.st_mtime_ns, status.st_size
+        except OSError as error:
+            log.error("%s: not checked for changes: %s", self.path, error)
+            return self._stamp
+        return status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size
 
 
 def read_keys(path: Path) -> list[ApiKey]:

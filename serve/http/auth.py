@@ -2,7 +2,7 @@
 
 import ipaddress
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Protocol
 
@@ -39,21 +39,37 @@ class ApiKeyAuth:
 
 
 class LoopbackOnly:
-    """Accepts requests from this machine only."""
+    """Accepts requests from this machine only, and from no page of another site except those of `origins`."""
+
+    def __init__(self, origins: Sequence[str] = ()) -> None:
+        self.origins = origins
 
     def authenticate(self, request: Request) -> str:
-        """Raises Problem 403 for other machines and for forwarded requests."""
+        """Raises Problem 403 for other machines, for forwarded requests, and for pages of other sites."""
         host = request.client.host if request.client else ""
         is_forwarded = any(name in request.headers for name in FORWARDED)
         # The Host header too, against DNS rebinding: a page whose name resolves to this machine.
         if not (_is_loopback(host) and _is_local(request.url.hostname or "")) or is_forwarded:
             detail = "without API keys only requests from the server's own machine are allowed"
             raise Problem(HTTPStatus.FORBIDDEN, f"{detail}; set {API_KEYS_FILE_ENV} on the server")
+        if is_cross_site(request) and request.headers.get("origin") not in self.origins:
+            detail = "without API keys a page of another site may not use this endpoint"
+            raise Problem(HTTPStatus.FORBIDDEN, f"{detail}; name its origin in cors.origins")
         return "local"
 
 
-def create_authenticator(environment: Mapping[str, str]) -> Authenticator:
-    """The authenticator that the environment configures.
+def is_cross_site(request: Request) -> bool:
+    """Whether a browser sends the request for a page of another origin.
+
+    Browsers send Sec-Fetch-Site with every request, so for images too, which have no Origin.
+    """
+    site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
+    is_other_origin = origin is not None and origin.partition("://")[2] != request.headers.get("host")
+    return is_other_origin or site not in (None, "same-origin", "none")  # none: entered by the user
+
+
+def create_authenticator(environment: Mapping[str, str], origins: Sequence[str] = ()) -> Authenticator:
+    """The authenticator that the environment configures. `origins`: see `LoopbackOnly`.
 
     Raises InputError for an invalid file of keys, and for HAProxy without keys: behind it every request has a
     loopback address and no forwarding header.
@@ -67,7 +83,7 @@ def create_authenticator(environment: Mapping[str, str]) -> Authenticator:
             " make one: python -m serve.http.api_keys NAME"
         )
     log.warning("%s is not set: only requests from this machine are allowed", API_KEYS_FILE_ENV)
-    return LoopbackOnly()
+    return LoopbackOnly(origins)
 
 
 def _is_local(name: str) -> bool:

@@ -5,8 +5,8 @@ from pathlib import Path
 from fastapi import FastAPI
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
-from starlette.datastructures import MutableHeaders
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serve.http.response_headers import HeadersMiddleware
 
 WEB = Path(__file__).parent.parent / "web"
 # No resources from other hosts and no framing by other pages. The pad creates images itself (blob:).
@@ -20,7 +20,6 @@ POLICY = {
 }
 HEADERS = {
     "Content-Security-Policy": "; ".join(f"{directive} {sources}" for directive, sources in POLICY.items()),
-    "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=(), payment=(), usb=(), serial=(), midi=(),"
     " display-capture=()",
@@ -36,16 +35,4 @@ def add_page(app: FastAPI) -> None:
     async def pad() -> FileResponse:
         return FileResponse(WEB / "index.html", headers=HEADERS)
 
-    app.mount("/web", _add_headers(StaticFiles(directory=WEB)), name="web")
-
-
-def _add_headers(app: ASGIApp) -> ASGIApp:
-    async def wrapper(scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(HEADERS)
-            await send(message)
-
-        await app(scope, receive, send_with_headers)
-
-    return wrapper
+    app.mount("/web", HeadersMiddleware(StaticFiles(directory=WEB), HEADERS), name="web")

@@ -99,6 +99,35 @@ def test_changed_file_is_reloaded_and_an_invalid_one_keeps_the_previous_keys(tmp
     assert rejection(keys, f"Bearer {new_secret}").status == 401
 
 
+def test_removed_file_revokes_all_keys(tmp_path: Path) -> None:
+    clock, path = FakeClock(), tmp_path / "keys"
+    secret, line = new_key("shop", None)
+    keys = ApiKeys(write_keys(path, line), clock)
+    path.unlink()
+    clock.now_s += 2
+    assert rejection(keys, f"Bearer {secret}").status == 401
+    clock.now_s += 2
+    assert rejection(keys, f"Bearer {secret}").status == 401
+    write_keys(path, line)
+    clock.now_s += 2
+    assert keys.authenticate(f"Bearer {secret}") == "shop"
+
+
+def test_replaced_file_of_equal_time_and_size_is_reloaded(tmp_path: Path) -> None:
+    """As by `cp -p` or a secret store that sets a fixed time."""
+    clock, path = FakeClock(), tmp_path / "keys"
+    (old_secret, old_line), (new_secret, new_line) = new_key("shop", None), new_key("shop", None)
+    write_keys(path, old_line)
+    os.utime(path, ns=(1, 1))
+    keys = ApiKeys(str(path), clock)
+    write_keys(tmp_path / "new", new_line)
+    os.utime(tmp_path / "new", ns=(1, 1))
+    (tmp_path / "new").replace(path)
+    clock.now_s += 2
+    assert keys.authenticate(f"Bearer {new_secret}") == "shop"
+    assert rejection(keys, f"Bearer {old_secret}").status == 401
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

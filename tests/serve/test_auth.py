@@ -3,20 +3,26 @@
 import asyncio
 import json
 import logging
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from serve.deployments.error_mapping import at_capacity
 from serve.environment import HAPROXY_ENV
 from serve.http.access_log import HEADER, request_id
 from serve.http.api import create_app
 from serve.http.api_keys import new_key
 from serve.http.auth import API_KEYS_FILE_ENV, Authenticator, create_authenticator
+from serve.http.gateway_errors import UNAVAILABLE
 from serve.messages import Query, SearchResult
+from serve.problem import SECURITY_HEADERS, problem_app
 from serve.settings import read_settings
 from stbir.errors import InputError
+from tests.conftest import ROOT
 
 SEARCH = {"text": "red strap"}
 
@@ -75,6 +81,85 @@ def test_only_loopback_requests_are_allowed_if_no_keys_are_configured(
     assert request(authenticator, "GET", "/healthz", client, headers=headers).status_code == 200
 
 
+OWN = "http://127.0.0.1:8000"
+PAD = "https://pad.example.org"
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Origin": OWN, "Sec-Fetch-Site": "same-origin"}, 200),
+        ({"Origin": OWN}, 200),
+        ({"Sec-Fetch-Site": "same-origin"}, 200),
+        ({"Sec-Fetch-Site": "none"}, 200),  # the address bar
+        ({"Sec-Fetch-Site": "cross-site"}, 403),  # as of <img>, without an Origin
+        ({"Sec-Fetch-Site": "same-site"}, 403),  # another port of localhost
+        ({"Origin": "https://evil.example.org"}, 403),
+        ({"Origin": "http://127.0.0.1:9000"}, 403),
+        ({"Origin": "null", "Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Origin": "http://[", "Sec-Fetch-Site": "same-origin"}, 403),
+        ({"Origin": "", "Sec-Fetch-Site": "same-origin"}, 403),
+        ({"Origin": PAD, "Sec-Fetch-Site": "cross-site"}, 200),
+    ],
+)
+def test_page_of_another_site_is_refused_if_no_keys_are_configured(
+    headers: dict[str, str], status: int, tmp_path: Path
+) -> None:
+    """Any page that the user visits can send requests to 127.0.0.1."""
+    loopback = create_authenticator({}, [PAD])
+    assert request(loopback, "POST", "/v1/search", json=SEARCH, headers=headers).status_code == status
+    assert request(loopback, "GET", "/v1/info", headers=headers).status_code == status
+    assert request(loopback, "GET", "/v1/photos/a", headers=headers).status_code == (
+        403 if status == 403 else 500
+    )
+    assert request(loopback, "GET", "/", headers=headers).status_code == 200
+    secret, line = new_key("shop", None)
+    (tmp_path / "keys").write_text(line)
+    with_keys = create_authenticator({API_KEYS_FILE_ENV: str(tmp_path / "keys")})
+    headers = {**headers, "Authorization": f"Bearer {secret}"}
+    assert request(with_keys, "POST", "/v1/search", json=SEARCH, headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/v1/info", 200),
+        ("GET", "/v1/photos/a", 500),
+        ("GET", "/v1/nowhere", 404),
+        ("GET", "/v1/search", 405),
+        ("POST", "/v1/search", 415),
+        ("GET", "/healthz", 200),
+        ("GET", "/openapi.json", 200),
+        ("GET", "/", 200),
+        ("GET", "/web/main.js", 200),
+        ("GET", "/web/nothing.js", 404),
+    ],
+)
+def test_every_response_has_the_security_headers(method: str, path: str, status: int) -> None:
+    for client in ("127.0.0.1", "192.0.2.7"):
+        response = request(create_authenticator({}), method, path, client)
+        assert response.status_code in (status, 403)
+        assert response.headers["x-content-type-options"] == "nosniff"
+        assert response.headers["cross-origin-resource-policy"] == "same-origin"
+
+
+def test_rejections_and_gateway_errors_have_the_security_headers() -> None:
+    async def send(app: Any) -> httpx.Response:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url=OWN) as http:
+            return await http.post("/v1/search")
+
+    for app in (problem_app(at_capacity(1)), UNAVAILABLE):
+        headers = asyncio.run(send(app)).headers
+        assert all(headers[name] == value for name, value in SECURITY_HEADERS.items())
+
+
+def test_the_settings_of_http_load_without_ray() -> None:
+    code = "import sys, serve.http.auth, serve.environment; print('ray' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
 def test_api_key_is_required_for_v1_and_its_rate_limit_counts_searches(tmp_path: Path) -> None:
     secret, line = new_key("shop", 2)
     (tmp_path / "keys").write_text(line)
@@ -128,7 +213,7 @@ def test_access_log_has_one_line_a_request_without_key_text_or_query_string(
     assert (unauthorized_line["who"], unauthorized_line["status"]) == (None, 401)
     assert unauthorized.json()["request_id"] == unauthorized.headers[HEADER] == unauthorized_line["id"]
     assert (failed_line["status"], failed.status_code) == (500, 500)
-    assert failed.json()["request_id"] == "mine-1"
+    assert failed.json()["request_id"] == failed.headers[HEADER] == "mine-1"
     assert not any(text in "".join(lines) for text in (secret, "red strap", "secret=1"))
 
 
