@@ -1,12 +1,11 @@
 """Client of OpenAI-compatible chat endpoints (vLLM, Ollama, hosted models) with retries."""
 
 import asyncio
+import ipaddress
 import random
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -14,6 +13,7 @@ from typing import Any, Literal, Self
 import httpx
 from pydantic import SecretStr
 
+from ray_jobs.captioning.retry_after import parse_retry_after
 from stbir.captioning.answer_store import Usage
 from stbir.errors import InputError
 
@@ -45,6 +45,15 @@ class Endpoint:
     def headers(self) -> dict[str, str]:
         """Return the HTTP headers of each call."""
         return {} if self.api_key is None else {"Authorization": f"Bearer {self.api_key.get_secret_value()}"}
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the endpoint is on this machine, to which the proxies of the environment do not apply."""
+        host = httpx.URL(self.url).host
+        try:
+            return ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return host.lower() == "localhost"
 
     def redact(self, text: str) -> str:
         """Return a response text as one short line without the API key."""
@@ -93,7 +102,11 @@ class ChatClient:
     async def __aenter__(self) -> Self:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
         self._client = httpx.AsyncClient(
-            headers=self.endpoint.headers(), timeout=self.endpoint.timeout_s, limits=limits
+            headers=self.endpoint.headers(),
+            timeout=self.endpoint.timeout_s,
+            limits=limits,
+            verify=httpx.create_ssl_context(),
+            trust_env=not self.endpoint.is_local,
         )
         return self
 
@@ -148,11 +161,13 @@ class ChatClient:
             await asyncio.sleep(remaining + random.random() * _INITIAL_DELAY_S / 2)
 
     def _delay(self, error: _TransientError, attempt: int) -> float:
-        """Seconds before the next attempt: Retry-After, or exponential backoff with jitter."""
-        if error.delay_s is not None:
-            self._resume_at = max(self._resume_at, time.monotonic() + error.delay_s)
-            return error.delay_s
-        return min(_MAX_DELAY_S, _INITIAL_DELAY_S * 2.0 ** min(attempt, 10)) * (1 + random.random()) / 2
+        """Seconds before the next attempt: Retry-After, plus exponential backoff with jitter."""
+        backoff_s = min(_MAX_DELAY_S, _INITIAL_DELAY_S * 2.0 ** min(attempt, 10)) * (1 + random.random()) / 2
+        if error.delay_s is None:
+            return backoff_s
+        # The backoff too, as the endpoint sends the same Retry-After to all calls.
+        self._resume_at = max(self._resume_at, time.monotonic() + error.delay_s)
+        return error.delay_s + backoff_s
 
     def _timeout_error(self, error: _TransientError) -> Exception:
         problem = f"{error}, for {self.endpoint.retry_timeout_s:g} s"
@@ -213,25 +228,12 @@ def _parse_reply(response: httpx.Response, seconds: float) -> Reply:
     return Reply(str(text), Usage(1, *tokens, round(seconds, 3)))
 
 
-def parse_retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
-    """Return the seconds of a Retry-After header (RFC 9110, 10.2.3); None if missing or malformed."""
-    value = headers.get("retry-after", "").strip()
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        until = parsedate_to_datetime(value)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-    until = until if until.tzinfo else until.replace(tzinfo=UTC)
-    return max(0.0, (until - (now or datetime.now(UTC))).total_seconds())
-
-
 def check_endpoint(endpoint: Endpoint) -> None:
     """List the endpoint's models. Raises InputError if it is unreachable or rejects the API key."""
     try:
-        response = httpx.get(f"{endpoint.url}/models", headers=endpoint.headers(), timeout=10)
+        trust_env, context = not endpoint.is_local, httpx.create_ssl_context()
+        with httpx.Client(headers=endpoint.headers(), verify=context, trust_env=trust_env) as client:
+            response = client.get(f"{endpoint.url}/models", timeout=10)
     except (httpx.TransportError, httpx.InvalidURL) as error:
         reason = endpoint.redact(str(error) or type(error).__name__)
         raise InputError(f"--endpoint: {endpoint.url}: {reason}; start it or correct the URL") from error

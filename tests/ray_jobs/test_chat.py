@@ -10,7 +10,8 @@ import pytest
 from pydantic import SecretStr
 
 from ray_jobs.captioning import chat
-from ray_jobs.captioning.chat import ChatClient, Endpoint, NoAnswerError, Reply, parse_retry_after
+from ray_jobs.captioning.chat import ChatClient, Endpoint, NoAnswerError, Reply, check_endpoint
+from ray_jobs.captioning.retry_after import parse_retry_after
 from stbir.captioning.caption import caption_schema
 from stbir.captioning.prompt import chat_messages, load_prompt
 from stbir.captioning.prompt_image import encode_data_uri
@@ -183,9 +184,38 @@ def test_answer_formats_json_and_text(server: ChatServer, answer_format: str, ex
         ("-2", 0.0),
         ("", None),
         ("soon", None),
+        ("inf", None),
+        ("nan", None),
         ("Mon, 01 Jan 2024 00:00:07 GMT", 7.0),
         ("Sun, 31 Dec 2023 23:00:00 GMT", 0.0),
     ],
 )
 def test_parse_retry_after(value: str, seconds: float | None) -> None:
     assert parse_retry_after({"retry-after": value}, datetime(2024, 1, 1, tzinfo=UTC)) == seconds
+
+
+def test_a_date_of_retry_after_is_relative_to_the_clock_of_the_endpoint() -> None:
+    headers = {"retry-after": "Mon, 01 Jan 2024 00:00:07 GMT", "date": "Mon, 01 Jan 2024 00:00:02 GMT"}
+    assert parse_retry_after(headers, datetime(2030, 1, 1, tzinfo=UTC)) == 5
+
+
+def test_repeated_retry_after_is_followed_by_a_growing_backoff(
+    server: ChatServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chat, "_INITIAL_DELAY_S", 0.4)
+    server.plan = {0: ["429", "429"]}
+    [reply] = complete(endpoint(server), 0)
+    assert isinstance(reply, Reply)
+    first, second, third = server.call_times[0]
+    assert second - first >= RETRY_AFTER_S + 0.2
+    assert third - second >= RETRY_AFTER_S + 0.4
+
+
+def test_an_endpoint_on_this_machine_is_asked_directly(
+    server: ChatServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    check_endpoint(endpoint(server))
+    assert isinstance(complete(endpoint(server), 0)[0], Reply)
