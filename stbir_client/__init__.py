@@ -1,5 +1,8 @@
 """Client of the stbir endpoint. It depends only on httpx."""
 
+import warnings
+from typing import Any
+
 from stbir_client.answer import Answer, Gallery, Hit, Info
 from stbir_client.blocking import Client
 from stbir_client.client import AsyncClient
@@ -11,7 +14,7 @@ from stbir_client.errors import (
     StbirError,
     UnreachableError,
 )
-from stbir_client.filters import Filter
+from stbir_client.filters import Condition
 from stbir_client.version import __version__
 
 __all__ = [
@@ -19,8 +22,8 @@ __all__ = [
     "AnswerError",
     "AsyncClient",
     "Client",
+    "Condition",
     "DeadlineError",
-    "Filter",
     "Gallery",
     "Hit",
     "Info",
@@ -30,3 +33,11 @@ __all__ = [
     "UnreachableError",
     "__version__",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """`Filter`, the name of `Condition` before 0.2, for one release."""
+    if name != "Filter":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn("stbir_client.Filter: renamed; use Condition", DeprecationWarning, stacklevel=2)
+    return Condition

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from stbir_client.errors import InputError
-from stbir_client.filters import Filter, check_text, to_json
+from stbir_client.filters import Condition, check_text, to_json
 
 Strokes = Sequence[Sequence[Sequence[float]]]
 Sketch = str | os.PathLike[str] | bytes | Strokes
@@ -44,7 +44,7 @@ def search_call(
     sketch_weight: float,
     category: str | None,
     photo_id: str | None = None,
-    where: Sequence[Filter] = (),
+    where: Sequence[Condition] = (),
 ) -> Call:
     """`POST /v1/search`: a form if the sketch is an image, else JSON. Raises InputError."""
     image, strokes = _image(sketch), _strokes(sketch)
@@ -90,13 +90,16 @@ def _file(path: Path) -> bytes:
 
 
 def _strokes(sketch: Sketch | None) -> list[list[tuple[float, float]]]:
-    """The non-empty strokes of a drawing; an empty list for an image."""
+    """The non-empty strokes of a drawing; an empty list without one. Raises InputError if none is drawn."""
     if sketch is None or isinstance(sketch, str | os.PathLike | bytes | bytearray | memoryview):
         return []
     try:
-        return [stroke for stroke in ([_point(*point) for point in points] for points in sketch) if stroke]
+        strokes = [[_point(*point) for point in points] for points in sketch]
     except TypeError as error:
         raise InputError("sketch: give a path, bytes, or strokes [[[x, y], …], …]") from error
+    if not any(strokes):
+        raise InputError("sketch: no stroke on it; draw one, or give no sketch")
+    return [stroke for stroke in strokes if stroke]
 
 
 def _point(x: float, y: float) -> tuple[float, float]:

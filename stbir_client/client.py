@@ -13,9 +13,10 @@ import httpx
 from stbir_client.answer import Answer, Info, parse_answer, parse_info
 from stbir_client.call import Call, Sketch, info_call, search_call, thumbnail_call
 from stbir_client.errors import AnswerError, DeadlineError, ProblemError, UnreachableError
-from stbir_client.filters import Filter
+from stbir_client.filters import Condition
 from stbir_client.line import one_line
 from stbir_client.problem import parse_problem, request_id
+from stbir_client.proxies import connect
 from stbir_client.service import DEADLINE_S, RETRIES, Service
 from stbir_client.waiting import retry_delay
 
@@ -33,8 +34,7 @@ class AsyncClient:
         self, url: str, *, key: str | None = None, deadline: float = DEADLINE_S, retries: int = RETRIES
     ) -> None:
         self._service = Service(url, key, deadline, retries)
-        # No httpx timeout: the deadline covers the whole call.
-        self._http = httpx.AsyncClient(base_url=url, headers=self._service.headers, timeout=None)
+        self._http = connect(url, self._service.headers)
 
     async def search(
         self,
@@ -44,7 +44,7 @@ class AsyncClient:
         sketch_weight: float = 0.5,
         category: str | None = None,
         photo_id: str | None = None,
-        where: Sequence[Filter] = (),
+        where: Sequence[Condition] = (),
     ) -> Answer:
         """Search for the `k` photos most similar to a sketch, a text, or both.
 
@@ -104,7 +104,7 @@ class AsyncClient:
             response = await self._http.request(call.method, call.path, headers=headers, **call.body)
         except httpx.TransportError as error:
             reason = one_line(str(error)) or type(error).__name__
-            raise UnreachableError(f"{self._service.name}: no answer ({reason})") from error
+            raise UnreachableError(f"{self._service.route}: no answer ({reason})") from error
         except httpx.DecodingError as error:
             raise AnswerError(f"{self._service.name}: the answer cannot be decoded ({error})") from error
         if not response.is_success:

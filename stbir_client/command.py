@@ -13,7 +13,7 @@ from dataclasses import asdict
 from stbir_client.answer import Answer, Hit
 from stbir_client.client import AsyncClient
 from stbir_client.errors import InputError, StbirError
-from stbir_client.filters import Filter
+from stbir_client.filters import Condition
 from stbir_client.service import DEADLINE_S
 from stbir_client.table import format_hits, format_info
 from stbir_client.terminal_images import Renderer, select_renderer
@@ -122,7 +122,7 @@ async def _info(args: argparse.Namespace) -> None:
 
 
 async def _search(args: argparse.Namespace) -> None:
-    render, where = _renderer(args), [Filter.parse(text) for text in args.where]
+    render, where = _renderer(args), [Condition.parse(text) for text in args.where]
     async with _client(args) as client:
         answer = await client.search(
             args.sketch, args.text, args.k, args.sketch_weight, args.category, args.like, where

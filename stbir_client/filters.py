@@ -27,7 +27,7 @@ _FLOAT = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 @dataclass(frozen=True)
-class Filter:
+class Condition:
     """`column` `op` `value`; `in` takes a list of values. A photo without a value never matches."""
 
     column: str
@@ -49,21 +49,21 @@ class Filter:
         return cls(match["column"], op, _parse_value(match["value"], text))
 
 
-def to_json(where: Sequence[Filter]) -> list[dict[str, Any]]:
+def to_json(where: Sequence[Condition]) -> list[dict[str, Any]]:
     """The filters in the format of the API. Raises InputError, naming `where.N` and its field."""
     return [_to_json(f"where.{n}", each) for n, each in enumerate(where)]
 
 
-def _to_json(path: str, each: Filter) -> dict[str, Any]:
-    if not isinstance(each, Filter):
-        raise InputError(f"{path}: {_excerpt(each)} is not a Filter; use Filter.parse for text")
+def _to_json(path: str, each: Condition) -> dict[str, Any]:
+    if not isinstance(each, Condition):
+        raise InputError(f"{path}: {_excerpt(each)} is not a Condition; use Condition.parse for text")
     if each.op not in OPS:
         raise InputError(f"{path}.op: {_excerpt(each.op)} is not one of {', '.join(OPS)}")
     column = check_text(f"{path}.column", each.column)
     return {"column": column, "op": each.op, "value": _value(f"{path}.value", each)}
 
 
-def _value(path: str, each: Filter) -> Any:
+def _value(path: str, each: Condition) -> Any:
     if each.op != "in":
         return _scalar(path, each.value)
     if isinstance(each.value, str | bytes | Mapping) or not isinstance(each.value, Sequence):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import httpx
 
 from stbir_client.errors import InputError
+from stbir_client.proxies import proxy_of
 from stbir_client.version import __version__
 
 DEADLINE_S, RETRIES = 30.0, 3
@@ -39,6 +40,12 @@ class Service:
         """The address for messages, without path and password."""
         url = httpx.URL(self.url)
         return f"{url.scheme}://{url.netloc.decode()}"
+
+    @property
+    def route(self) -> str:
+        """The address, and the proxy that requests to it go through."""
+        proxy = proxy_of(httpx.URL(self.url))
+        return f"{self.name} through the proxy {proxy}" if proxy else self.name
 
 
 def _check_url(url: str) -> None:

@@ -21,7 +21,8 @@ def retry_delay(
     if attempt >= retries or not is_retryable(error):
         return None
     after = error.retry_after if isinstance(error, ProblemError) else None
-    delay_s = backoff(attempt, jitter) if after is None else after + jitter * BASE_DELAY_S
+    # The backoff is added to a Retry-After, as all rejected callers get the same one.
+    delay_s = (after or 0.0) + backoff(attempt, jitter)
     return delay_s if delay_s < remaining_s else None
 
 

@@ -8,14 +8,22 @@ from typing import Any
 
 import pytest
 
-from stbir_client import AnswerError, AsyncClient, Client, Filter, InputError, ProblemError, UnreachableError
+from stbir_client import (
+    AnswerError,
+    AsyncClient,
+    Client,
+    Condition,
+    InputError,
+    ProblemError,
+    UnreachableError,
+)
 from stbir_client.answer import parse_answer
 from tests.client.conftest import SEARCH_RESPONSE, CallClient, FakeServer, problem, respond
 from tests.conftest import free_port
 
 
 def test_search_sends_all_fields(server: FakeServer, call_client: CallClient) -> None:
-    options = {"k": 3, "sketch_weight": 0.75, "category": "shoe", "where": [Filter("price", "lt", 30)]}
+    options = {"k": 3, "sketch_weight": 0.75, "category": "shoe", "where": [Condition("price", "lt", 30)]}
     answer = call_client(server.url, "search", b"image", "red strap", **options)
     (request,) = server.requests
     assert (request.method, request.path) == ("POST", "/v1/search")

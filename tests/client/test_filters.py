@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from stbir.gallery import filters as server_filters
 from stbir_client.errors import InputError
-from stbir_client.filters import OPS, SYMBOLS, Filter, to_json
+from stbir_client.filters import OPS, SYMBOLS, Condition, to_json
 
 columns = st.from_regex(r"\A[a-zA-Zäß_]([a-zA-Z0-9_ ]{0,8}[a-zA-Z0-9_])?\Z").filter(lambda n: " in " not in n)
 quotable = st.text().filter(lambda text: '"' not in text or "'" not in text)
@@ -32,15 +32,15 @@ def test_operators_are_those_of_the_server() -> None:
 
 @given(columns, st.sampled_from([*SYMBOLS.keys() - {"in"}]), values, st.sampled_from(["", " "]))
 def test_comparisons_are_parsed(column: str, symbol: str, value: Any, space: str) -> None:
-    parsed = Filter.parse(f"{column}{space}{symbol}{space}{format_value(value)}")
-    assert parsed == Filter(column, SYMBOLS[symbol], value)
+    parsed = Condition.parse(f"{column}{space}{symbol}{space}{format_value(value)}")
+    assert parsed == Condition(column, SYMBOLS[symbol], value)
     assert type(parsed.value) is type(value)
 
 
 @given(columns, st.lists(values, min_size=1, max_size=5))
 def test_lists_are_parsed(column: str, items: list[Any]) -> None:
-    parsed = Filter.parse(f"{column} in {', '.join(map(format_value, items))}")
-    assert parsed == Filter(column, "in", items)
+    parsed = Condition.parse(f"{column} in {', '.join(map(format_value, items))}")
+    assert parsed == Condition(column, "in", items)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_lists_are_parsed(column: str, items: list[Any]) -> None:
     ],
 )
 def test_unquoted_values(text: str, column: str, op: Any, value: Any) -> None:
-    assert Filter.parse(text) == Filter(column, op, value)
+    assert Condition.parse(text) == Condition(column, op, value)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_unquoted_values(text: str, column: str, op: Any, value: Any) -> None:
 )
 def test_invalid_text_raises(text: str, message: str) -> None:
     with pytest.raises(InputError) as error:
-        Filter.parse(text)
+        Condition.parse(text)
     assert str(error.value).startswith("where: ")
     assert message in str(error.value)
 
@@ -91,7 +91,7 @@ def test_invalid_text_raises(text: str, message: str) -> None:
 @given(st.text())
 def test_any_text_is_a_filter_or_raises_one_line(text: str) -> None:
     try:
-        to_json([Filter.parse(text)])
+        to_json([Condition.parse(text)])
         message = ""
     except InputError as error:
         message = str(error)
@@ -101,7 +101,7 @@ def test_any_text_is_a_filter_or_raises_one_line(text: str) -> None:
 def test_python_values_become_json() -> None:
     time = datetime(2026, 1, 31, 12, tzinfo=UTC)
     items: list[Any] = [np.int64(4), np.float32(0.5).item(), "a", True, time]
-    assert to_json([Filter("x", "in", items)]) == [
+    assert to_json([Condition("x", "in", items)]) == [
         {"column": "x", "op": "in", "value": [4, 0.5, "a", True, "2026-01-31T12:00:00+00:00"]}
     ]
 
@@ -109,19 +109,19 @@ def test_python_values_become_json() -> None:
 @pytest.mark.parametrize(
     ("invalid", "message"),
     [
-        (Filter("x", "like", 3), "where.1.op: 'like' is not one of eq, ne"),  # type: ignore[arg-type]
-        (Filter(5, "eq", 3), "where.1.column: 5 is not a text"),  # type: ignore[arg-type]
-        (Filter("x", "eq", None), "where.1.value: None is not a text, number"),  # type: ignore[arg-type]
-        (Filter("x", "eq", [1]), "where.1.value: [1] is not a text, number"),
-        (Filter("x", "eq", math.nan), "where.1.value: nan is not finite"),
-        (Filter("x", "in", "abc"), "where.1.value: in takes a list"),
-        (Filter("x", "in", []), "where.1.value: the list is empty"),
-        (Filter("x", "eq", "\udcff"), "where.1.value: contains characters"),
-        ("x=3", "where.1: 'x=3' is not a Filter"),
+        (Condition("x", "like", 3), "where.1.op: 'like' is not one of eq, ne"),  # type: ignore[arg-type]
+        (Condition(5, "eq", 3), "where.1.column: 5 is not a text"),  # type: ignore[arg-type]
+        (Condition("x", "eq", None), "where.1.value: None is not a text, number"),  # type: ignore[arg-type]
+        (Condition("x", "eq", [1]), "where.1.value: [1] is not a text, number"),
+        (Condition("x", "eq", math.nan), "where.1.value: nan is not finite"),
+        (Condition("x", "in", "abc"), "where.1.value: in takes a list"),
+        (Condition("x", "in", []), "where.1.value: the list is empty"),
+        (Condition("x", "eq", "\udcff"), "where.1.value: contains characters"),
+        ("x=3", "where.1: 'x=3' is not a Condition"),
         ({"column": "x", "op": "eq", "value": 3}, "where.1: {'column'"),
     ],
 )
 def test_invalid_filters_raise(invalid: Any, message: str) -> None:
     with pytest.raises(InputError) as error:
-        to_json([Filter("x", "eq", 1), invalid])
+        to_json([Condition("x", "eq", 1), invalid])
     assert str(error.value).startswith(message)

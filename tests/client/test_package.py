@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import stbir_client
 from tests.conftest import ROOT
 from tests.source import files, imported, module, parse
 
@@ -43,6 +44,14 @@ with stbir_client.Client("http://127.0.0.1:9", retries=0) as client:
         sys.exit(7)
 """
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=30, check=False).returncode == 7
+
+
+def test_filter_is_the_former_name_of_condition() -> None:
+    with pytest.warns(DeprecationWarning, match="Filter: renamed; use Condition"):
+        from stbir_client import Filter
+    assert Filter is stbir_client.Condition
+    with pytest.raises(AttributeError, match="no attribute 'Search'"):
+        stbir_client.Search  # noqa: B018
 
 
 @pytest.fixture(scope="module")

@@ -84,8 +84,19 @@ def test_delay_respects_retry_after_and_the_deadline(
         assert 0 <= delay < remaining_s
         assert delay >= (retry_after or 0)
     elif attempt < retries:  # only because of the deadline
-        max_s = backoff(attempt, jitter) if retry_after is None else retry_after + BASE_DELAY_S
-        assert max_s >= remaining_s
+        assert (retry_after or 0) + backoff(attempt, jitter) >= remaining_s
+
+
+@given(st.integers(0, 4), jitters, st.sampled_from([None, 0.0, 1.0]))
+def test_delays_grow_with_and_without_retry_after(attempt: int, jitter: float, after: float | None) -> None:
+    """A server says 1 to everybody: callers that all come back after a second would be rejected for ever."""
+    error = ProblemError(429, "Full", retry_after=after)
+    delay, next_delay = (retry_delay(error, n, 9, 1e9, jitter) for n in (attempt, attempt + 1))
+    assert delay is not None
+    assert next_delay is not None
+    assert next_delay > delay >= (after or 0)
+    spread = (retry_delay(error, attempt, 9, 1e9, 0.99) or 0) - (retry_delay(error, attempt, 9, 1e9, 0) or 0)
+    assert spread >= 0.4 * BASE_DELAY_S * 2**attempt
 
 
 @given(permanent_errors, jitters)

@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from stbir_client import Filter, ProblemError
+from stbir_client import Condition, ProblemError
 from stbir_client.command import main
 from tests.client.conftest import CallClient, call_client, single_ca
 from tests.serve.conftest import Photos
@@ -85,7 +85,7 @@ def test_hits_meet_the_filters(
     url: str, call_client: CallClient, photos: Photos, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call_client(url, "info").gallery.columns["text"] == "string"
-    where = [Filter("photo_id", "lt", "shape/10"), Filter("category", "in", ["disc"])]
+    where = [Condition("photo_id", "lt", "shape/10"), Condition("category", "in", ["disc"])]
     result = call_client(url, "search", text="a red disc", k=24, where=where)
     texts = dict(zip(photos.ids, photos.texts, strict=True))
     assert {hit.photo_id: hit.text for hit in result.hits} == {id_: texts[id_] for id_ in photos.ids[1:10:2]}
