@@ -1,5 +1,7 @@
 // Search while the user draws and types: debounced, newest response only, with retries after Retry-After.
 
+import { Backoff } from "./backoff.js";
+
 const DEBOUNCE_MS = 250;
 const MAX_DELAY_MS = 1200; // also searches while the pen never pauses
 const SLOW_MS = 2000;
@@ -10,6 +12,7 @@ export class AutoSearch {
   #timer = null; // of the next search
   #changedAt = null; // time of the first change since the last search
   #notBefore = 0; // earliest time that the server allows
+  #backoff = new Backoff();
 
   // `readQuery()` returns the query, or null if it is empty. `view` has idle, loading, slow, results and error.
   constructor(readQuery, search, view) {
@@ -33,6 +36,7 @@ export class AutoSearch {
   // Immediately, in spite of Retry-After.
   retry() {
     this.#notBefore = 0;
+    this.#backoff.reset();
     this.searchNow();
   }
 
@@ -62,6 +66,7 @@ export class AutoSearch {
     this.view.loading();
     try {
       const response = await this.search(query, request.signal);
+      this.#backoff.reset();
       if (number === this.#latest) this.view.results(response);
     } catch (error) {
       if (number === this.#latest) this.#handleError(error);
@@ -71,9 +76,9 @@ export class AutoSearch {
   }
 
   #handleError(error) {
-    this.view.error(error);
-    if (!error.retryAfter) return;
-    this.#notBefore = performance.now() + error.retryAfter * 1000;
-    this.searchNow();
+    const seconds = this.#backoff.next(error.retryAfter);
+    this.#notBefore = performance.now() + (seconds ?? error.retryAfter ?? 0) * 1000;
+    this.view.error(error, seconds);
+    if (seconds !== null) this.searchNow();
   }
 }

@@ -2,6 +2,7 @@
 
 import { info, photo, search } from "./api.js";
 import { AutoSearch } from "./auto_search.js";
+import { Backoff } from "./backoff.js";
 import { Fields } from "./fields.js";
 import { KeyDialog, readKey } from "./key.js";
 import { Lightbox } from "./lightbox.js";
@@ -24,6 +25,7 @@ const results = new Results(byId("hits"), (index) => lightbox.open(results.hits,
 const lightbox = new Lightbox(byId("lightbox"), { onSimilar: searchSimilar, onClose: (index) => results.focus(index) });
 const keyDialog = new KeyDialog(byId("key"), reconnect);
 let serverInfo = null; // the last response of /v1/info
+const reconnectBackoff = new Backoff();
 let reconnectTimer = null;
 
 const view = {
@@ -40,10 +42,11 @@ const view = {
     else status.show("No matching photos. Try other text, any category, or fewer filters.", "empty");
     if (serverInfo?.gallery?.version !== version) connect(); // another version was published
   },
-  error(error) {
+  // `seconds` until the automatic retry, or null for none.
+  error(error, seconds) {
     if (error.status === 401) return requestKey(error);
-    const button = error.status === 429 ? "" : "retry"; // an earlier retry would get 429 too
-    status.showError(error.message, { seconds: error.retryAfter, button });
+    const button = error.status === 429 && seconds !== null ? "" : "retry"; // an earlier retry would get 429 too
+    status.showError(error.message, { seconds, button });
   },
 };
 const autoSearch = new AutoSearch(readQuery, search, view);
@@ -138,13 +141,15 @@ async function connect() {
   clearTimeout(reconnectTimer);
   try {
     showInfo(await info());
+    reconnectBackoff.reset();
     if (readQuery() === null) view.idle();
   } catch (error) {
     byId("count").textContent = "not connected";
     byId("version").textContent = "";
+    const seconds = reconnectBackoff.next(error.retryAfter);
     // If there is a query, its search shows the error.
-    if (readQuery() === null || error.status === 401) view.error(error);
-    if (error.retryAfter) reconnectTimer = setTimeout(connect, error.retryAfter * 1000);
+    if (readQuery() === null || error.status === 401) view.error(error, seconds);
+    if (seconds !== null) reconnectTimer = setTimeout(connect, seconds * 1000);
   }
   byId("change-key").hidden = readKey() === null;
 }
@@ -166,6 +171,7 @@ function requestKey(error) {
 }
 
 function reconnect() {
+  reconnectBackoff.reset();
   connect();
   autoSearch.retry();
 }
