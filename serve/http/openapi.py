@@ -23,10 +23,10 @@ _DESCRIPTION = (
 _STATUS_DESCRIPTIONS = {
     400: "the query is empty",
     401: "the API key is missing or wrong",
-    403: "no API keys are configured, and the request is from another machine",
+    403: "no API keys are configured, and the request is from another machine or a page of another site",
     404: "the gallery has no such photo",
     413: "the body or the sketch is too large",
-    415: "the sketch is not an image, or the body neither a form nor JSON",
+    415: "the sketch is not an image, or the body neither a form in UTF-8 nor JSON",
     422: "a field is invalid; the detail names it",
     429: "the service is at capacity, or the key's rate limit is reached",
     500: "internal error",
@@ -177,7 +177,7 @@ def _bodies(limits: Limits) -> Schema:
 def _fields(limits: Limits) -> Schema:
     schema = TypeAdapter(SearchRequest).json_schema()
     properties = schema["properties"]
-    strokes = {**TypeAdapter(Strokes).json_schema(), "maxItems": limits.strokes}
+    strokes = {**TypeAdapter(Strokes).json_schema(), "minItems": 1, "maxItems": limits.strokes}
     base64 = {"type": "string", "contentEncoding": "base64"}
     properties["strokes"] = {"anyOf": [strokes, {"type": "null"}]}
     properties["sketch"] = {"anyOf": [base64, strokes, {"type": "null"}]}
