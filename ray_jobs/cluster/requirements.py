@@ -19,9 +19,11 @@ from ray_jobs.cluster import placement
 from ray_jobs.cluster.auth_check import check_token, dashboard_url
 from ray_jobs.cluster.checks import Check, CheckWarningError
 from stbir.config import Recipe
+from stbir.data.photo_index import PhotoIndex
 from stbir.errors import InputError
 from stbir.storage.access_check import check_access
 from stbir.storage.folder import Folder
+from stbir.training.sample_checks import sample_problems
 
 log = logging.getLogger(__name__)
 Checks = Iterator[tuple[str, Check]]
@@ -59,6 +61,13 @@ def training(recipe: Recipe, workers: int, decoders: int, gpu: str, step_bytes: 
         encoder = getattr(recipe.model, modality)
         if encoder is not None and encoder.weights is not None:
             yield f"{modality} weights", functools.partial(_weights, encoder.weights)
+
+
+def samples(photos: PhotoIndex, recipe: Recipe) -> str:
+    """Raises CheckWarningError if a stage has no photos to distinguish, or a single class."""
+    if problems := sample_problems(photos, recipe):
+        raise CheckWarningError("; ".join(problems))
+    return f"{len(photos)} photos"
 
 
 def embedding(num_encoders: int, gpu: str) -> Checks:

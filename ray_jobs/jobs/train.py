@@ -44,6 +44,7 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
     splits = args.train_split.split(",")
     aux = [open_shards(uri) for uri in args.aux_shards]
     photos, classes = index_photos_with_labels(recipe, shards, splits, aux, args.out)
+    enforce([("samples", lambda: requirements.samples(photos, recipe))])
     connect()
     gpu = _check_resources(args, recipe, workers)
     job = Job(

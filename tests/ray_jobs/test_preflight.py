@@ -205,7 +205,17 @@ def test_command_prints_a_table_and_sets_the_exit_code(
     assert _run(monkeypatch, *options) == 0
     out = capsys.readouterr().out
     names = {result["check"] for result in json.loads(out.splitlines()[-1])["findings"]}
-    assert {"shards", "CPUs", "GPUs", "object store", "token", "versions", "clock", "disk"} <= names
+    assert {
+        "shards",
+        "samples",
+        "CPUs",
+        "GPUs",
+        "object store",
+        "token",
+        "versions",
+        "clock",
+        "disk",
+    } <= names
     assert "written, read, listed, deleted" in out
     assert not (tmp_path / "out").exists()
 
@@ -214,7 +224,7 @@ def test_command_prints_a_table_and_sets_the_exit_code(
     out, err = capsys.readouterr()
     assert "missing  CPUs" in out
     assert "→ start more nodes, or request fewer workers" in out
-    assert "1 of 9 checks failed; see the remedy (→) of each" in err
+    assert "1 of 10 checks failed; see the remedy (→) of each" in err
     assert "waiting up to 0 s for 18 CPUs and 0 GPUs" in err
     assert _run(monkeypatch, "--job", "train", "--recipe", "smoke") == 2
     assert "--shards: missing; --job train needs recipe, shards, out" in capsys.readouterr().err
