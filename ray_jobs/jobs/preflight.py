@@ -35,8 +35,9 @@ def preflight(args: argparse.Namespace) -> dict[str, Any]:
     for options in required:
         present = [option for option in options.split(" or ") if getattr(args, option) is not None]
         if len(present) != 1:
-            problem = "give one of them" if present else "missing"
-            raise InputError(f"--{options}: {problem}; --job {args.job} needs {', '.join(required)}")
+            problem = "both are given" if present else "missing"
+            needed = ", ".join(_option(each) for each in required)
+            raise InputError(f"{_option(options)}: {problem}; --job {args.job} needs {needed}")
     checks = JOB_CHECKS[args.job](args)
     if not ray.is_initialized():
         init_ray()
@@ -46,6 +47,11 @@ def preflight(args: argparse.Namespace) -> dict[str, Any]:
     if missing:
         raise InputError(f"{len(missing)} of {len(results)} checks failed; see the remedy (→) of each")
     return {"for": args.job, "findings": [result.as_dict() for result in results]}
+
+
+def _option(names: str) -> str:
+    """As on the command line: `shards or photos` → `--shards or --photos`."""
+    return " or ".join(f"--{name}" for name in names.split(" or "))
 
 
 def _train(args: argparse.Namespace) -> requirements.Checks:
