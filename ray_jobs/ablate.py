@@ -1,5 +1,10 @@
 """Ablation study: train and evaluate recipes x seeds x folds as Ray tasks, and compare the results."""
 
+if __name__ == "__main__":  # before the imports below, which take a while
+    from ray_jobs.interrupts import handle_interrupts
+
+    handle_interrupts()
+
 import argparse
 import functools
 from typing import Any

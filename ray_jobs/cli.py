@@ -6,8 +6,9 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
+from ray_jobs.interrupts import exit_code
 from stbir.config.choices import INDEX_THRESHOLD
 from stbir.errors import InputError
 
@@ -23,22 +24,29 @@ class JobFailedError(Exception):
 def run(main: Callable[[argparse.Namespace], dict[str, Any]], parser: argparse.ArgumentParser) -> None:
     """Parse the arguments, run `main`, and print its summary as one line of JSON.
 
-    Exit codes: 0 success, 1 the job failed, 2 invalid input.
+    Exit codes: 0 success, 1 the job failed, 2 invalid input, 130 SIGINT, 143 SIGTERM.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         summary = main(parser.parse_args())
-    except JobFailedError as failure:
-        print(f"{parser.prog}: {failure}", file=sys.stderr)
-        print(json.dumps(failure.summary), flush=True)
-        sys.exit(1)
-    except Exception as error:
-        invalid_input = input_error(error)
-        if invalid_input is None:
-            raise
-        print(f"{parser.prog}: {invalid_input}", file=sys.stderr)
-        sys.exit(2)
+    except BaseException as error:
+        if (code := exit_code(error)) is not None:
+            sys.exit(code)
+        _exit_failed(parser.prog, error)
     print(json.dumps(summary), flush=True)
+
+
+def _exit_failed(command: str, error: BaseException) -> NoReturn:
+    """Print the error of a failed job or of invalid input, and exit. Raises other exceptions again."""
+    if isinstance(error, JobFailedError):
+        print(f"{command}: {error}", file=sys.stderr)
+        print(json.dumps(error.summary), flush=True)
+        sys.exit(1)
+    invalid_input = input_error(error)
+    if invalid_input is None:
+        raise error
+    print(f"{command}: {invalid_input}", file=sys.stderr)
+    sys.exit(2)
 
 
 class _RetiredOption(argparse.Action):

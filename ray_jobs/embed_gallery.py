@@ -3,6 +3,11 @@
 A re-run embeds new and changed photos only, and removes the photos that the catalogue no longer has.
 """
 
+if __name__ == "__main__":  # before the imports below, which take a while
+    from ray_jobs.interrupts import handle_interrupts
+
+    handle_interrupts()
+
 import argparse
 from typing import Any
 

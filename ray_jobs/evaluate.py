@@ -1,5 +1,10 @@
 """Evaluate a CHECKPOINT on a split of SHARDS, and write a REPORT: sketch, text and sketch+text queries."""
 
+if __name__ == "__main__":  # before the imports below, which take a while
+    from ray_jobs.interrupts import handle_interrupts
+
+    handle_interrupts()
+
 import argparse
 from typing import Any
 

@@ -1,5 +1,10 @@
 """Manage the versions of a GALLERY: list, tag, roll back, optimize, prune, export and import."""
 
+if __name__ == "__main__":  # before the imports below, which take a while
+    from ray_jobs.interrupts import handle_interrupts
+
+    handle_interrupts()
+
 import argparse
 from typing import Any
 

@@ -1,5 +1,10 @@
 """Preflight checks of a job: one table of results (ok, warning, missing), each with its remedy."""
 
+if __name__ == "__main__":  # before the imports below, which take a while
+    from ray_jobs.interrupts import handle_interrupts
+
+    handle_interrupts()
+
 import argparse
 from typing import Any
 

@@ -1,5 +1,10 @@
 """Search a GALLERY with many queries: Parquet files of sketches, texts or vectors in, HITS out."""
 
+if __name__ == "__main__":  # before the imports below, which take a while
+    from ray_jobs.interrupts import handle_interrupts
+
+    handle_interrupts()
+
 import argparse
 from typing import Any
 

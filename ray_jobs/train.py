@@ -1,5 +1,10 @@
 """Shards → checkpoint: trains a retriever with a recipe, and resumes an interrupted run."""
 
+if __name__ == "__main__":  # before the imports below, which take a while
+    from ray_jobs.interrupts import handle_interrupts
+
+    handle_interrupts()
+
 import argparse
 import functools
 from typing import Any

@@ -38,7 +38,8 @@ LIBRARY = {
 }
 JOBS = {
     "ray_jobs": set(),
-    "ray_jobs/cli": set(),
+    "ray_jobs/interrupts": set(),
+    "ray_jobs/cli": {"ray_jobs/interrupts"},
     "ray_jobs/cluster": {"ray_jobs/cli"},
     "ray_jobs/recipes": set(),
     "ray_jobs/training": {"ray_jobs/cli", "ray_jobs/cluster"},
@@ -52,7 +53,9 @@ JOBS = {
 COMMANDS = ("ablate", "caption", "embed_gallery", "evaluate", "gallery", "preflight", "prepare_shards")
 COMMANDS += ("search_batch", "train")
 JOBS |= {
-    f"ray_jobs/{command}": {"ray_jobs/cli", "ray_jobs/jobs", "ray_jobs/recipes", "ray_jobs/captioning"}
+    f"ray_jobs/{command}": {
+        *("ray_jobs/interrupts", "ray_jobs/cli", "ray_jobs/jobs", "ray_jobs/recipes", "ray_jobs/captioning"),
+    }
     for command in COMMANDS
 }
 SHARED = {"serve/settings", "serve/messages", "serve/deadline", "serve/problem", "serve/metrics"}

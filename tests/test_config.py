@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from ray_jobs.recipes import RETIRED, recipe, recipe_names
 from ray_jobs.recipes.ablations import ABLATIONS
-from ray_jobs.recipes.override import override
+from ray_jobs.recipes.override import RENAMED_STAGES, override
 from stbir.config import Noise, Preprocess, choices
 from stbir.config.recipe_json import RENAMED_FIELDS, from_json, to_json
 from stbir.errors import InputError
@@ -194,6 +194,19 @@ def test_renamed_field_error_names_the_new_one() -> None:
     for assignment, new in [("batch=4", "batch_size"), ("stages.sketch.tied=true", "shared_encoder")]:
         with pytest.raises(InputError, match=f"is now '{new}'"):
             override(recipe("smoke"), [assignment])
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED_STAGES.items())
+def test_renamed_stage_error_names_the_new_one(old: str, new: str) -> None:
+    for name in ("smoke", "chairs_cpu"):
+        with pytest.raises(InputError, match=f"--set stages.{old}.epochs: '{old}' is now '{new}'"):
+            override(recipe(name), [f"stages.{old}.epochs=2"])
+
+
+def test_removed_recipe_is_not_said_to_be_renamed() -> None:
+    for name in ("stbir_c_small", "stbir_c_small_all_at_once"):
+        with pytest.raises(InputError, match="'stbir_c_small' was removed; use chairs_cpu, whose results"):
+            recipe(name)
 
 
 @pytest.mark.parametrize("name", recipe_names())

@@ -46,10 +46,9 @@ def _run_check(name: str, check: Check) -> CheckResult:
         return CheckResult(name, "ok", check())
     except InputError as raised:
         error = input_error(raised) or raised
-        message, _, remedy = str(error).rpartition("; ")
-        return CheckResult(
-            name, "warning" if isinstance(error, CheckWarningError) else "missing", message, remedy
-        )
+        message, separator, remedy = str(error).rpartition("; ")
+        level: Level = "warning" if isinstance(error, CheckWarningError) else "missing"
+        return CheckResult(name, level, message, remedy) if separator else CheckResult(name, level, remedy)
 
 
 def enforce(checks: Iterable[tuple[str, Check]]) -> None:

@@ -3,13 +3,18 @@
 import contextlib
 import logging
 import os
+import signal
 import socket
 import sys
+import threading
+import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import ray
+import ray._private.node
 import ray.data
 
 from ray_jobs.cluster import requirements
@@ -20,8 +25,13 @@ log = logging.getLogger(__name__)
 # Scheduling slots of a local Ray, not cores. Ray Data needs CPUs besides those that workers and actors
 # hold; without any it waits for ever.
 MIN_CPUS = 4
-MAX_START_ATTEMPTS = 3
-_STARTUP_TIMEOUT = "timed out during startup"
+# For all attempts to start a local Ray. One attempt may take Ray a minute and more.
+START_TIMEOUT_S = 90.0
+LATE_START = (
+    f"Ray: its processes do not start within {START_TIMEOUT_S:g} s, because this machine is busy;"
+    " end other work on it, or start a cluster once (ray start --head) and set RAY_ADDRESS to its address"
+)
+_WAIT_MS = 500
 _MIB = 2**20
 
 # Turns off usage reports and a warning. Values that the user has set take precedence.
@@ -48,8 +58,12 @@ def init_ray() -> None:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     # Ray forks only to execute its own programs, which does not affect Lance's threads.
     warnings.filterwarnings("ignore", message="lance is not fork-safe")
-    options = {"log_to_driver": False, "logging_level": "error"}
-    address = os.environ.get("RAY_ADDRESS")
+    on_sigterm = signal.getsignal(signal.SIGTERM)
+    _connect_or_start(os.environ.get("RAY_ADDRESS"), log_to_driver=False, logging_level="error")
+    signal.signal(signal.SIGTERM, on_sigterm)  # Ray has replaced it
+
+
+def _connect_or_start(address: str | None, **options: Any) -> None:
     if address is None:
         _start(**options)
         return
@@ -66,17 +80,62 @@ def _start(**options: Any) -> None:
     """Start a local Ray, and retry if its startup times out.
 
     Ray allows its processes fifteen seconds, which cannot be set (ray-project/ray#65983). On a busy
-    machine the first start may take longer; the next one reads its files from the page cache.
+    machine the first start may take longer; the next one reads its files from the page cache. Raises
+    InputError after START_TIMEOUT_S, or ends the process then if Ray waits in a C++ function.
     """
+    limit = threading.Timer(START_TIMEOUT_S, _end_late_start)
+    limit.daemon = True
+    limit.start()
+    try:
+        _retry_start(time.monotonic() + START_TIMEOUT_S, **options)
+    finally:
+        limit.cancel()
+
+
+def _retry_start(deadline: float, **options: Any) -> None:
     cpus = max(MIN_CPUS, os.cpu_count() or 1)
-    for attempt in range(1, MAX_START_ATTEMPTS + 1):
+    while True:
+        start = time.monotonic()
         try:
-            ray.init(address="local", num_cpus=cpus, include_dashboard=False, **options)
+            with _short_waits():
+                ray.init(address="local", num_cpus=cpus, include_dashboard=False, **options)
             return
         except Exception as error:
-            if _STARTUP_TIMEOUT not in str(error) or attempt == MAX_START_ATTEMPTS:
+            if "timed out" not in str(error).lower():
                 raise
+            now = time.monotonic()
+            if now + (now - start) > deadline:
+                raise InputError(LATE_START) from error
             log.warning("Ray timed out during startup; starting it again")
+
+
+@contextlib.contextmanager
+def _short_waits() -> Iterator[None]:
+    """Let Ray wait for the port of its GCS in short calls.
+
+    Its one call of up to 30 s holds the GIL, so no signal handler and no other thread would run meanwhile.
+    """
+    wait = ray._private.node.wait_for_persisted_port
+
+    def poll(*args: Any, timeout_ms: int) -> int:
+        end = time.monotonic() + timeout_ms / 1000
+        while True:
+            try:
+                return int(wait(*args, timeout_ms=_WAIT_MS))
+            except RuntimeError:
+                if time.monotonic() > end:
+                    raise
+
+    ray._private.node.wait_for_persisted_port = poll
+    try:
+        yield
+    finally:
+        ray._private.node.wait_for_persisted_port = wait
+
+
+def _end_late_start() -> None:
+    os.write(2, f"{os.path.basename(sys.argv[0])}: {LATE_START}\n".encode())
+    os._exit(2)
 
 
 def _print_code_size() -> None:

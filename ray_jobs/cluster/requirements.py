@@ -19,16 +19,20 @@ from ray_jobs.cluster import placement
 from ray_jobs.cluster.auth_check import check_token, dashboard_url
 from ray_jobs.cluster.checks import Check, CheckWarningError
 from stbir.config import Recipe
+from stbir.data.photo_index import PhotoIndex
 from stbir.errors import InputError
 from stbir.storage.access_check import check_access
 from stbir.storage.folder import Folder
+from stbir.training.sample_checks import sample_problems
 
 log = logging.getLogger(__name__)
 Checks = Iterator[tuple[str, Check]]
 GIB = 2**30
 MIN_DISK_BYTES = 10 * GIB  # Ray spills objects to disk, and fails when it is 95 % full
 GPU_CHECK_TIMEOUT_S = 60.0  # to start a process with a GPU and import torch in it
-MAX_CLOCK_SKEW_S = 60.0  # S3 rejects signatures from 15 minutes on; logs and deadlines are wrong before
+# Deadlines and locks use monotonic clocks, so any skew is safe for them. S3 rejects signatures that are 15
+# minutes off, and the times in logs of several nodes should compare.
+MAX_CLOCK_SKEW_S = 60.0
 API_KEYS_FILE_ENV = "STBIR_API_KEYS_FILE"  # of the endpoint
 PACKAGES = ("ray", "torch", "torchvision", "open_clip_torch", "timm", "pylance", "pyarrow", "numpy")
 
@@ -52,8 +56,8 @@ def cluster() -> Checks:
 
 def training(recipe: Recipe, workers: int, decoders: int, gpu: str, step_bytes: int, steps: int) -> Checks:
     """Check CPUs, GPUs, weights, and memory for `steps` decoded steps of `step_bytes` each."""
-    yield "CPUs", lambda: _cpus(workers, decoders)
-    yield "GPUs", lambda: _gpus(workers, gpu)
+    yield "CPUs", lambda: _cpus(f"{workers} workers", workers, decoders)
+    yield "GPUs", lambda: _gpus("workers", workers, gpu)
     yield "object store", lambda: _object_store(step_bytes, steps)
     for modality in ("photo", "sketch", "text"):
         encoder = getattr(recipe.model, modality)
@@ -61,15 +65,23 @@ def training(recipe: Recipe, workers: int, decoders: int, gpu: str, step_bytes: 
             yield f"{modality} weights", functools.partial(_weights, encoder.weights)
 
 
+def samples(photos: PhotoIndex, recipe: Recipe) -> str:
+    """Raises CheckWarningError if a stage has no photos to distinguish, or a single class."""
+    if problems := sample_problems(photos, recipe):
+        raise CheckWarningError("; ".join(problems))
+    return f"{len(photos)} photos"
+
+
 def embedding(num_encoders: int, gpu: str) -> Checks:
     """Check CPUs for the encoders and one decode task, and GPUs for the encoders."""
-    yield "CPUs", lambda: _cpus(math.ceil(num_encoders * placement.ENCODER_CPUS), 1)
-    yield "GPUs", lambda: _gpus(num_encoders, gpu)
+    cpus = math.ceil(num_encoders * placement.ENCODER_CPUS)
+    yield "CPUs", lambda: _cpus(f"{num_encoders} encoders", cpus, 1)
+    yield "GPUs", lambda: _gpus("encoders", num_encoders, gpu)
 
 
 def serving(num_replicas: int, gpu: str) -> Checks:
     """Check GPUs for the replicas of an encoder, and the endpoint's API keys."""
-    yield "GPUs", lambda: _gpus(num_replicas, gpu)
+    yield "GPUs", lambda: _gpus("replicas", num_replicas, gpu)
     yield "keys", _api_keys
 
 
@@ -148,12 +160,13 @@ def _disk(nodes: Sequence[dict[str, Any]]) -> str:
     return f"at least {free} free"
 
 
-def _cpus(workers: int, decoders: int) -> str:
-    cpus, needed = int(ray.cluster_resources().get("CPU", 0)), workers + decoders
+def _cpus(actors: str, actor_cpus: int, decoders: int) -> str:
+    """`actors`: number and name of those that `--workers` requests, which take `actor_cpus` in all."""
+    cpus, needed = int(ray.cluster_resources().get("CPU", 0)), actor_cpus + decoders
     if cpus < needed:
         raise InputError(
-            f"--workers: {workers} and the decoding need {needed} CPUs, the cluster has {cpus};"
-            " start more nodes, or request fewer workers"
+            f"--workers: {actors} and the decoding need {needed} CPUs, the cluster has {cpus};"
+            " start more nodes, or request fewer"
         )
     data_cpus = placement.total_resource("CPU", "data")
     if data_cpus < decoders:
@@ -162,7 +175,7 @@ def _cpus(workers: int, decoders: int) -> str:
             f"decoding needs {decoders} CPUs on nodes with the label {label}, the cluster has {data_cpus};"
             f" start more such nodes, or larger ones (ray start --labels={label})"
         )
-    return f"{cpus}, of which {min(data_cpus, cpus - workers)} for decoding"
+    return f"{cpus}, of which {min(data_cpus, cpus - actor_cpus)} for decoding"
 
 
 def uses_gpus(workers: int, gpu: str) -> bool:
@@ -170,17 +183,17 @@ def uses_gpus(workers: int, gpu: str) -> bool:
     return gpu == "yes" or (gpu == "auto" and placement.total_resource("GPU", "accelerator") >= workers)
 
 
-def _gpus(workers: int, gpu: str) -> str:
+def _gpus(actors: str, count: int, gpu: str) -> str:
+    """`actors`: name of those that need `count` GPUs."""
     gpus = placement.total_resource("GPU", "accelerator")
-    if gpu == "yes" and gpus < workers:
+    if gpu == "yes" and gpus < count:
         raise InputError(
-            f"--gpu: {workers} workers need {workers} GPUs, the cluster has {gpus};"
-            " start nodes with GPUs, or request fewer workers"
+            f"the {actors} need {count} GPUs, the cluster has {gpus}; start nodes with GPUs, or request fewer"
         )
-    if not uses_gpus(workers, gpu):
+    if not uses_gpus(count, gpu):
         return "none, the job runs on CPUs"
     task = ray.remote(num_gpus=1, num_cpus=0)(_torch_gpu_name)
-    return _gpu_names([task.remote() for _ in range(workers)])
+    return _gpu_names([task.remote() for _ in range(count)])
 
 
 def _gpu_names(tasks: list[ray.ObjectRef[str]]) -> str:

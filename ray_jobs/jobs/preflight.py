@@ -14,6 +14,8 @@ from ray_jobs.recipes.override import override
 from ray_jobs.training import ingest
 from ray_jobs.training.job import STEPS_IN_FLIGHT, step_bytes, worker_range
 from stbir.catalogue.registry import open_catalogue
+from stbir.config import Recipe
+from stbir.data.photo_index import build_photo_index, class_names
 from stbir.data.shards import open_shards
 from stbir.errors import InputError
 from stbir.gallery.gallery import open_gallery
@@ -33,8 +35,9 @@ def preflight(args: argparse.Namespace) -> dict[str, Any]:
     for options in required:
         present = [option for option in options.split(" or ") if getattr(args, option) is not None]
         if len(present) != 1:
-            problem = "give one of them" if present else "missing"
-            raise InputError(f"--{options}: {problem}; --job {args.job} needs {', '.join(required)}")
+            problem = "both are given" if present else "missing"
+            needed = ", ".join(_option(each) for each in required)
+            raise InputError(f"{_option(options)}: {problem}; --job {args.job} needs {needed}")
     checks = JOB_CHECKS[args.job](args)
     if not ray.is_initialized():
         init_ray()
@@ -46,10 +49,17 @@ def preflight(args: argparse.Namespace) -> dict[str, Any]:
     return {"for": args.job, "findings": [result.as_dict() for result in results]}
 
 
+def _option(names: str) -> str:
+    """As on the command line: `shards or photos` → `--shards or --photos`."""
+    return " or ".join(f"--{name}" for name in names.split(" or "))
+
+
 def _train(args: argparse.Namespace) -> requirements.Checks:
     chosen = override(recipe(args.recipe), args.set)
     workers, _ = worker_range(args.workers or "1", chosen.batch_size)
-    yield "shards", lambda: _shards(args.shards, args.split or "train")
+    split = args.split or "train"
+    yield "shards", lambda: _shards(args.shards, split)
+    yield "samples", lambda: _samples(args.shards, split.split(","), chosen)
     # As the job does: a cluster scaled to zero has no nodes to check yet.
     gpus = workers if args.gpu == "yes" else 0
     placement.wait_for_resources(workers + ingest.NUM_DECODERS, gpus, args.resource_timeout)
@@ -87,6 +97,13 @@ def _shards(uri: str, splits: str | None) -> str:
     shards = open_shards(uri)
     photos = [shards.select_split(split).num_rows for split in (splits.split(",") if splits else [None])]
     return f"{sum(photos)} photos, {shards.manifest.digest[:19]}"
+
+
+def _samples(uri: str, splits: list[str], recipe: Recipe) -> str:
+    shards = open_shards(uri)
+    has_labels = recipe.uses_classes and not recipe.num_clusters
+    classes = class_names(shards, splits) if has_labels else []
+    return requirements.samples(build_photo_index(shards, splits, classes), recipe)
 
 
 def _photos(uri: str) -> str:

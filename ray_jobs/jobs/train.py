@@ -53,6 +53,7 @@ def _train(
     shards, *aux = data
     splits = args.train_split.split(",")
     photos, classes = index_photos_with_labels(recipe, shards, splits, aux, args.out)
+    enforce([("samples", lambda: requirements.samples(photos, recipe))])
     initial = build_initial_model(recipe, args.out)  # before Ray starts, since weights may be unusable
     connect()
     gpu = _check_resources(args, recipe, workers)

@@ -33,7 +33,6 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
 }
 # Names of version 0.1: old → new. The longest is looked up first.
 RETIRED = {
-    "stbir_c_small": "chairs_cpu",
     "ours_small": "chairs_cpu",
     "ours_brief": "chairs_cpu_fast",
     "paper_small": "chairs_cpu_reference",
@@ -41,6 +40,7 @@ RETIRED = {
     "paper": "reference",
     "all_at_once": "joint_only",
 }
+REMOVED = {"stbir_c_small": "chairs_cpu"}  # another recipe, not a new name (docs/decisions/0018)
 
 
 def recipe_names() -> list[str]:
@@ -76,6 +76,9 @@ def recipe(name: str) -> Recipe:
 
 
 def _suggestion(name: str) -> str:
+    for removed, other in REMOVED.items():
+        if name == removed or name.startswith(f"{removed}_"):
+            return f"{removed!r} was removed; use {other}, whose results differ"
     current = name
     for old, new in RETIRED.items():
         if current == old or current.startswith(f"{old}_") or current.endswith(f"_{old}"):

@@ -7,6 +7,9 @@ from stbir.config import Recipe
 from stbir.config.recipe_json import RENAMED_FIELDS, from_json, to_json
 from stbir.errors import InputError
 
+# Stage names before 0.2: old → new.
+RENAMED_STAGES = {"clip": "pretrain", "broad": "pretrain_multi", "weigh": "fusion"}
+
 
 def override(recipe: Recipe, assignments: list[str]) -> Recipe:
     """The recipe with fields replaced by `FIELD=VALUE` assignments, e.g. `stages.sketch.epochs=2`.
@@ -36,11 +39,18 @@ def _child(node: Any, name: str, field: str) -> Any:
     choices = {item["name"]: item for item in node} if isinstance(node, list) else node
     if not isinstance(choices, dict) or name not in choices:
         known = ", ".join(choices) if isinstance(choices, dict) else "none, it is a single value"
-        current = {old: new for names in RENAMED_FIELDS.values() for old, new in names.items()}.get(name)
-        if isinstance(choices, dict) and current in choices:
+        if current := _current_name(name, node):
             raise InputError(f"--set {field}: {name!r} is now {current!r}")
         raise InputError(f"--set {field}: no field {name!r}; available: {known}")
     return choices[name]
+
+
+def _current_name(name: str, node: Any) -> str | None:
+    """The current name of a renamed stage, or of a renamed field that the node has."""
+    if isinstance(node, list):
+        return RENAMED_STAGES.get(name)
+    fields = {old: new for names in RENAMED_FIELDS.values() for old, new in names.items()}
+    return fields.get(name) if isinstance(node, dict) and fields.get(name) in node else None
 
 
 def _value(text: str) -> Any:

@@ -1,6 +1,7 @@
 """The Ray Train trainer of a run: placement and number of workers, tolerated failures."""
 
 import time
+from typing import Any
 
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
@@ -16,6 +17,11 @@ from stbir.storage.folder import Folder
 RAY_FOLDER = ".ray"  # Ray Train's own state while a run lasts; resuming does not use it
 WORKER_RESOURCES = {"CPU": 1}  # per worker, in addition to its GPU
 RESIZE_INTERVAL_S = 30.0  # between checks whether an elastic run can add workers
+
+
+class _Trainer(TorchTrainer):  # type: ignore[misc]  # untyped
+    def _register_sigint_handler(self, controller: Any) -> None:
+        """Keeps the handler of the command. Ray's own exits with 0 or 1, after a traceback."""
 
 
 def fit(job: Job, workers: tuple[int, int], max_failures: int) -> None:
@@ -52,7 +58,7 @@ def _create_trainer(job: Job, workers: tuple[int, int], max_failures: int) -> To
     # Ray 2.60 ignores label selectors when it counts how many elastic workers fit. GPUs limit that count
     # correctly; CPUs do not, so elastic runs on CPUs have no selector.
     use_selector = job.gpu or (not is_elastic and placement.has_role("accelerator"))
-    return TorchTrainer(
+    return _Trainer(
         train_loop,
         datasets={"train": None},  # only the name; `PlanDataConfig` builds the dataset
         dataset_config=PlanDataConfig(job),

@@ -63,6 +63,14 @@ def test_check_results_have_level_and_remedy() -> None:
     ]
 
 
+def test_error_without_a_remedy_keeps_its_message() -> None:
+    def broken() -> str:
+        raise InputError("no shards there")
+
+    [result] = run_checks([("shards", broken)])
+    assert (result.message, result.remedy, result.line) == ("no shards there", "", "no shards there")
+
+
 def test_enforce_prints_warnings_and_raises_for_missing(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -205,7 +213,17 @@ def test_command_prints_a_table_and_sets_the_exit_code(
     assert _run(monkeypatch, *options) == 0
     out = capsys.readouterr().out
     names = {result["check"] for result in json.loads(out.splitlines()[-1])["findings"]}
-    assert {"shards", "CPUs", "GPUs", "object store", "token", "versions", "clock", "disk"} <= names
+    assert {
+        "shards",
+        "samples",
+        "CPUs",
+        "GPUs",
+        "object store",
+        "token",
+        "versions",
+        "clock",
+        "disk",
+    } <= names
     assert "written, read, listed, deleted" in out
     assert not (tmp_path / "out").exists()
 
@@ -213,11 +231,11 @@ def test_command_prints_a_table_and_sets_the_exit_code(
     assert _run(monkeypatch, *options, *more) == 2
     out, err = capsys.readouterr()
     assert "missing  CPUs" in out
-    assert "→ start more nodes, or request fewer workers" in out
-    assert "1 of 9 checks failed; see the remedy (→) of each" in err
+    assert "→ start more nodes, or request fewer" in out
+    assert "1 of 10 checks failed; see the remedy (→) of each" in err
     assert "waiting up to 0 s for 18 CPUs and 0 GPUs" in err
     assert _run(monkeypatch, "--job", "train", "--recipe", "smoke") == 2
-    assert "--shards: missing; --job train needs recipe, shards, out" in capsys.readouterr().err
+    assert "--shards: missing; --job train needs --recipe, --shards, --out" in capsys.readouterr().err
 
 
 def test_node_that_leaves_during_the_checks_is_skipped(
@@ -251,9 +269,9 @@ def test_checks_of_serving_and_embedding(
     assert _run(monkeypatch, *options, "--photos", f"folder:{photos}", "--gpu", "yes") == 2
     assert "missing  GPUs" in capsys.readouterr().out
     assert _run(monkeypatch, *options) == 2
-    assert "--shards or photos: missing; --job embed needs checkpoint" in capsys.readouterr().err
+    assert "--shards or --photos: missing; --job embed needs --checkpoint" in capsys.readouterr().err
     assert _run(monkeypatch, *options, "--photos", "folder:x", "--shards", "x") == 2
-    assert "--shards or photos: give one of them" in capsys.readouterr().err
+    assert "--shards or --photos: both are given; --job embed needs" in capsys.readouterr().err
 
 
 def test_api_keys_of_the_endpoint(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,0 +1,55 @@
+"""Checks of a run's samples before training: stages whose samples have no negatives, or a single class."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stbir.config import Recipe, Stage
+from stbir.data.photo_index import IntArray, PhotoIndex
+from stbir.data.sampling import eligible_photos
+
+FloatArray = NDArray[np.float64]
+MAX_SHARE = 0.5  # of samples without a negative
+
+
+def sample_problems(photos: PhotoIndex, recipe: Recipe) -> list[str]:
+    """One line per problem, with its remedy. Training can start, but such a stage learns little."""
+    shares = [share_without_negatives(photos, stage, recipe.batch_size) for stage in recipe.stages]
+    no_negatives = [s.name for s, share in zip(recipe.stages, shares, strict=True) if share > MAX_SHARE]
+    single = [stage.name for stage in recipe.stages if _has_single_class(photos, recipe, stage)]
+    problems = []
+    if no_negatives:
+        problems += [
+            f"stages {', '.join(no_negatives)}: {max(shares):.0%} of the samples have no other photo with"
+            " another caption in their batch, so their loss is 0; add photos, or raise batch_size"
+        ]
+    if single:
+        problems += [
+            f"stages {', '.join(single)}: all photos have one class, so the category loss is 0;"
+            " add photos of other classes, or --set stages.NAME.weights.category=0"
+        ]
+    return problems
+
+
+def share_without_negatives(photos: PhotoIndex, stage: Stage, batch_size: int) -> float:
+    """Expected share of samples without another photo, or another caption, among their candidates.
+
+    In random batches, a photo with the share f of the samples fills the batch of a sample with f^(size - 1).
+    """
+    members = eligible_photos(photos, stage)
+    uses_all_sketches = "sketch" in stage.modalities and stage.sketches == "all"
+    samples = photos.sketch_count[members] if uses_all_sketches else np.ones(len(members), np.int64)
+    share, text = samples / samples.sum(), photos.text_key[members]
+    # Stored negatives are other photos whenever there are any, as in a very large batch.
+    size = 10**6 if stage.hard_negatives else batch_size
+    has_text = text >= 0
+    return max(_expected_share(members, share, size), _expected_share(text[has_text], share[has_text], size))
+
+
+def _expected_share(key: IntArray, share: FloatArray, size: int) -> float:
+    _, group = np.unique(key, return_inverse=True)
+    return float((np.bincount(group, weights=share) ** size).sum())
+
+
+def _has_single_class(photos: PhotoIndex, recipe: Recipe, stage: Stage) -> bool:
+    labels = photos.label[eligible_photos(photos, stage)]
+    return bool(recipe.uses_classes and stage.weights.category and np.unique(labels[labels >= 0]).size == 1)
