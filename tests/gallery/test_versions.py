@@ -22,7 +22,6 @@ from stbir.storage.folder import Folder
 from stbir.storage.manifest import read_manifest
 from tests.gallery.test_gallery import (
     DIGEST,
-    DIM,
     brute_force_search,
     make_table,
     publish_gallery,
@@ -264,24 +263,3 @@ def test_numpy_reads_an_exported_array(tmp_path):
     export_import.export_table(open_table(folder), DIGEST, Folder(str(tmp_path / "out")), "npy")
     assert np.array_equal(np.load(tmp_path / "out" / "vectors.npy"), photos)
     assert pq.read_table(tmp_path / "out" / "rows.parquet")["photo_id"].to_pylist()[17] == "photo-17"
-
-
-@pytest.mark.parametrize(
-    ("column", "values", "message"),
-    [
-        ("category", None, "column category is missing"),
-        ("photo_id", pa.array(["photo-0"] * 30), "photo_id: 'photo-0' is not unique"),
-        ("category", pa.nulls(30, pa.string()), "category: 30 rows have none"),
-        ("embedding", pa.array([[0.0] * DIM] * 30), "'photo-0' has a zero or non-finite vector"),
-        ("embedding", pa.array([[1.0]] * 29 + [[1.0, 2.0]]), "rows differ in length"),
-    ],
-)
-def test_import_of_invalid_rows_is_rejected(tmp_path, column, values, message):
-    table = make_table(unit_vectors(30)).replace_schema_metadata(None)
-    position, table = table.schema.get_field_index(column), table.drop_columns([column])
-    if values is not None:
-        table = table.add_column(position, column, values)
-    (tmp_path / "in").mkdir()
-    pq.write_table(table, tmp_path / "in" / "a.parquet")
-    with pytest.raises(InputError, match=message):
-        export_import.import_table(Folder(str(tmp_path / "in")), Folder(str(tmp_path / "g")))
