@@ -15,7 +15,7 @@ from stbir.config.choices import IndexKind
 from stbir.errors import InputError
 from stbir.gallery.arrays import Features
 from stbir.gallery.filters import Condition, filterable_columns, render_filter
-from stbir.gallery.index import IndexPlan
+from stbir.gallery.index import IndexPlan, count_unindexed_rows
 from stbir.gallery.local_cache import CacheConfig, VersionCache
 from stbir.gallery.rows import VECTOR, Rows, TableVectors, load_vectors
 from stbir.gallery.search import ExactSearch, Hit, IndexSearch, Searcher, Tables
@@ -87,6 +87,11 @@ class Gallery:
     def count(self) -> int:
         """The number of photos."""
         return len(self._rows)
+
+    @property
+    def unindexed_count(self) -> int:
+        """The number of photos that each search scans, because the vector index does not cover them."""
+        return count_unindexed_rows(self._dataset)
 
     @property
     def categories(self) -> list[str]:
