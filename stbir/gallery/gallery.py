@@ -78,7 +78,7 @@ class Gallery:
         self.metadata = metadata or read_metadata(dataset)
         self.version: int = dataset.version
         self.dim: int = dataset.schema.field(VECTOR).type.list_size
-        version_cache = VersionCache(dataset, cache)
+        self._cache = version_cache = VersionCache(dataset, cache)
         self._rows = Rows(dataset, version_cache.open_captions())
         self._category_counts = self._rows.category_counts()
         self._searcher = _open_searcher(dataset, folder, self.metadata.plan, self._rows, version_cache)
