@@ -1,8 +1,12 @@
 """Prometheus metrics of the service, in addition to Ray Serve's own (queues, replicas)."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from ray.util.metrics import Counter, Gauge, Histogram
+
+if TYPE_CHECKING:  # the ingress, which reports requests, does not load Lance
+    from stbir.gallery.gallery import Gallery
 
 BUCKETS_MS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000]
 SIZE_BUCKETS = [1, 2, 4, 8, 16, 32, 64, 128]
@@ -43,3 +47,15 @@ def text_cache_counter() -> Callable[[bool], None]:
     """A function that counts text lookups by whether the cache held the vector."""
     lookups = Counter("stbir_recent_texts", "Texts, by whether the cache held their vector.", ("found",))
     return lambda is_hit: lookups.inc(tags={"found": str(is_hit).lower()})
+
+
+def gallery_gauges() -> "Callable[[Gallery], None]":
+    """A function that reports the size of a gallery, and how many photos its index lacks."""
+    rows = Gauge("stbir_gallery_rows", "Photos of the gallery that was loaded last.")
+    unindexed = Gauge("stbir_gallery_unindexed_rows", "Photos of it that its index lacks.")
+
+    def report(gallery: "Gallery") -> None:
+        rows.set(gallery.count)
+        unindexed.set(gallery.unindexed_count)
+
+    return report

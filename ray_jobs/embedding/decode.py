@@ -1,7 +1,9 @@
-"""The decode stage of an embedding job: a Ray task that imports no model library."""
+"""The decode stage of an embedding job: Ray tasks that import no model library."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import faulthandler
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,9 @@ from stbir.gallery.thumbnail import encode_thumbnail
 from stbir.images import Pixels, open_image, resize_photo
 
 _UNDECODABLE = "photo does not decode"
+KILLS_WORKER, PHOTO_TIMED_OUT = "kills its worker", "timed out"
+_STDERR = 2  # the file descriptor
+_RETRYABLE = (PHOTO_UNREACHABLE, KILLS_WORKER, PHOTO_TIMED_OUT)
 
 
 @dataclass(frozen=True)
@@ -30,8 +35,8 @@ class DecodedPart:
 
     @property
     def failed(self) -> list[Fault]:
-        """The faults that another run may not have: unreachable photos."""
-        return [fault for fault in self.faults if fault.reason == PHOTO_UNREACHABLE]
+        """The faults that another run may not have: unreachable photos, and those that end a worker."""
+        return [fault for fault in self.faults if fault.reason in _RETRYABLE]
 
     @property
     def not_taken(self) -> list[Fault]:
@@ -49,39 +54,106 @@ class DecodedPart:
         """The number of listed files with any outcome."""
         return len(self.photo_ids) + len(self.existing) + len(self.faults)
 
+    @classmethod
+    def merge(cls, parts: Sequence["DecodedPart"]) -> "DecodedPart":
+        """One part of all photos, in order."""
+        names = [each.name for each in fields(cls)]
+        return cls(**{name: [item for part in parts for item in getattr(part, name)] for name in names})
+
 
 def decode_part(
-    catalogue: Catalogue, part: Part, duplicates: frozenset[int], existing: Fingerprints, image_size: int
+    catalogue: Catalogue,
+    part: Part,
+    duplicates: frozenset[int],
+    existing: Fingerprints,
+    image_size: int,
+    photo_timeout_s: float | None = None,
 ) -> tuple[DecodedPart, Pixels]:
     """Read the photos of a part and decode the new ones: uint8 (B, 3, image_size, image_size).
 
     `duplicates` are the positions of repeated ids in the part, `existing` the fingerprints of the table's
-    rows. Raises InputError if the catalogue changes while it is read.
+    rows. A photo that takes longer than `photo_timeout_s` ends the process. Raises InputError if the
+    catalogue changes while it is read.
     """
     decoded = DecodedPart()
     pixels_B3SS = np.empty((len(part.ids), 3, image_size, image_size), np.uint8)
-    for photo in _reject_duplicates(catalogue.read(part), duplicates):
-        if isinstance(photo, Fault):
-            decoded.faults.append(photo)
-        else:
-            _decode(photo, existing, decoded, pixels_B3SS)
+    for position, photo in enumerate(_time_each(catalogue.read(part), photo_timeout_s)):
+        _decode(photo, position in duplicates, existing, decoded, pixels_B3SS)
     if decoded.num_photos != len(part.ids):
-        raise InputError(f"the catalogue changed near photo {part.ids[0]} while it was read; start again")
+        raise _catalogue_changed(part)
     return decoded, pixels_B3SS[: len(decoded.photo_ids)]
 
 
-def _reject_duplicates(
-    photos: Iterator[Photo | Fault], duplicates: frozenset[int]
-) -> Iterator[Photo | Fault]:
-    for position, photo in enumerate(photos):
-        if position in duplicates:
-            content = content_hash(photo.data) if isinstance(photo, Photo) else photo.content
-            yield Fault(photo.photo_id, "duplicate id", detail="the first one stays", content=content)
-        else:
+def decode_photos(
+    catalogue: Catalogue,
+    part: Part,
+    duplicates: frozenset[int],
+    existing: Fingerprints,
+    image_size: int,
+    start: int,
+    photo_timeout_s: float,
+) -> Iterator[tuple[DecodedPart, Pixels] | None]:
+    """As `decode_part`, one photo after the other, from position `start`. Yields None when it has started."""
+    yield None
+    position = start
+    for photo in _time_each(_read_each(catalogue, part, start), photo_timeout_s):
+        if position == len(part.ids):
+            raise _catalogue_changed(part)
+        decoded, pixels_13SS = DecodedPart(), np.empty((1, 3, image_size, image_size), np.uint8)
+        _decode(photo, position in duplicates, existing, decoded, pixels_13SS)
+        faulthandler.cancel_dump_traceback_later()  # the next photo may wait for its turn
+        yield decoded, pixels_13SS[: len(decoded.photo_ids)]
+        position += 1
+    if position < len(part.ids):
+        raise _catalogue_changed(part)
+
+
+def _read_each(catalogue: Catalogue, part: Part, start: int) -> Iterator[Photo | Fault]:
+    """Read the photos from `start` on, and no other, if the location of a part can be split."""
+    location = part.location
+    if location is None:
+        yield from catalogue.read(Part(part.ids[start:], None))
+    elif isinstance(location, list) and len(location) == len(part.ids):
+        for number in range(start, len(part.ids)):
+            yield from catalogue.read(Part(part.ids[number : number + 1], location[number : number + 1]))
+    else:
+        yield from islice(catalogue.read(part), start, None)
+
+
+def _time_each(photos: Iterator[Photo | Fault], timeout_s: float | None) -> Iterator[Photo | Fault]:
+    """The photos. If the time for one is over, from its reading to the next, the process exits."""
+    if timeout_s is None:
+        yield from photos
+        return
+    try:
+        # A timer of C, since a decoder may hold Python's lock.
+        faulthandler.dump_traceback_later(timeout_s, exit=True, file=_STDERR)
+        for photo in photos:
             yield photo
+            faulthandler.dump_traceback_later(timeout_s, exit=True, file=_STDERR)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
-def _decode(photo: Photo, existing: Fingerprints, decoded: DecodedPart, pixels: Pixels) -> None:
+def _catalogue_changed(part: Part) -> InputError:
+    return InputError(f"the catalogue changed near photo {part.ids[0]} while it was read; start again")
+
+
+def _decode(
+    photo: Photo | Fault, is_duplicate: bool, existing: Fingerprints, decoded: DecodedPart, pixels: Pixels
+) -> None:
+    """Add the outcome of a photo to `decoded`, and if it is new, its pixels to `pixels`."""
+    if is_duplicate:
+        content = content_hash(photo.data) if isinstance(photo, Photo) else photo.content
+        fault = Fault(photo.photo_id, "duplicate id", detail="the first one stays", content=content)
+        decoded.faults.append(fault)
+    elif isinstance(photo, Fault):
+        decoded.faults.append(photo)
+    else:
+        _decode_photo(photo, existing, decoded, pixels)
+
+
+def _decode_photo(photo: Photo, existing: Fingerprints, decoded: DecodedPart, pixels: Pixels) -> None:
     content = content_hash(photo.data)
     photo_fingerprint = fingerprint(photo.photo_id, photo.category, content, photo.metadata)
     if photo_fingerprint in existing.get(photo.photo_id, ()):

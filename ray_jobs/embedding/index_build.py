@@ -11,6 +11,7 @@ from ray_jobs.cli import JobFailedError
 from ray_jobs.cluster import placement
 from stbir.gallery.arrays import Features
 from stbir.gallery.index import SAMPLE_RATE, IndexPlan, build_index, index_options
+from stbir.gallery.latency import MAX_SLOWDOWN
 from stbir.gallery.publish import MIN_RECALL, prepare, publish
 from stbir.gallery.recall import MIN_RECALL_K
 from stbir.gallery.rows import VECTOR
@@ -34,16 +35,22 @@ def index_and_publish(
     queries: Mapping[str, Features] | None = None,
 ) -> dict[str, Any]:
     """Index a version and publish it; returns the job's summary. Raises JobFailedError for a recall below
-    MIN_RECALL, and InputError if the lock is lost."""
+    MIN_RECALL or slow searches, and InputError if the lock is lost."""
     lock.check()
     candidate = prepare(
         folder, version, checkpoint_digest, plan, builder=build_on_cluster, columns=columns, queries=queries
     )
     recall = f"recall@{MIN_RECALL_K} {candidate.recall:.4f}"
     log.info("%s with %s", recall, candidate.metadata.plan or "exact search")
+    summary = {**counts, "recall": candidate.recall, "recalls": candidate.recalls}
     if candidate.recall < MIN_RECALL:
-        summary = {**counts, "recall": candidate.recall, "recalls": candidate.recalls}
         raise JobFailedError(f"{recall} is below {MIN_RECALL}; not published", summary)
+    if candidate.is_slow:
+        raise JobFailedError(
+            f"searches take {candidate.slowdown:.1f} times as long as in the published version (limit"
+            f" {MAX_SLOWDOWN}); not published: run again, or publish to another folder",
+            {**summary, "latencies": candidate.latencies},
+        )
     lock.check()
     manifest = publish(folder, candidate, counts)
     log.info("published version %d of %s", candidate.version, folder.uri)

@@ -1,5 +1,6 @@
 """The pipeline of an embedding job: decode tasks and encoder actors over a bounded window of parts."""
 
+import logging
 import os
 import time
 from collections import deque
@@ -11,17 +12,23 @@ import pyarrow as pa
 import ray
 from ray.exceptions import GetTimeoutError
 
-from ray_jobs.cli import JobFailedError
 from ray_jobs.cluster import placement, requirements
 from ray_jobs.cluster.checks import enforce
 from ray_jobs.embedding.decode import DecodedPart, decode_part
 from ray_jobs.embedding.encoder_actor import EncodedPart, EncoderActor
+from ray_jobs.embedding.isolation import (
+    PHOTO_TIMEOUT_S,
+    STALL_TIMEOUT_S,
+    TASK_LOSSES,
+    decode_isolated,
+    stalled,
+)
 from stbir.catalogue.photo import Catalogue, Part
 from stbir.gallery.existing_rows import ExistingRows
 
+log = logging.getLogger(__name__)
 _PREFETCH_PARTS = 2  # per encoder, in addition to the parts that are being decoded
 _REFRESH_INTERVAL_S = 5.0
-_STALL_TIMEOUT_S = 900
 _NUM_FIXED_COLUMNS = 5  # of the table; the catalogue's metadata follow
 
 
@@ -44,6 +51,16 @@ class EmbeddedPart:
     encoded: EncodedPart
 
 
+@dataclass(frozen=True)
+class _PendingPart:
+    """The references to the results for a part, and what is needed to decode it again."""
+
+    args: tuple[Any, ...]  # of `decode_isolated`
+    actor: Any
+    decoded: Any
+    encoded: Any
+
+
 def allocate_encoders(num_workers: int | None, gpu: str, timeout_s: float) -> tuple[int, bool]:
     """The number of encoders, and whether each has a GPU. `gpu` is yes, no or auto (if there are enough).
     Waits for the cluster to scale up. Raises InputError for resources that are still missing."""
@@ -56,20 +73,22 @@ def allocate_encoders(num_workers: int | None, gpu: str, timeout_s: float) -> tu
 def embed_catalogue(
     catalogue: Catalogue, existing_rows: ExistingRows, pool: EncoderPool
 ) -> Iterator[EmbeddedPart]:
-    """Embed the parts of a catalogue, in order. Ray re-runs a task or actor that dies."""
+    """Embed the parts of a catalogue, in order. Ray re-runs an actor that dies. If a decode task dies, the
+    photos of its part are decoded one by one."""
     actors, scheduler = _start_actors(pool), _DecodeScheduler(pool.num_workers)
     catalogue_ref = ray.put(catalogue)
-    pending: deque[tuple[Any, Any]] = deque()
+    pending: deque[_PendingPart] = deque()
     for number, (part, duplicates) in enumerate(_mark_duplicates(catalogue.parts())):
         scheduler.refresh()
         while len(pending) >= scheduler.window:
-            yield _get(*pending.popleft())
+            yield _get(pending.popleft())
         fingerprints = existing_rows.lookup_fingerprints(part.ids)
         args = (catalogue_ref, part, duplicates, fingerprints, pool.image_size)
-        decoded, pixels = scheduler.task.remote(*args)
-        pending.append((decoded, actors[number % len(actors)].encode.remote(pixels)))
+        decoded, pixels = scheduler.task.remote(*args, PHOTO_TIMEOUT_S)
+        actor = actors[number % len(actors)]
+        pending.append(_PendingPart(args, actor, decoded, actor.encode.remote(pixels)))
     while pending:
-        yield _get(*pending.popleft())
+        yield _get(pending.popleft())
 
 
 class _DecodeScheduler:
@@ -78,7 +97,7 @@ class _DecodeScheduler:
 
     def __init__(self, num_encoders: int) -> None:
         self._num_encoders, self._next_refresh = num_encoders, 0.0
-        self._base_task = ray.remote(num_cpus=1, num_returns=2, max_retries=-1)(decode_part)
+        self._base_task = ray.remote(num_cpus=1, num_returns=2, max_retries=0)(decode_part)
         self.refresh()
 
     def refresh(self) -> None:
@@ -121,14 +140,16 @@ def _mark_duplicates(parts: Iterator[Part]) -> Iterator[tuple[Part, frozenset[in
         yield part, frozenset(duplicates)
 
 
-def _get(decoded: Any, encoded: Any) -> EmbeddedPart:
+def _get(part: _PendingPart) -> EmbeddedPart:
     try:
-        return EmbeddedPart(*ray.get([decoded, encoded], timeout=_STALL_TIMEOUT_S))
+        return EmbeddedPart(*ray.get([part.decoded, part.encoded], timeout=STALL_TIMEOUT_S))
     except GetTimeoutError as error:
-        minutes = _STALL_TIMEOUT_S // 60
-        raise JobFailedError(
-            f"no photo was embedded for {minutes} minutes; check for free CPUs, and that storage responds", {}
-        ) from error
+        raise stalled() from error
+    except TASK_LOSSES as error:
+        log.warning("a decode task died (%s); decoding its photos one by one", type(error).__name__)
+    args = (*part.args, placement.label_selector("data"))
+    decoded, pixels = decode_isolated(*args)
+    return EmbeddedPart(decoded, ray.get(part.actor.encode.remote(ray.put(pixels)), timeout=STALL_TIMEOUT_S))
 
 
 def to_table(part: EmbeddedPart, schema: pa.Schema) -> pa.Table:

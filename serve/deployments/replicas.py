@@ -24,7 +24,7 @@ from serve.deployments.item_results import map_items
 from serve.deployments.search import LoadedRelease
 from serve.deployments.text_cache import TextCache
 from serve.messages import Encoded, EncodeResult, Query, Release, SearchResult
-from serve.metrics import batch_size_observer, text_cache_counter
+from serve.metrics import batch_size_observer, gallery_gauges, text_cache_counter
 from serve.rollout.model_versions import ModelVersions
 from serve.rollout.release import Preloader, resolve
 from serve.settings import Batching
@@ -131,7 +131,7 @@ class FusionReplica:
         """`cache`: a local folder for the data that an indexed search reads."""
         self.gates = ModelVersions(partial(checkpoint.load, part="gate"))
         self.galleries = ModelVersions(partial(_open_gallery, CacheConfig(Path(cache)) if cache else None))
-        self.preload = Preloader(self._load)
+        self.preload, self.report_gallery = Preloader(self._load), gallery_gauges()
         self._last_release: Release | None = None
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
@@ -197,7 +197,7 @@ class FusionReplica:
     def _load(self, release: Release) -> None:
         self.gates.get(release.checkpoint)
         if release.version is not None:
-            self.galleries.get(release)
+            self.report_gallery(self.galleries.get(release))
 
 
 async def _decode(sketch: bytes, deadline: float, size: int) -> DecodedSketch:

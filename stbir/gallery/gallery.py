@@ -15,7 +15,7 @@ from stbir.config.choices import IndexKind
 from stbir.errors import InputError
 from stbir.gallery.arrays import Features
 from stbir.gallery.filters import Condition, filterable_columns, render_filter, suggest
-from stbir.gallery.index import IndexPlan
+from stbir.gallery.index import IndexPlan, count_unindexed_rows
 from stbir.gallery.local_cache import CacheConfig, VersionCache
 from stbir.gallery.rows import VECTOR, Rows, TableVectors, load_vectors
 from stbir.gallery.search import ExactSearch, Hit, IndexSearch, Searcher, Tables
@@ -78,7 +78,7 @@ class Gallery:
         self.metadata = metadata or read_metadata(dataset)
         self.version: int = dataset.version
         self.dim: int = dataset.schema.field(VECTOR).type.list_size
-        version_cache = VersionCache(dataset, cache)
+        self._cache = version_cache = VersionCache(dataset, cache)
         self._rows = Rows(dataset, version_cache.open_captions())
         self._category_counts = self._rows.category_counts()
         self._searcher = _open_searcher(dataset, folder, self.metadata.plan, self._rows, version_cache)
@@ -87,6 +87,11 @@ class Gallery:
     def count(self) -> int:
         """The number of photos."""
         return len(self._rows)
+
+    @property
+    def unindexed_count(self) -> int:
+        """The number of photos that each search scans, because the vector index does not cover them."""
+        return count_unindexed_rows(self._dataset)
 
     @property
     def categories(self) -> list[str]:

@@ -82,6 +82,19 @@ def vector_index_name(dataset: lance.LanceDataset) -> str | None:
     return next((index.name for index in dataset.describe_indices() if VECTOR in index.field_names), None)
 
 
+def count_unindexed_rows(dataset: lance.LanceDataset) -> int:
+    """The rows that the vector index does not cover; each search scans them. 0 without an index."""
+    [*segments] = (
+        segment
+        for index in dataset.describe_indices()
+        if VECTOR in index.field_names
+        for segment in index.segments
+    )
+    covered = set().union(*(segment.fragment_ids for segment in segments))
+    fragments = dataset.get_fragments() if segments else []
+    return sum(each.count_rows() for each in fragments if each.fragment_id not in covered)
+
+
 def index_options(plan: IndexPlan, dataset: lance.LanceDataset) -> dict[str, Any]:
     """The options of Lance that depend on the kind of index."""
     dim = dataset.schema.field(VECTOR).type.list_size

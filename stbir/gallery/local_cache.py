@@ -4,7 +4,6 @@ import hashlib
 import logging
 import os
 import shutil
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import numpy as np
 
 from stbir.gallery import caption_store
 from stbir.gallery.arrays import Features
+from stbir.gallery.cache_folder import CacheFolder
 from stbir.gallery.caption_store import CaptionStore, TooLargeError
 from stbir.gallery.rows import VECTOR, TableVectors, VectorStore, extract_vectors, load_vectors
 from stbir.storage.folder import Folder
@@ -24,7 +24,7 @@ _MAX_IN_MEMORY_BYTES = 2**28  # for the vectors, and for the captions, of a vers
 
 @dataclass(frozen=True)
 class CacheConfig:
-    """A local folder, and the byte limit for the vectors and for the captions of a version."""
+    """A local folder, and the byte limit for all that it holds, besides the space that stays free."""
 
     path: Path
     max_bytes: int = 2**40
@@ -32,11 +32,16 @@ class CacheConfig:
 
 class VersionCache:
     """The cache of one table version, which is immutable. Small vectors and captions are loaded into memory,
-    others memory-mapped. Above the byte limit, and if `config` is None, each access reads the table."""
+    others memory-mapped. Above the byte limit, and if `config` is None, each access reads the table.
+
+    What it opens stays on disk as long as this object exists.
+    """
 
     def __init__(self, dataset: lance.LanceDataset, config: CacheConfig | None) -> None:
         self._dataset, self._config = dataset, config
-        self._path = _version_path(dataset, config.path) if config else Path()
+        self._folder: CacheFolder | None = None
+        if config is not None:
+            self._folder = CacheFolder(config.path.expanduser(), _folder_name(dataset), config.max_bytes)
 
     def open_vectors(self) -> VectorStore:
         """The vectors of the version."""
@@ -44,13 +49,12 @@ class VersionCache:
         num_bytes = 4 * shape[0] * shape[1]
         if num_bytes <= _MAX_IN_MEMORY_BYTES:
             return load_vectors(self._dataset)
-        if self._config is None or num_bytes > self._config.max_bytes:
-            if self._config:
-                log.warning("%s: the vectors exceed the byte limit of the cache", self._path)
+        folder = self._acquire(_VECTORS, num_bytes, "vectors")
+        if folder is None:
             return TableVectors(self._dataset)
-        file = self._path / _VECTORS
+        file = folder.path / _VECTORS
         if not file.exists():
-            self._write_vectors(file)
+            self._write_vectors(folder, file)
         mapped: Features = np.memmap(file, np.float32, "r", shape=shape)
         return mapped
 
@@ -68,49 +72,68 @@ class VersionCache:
         fragments that an index does not cover yet."""
         if self._config is None or table.is_local:
             return self._dataset
-        copy = self._path / f"version-{self._dataset.version}.lance"
+        name, files = f"version-{self._dataset.version}.lance", _index_files(self._dataset, table)
+        num_bytes = sum(int(table.fs.size(table.path_of(file))) for file in files)
+        folder = self._acquire(name, num_bytes, "indexes")
+        if folder is None:
+            return self._dataset
+        copy = folder.path / name
         if not copy.exists():
-            temporary = self._temporary_path()
-            for name in _index_files(self._dataset, table):
-                _download(table, name, temporary / name)
+            temporary = folder.temporary_path()
+            for file in files:
+                _download(table, file, temporary / file)
             _move_folder(temporary, copy)
         return lance.dataset(str(copy), version=self._dataset.version)
 
-    def _memmap_captions(self) -> CaptionStore | None:
-        if self._config is None:
+    def _acquire(self, name: str, num_bytes: int, content: str) -> CacheFolder | None:
+        """The folder, which has the file `name`, or has room for it; else None."""
+        folder, config = self._folder, self._config
+        if folder is None or config is None:
             return None
-        folder = self._path / _CAPTIONS
-        if not folder.exists():
-            temporary = self._temporary_path()
-            temporary.mkdir(parents=True)
+        if num_bytes <= config.max_bytes:
+            folder.acquire()
+            if (folder.path / name).exists() or folder.make_room(num_bytes):
+                return folder
+        log.warning("%s: the %s do not fit into the cache", folder.path, content)
+        return None
+
+    def _memmap_captions(self) -> CaptionStore | None:
+        folder = self._acquire(_CAPTIONS, 0, "captions")
+        if folder is None or self._config is None:
+            return None
+        captions = folder.path / _CAPTIONS
+        if not captions.exists():
+            temporary = folder.temporary_path()
+            temporary.mkdir()
             try:
                 caption_store.write_captions(self._dataset, temporary, self._config.max_bytes)
             except TooLargeError:
-                log.warning("%s: the captions exceed the byte limit of the cache", self._path)
+                log.warning("%s: the captions do not fit into the cache", folder.path)
                 shutil.rmtree(temporary)
                 return None
-            _move_folder(temporary, folder)
-        return caption_store.memmap_captions(folder)
+            _move_folder(temporary, captions)
+            folder.make_room(0)
+        return caption_store.memmap_captions(captions)
 
-    def _temporary_path(self) -> Path:
-        return self._path / f"{uuid.uuid4().hex}.part"
-
-    def _write_vectors(self, file: Path) -> None:
-        temporary = self._temporary_path()
-        self._path.mkdir(parents=True, exist_ok=True)
+    def _write_vectors(self, folder: CacheFolder, file: Path) -> None:
+        temporary = folder.temporary_path()
         with temporary.open("wb") as out:
             for batch in self._dataset.to_batches(columns=[VECTOR]):
                 out.write(extract_vectors(batch).tobytes())
         os.replace(temporary, file)
 
 
-def _version_path(dataset: lance.LanceDataset, cache: Path) -> Path:
-    """The folder of a version. Versions with the same files share it; a rewritten table gets a new one."""
+def _folder_name(dataset: lance.LanceDataset) -> str:
+    """The name for a version. Versions with the same files share it; a rewritten table gets a new one."""
     fragments = dataset.get_fragments()
     files = [file.path for fragment in fragments for file in fragment.data_files()]
     deletions = [str(fragment.deletion_file()) for fragment in fragments]
-    key = "\0".join([dataset.uri, *files, *deletions])
-    return cache.expanduser() / hashlib.sha256(key.encode()).hexdigest()[:32]
+    table, version = (_hash(text) for text in (dataset.uri, "\0".join([dataset.uri, *files, *deletions])))
+    return f"{table[:16]}-{version[:32]}"
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _index_files(dataset: lance.LanceDataset, table: Folder) -> list[str]:

@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import lance
 
 from stbir.gallery.arrays import Features
+from stbir.gallery.filters import Condition
 from stbir.gallery.gallery import (
     PUBLISHED,
     Gallery,
@@ -22,16 +24,28 @@ from stbir.gallery.index import (
     build_index,
     build_scalar_indexes,
     check_build_memory,
+    count_unindexed_rows,
     vector_index_name,
 )
+from stbir.gallery.latency import MAX_SLOWDOWN, Latencies, measure_latencies, slowdown
 from stbir.gallery.local_cache import CacheConfig
-from stbir.gallery.recall import MIN_RECALL_K, RecallEvaluator, Recalls, make_recall_queries, worst_recall
+from stbir.gallery.recall import (
+    DRAWN,
+    MIN_RECALL_K,
+    RecallEvaluator,
+    Recalls,
+    make_recall_queries,
+    share_filters,
+    worst_recall,
+)
 from stbir.gallery.rows import VECTOR, extract_vectors
 from stbir.storage.folder import Folder
 from stbir.storage.manifest import Manifest, write_manifest
 
+log = logging.getLogger(__name__)
 MIN_RECALL = 0.99
 RELEASE_PREFIX = "release-"  # of the tag that each published version has
+_LATENCY_TRIALS = 3  # other work on the machine may disturb one
 
 
 @dataclass(frozen=True)
@@ -41,6 +55,14 @@ class Candidate:
     version: int
     metadata: Metadata
     recalls: Recalls
+    latencies: Latencies
+    slowdown: float  # see stbir.gallery.latency
+    unindexed_rows: int
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether its index is much slower than a search of the published version."""
+        return self.metadata.plan is not None and self.slowdown > MAX_SLOWDOWN
 
     @property
     def recall(self) -> float:
@@ -59,23 +81,30 @@ def prepare(
     queries: Mapping[str, Features] | None = None,
     cache: CacheConfig | None = None,
 ) -> Candidate:
-    """Index a version, measure its recall, and store its metadata.
+    """Index a version, measure its recall and latency, and store its metadata.
 
-    An existing vector index stays; Lance scans the rows that it does not cover. While the recall is below
-    MIN_RECALL, `nprobes` doubles. `columns` are metadata columns to index for filters. `queries` are real
-    queries, (Q, D) by kind, to measure with. Raises InputError if the build needs more memory than is free.
+    An existing vector index stays, and takes in the rows that it does not cover; if it has become slow, a new
+    one replaces it. While the recall is below MIN_RECALL, `nprobes` doubles. `columns` are metadata columns
+    to index for filters. `queries` are real queries, (Q, D) by kind, to measure with. Raises InputError if
+    the build needs more memory than is free.
     """
     dataset = open_table(folder, version)
+    index_name = vector_index_name(dataset)
+    existing = read_metadata(dataset).plan if plan and index_name else None
     if plan is not None:
-        if vector_index_name(dataset) and (existing := read_metadata(dataset).plan):
-            plan = existing
-        else:
-            check_build_memory(plan, dataset.count_rows(), dataset.schema.field(VECTOR).type.list_size)
-            builder(dataset, plan)
+        if existing is None:
+            _build(dataset, plan, builder)
         build_scalar_indexes(dataset, columns)
-    metadata, recalls = _tune_nprobes(dataset, folder, Metadata.of(checkpoint_digest, plan), queries, cache)
-    write_metadata(dataset, metadata)
-    return Candidate(dataset.version, metadata, recalls)
+        if count_unindexed_rows(dataset):
+            dataset.optimize.optimize_indices()
+    candidate = _measure(dataset, folder, Metadata.of(checkpoint_digest, existing or plan), queries, cache)
+    if plan and existing and candidate.is_slow:
+        log.warning("the index has become %.1f times as slow; building a new one", candidate.slowdown)
+        dataset.drop_index(index_name)
+        _build(dataset, plan, builder)
+        candidate = _measure(dataset, folder, Metadata.of(checkpoint_digest, plan), queries, cache)
+    write_metadata(dataset, candidate.metadata)
+    return replace(candidate, version=dataset.version)
 
 
 def publish(folder: Folder, candidate: Candidate, counts: dict[str, int]) -> Manifest:
@@ -87,6 +116,8 @@ def publish(folder: Folder, candidate: Candidate, counts: dict[str, int]) -> Man
         "recall": candidate.recall,
         "recall_at": MIN_RECALL_K,
         "recalls": candidate.recalls,
+        "latencies": candidate.latencies,
+        "unindexed_rows": candidate.unindexed_rows,
         "index": asdict(plan) if plan else {"kind": "exact"},
     }
     manifest = Manifest("gallery", _digest(dataset), counts, candidate.metadata.checkpoint, details)
@@ -111,20 +142,65 @@ def version_manifest_name(version: int) -> str:
     return f"versions/{version}.json"
 
 
-def _tune_nprobes(
+def _build(dataset: lance.LanceDataset, plan: IndexPlan, builder: IndexBuilder) -> None:
+    check_build_memory(plan, dataset.count_rows(), dataset.schema.field(VECTOR).type.list_size)
+    builder(dataset, plan)
+
+
+def _measure(
     dataset: lance.LanceDataset,
     folder: Folder,
     metadata: Metadata,
     queries: Mapping[str, Features] | None,
     cache: CacheConfig | None,
+) -> Candidate:
+    """The version as a candidate, with enough probes for MIN_RECALL."""
+    filters, queries = share_filters(dataset), make_recall_queries(dataset, queries)
+    evaluator = RecallEvaluator(dataset, queries, filters)
+    metadata, recalls = _tune_nprobes(evaluator, dataset, folder, metadata, cache)
+    gallery = Gallery(dataset, folder, cache, metadata)
+    latencies, slower = _compare_latency(gallery, folder, queries[DRAWN], {"no filter": [], **filters}, cache)
+    return Candidate(dataset.version, metadata, recalls, latencies, slower, count_unindexed_rows(dataset))
+
+
+def _tune_nprobes(
+    evaluator: RecallEvaluator,
+    dataset: lance.LanceDataset,
+    folder: Folder,
+    metadata: Metadata,
+    cache: CacheConfig | None,
 ) -> tuple[Metadata, Recalls]:
     """The recalls, and the metadata with enough probes for MIN_RECALL."""
-    evaluator = RecallEvaluator(dataset, make_recall_queries(dataset, queries))
     recalls = evaluator.evaluate(Gallery(dataset, folder, cache, metadata))
     while worst_recall(recalls) < MIN_RECALL and metadata.plan and (plan := metadata.plan.double_nprobes()):
         metadata = Metadata.of(metadata.checkpoint, plan)
         recalls = evaluator.evaluate(Gallery(dataset, folder, cache, metadata))
     return metadata, recalls
+
+
+def _compare_latency(
+    gallery: Gallery,
+    folder: Folder,
+    query_QD: Features,
+    filters: Mapping[str, list[Condition]],
+    cache: CacheConfig | None,
+) -> tuple[Latencies, float]:
+    """The latencies beside those of the published version, and the slowdown: of the best trial."""
+    published = _open_published(folder, gallery.dim, cache)
+    growth = gallery.count / max(1, published.count) if published else 1
+    trials: list[tuple[Latencies, float]] = []
+    while len(trials) < _LATENCY_TRIALS and (not trials or trials[-1][1] > MAX_SLOWDOWN):
+        latencies = measure_latencies(gallery, published, query_QD, filters)
+        trials.append((latencies, slowdown(latencies, growth)))
+    return min(trials, key=lambda trial: trial[1])
+
+
+def _open_published(folder: Folder, dim: int, cache: CacheConfig | None) -> Gallery | None:
+    """The published version; None if there is none, or if its vectors have another dimension."""
+    if PUBLISHED not in open_table(folder).tags.list():
+        return None
+    published = Gallery(open_table(folder, PUBLISHED), folder, cache)
+    return published if published.dim == dim else None
 
 
 def _digest(dataset: lance.LanceDataset) -> str:

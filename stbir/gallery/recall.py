@@ -1,11 +1,14 @@
-"""Recall@k of a gallery's search against exact search, over several kinds of queries."""
+"""Recall@k of a gallery's search against exact search, over several kinds of queries and filters."""
 
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import lance
 import numpy as np
 
 from stbir.gallery.arrays import Features
+from stbir.gallery.filters import Condition, render_filter
 from stbir.gallery.gallery import Gallery
 from stbir.gallery.rows import VECTOR, TableVectors, extract_vectors
 from stbir.gallery.search import Hit
@@ -17,6 +20,8 @@ _NUM_QUERIES = 100
 _TOLERANCE = 1e-5
 # A typical cosine between a sketch and its photo.
 _SKETCH_COSINE = 0.6
+DRAWN = "drawn"  # the kind of queries that filters and latencies are measured with
+_FILTER_SHARES = (0.5, 0.01, 0.001)
 Recalls = dict[str, dict[str, float]]
 
 
@@ -29,37 +34,70 @@ def make_recall_queries(
     typical distance between a sketch and its photo.
     """
     rng = np.random.default_rng(0)
-    indices = rng.integers(dataset.count_rows(), size=(3, _NUM_QUERIES))
+    num_rows = dataset.count_rows()
+    indices = rng.integers(max(1, num_rows), size=(3, min(num_rows * _NUM_QUERIES, _NUM_QUERIES)))
     unique, inverse = np.unique(indices, return_inverse=True)
     photo_3QD = TableVectors(dataset)[unique][inverse.reshape(indices.shape)]
     noise_QD = _normalize(rng.normal(size=photo_3QD[0].shape))
     synthetic = {
         "photo": photo_3QD[0],
         "between": _normalize(photo_3QD[1] + photo_3QD[2]),
-        "drawn": _normalize(_SKETCH_COSINE * photo_3QD[0] + (1 - _SKETCH_COSINE**2) ** 0.5 * noise_QD),
+        DRAWN: _normalize(_SKETCH_COSINE * photo_3QD[0] + (1 - _SKETCH_COSINE**2) ** 0.5 * noise_QD),
     }
     return synthetic | {kind: _normalize(query_QD) for kind, query_QD in (extra or {}).items()}
+
+
+def share_filters(dataset: lance.LanceDataset) -> dict[str, list[Condition]]:
+    """Filters by name that keep about 50, 1 and 0.1 % of the photos, independent of what these show."""
+    # A hash of the photo's bytes; imports may lack it.
+    column = "content" if "content" in dataset.schema.names else "photo_id"
+    values = np.sort(dataset.to_table(columns=[column])[column].to_numpy())
+    filters = {}
+    for share in _FILTER_SHARES if len(values) else ():
+        limit = str(values[math.ceil(share * len(values)) - 1])
+        if "\0" not in limit:  # filters refuse it
+            filters[f"filter {share:.1%}"] = [Condition(column, "le", limit)]
+    return filters
+
+
+@dataclass(frozen=True)
+class _Truth:
+    """Queries (Q, D) under a filter, and their best exact scores (Q, K), descending."""
+
+    query_QD: Features
+    where: list[Condition]
+    score_QK: Features
 
 
 class RecallEvaluator:
     """Computes the ground truth of the queries once, then the recall of any search."""
 
-    def __init__(self, dataset: lance.LanceDataset, queries: Mapping[str, Features]) -> None:
-        self._queries = dict(queries)
-        truth_QK = exact_scores(dataset, np.concatenate(list(queries.values())), max(RECALL_KS))
+    def __init__(
+        self,
+        dataset: lance.LanceDataset,
+        queries: Mapping[str, Features],
+        filters: Mapping[str, list[Condition]] | None = None,
+    ) -> None:
+        """The queries of kind DRAWN are measured again under each of `filters`."""
+        scores_QK = exact_scores(dataset, np.concatenate(list(queries.values())), max(RECALL_KS))
         ends = np.cumsum([len(query_QD) for query_QD in queries.values()])
-        self._truth = dict(zip(queries, np.split(truth_QK, ends[:-1]), strict=True))
+        split = zip(queries.items(), np.split(scores_QK, ends[:-1]), strict=True)
+        self._truths = {kind: _Truth(query_QD, [], score_QK) for (kind, query_QD), score_QK in split}
+        for name, where in (filters or {}).items():
+            filter = render_filter(where, dataset.schema)
+            sql = filter.sql if filter else None
+            score_QK = exact_scores(dataset, queries[DRAWN], max(RECALL_KS), sql)
+            self._truths[name] = _Truth(queries[DRAWN], where, score_QK)
 
     def evaluate(self, gallery: Gallery) -> Recalls:
-        """Recall by kind of query and `@k`; k is at most the number of photos."""
-        return {kind: self._evaluate_kind(gallery, kind) for kind in self._queries}
+        """Recall by kind of query or filter, and `@k`; k is at most the number of matches."""
+        return {kind: _evaluate(gallery, truth) for kind, truth in self._truths.items()}
 
-    def _evaluate_kind(self, gallery: Gallery, kind: str) -> dict[str, float]:
-        query_QD, truth_QK = self._queries[kind], self._truth[kind]
-        ten, hundred = (gallery.search(query_QD, k) for k in RECALL_KS[1:])
-        one = [hits[:1] for hits in ten]
-        results = zip(RECALL_KS, (one, ten, hundred), strict=True)
-        return {f"@{k}": _recall(hits, truth_QK[:, :k]) for k, hits in results}
+
+def _evaluate(gallery: Gallery, truth: _Truth) -> dict[str, float]:
+    ten, hundred = (gallery.search(truth.query_QD, k, where=truth.where) for k in RECALL_KS[1:])
+    results = zip(RECALL_KS, ([hits[:1] for hits in ten], ten, hundred), strict=True)
+    return {f"@{k}": _recall(hits, truth.score_QK[:, :k]) for k, hits in results}
 
 
 def worst_recall(recalls: Recalls) -> float:
@@ -67,10 +105,13 @@ def worst_recall(recalls: Recalls) -> float:
     return min(each[f"@{MIN_RECALL_K}"] for each in recalls.values())
 
 
-def exact_scores(dataset: lance.LanceDataset, query_QD: Features, k: int) -> Features:
-    """The k best cosines of each query, descending, (Q, min(k, N)). Reads the table once, batch by batch."""
+def exact_scores(
+    dataset: lance.LanceDataset, query_QD: Features, k: int, filter: str | None = None
+) -> Features:
+    """The k best cosines of each query among the N matches of a filter, descending, (Q, min(k, N)). Reads the
+    table once, batch by batch."""
     best_QK = np.empty((len(query_QD), 0), np.float32)
-    for batch in dataset.to_batches(columns=[VECTOR]):
+    for batch in dataset.to_batches(columns=[VECTOR], filter=filter):
         scores = np.concatenate([best_QK, query_QD @ extract_vectors(batch).T], axis=1)
         best_QK = scores if scores.shape[1] <= k else -np.partition(-scores, k - 1, axis=1)[:, :k]
     return -np.sort(-best_QK, axis=1)
@@ -81,7 +122,7 @@ def _recall(hits_Q: list[list[Hit]], truth_QK: Features) -> float:
         sum(hit.score >= truth_K[-1] - _TOLERANCE for hit in hits)
         for hits, truth_K in zip(hits_Q, truth_QK, strict=True)
     ]
-    return float(sum(counts) / truth_QK.size)
+    return float(sum(counts) / truth_QK.size) if truth_QK.size else 1.0  # an empty gallery misses nothing
 
 
 def _normalize(vectors: Features) -> Features:

@@ -1,7 +1,6 @@
 """The rows of a gallery version by row index: ids, categories, captions, vectors and filter results."""
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Protocol
 
 import lance
@@ -12,13 +11,13 @@ from numpy.typing import NDArray
 
 from stbir.gallery.arrays import Features, Indices
 from stbir.gallery.caption_store import CaptionStore
+from stbir.gallery.filter_cache import FilterCache
 
 VECTOR = "embedding"
 ROW_ID = "_rowid"
 # Scoring this many rows takes milliseconds; the index would mostly return rows that do not match.
 EXACT_SCORING_LIMIT = 20_000
-_FILTER_CACHE_BYTES = 2**28
-_MAX_CACHED_FILTERS = 64
+_FILTER_CACHE_BYTES = 2**27
 
 
 @dataclass(frozen=True)
@@ -36,6 +35,11 @@ class FilterResult:
         assert self.mask is not None
         return np.flatnonzero(self.mask)
 
+    @property
+    def num_bytes(self) -> int:
+        """The memory of the arrays."""
+        return sum(array.nbytes for array in (self.indices, self.mask) if array is not None)
+
 
 class Rows:
     """Ids and categories in table order. Holds the id, a category code and 8 bytes a photo."""
@@ -49,8 +53,7 @@ class Rows:
         is_sorted = bool((self._row_ids[1:] > self._row_ids[:-1]).all())
         self._order = None if is_sorted else np.argsort(self._row_ids)
         # A version is immutable, so its filter results are, too.
-        num_cached = min(_MAX_CACHED_FILTERS, _FILTER_CACHE_BYTES // max(len(self), 1))
-        self.apply_filter = lru_cache(max(2, num_cached))(self._apply_filter)
+        self._filters = FilterCache[FilterResult](_FILTER_CACHE_BYTES, lambda result: result.num_bytes)
 
     def __len__(self) -> int:
         return len(self._row_ids)
@@ -74,8 +77,11 @@ class Rows:
         indices = np.searchsorted(self._row_ids, row_ids, sorter=self._order)
         return np.asarray(indices if self._order is None else self._order[indices], np.int64)
 
-    def _apply_filter(self, dataset: lance.LanceDataset, sql: str) -> FilterResult:
+    def apply_filter(self, dataset: lance.LanceDataset, sql: str) -> FilterResult:
         """Evaluate a filter on `dataset`, which is this version or its index copy."""
+        return self._filters.get(sql, lambda: self._apply_filter(dataset, sql))
+
+    def _apply_filter(self, dataset: lance.LanceDataset, sql: str) -> FilterResult:
         table = dataset.to_table(columns=[], filter=sql, with_row_id=True)
         indices = self.indices_of(table[ROW_ID].to_numpy())
         if len(indices) <= EXACT_SCORING_LIMIT:

@@ -1,20 +1,23 @@
 """The photos nearest to a query by cosine: exact search, or an index search with exact reranking."""
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Protocol
 
 import lance
 import numpy as np
 
 from stbir.gallery.arrays import Features, Indices
+from stbir.gallery.filter_cache import FilterCache
 from stbir.gallery.filters import Filter
 from stbir.gallery.index import IndexPlan
 from stbir.gallery.rows import ROW_ID, VECTOR, FilterResult, Rows, VectorStore
 
 _MAX_SCORES = 2**24  # in one matrix product; 64 MB
-_MAX_CACHED_VECTORS = 8  # filters, each with up to EXACT_SCORING_LIMIT vectors
+_VECTOR_CACHE_BYTES = 2**28  # for the vectors of selective filters
 _MIN_CANDIDATES_PER_HIT = 2
+_MAX_CANDIDATE_BYTES = 2**25  # of the vectors that a query reranks
+# Scoring all rows takes as long as copying this share of them.
+_MAX_COPIED_SHARE = 0.25
 
 
 @dataclass(frozen=True)
@@ -55,11 +58,21 @@ class ExactSearch:
 
     def nearest(self, query_QD: Features, k: int, filter: Filter | None) -> list[list[Hit]]:
         """As in Searcher. Ties keep the order of the table."""
-        indices = None if filter is None else self._rows.apply_filter(self._dataset, filter.sql).to_indices()
-        photo_ND = self._photo_ND if indices is None else self._photo_ND[indices]
+        if filter is None:
+            return self._nearest(query_QD, k, self._photo_ND, None)
+        indices = self._rows.apply_filter(self._dataset, filter.sql).to_indices()
+        if len(indices) <= _MAX_COPIED_SHARE * len(self._rows):
+            return self._nearest(query_QD, k, self._photo_ND[indices], indices)
+        return self._nearest(query_QD, k, self._photo_ND, indices)
+
+    def _nearest(
+        self, query_QD: Features, k: int, photo_ND: Features, indices: Indices | None
+    ) -> list[list[Hit]]:
+        """The hits among the rows `indices` (None: all), where `photo_ND` are the vectors of these or all."""
+        is_selection = indices is not None and len(indices) < len(photo_ND)
         step = max(1, _MAX_SCORES // max(1, len(photo_ND)))
         return [
-            _top_hits(self._rows, indices, scores_N, k)
+            _top_hits(self._rows, indices, scores_N[indices] if is_selection else scores_N, k)
             for start in range(0, len(query_QD), step)
             for scores_N in query_QD[start : start + step] @ photo_ND.T
         ]
@@ -69,41 +82,49 @@ class IndexSearch:
     """Reranks the candidates of Lance's quantised index by their exact cosine.
 
     Lance returns row ids only: reading columns takes longer than the index search. The matches of a selective
-    filter are all scored. With other filters, the index returns more candidates, and some do not match.
+    filter are all scored. With other filters, the index returns more candidates, and some do not match; if
+    these would be too many, Lance applies the filter first.
     """
 
     def __init__(self, tables: Tables, rows: Rows, photo_ND: VectorStore, plan: IndexPlan) -> None:
         self._tables, self._rows, self._photo_ND, self._plan = tables, rows, photo_ND, plan
         # Filters repeat, the category above all.
-        self._filtered_vectors = lru_cache(_MAX_CACHED_VECTORS)(self._read_vectors)
+        self._filtered = FilterCache[Features](_VECTOR_CACHE_BYTES, lambda vectors: vectors.nbytes)
 
     def nearest(self, query_QD: Features, k: int, filter: Filter | None) -> list[list[Hit]]:
         """As in Searcher."""
         match = None if filter is None else self._apply(filter)
         if filter is None or match is None or match.indices is None:
             return [self._rerank(query_D, k, filter, match) for query_D in query_QD]
-        photo_RD = self._filtered_vectors(filter)
+        photo_RD = self._filtered.get(filter.sql, lambda: self._read_vectors(match))
         return [_top_hits(self._rows, match.indices, photo_RD @ query_D, k) for query_D in query_QD]
 
     def _apply(self, filter: Filter) -> FilterResult:
         return self._rows.apply_filter(self._tables.for_filter(filter), filter.sql)
 
-    def _read_vectors(self, filter: Filter) -> Features:
-        return np.asarray(self._photo_ND[self._apply(filter).to_indices()])
+    def _read_vectors(self, match: FilterResult) -> Features:
+        return np.asarray(self._photo_ND[match.to_indices()])
 
     def _rerank(
         self, query_D: Features, k: int, filter: Filter | None, match: FilterResult | None
     ) -> list[Hit]:
-        indices = self._candidates(query_D, k, 1 if match is None else match.count / len(self._rows))
-        if filter is not None and match is not None and match.mask is not None:
+        share = 1 if match is None else match.count / len(self._rows)
+        num_candidates = self._plan.num_candidates(k)
+        if filter is None or match is None or match.mask is None:
+            indices = self._candidates(query_D, num_candidates, 1)
+        elif num_candidates / share * query_D.nbytes > _MAX_CANDIDATE_BYTES:
+            indices = self._candidates(query_D, num_candidates, share, filter)
+        else:
+            indices = self._candidates(query_D, int(num_candidates / share), share)
             indices = indices[match.mask[indices]]
             if len(indices) < _MIN_CANDIDATES_PER_HIT * k:  # the matches are in other partitions
-                indices = self._candidates(query_D, k, 1, filter)
+                indices = self._candidates(query_D, num_candidates, share, filter)
         return _top_hits(self._rows, indices, np.asarray(self._photo_ND[indices]) @ query_D, k)
 
-    def _candidates(self, query_D: Features, k: int, share: float, filter: Filter | None = None) -> Indices:
-        """Candidate row indices, ascending: enough of them if this share matches the filter."""
-        limit = int(self._plan.num_candidates(k) / share)
+    def _candidates(
+        self, query_D: Features, limit: int, share: float, filter: Filter | None = None
+    ) -> Indices:
+        """Up to `limit` row indices, ascending, from enough partitions if this share of rows matches."""
         nearest = {"column": VECTOR, "q": query_D, "k": limit, "metric": "cosine", "ef": 2 * limit}
         table = self._tables.for_filter(filter).to_table(
             columns=[],

@@ -59,6 +59,11 @@ def test_steps_batches_and_cache_lookups_are_counted(metrics: str) -> None:
     assert total(metrics, "stbir_recent_texts_total", {"found": "false"}) >= 1
 
 
+def test_gallery_size_is_exported(metrics: str) -> None:
+    assert total(metrics, "stbir_gallery_rows") > 0
+    assert total(metrics, "stbir_gallery_unindexed_rows") == 0
+
+
 def test_no_search_is_in_flight_after_the_requests(metrics: str) -> None:
     assert total(metrics, "stbir_searches_inside") == 0
 

@@ -1,0 +1,102 @@
+"""Photos that kill or block the worker that decodes them are set aside, and the job goes on."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import ray
+
+from ray_jobs.embedding.decode import DecodedPart, decode_part, decode_photos
+from ray_jobs.embedding.isolation import decode_isolated
+from ray_jobs.embedding.pipeline import EncoderPool, embed_catalogue
+from ray_jobs.recipes import recipe
+from stbir.catalogue.photo import Part, Photo
+from stbir.data.validation import Fault
+from stbir.errors import InputError
+from stbir.gallery.existing_rows import read_existing_rows
+from stbir.model import builder, checkpoint
+from tests.conftest import ROOT
+from tests.ray_jobs.dangerous_catalogue import IDS, DangerousCatalogue
+
+
+@pytest.mark.slow(reason="workers that die one after the other")
+def test_photos_that_kill_or_block_their_worker_are_set_aside(ray_cluster) -> None:
+    catalogue = DangerousCatalogue(killer="03", sleeper="05")
+    [part, _] = catalogue.parts()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ray_jobs.embedding.isolation.PHOTO_TIMEOUT_S", 5.0)
+        decoded, pixels = decode_isolated(ray.put(catalogue), part, frozenset({7}), {}, 8, None)
+    assert decoded.photo_ids == ["00", "01", "02", "04", "06", "08", "09"]
+    assert [(fault.photo_id, fault.reason) for fault in decoded.faults] == [
+        ("03", "kills its worker"),
+        ("05", "timed out"),
+        ("07", "duplicate id"),
+    ]
+    assert decoded.failed == decoded.faults[:2]  # another run tries again, and keeps the rows that exist
+    assert pixels.shape == (7, 3, 8, 8)
+
+
+@pytest.mark.slow(reason="an encoder actor, which imports the model libraries, and workers that die")
+def test_job_goes_on_after_a_photo_that_kills_its_worker(ray_cluster, tmp_path: Path) -> None:
+    config, uri = recipe("smoke"), str(tmp_path)
+    checkpoint.save(uri, "0", builder.build_retriever(config.model, 0), config, made_from="", counts={})
+    pool = EncoderPool(uri, config.model.photo.preprocess.size, 1, use_gpu=False)
+    parts = embed_catalogue(DangerousCatalogue(killer="03"), read_existing_rows(None, []), pool)
+    embedded = [(each.decoded.photo_ids, len(each.encoded.vectors)) for each in parts]
+    assert embedded == [([*IDS[:3], *IDS[4:10]], 9), (IDS[10:], 10)]
+
+
+SLOW_PART = """
+from ray_jobs.embedding.decode import decode_part
+from tests.ray_jobs.dangerous_catalogue import DangerousCatalogue
+
+catalogue = DangerousCatalogue(sleeper="03")
+decode_part(catalogue, next(catalogue.parts()), frozenset(), {}, 8, photo_timeout_s=0.5)
+"""
+
+
+def test_task_whose_photo_takes_too_long_ends_its_process() -> None:
+    ended = subprocess.run([sys.executable, "-c", SLOW_PART], cwd=ROOT, capture_output=True, check=False)
+    assert ended.returncode == 1
+    assert b"Timeout" in ended.stderr
+
+
+class CountingCatalogue(DangerousCatalogue):
+    """Only reads parts as they are listed, as shards do."""
+
+    def read(self, part: Part) -> Iterator[Photo | Fault]:
+        assert part.location == "all"
+        return super().read(part)
+
+
+@pytest.mark.parametrize("start", [0, 4, 9])
+@pytest.mark.parametrize("location", [None, IDS[:10], "all"], ids=["none", "refs", "whole"])
+def test_photos_decoded_one_by_one_equal_those_of_the_part(start: int, location: Any) -> None:
+    catalogue = CountingCatalogue() if location == "all" else DangerousCatalogue()
+    part, duplicates = Part(IDS[:10], location), frozenset({5})
+    whole, pixels = decode_part(catalogue, part, duplicates, {}, 8)
+    started, *results = decode_photos(catalogue, part, duplicates, {}, 8, start, 60)
+    assert started is None
+    merged = DecodedPart.merge([decoded for decoded, _ in filter(None, results)])
+    assert (merged.photo_ids, merged.faults) == (
+        [photo_id for photo_id in whole.photo_ids if photo_id >= IDS[start]],
+        [fault for fault in whole.faults if fault.photo_id >= IDS[start]],
+    )
+    assert np.array_equal(
+        np.concatenate([each for _, each in filter(None, results)]), pixels[-len(merged.photo_ids) :]
+    )
+
+
+@pytest.mark.parametrize("num_ids", [9, 11])
+def test_part_of_another_length_than_its_photos_is_an_error(num_ids: int) -> None:
+    class Changed(DangerousCatalogue):
+        def read(self, part: Part) -> Iterator[Photo | Fault]:
+            return super().read(Part(IDS[:10], None))
+
+    part = Part(IDS[:num_ids], "all")
+    with pytest.raises(InputError, match="the catalogue changed near photo 00"):
+        list(decode_photos(Changed(), part, frozenset(), {}, 8, 0, 60))
