@@ -164,7 +164,8 @@ def test_concurrent_searches_equal_single_ones(endpoint, photos):
     ("status", "detail", "kwargs"),
     [
         (400, "the query is empty", {"json": {}}),
-        (400, "the query is empty", {"json": {"text": " \n", "sketch": []}}),
+        (400, "the query is empty", {"json": {"text": " \n", "sketch": ""}}),
+        (422, "sketch: no stroke on it", {"json": {"text": "a chair", "sketch": []}}),
         (400, "the query is empty", {"files": {"text": (None, "  "), "sketch": ("", b"")}}),
         (413, "body", {"content": b" " * 8_000_001, "headers": JSON_HEADERS}),
         (413, "sketch", {"files": {"sketch": ("s.png", bomb(60000, 60000))}}),
