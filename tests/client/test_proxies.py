@@ -22,7 +22,7 @@ def proxy(monkeypatch: pytest.MonkeyPatch) -> str:
     return address
 
 
-def test_loopback_is_asked_directly(server: FakeServer, call_client: CallClient, proxy: str) -> None:
+def test_requests_to_loopback_use_no_proxy(server: FakeServer, call_client: CallClient, proxy: str) -> None:
     for host in ("127.0.0.1", "localhost"):
         url = server.url.replace("127.0.0.1", host)
         assert call_client(url, "search", text="red", retries=0).hits

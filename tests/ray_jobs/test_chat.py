@@ -211,9 +211,7 @@ def test_repeated_retry_after_is_followed_by_a_growing_backoff(
     assert third - second >= RETRY_AFTER_S + 0.4
 
 
-def test_an_endpoint_on_this_machine_is_asked_directly(
-    server: ChatServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_calls_to_this_machine_use_no_proxy(server: ChatServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)

@@ -199,7 +199,7 @@ def test_retries_grow_are_random_and_end(pad: Page) -> None:
         assert 1 + 0.25 * 2**attempt <= delay <= 1 + 0.5 * 2**attempt
 
 
-def test_a_full_server_is_left_alone_after_several_retries(pad: Page, backend: LocalBackend) -> None:
+def test_a_full_server_is_no_longer_retried_after_several_attempts(pad: Page, backend: LocalBackend) -> None:
     num_searches, before = 0, backend.before
 
     async def fail(query: Query) -> None:
