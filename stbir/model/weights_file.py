@@ -5,10 +5,10 @@ import pickle
 import re
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PosixPath, PurePosixPath
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import safetensors.torch
@@ -23,9 +23,9 @@ SUFFIXES = {".safetensors", ".pt", ".pth", ".bin", ".npz", ".ckpt", ".tar"}
 _WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model", "net", "module")
 # Prefixes that DistributedDataParallel and torch.compile add.
 _PREFIXES = re.compile(r"^(module\.|_orig_mod\.)+|(?<=\.)_orig_mod\.")
-_SCALAR = np.float64(0).__reduce__()[0]
+_SCALAR = cast(Callable[..., Any], np.float64(0).__reduce__()[0])
 # What timm's training script saves beside tensors: options, paths and metrics. None of it runs code.
-_HARMLESS = [
+_HARMLESS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
     *((SimpleNamespace, "argparse.Namespace"), PosixPath, np.dtype, type(np.dtype(np.float64))),
     *((_SCALAR, "numpy.core.multiarray.scalar"), (_SCALAR, "numpy._core.multiarray.scalar")),
 ]
