@@ -4,6 +4,8 @@ import argparse
 import json
 import logging
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,15 @@ from stbir.storage.lock import artifact_lock
 from stbir.storage.manifest import MANIFEST_FILE, Manifest, content_digest, refuse_other_kind, write_manifest
 
 log = logging.getLogger(__name__)
+_GROUPS = pa.schema([("file", pa.string()), ("group", pa.int32()), ("rows", pa.int64())])
+_QUERIES = pa.schema(
+    [
+        (QUERY_ID, pa.string()),
+        ("vector", pa.list_(pa.float32())),
+        ("sketch", pa.large_binary()),
+        ("text", pa.large_string()),
+    ]
+)
 _HITS, _REFUSED = "hits.parquet", "refused.parquet"
 _GalleryArgs = tuple[str, str, int, CacheConfig | None]  # of `open_gallery`
 
@@ -59,7 +70,7 @@ def search_batch(args: argparse.Namespace) -> dict[str, Any]:
     out = Folder(args.out)
     refuse_other_kind(out, "hits")
     queries, names = _query_files(args.queries)
-    num_queries, columns = _inspect(queries, names)
+    groups, columns = _inspect(queries, names)
     model, digest = checkpoint.resolve_pinned(args.checkpoint)
     gallery = Folder(args.gallery).uri
     version = open_version(gallery, digest).version
@@ -69,10 +80,14 @@ def search_batch(args: argparse.Namespace) -> dict[str, Any]:
         connect()
         # One CPU for the read tasks, which would never start without it.
         placement.require_resources("searching", 1 + math.ceil(placement.ENCODER_CPUS), args.resource_timeout)
-        files = [queries.quoted_uri_of(name) for name in names]
         hits = (
-            ray.data.read_parquet(files)
-            .select_columns([QUERY_ID, *columns])
+            ray.data.from_arrow([groups.slice(n, 1) for n in range(len(groups))] or [groups])
+            .map_batches(
+                _read_group,
+                batch_size=None,
+                batch_format="pyarrow",
+                fn_kwargs={"queries": queries, "columns": columns, "batch": args.batch},
+            )
             .map_batches(
                 SearchActor,
                 batch_size=args.batch,
@@ -82,7 +97,7 @@ def search_batch(args: argparse.Namespace) -> dict[str, Any]:
                 num_cpus=placement.ENCODER_CPUS,
             )
         )
-        counts = {"in": num_queries, **_write(out, hits)}
+        counts = {"in": sum(groups["rows"].to_pylist()), **_write(out, hits)}
         check_counts(counts, args.max_error_rate, out)
         details = {"gallery_version": version, "k": args.k, "asked_by": columns}
         manifest = Manifest("hits", content_digest(out, [_HITS, _REFUSED]), counts, digest, details)
@@ -111,24 +126,64 @@ def _query_files(uri: str) -> tuple[Folder, list[str]]:
     return Folder(parent or "/"), [name]
 
 
-def _inspect(queries: Folder, names: list[str]) -> tuple[int, list[str]]:
-    """The number of queries, and the query columns that the files have."""
+def _inspect(queries: Folder, names: list[str]) -> tuple[pa.Table, list[str]]:
+    """The row groups of the files, one a row: file, group and rows; and the query columns that files have."""
     if not names:
         raise InputError(
             f"--queries: {queries.uri}: no *.parquet here; write one with {QUERY_ID} and a query"
         )
-    num_rows, available = 0, set[str]()
+    groups, available = [], set[str]()
     for name in names:
-        with queries.open(name) as file:
-            parquet = pq.ParquetFile(file)
-            num_rows += parquet.metadata.num_rows
+        with _open_parquet(queries, name) as parquet:
+            _check_types(parquet.schema_arrow, f"{queries.uri}/{name}")
             available |= set(parquet.schema_arrow.names)
+            rows = [parquet.metadata.row_group(n).num_rows for n in range(parquet.num_row_groups)]
+        groups += [{"file": name, "group": n, "rows": count} for n, count in enumerate(rows)]
     columns = [name for name in QUERY_COLUMNS if name in available]
-    if QUERY_ID not in available or not columns:
+    if not columns:
         raise InputError(
             f"--queries: {queries.uri}: needs the column {QUERY_ID} and one of {', '.join(QUERY_COLUMNS)}"
         )
-    return num_rows, columns
+    return pa.Table.from_pylist(groups, schema=_GROUPS), columns
+
+
+@contextmanager
+def _open_parquet(queries: Folder, name: str) -> Iterator[pq.ParquetFile]:
+    """Open a file of queries. Raises InputError, naming it, also for errors while it is read."""
+    with queries.open(name) as file:
+        try:
+            yield pq.ParquetFile(file)
+        except (pa.ArrowException, OSError) as error:
+            reason = " ".join(str(error).split())[:200]
+            message = f"--queries: {queries.uri}/{name}: not a readable Parquet file ({reason})"
+            raise InputError(f"{message}; write it again") from error
+
+
+def _check_types(schema: pa.Schema, path: str) -> None:
+    if QUERY_ID not in schema.names:
+        raise InputError(f"--queries: {path}: needs the column {QUERY_ID}")
+    for field in _QUERIES:
+        if field.name in schema.names:
+            actual = schema.field(field.name).type
+            try:
+                pa.nulls(0, actual).cast(field.type)
+            except pa.ArrowException as error:
+                message = f"--queries: {path}: column {field.name} is {actual}, needs {field.type}"
+                raise InputError(message) from error
+
+
+def _read_group(groups: pa.Table, queries: Folder, columns: list[str], batch: int) -> Iterator[pa.Table]:
+    """The queries of row groups, in tables of at most `batch` rows. A column that a file lacks is null."""
+    schema = pa.schema([_QUERIES.field(name) for name in (QUERY_ID, *columns)])
+    for row in groups.to_pylist():
+        with _open_parquet(queries, row["file"]) as parquet:
+            available = [name for name in schema.names if name in parquet.schema_arrow.names]
+            for rows in parquet.iter_batches(batch, row_groups=[row["group"]], columns=available):
+                arrays = [
+                    rows[f.name].cast(f.type) if f.name in available else pa.nulls(len(rows), f.type)
+                    for f in schema
+                ]
+                yield pa.Table.from_arrays(arrays, schema=schema)
 
 
 def _write(out: Folder, results: ray.data.Dataset) -> dict[str, int]:

@@ -12,7 +12,7 @@ import ray.data
 import torch
 
 from ray_jobs.cli import JobFailedError
-from ray_jobs.jobs.search_batch import _query_files, _write, check_counts, search_batch
+from ray_jobs.jobs.search_batch import _inspect, _query_files, _read_group, _write, check_counts, search_batch
 from ray_jobs.recipes import recipe
 from ray_jobs.search_batch import parser
 from stbir.embedding.embed import embed_sketches, embed_texts
@@ -110,6 +110,37 @@ def query_vectors(model: str, vector: list[float]) -> dict[str, np.ndarray]:
     return {**vectors, "vector": np.array([vector], np.float32)}
 
 
+@pytest.mark.parametrize("content", [b"PAR1 no more than its name PAR1", b"", b"query_id,text\na,cup\n"])
+def test_a_file_that_is_no_parquet_is_named_before_any_work(model, gallery, tmp_path, content):
+    queries = write_queries(tmp_path / "q", query_id=["a"], text=["cup"])
+    (queries / "c.parquet").write_bytes(content)
+    with pytest.raises(InputError, match=r"--queries: .*/q/c\.parquet: not a readable Parquet file") as error:
+        run(model, gallery, queries, tmp_path / "out")
+    assert "\n" not in str(error.value)
+
+
+def test_row_groups_are_read_in_one_schema_and_damage_names_the_file(tmp_path):
+    vectors = pa.array([[1.0, 2.0], None], pa.list_(pa.float64()))
+    pq.write_table(
+        pa.table({"query_id": [1, 2], "vector": vectors}), tmp_path / "a.parquet", row_group_size=1
+    )
+    pq.write_table(pa.table({"text": ["cup"] * 9, "query_id": [*"abcdefghi"]}), tmp_path / "b.parquet")
+    queries, names = _query_files(str(tmp_path))
+    groups, columns = _inspect(queries, names)
+    assert (groups["rows"].to_pylist(), columns) == ([1, 1, 9], ["vector", "text"])
+    tables = list(_read_group(groups, queries, columns, batch=5))
+    assert [len(table) for table in tables] == [1, 1, 5, 4]
+    whole = pa.concat_tables(tables)
+    assert whole["query_id"].to_pylist() == ["1", "2", *"abcdefghi"]
+    assert whole["vector"].to_pylist() == [[1.0, 2.0], *[None] * 10]
+    assert whole["text"].to_pylist() == [None, None, *["cup"] * 9]
+    data = bytearray((tmp_path / "b.parquet").read_bytes())
+    data[4:40] = bytes(36)
+    (tmp_path / "b.parquet").write_bytes(data)
+    with pytest.raises(InputError, match=r"b\.parquet: not a readable Parquet file"):
+        list(_read_group(groups, queries, columns, batch=5))
+
+
 def test_queries_are_a_file_or_a_folder(tmp_path, monkeypatch):
     folder = write_queries(tmp_path / "queries", query_id=["a", "b", "c", "d"], text=["cup"] * 4)
     monkeypatch.chdir(folder)
@@ -149,8 +180,10 @@ def test_failed_run_removes_the_manifest_of_the_last_one(ray_cluster, tmp_path):
 @pytest.mark.parametrize(
     ("columns", "options", "message"),
     [
-        ({"text": ["x"]}, [], "needs the column query_id and one of vector, sketch, text"),
+        ({"text": ["x"]}, [], r"a\.parquet: needs the column query_id"),
         ({"query_id": ["a"]}, [], "needs the column query_id and one of"),
+        ({"query_id": ["a"], "sketch": [1]}, [], r"a\.parquet: column sketch is int64, needs large_binary"),
+        ({"query_id": ["a"], "vector": ["1"]}, [], r"a\.parquet: column vector is string, needs list"),
         ({"query_id": ["a"], "text": ["x"]}, ["--where", "price < 3"], "--where: not valid"),
         ({"query_id": ["a"], "text": ["x"]}, ["--gallery", "nowhere"], "no gallery here"),
     ],
