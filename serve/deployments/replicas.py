@@ -9,6 +9,7 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -36,6 +37,9 @@ from stbir.model import checkpoint
 
 CANARY_STROKES = [[(0.2, 0.2), (0.8, 0.3), (0.5, 0.8), (0.2, 0.2)]]
 CANARY_TEXT = "a canary"
+# Sketches that a replica decodes at a time. Memory for decoding is bounded by their pixels, DECODE_THREADS x
+# limits.sketch_pixels, however many sketches a group has.
+DECODE_THREADS = 4
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,7 @@ class SketchReplica:
     def __init__(self, batching: Batching) -> None:
         self.encoders = ModelVersions(_load_sketch_encoder)
         self.batched = BatchedEncoder(batching, batch_size_observer("sketch"))
+        self.decode_threads = ThreadPoolExecutor(DECODE_THREADS, thread_name_prefix="decode")
         self.preload = Preloader(lambda release: self.encoders.get(release.checkpoint))
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
@@ -63,10 +68,14 @@ class SketchReplica:
     ) -> list[EncodeResult | None]:
         """The vectors of images, or their InputError or DeadlineExceededError; None stays None."""
         encoder = await _get_encoder(self.encoders, checkpoint_uri)
-        decode = partial(_decode, size=encoder.encoder.preprocess.size)
+        decode = partial(self._decode, encoder.encoder.preprocess.size)
         # All are decoded before the first is encoded, so that they form one batch.
         decoded = await map_items(decode, sketches, deadlines)
         return await map_items(partial(self._encode, encoder), decoded, deadlines)
+
+    async def _decode(self, size: int, sketch: bytes, deadline: float) -> DecodedSketch:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self.decode_threads, decode, sketch, size, deadline)
 
     async def _encode(self, encoder: LoadedEncoder, sketch: DecodedSketch, deadline: float) -> Encoded:
         start = time.perf_counter()
@@ -200,11 +209,11 @@ class FusionReplica:
             self.report_gallery(self.galleries.get(release))
 
 
-async def _decode(sketch: bytes, deadline: float, size: int) -> DecodedSketch:
+def decode(sketch: bytes, size: int, deadline: float) -> DecodedSketch:
+    """Decode an image for the encoder. Raises InputError, or DeadlineExceededError if it starts too late."""
     check_deadline(deadline)
     start = time.perf_counter()
-    pixels_1HW = await asyncio.to_thread(decode_query_sketch, sketch, size)
-    return DecodedSketch(pixels_1HW, elapsed_ms(start))
+    return DecodedSketch(decode_query_sketch(sketch, size), elapsed_ms(start))
 
 
 async def canary(encode: Callable[..., Awaitable[list[EncodeResult | None]]], item: Any, uri: str) -> Encoded:

@@ -72,9 +72,9 @@ def _remedy(uri: str, error: BaseException) -> str:
             return _KEYS
         if isinstance(cause, ConnectionError | HTTPClientError):
             return _ENDPOINT
-    if "://" in uri:
-        return "check the URI, that the bucket exists and, for s3://, that the AWS_* variables are set"
-    return _BY_ERRNO.get(getattr(error, "errno", None) or 0, "check the path")
+    if uri.startswith(("s3://", "s3a://")):
+        return "check the URI, that the bucket exists, and that the AWS_* variables are set"
+    return _BY_ERRNO.get(getattr(error, "errno", None) or 0, "check the path or URI")
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -19,10 +19,12 @@ class Folder:
     """
 
     def __init__(self, uri: str) -> None:
-        """Raises InputError for an unknown URI scheme."""
+        """Raises InputError for an unknown URI scheme, and for a scheme alone, such as `s3://`."""
         self.uri = uri.rstrip("/") or uri[:1]  # "/" is the root, "" the working directory
-        self.fs, path = resolve_uri(self.uri)
+        self.fs, path = resolve_uri(uri)
         self.path = path.rstrip("/")
+        if not (self.path or self.is_local):
+            raise InputError(f"{uri}: names no bucket or folder; add one")
         if self.is_local:
             self.uri = self.path  # absolute, since Ray workers have another working directory
 

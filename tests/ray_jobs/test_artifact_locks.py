@@ -3,6 +3,7 @@
 import argparse
 import importlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,14 +12,18 @@ import pytest
 
 from ray_jobs import ablate, caption, embed_gallery, evaluate, gallery, prepare_shards, search_batch, train
 from ray_jobs.jobs import gallery as gallery_actions
+from ray_jobs.jobs.train import initialize_checkpoint
+from ray_jobs.training.job import num_completed_steps
+from ray_jobs.training.worker import save_checkpoint
 from stbir.errors import InputError
 from stbir.gallery.gallery import PUBLISHED, open_table
 from stbir.model import checkpoint
 from stbir.storage.folder import Folder
-from stbir.storage.lock import writer_lock
+from stbir.storage.lock import artifact_lock, writer_lock
 from stbir.storage.manifest import PRODUCERS
 from tests.gallery.test_gallery import DIGEST, publish_gallery, unit_vectors
 from tests.ray_jobs.chat_server import ChatServer
+from tests.ray_jobs.local_run import local_job, resume_recipe
 from tests.ray_jobs.test_embed_gallery import save_smoke_checkpoint
 
 PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {
@@ -98,3 +103,16 @@ def test_an_export_leaves_the_gallery_and_releases_its_folder(tmp_path: Path) ->
     assert open_table(index, PUBLISHED).version == version
     with writer_lock(out):
         pass
+
+
+def test_a_training_worker_that_lost_the_lock_publishes_nothing(local_shards: str, tmp_path: Path) -> None:
+    out = Folder(str(tmp_path))
+    with artifact_lock(out, "checkpoint") as lock:
+        job = replace(local_job(resume_recipe(), local_shards, out.uri), lock=lock)
+        initialize_checkpoint(job)
+        retriever = checkpoint.load(out.uri)
+        out.write(f"writer/{lock.number + 1:08d}.json", lock.holder.to_json())
+        with pytest.raises(InputError, match="another writer has taken over"):
+            save_checkpoint(job, retriever, 3, None)
+    assert num_completed_steps(out.uri) == 0
+    assert not out.exists("step-00000003")

@@ -25,7 +25,7 @@ DISK = {
     errno.ENOTDIR: "a part of the path is a file",
     errno.ENAMETOOLONG: "shorten the name",
     errno.EIO: "check the disk",
-    errno.EINTR: "check the path",
+    errno.EINTR: "check the path or URI",
 }
 S3 = {
     "NoSuchBucket": "create the bucket",
@@ -52,6 +52,13 @@ def test_the_remedy_of_a_disk_fits_the_error_number(
     assert str(error.value).startswith(f"{tmp_path}: cannot be read or written")
     assert "AWS" not in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("uri", ["{folder}", "file://{folder}"])
+def test_a_folder_in_place_of_a_file_is_named(tmp_path: Path, uri: str) -> None:
+    (tmp_path / "x.png").mkdir()
+    with pytest.raises(InputError, match=r"/x\.png: .*; the path is a folder; give a file"):
+        read_uri(uri.format(folder=tmp_path / "x.png"))
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])

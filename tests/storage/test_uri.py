@@ -89,6 +89,14 @@ def test_removing_a_name_with_pattern_characters_leaves_the_others(base: str) ->
         assert root.list_files("*/x") == [f"{other}/x" for other in remaining]
 
 
+@pytest.mark.parametrize("uri", ["s3://", "s3:///", "memory://"])
+def test_a_scheme_alone_is_refused(uri: str) -> None:
+    """It would be the local folder `s3:`."""
+    with pytest.raises(InputError, match=f"^{uri}: names no bucket"):
+        Folder(uri)
+    assert Folder("file:///").path_of("x") == Folder("/").path_of("x") == "/x"
+
+
 def test_the_version_of_an_s3_object_is_refused() -> None:
     with pytest.raises(InputError, match=r"s3://b/x\?versionId=3: .*\?versionId="):
         resolve_uri("s3://b/x?versionId=3")
