@@ -6,11 +6,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 from fastapi import FastAPI
 from ray import serve
 
+from serve.deadline import Deadline
 from serve.deployments.coalescing import Coalescer, SearchResults
 from serve.deployments.error_mapping import at_capacity, map_errors, to_problem, unavailable
 from serve.http.access_log import AccessLogMiddleware, configure_logging
@@ -47,24 +48,30 @@ class Searcher:
         self.limits = limits
         self.rollout = Rollout(sketch, text, fusion)
         self._required = (sketch, text, fusion) if required is None else required
-        self._coalescer = Coalescer(self._search, coalescing, self._at_capacity)
+        self._coalescer = Coalescer(self._search, coalescing)
 
     async def search(self, query: Query) -> SearchResult:
         """The hits of a query."""
+        deadline = Deadline.after(query.budget_s)
         try:
-            return await self._coalescer(query)
+            return await self._send(query)
         except Problem as problem:
             if not problem.replica_died:
                 raise
-            return await self._coalescer(query)  # a search is idempotent, and another replica may answer
+        # A search is idempotent, and another replica may answer.
+        return await self._send(replace(query, budget_s=deadline.remaining_s))
+
+    async def _send(self, query: Query) -> SearchResult:
+        return cast(SearchResult, await map_errors(self._coalescer(query), self.limits.retry_after_s))
 
     async def _search(self, queries: list[Query]) -> SearchResults:
         """The hits or the Problem of each query, all from one release."""
-        # Neither encoder is awaited: their vectors go to fusion directly, not through this process.
+        # Neither encoder is awaited here. Serve passes their results on: over gRPC, which `serve.environment`
+        # sets, through this process, else by reference.
         release = self._release()
-        deadlines = [query.deadline for query in queries]
-        sketch = self._encode(self.sketch, [query.sketch for query in queries], release, deadlines)
-        text = self._encode(self.text, [query.text for query in queries], release, deadlines)
+        budgets_s = [query.budget_s for query in queries]
+        sketch = self._encode(self.sketch, [query.sketch for query in queries], release, budgets_s)
+        text = self._encode(self.text, [query.text for query in queries], release, budgets_s)
         # Fusion needs the rest of each query.
         queries = [replace(query, sketch=None, text=None) for query in queries]
         response = self.fusion.search.remote(release, sketch, text, queries)
@@ -73,11 +80,11 @@ class Searcher:
             for result in await self._result(response, sketch, text)
         ]
 
-    def _encode(self, encoder: Any, items: list[Any], release: Release, deadlines: list[float]) -> Any:
+    def _encode(self, encoder: Any, items: list[Any], release: Release, budgets_s: list[float]) -> Any:
         """The unawaited response of an encoder; None if all items are None."""
         if all(item is None for item in items):
             return None
-        return encoder.encode.remote(items, release.checkpoint, deadlines)
+        return encoder.encode.remote(items, release.checkpoint, budgets_s)
 
     async def thumbnail(self, photo_id: str) -> bytes:
         """The encoded thumbnail of a photo; empty if it has none."""
@@ -115,9 +122,6 @@ class Searcher:
             detail = "no gallery is published; publish one and try again"
             raise unavailable(detail, self.limits.retry_after_s)
         return active.release
-
-    def _at_capacity(self) -> Problem:
-        return at_capacity(self.limits.retry_after_s)
 
     async def _result(self, response: Any, *upstream: Any) -> Any:
         try:

@@ -4,19 +4,19 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from serve.deadline import DeadlineExceededError
+from serve.deadline import Deadline, DeadlineExceededError
 from stbir.errors import InputError
 
 
 async def map_items(
-    step: Callable[[Any, float], Awaitable[Any]], items: Sequence[Any], deadlines: Sequence[float]
+    step: Callable[[Any, Deadline], Awaitable[Any]], items: Sequence[Any], deadlines: Sequence[Deadline]
 ) -> list[Any]:
     """The result of `step` for each item, concurrently.
 
     None and exceptions among the items stay unchanged. InputError and DeadlineExceededError are results too.
     """
 
-    async def run(item: Any, deadline: float) -> Any:
+    async def run(item: Any, deadline: Deadline) -> Any:
         if item is None or isinstance(item, Exception):
             return item
         try:

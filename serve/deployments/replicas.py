@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from serve.deadline import check_deadline, elapsed_ms
+from serve.deadline import Deadline, elapsed_ms
 from serve.deployments import search
 from serve.deployments.batching import BatchedEncoder, LoadedEncoder, prepare_encoder
 from serve.deployments.item_results import map_items
@@ -59,19 +59,21 @@ class SketchReplica:
         await self.preload(user_config)
 
     async def encode(
-        self, sketches: Sequence[bytes | None], checkpoint_uri: str, deadlines: Sequence[float]
+        self, sketches: Sequence[bytes | None], checkpoint_uri: str, budgets_s: Sequence[float]
     ) -> list[EncodeResult | None]:
         """The vectors of images, or their InputError or DeadlineExceededError; None stays None."""
+        deadlines = [Deadline.after(budget_s) for budget_s in budgets_s]
         encoder = await _get_encoder(self.encoders, checkpoint_uri)
         decode = partial(_decode, size=encoder.encoder.preprocess.size)
         # All are decoded before the first is encoded, so that they form one batch.
         decoded = await map_items(decode, sketches, deadlines)
         return await map_items(partial(self._encode, encoder), decoded, deadlines)
 
-    async def _encode(self, encoder: LoadedEncoder, sketch: DecodedSketch, deadline: float) -> Encoded:
+    async def _encode(self, encoder: LoadedEncoder, sketch: DecodedSketch, deadline: Deadline) -> Encoded:
         start = time.perf_counter()
         vector = await self.batched(encoder, sketch.pixels_1HW, deadline)
-        return Encoded(vector, {"decode": sketch.decode_ms, "encode_sketch": elapsed_ms(start)})
+        timing_ms = {"decode": sketch.decode_ms, "encode_sketch": elapsed_ms(start)}
+        return Encoded(vector, timing_ms, deadline.elapsed_s)
 
     async def canary(self, checkpoint_uri: str) -> Encoded:
         """The vector of a canary sketch."""
@@ -97,23 +99,24 @@ class TextReplica:
         await self.preload(user_config)
 
     async def encode(
-        self, texts: Sequence[str | None], checkpoint_uri: str, deadlines: Sequence[float]
+        self, texts: Sequence[str | None], checkpoint_uri: str, budgets_s: Sequence[float]
     ) -> list[EncodeResult | None]:
         """The vectors of texts, or DeadlineExceededError. None stays None.
 
         The tokenizer truncates a text to the context length.
         """
+        deadlines = [Deadline.after(budget_s) for budget_s in budgets_s]
         return await map_items(partial(self._encode, checkpoint_uri), texts, deadlines)
 
-    async def _encode(self, checkpoint_uri: str, text: str, deadline: float) -> Encoded:
-        check_deadline(deadline)
+    async def _encode(self, checkpoint_uri: str, text: str, deadline: Deadline) -> Encoded:
+        deadline.check()
         start, key = time.perf_counter(), (checkpoint_uri, text)
         vector = self.cache.get(key)
         self.count_lookup(vector is not None)
         if vector is None:
             vector = await self.batched(await _get_encoder(self.encoders, checkpoint_uri), text, deadline)
             self.cache[key] = vector
-        return Encoded(vector, {"encode_text": elapsed_ms(start)})
+        return Encoded(vector, {"encode_text": elapsed_ms(start)}, deadline.elapsed_s)
 
     async def canary(self, checkpoint_uri: str) -> Encoded:
         """The vector of a canary text."""
@@ -142,7 +145,7 @@ class FusionReplica:
         """The release of the last search, including canary queries; for an ingress that has just started."""
         return self._last_release
 
-    def search(
+    async def search(
         self,
         release: Release,
         sketches: Sequence[EncodeResult | None] | None,
@@ -154,8 +157,14 @@ class FusionReplica:
         `sketches` or `texts` is None if no query has that modality. The photo of a `photo_id` is not a hit.
         """
         no_vectors = [None] * len(queries)
+        sketches, texts = sketches or no_vectors, texts or no_vectors
+        # Counted from here and not in the thread, for which the group may have to wait.
+        deadlines = [search.query_deadline(*each) for each in zip(queries, sketches, texts, strict=True)]
+        return await asyncio.to_thread(self._search, release, sketches, texts, queries, deadlines)
+
+    def _search(self, release: Release, *group: Any) -> list[SearchResult | Exception]:
         loaded = LoadedRelease(release, self.galleries.get(release), self.gates.get(release.checkpoint))
-        results = search.search(loaded, sketches or no_vectors, texts or no_vectors, queries)
+        results = search.search(loaded, *group)
         self._last_release = release
         return results
 
@@ -176,7 +185,8 @@ class FusionReplica:
         model = {"checkpoint": release.digest, **_describe_model(release.checkpoint)}
         if release.version is None:
             return {"model": model, "gallery": None}
-        [result] = self.search(release, [sketch], [text], [Query(None, None, 1, 0.5, None)])
+        query = Query(None, None, 1, 0.5, None)
+        [result] = self._search(release, [sketch], [text], [query], [Deadline.after(math.inf)])
         if isinstance(result, Exception):
             raise result
         gallery: Gallery = self.galleries.get(release)
@@ -200,11 +210,13 @@ class FusionReplica:
             self.galleries.get(release)
 
 
-async def _decode(sketch: bytes, deadline: float, size: int) -> DecodedSketch:
-    check_deadline(deadline)
-    start = time.perf_counter()
-    pixels_1HW = await asyncio.to_thread(decode_sketch, sketch, size)
-    return DecodedSketch(pixels_1HW, elapsed_ms(start))
+async def _decode(sketch: bytes, deadline: Deadline, size: int) -> DecodedSketch:
+    def decode() -> DecodedSketch:
+        deadline.check()  # in the thread: the item may have waited for one
+        start = time.perf_counter()
+        return DecodedSketch(decode_sketch(sketch, size), elapsed_ms(start))
+
+    return await asyncio.to_thread(decode)
 
 
 async def canary(encode: Callable[..., Awaitable[list[EncodeResult | None]]], item: Any, uri: str) -> Encoded:

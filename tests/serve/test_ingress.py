@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -95,16 +96,73 @@ def fake_searcher(fusion: Any, sketch: Any = None, text: Any = None) -> Searcher
 
 def test_encoder_responses_are_passed_to_fusion_unawaited():
     searcher = fake_searcher(RESULT)
-    assert asyncio.run(searcher.search(Query(b"png", "chair", 5, 0.25, "seat", deadline=7.5))) is RESULT
+    assert asyncio.run(searcher.search(Query(b"png", "chair", 5, 0.25, "seat"))) is RESULT
     [(_, sketch_args, sketch)] = searcher.sketch.calls
     [(_, text_args, text)] = searcher.text.calls
     [(method, fusion_args, _)] = searcher.fusion.calls
-    assert sketch_args == ([b"png"], "there/step-7", [7.5])
-    assert text_args == (["chair"], "there/step-7", [7.5])
-    query = Query(None, None, 5, 0.25, "seat", deadline=7.5)
+    assert sketch_args == ([b"png"], "there/step-7", [math.inf])
+    assert text_args == (["chair"], "there/step-7", [math.inf])
+    query = Query(None, None, 5, 0.25, "seat")
     assert (method, fusion_args) == ("search", (RELEASE, sketch, text, [query]))
     assert not sketch.is_awaited
     assert not text.is_awaited
+
+
+def test_budget_counts_the_time_in_the_queue():
+    """It travels as the seconds left, so that the clocks of machines may differ."""
+    searcher = fake_searcher(asyncio.Event())
+
+    async def scenario() -> None:
+        async def start_searches(count: int) -> list[asyncio.Task[SearchResult]]:
+            queries = [Query(None, "x", 1, 0.5, None, budget_s=5)] * count
+            tasks = [asyncio.ensure_future(searcher.search(query)) for query in queries]
+            await asyncio.sleep(0.01)
+            return tasks
+
+        groups = await start_searches(1) + await start_searches(1)  # as many as may be in flight
+        queued = await start_searches(2)
+        await asyncio.sleep(0.2)
+        groups[0].cancel()
+        await asyncio.sleep(0.01)
+        for task in (*groups, *queued):
+            task.cancel()
+
+    asyncio.run(scenario())
+    budgets_s = [budget_s for _, (_, _, budgets_s), _ in searcher.text.calls for budget_s in budgets_s]
+    assert [round(budget_s, 1) for budget_s in budgets_s] == [5.0, 5.0, 4.8, 4.8]
+
+
+def test_hung_up_search_leaves_the_queue_and_cancels_its_calls():
+    searcher = fake_searcher(asyncio.Event())
+    app = create_app(searcher, searcher.limits)
+    messages: list[Any] = []
+
+    async def scenario() -> None:
+        received, body = asyncio.Event(), json.dumps({"text": "x"}).encode()
+        inputs = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def receive() -> dict[str, Any]:
+            if inputs:
+                return inputs.pop()
+            await received.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            messages.append(message)
+
+        headers = [(b"content-type", b"application/json"), (b"host", b"127.0.0.1")]
+        scope = {"type": "http", "method": "POST", "path": "/v1/search", "headers": headers}
+        scope |= {"query_string": b"", "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80)}
+        handled = asyncio.ensure_future(app(scope, receive, send))
+        await asyncio.sleep(0.05)
+        assert len(searcher.fusion.calls) == 1
+        received.set()
+        await asyncio.wait_for(handled, 1)
+
+    asyncio.run(scenario())
+    calls = [*searcher.text.calls, *searcher.fusion.calls]
+    assert [call.is_cancelled for _, _, call in calls] == [True, True]
+    assert messages[0]["status"] == 499
 
 
 PRICE = {"column": "price", "op": "lt", "value": 3}
