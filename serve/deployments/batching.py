@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -15,6 +16,7 @@ from serve.deployments.coalescing import complete
 from serve.messages import Vector
 from serve.settings import Batching
 from stbir.embedding.embed import encode
+from stbir.model import checkpoint
 
 Collate = Callable[[Sequence[Any]], Tensor]
 
@@ -36,8 +38,25 @@ class LoadedEncoder:
         return list(encode(self.encoder, self.collate(items)))
 
 
-def prepare_encoder(encoder: nn.Module, collate: Collate, sample: Any) -> LoadedEncoder:
-    """Move an encoder to this replica's device and warm it up with `sample`: the first pass is slow."""
+def load_sketch_encoder(checkpoint_uri: str) -> LoadedEncoder:
+    """The sketch encoder of a checkpoint, ready on this replica's device."""
+    encoder = checkpoint.load(checkpoint_uri, part="sketch")
+    size = encoder.preprocess.size
+    return _prepare(encoder, _stack, np.zeros((1, size, size), np.uint8))
+
+
+def load_text_encoder(checkpoint_uri: str) -> LoadedEncoder:
+    """The text encoder of a checkpoint, ready on this replica's device."""
+    encoder = checkpoint.load(checkpoint_uri, part="text")
+    return _prepare(encoder, encoder.tokenize, "")
+
+
+def _stack(pixels: Sequence[Any]) -> Tensor:
+    return torch.from_numpy(np.stack(pixels))  # (B, 1, size, size)
+
+
+def _prepare(encoder: nn.Module, collate: Collate, sample: Any) -> LoadedEncoder:
+    """Warm an encoder up with `sample`: the first pass is slow."""
     loaded = LoadedEncoder(encoder.to(default_device()).eval(), collate)
     loaded.encode([sample])
     return loaded

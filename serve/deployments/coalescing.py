@@ -31,8 +31,8 @@ class Coalescer:
     """Sends queries in groups; awaiting it with a query returns its hits or raises its error.
 
     `send` answers a group. A query is sent at once below `max_concurrent_groups`; otherwise it waits until a
-    group returns or until `max_group_size` queries wait. A cancelled query leaves the queue at once. One whose
-    deadline passes there raises DeadlineExceededError. Admission control bounds the queue.
+    group returns or until `max_group_size` queries wait. A cancelled query leaves the queue at once. One
+    whose deadline passes there raises DeadlineExceededError. Admission control bounds the queue.
     Not thread-safe: for one event loop.
     """
 

@@ -3,9 +3,8 @@
 import asyncio
 import logging
 import os
-from collections.abc import Sequence
 from dataclasses import replace
-from http import HTTPStatus
+from functools import partial
 from typing import Any, cast
 
 from fastapi import FastAPI
@@ -22,8 +21,10 @@ from serve.http.cors import cors_middleware
 from serve.messages import Query, Release, SearchResult
 from serve.metrics import RequestMetrics
 from serve.problem import Problem, problem_app
+from serve.rollout.app_status import AppStatusWatch, read_app_status
+from serve.rollout.records import ReleaseRecords
 from serve.rollout.rollout import Rollout
-from serve.settings import Coalescing, Limits, Settings, scales_to_zero
+from serve.settings import Settings, scales_to_zero
 
 log = logging.getLogger(__name__)
 
@@ -39,16 +40,15 @@ class Searcher:
         sketch: Any,
         text: Any,
         fusion: Any,
-        limits: Limits,
-        coalescing: Coalescing,
-        required: Sequence[Any] | None = None,
+        rollout: Rollout,
+        settings: Settings,
     ) -> None:
-        """`required`: the handles that must have a replica for the service to be ready; None: all."""
         self.sketch, self.text, self.fusion = sketch, text, fusion
-        self.limits = limits
-        self.rollout = Rollout(sketch, text, fusion)
-        self._required = (sketch, text, fusion) if required is None else required
-        self._coalescer = Coalescer(self._search, coalescing)
+        self.rollout, self.limits = rollout, settings.limits
+        parts = (settings.sketch.options, settings.text.options, settings.fusion.options)
+        names = zip(("SketchReplica", "TextReplica", "FusionReplica"), parts, strict=True)
+        self._required = {name for name, options in names if not scales_to_zero(options)}
+        self._coalescer = Coalescer(self._search, settings.ingress.coalescing)
 
     async def search(self, query: Query) -> SearchResult:
         """The hits of a query."""
@@ -98,22 +98,18 @@ class Searcher:
     async def ready(self) -> dict[str, Any]:
         """The release that answers searches, and why the newest one was refused, if so.
 
-        Raises Problem if no search would be answered.
+        Answers from the last known status, without a request to a deployment. Raises Problem if no search
+        would be answered.
         """
         release = self._release()
-        await asyncio.gather(*(self._check_ready(deployment) for deployment in self._required))
+        if missing := sorted(self._required - self.rollout.running):
+            detail = f"no replica of {', '.join(missing)} is running; try again"
+            raise unavailable(detail, self.limits.retry_after_s)
         return {
             "checkpoint": release.digest,
             "gallery_version": release.version,
             "refused": self.rollout.failure,
         }
-
-    async def _check_ready(self, deployment: Any) -> None:
-        try:
-            await self._result(deployment.ready.remote())
-        except Problem as problem:
-            if problem.status != HTTPStatus.TOO_MANY_REQUESTS:  # at capacity is ready
-                raise
 
     def _release(self) -> Release:
         """The active release. Raises Problem until a gallery is published."""
@@ -144,11 +140,13 @@ def _cancel(response: Any) -> None:
 class Ingress:
     """The HTTP deployment. Serve calls `__serve_build_asgi_app__` after the constructor."""
 
-    def __init__(self, sketch: Any, text: Any, fusion: Any, settings: Settings) -> None:
-        parts = ((sketch, settings.sketch), (text, settings.text), (fusion, settings.fusion))
-        required = [handle for handle, part in parts if not scales_to_zero(part.options)]
+    def __init__(
+        self, sketch: Any, text: Any, fusion: Any, settings: Settings, records: ReleaseRecords
+    ) -> None:
+        watch = AppStatusWatch(partial(read_app_status, serve.get_replica_context().app_name))
+        rollout = Rollout(sketch, text, fusion, records, watch)
+        self.searcher = Searcher(sketch, text, fusion, rollout, settings)
         self.coalescing, self.origins = settings.ingress.coalescing, settings.cors.origins
-        self.searcher = Searcher(sketch, text, fusion, settings.limits, self.coalescing, required)
         self.authenticator, self.metrics = create_authenticator(os.environ), RequestMetrics()
         configure_logging()
 

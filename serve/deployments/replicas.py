@@ -14,18 +14,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from serve.deadline import Deadline, elapsed_ms
 from serve.deployments import search
-from serve.deployments.batching import BatchedEncoder, LoadedEncoder, prepare_encoder
+from serve.deployments.batching import (
+    BatchedEncoder,
+    LoadedEncoder,
+    load_sketch_encoder,
+    load_text_encoder,
+)
 from serve.deployments.item_results import map_items
 from serve.deployments.search import LoadedRelease
 from serve.deployments.text_cache import TextCache
 from serve.messages import Encoded, EncodeResult, Query, Release, SearchResult
 from serve.metrics import batch_size_observer, text_cache_counter
 from serve.rollout.model_versions import ModelVersions
+from serve.rollout.records import ReleaseRecords
 from serve.rollout.release import Preloader, resolve
 from serve.settings import Batching
 from stbir.errors import InputError
@@ -49,10 +52,10 @@ class DecodedSketch:
 class SketchReplica:
     """Encodes sketches; holds the sketch encoder only."""
 
-    def __init__(self, batching: Batching) -> None:
-        self.encoders = ModelVersions(_load_sketch_encoder)
+    def __init__(self, batching: Batching, records: ReleaseRecords) -> None:
+        self.encoders = ModelVersions(load_sketch_encoder, records.active_checkpoint)
         self.batched = BatchedEncoder(batching, batch_size_observer("sketch"))
-        self.preload = Preloader(lambda release: self.encoders.get(release.checkpoint))
+        self.preload = Preloader(self.load, records)
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Load the release of a `serve.rollout.release.ReleaseConfig`. Serve calls it at start too."""
@@ -79,20 +82,20 @@ class SketchReplica:
         """The vector of a canary sketch."""
         return await canary(self.encode, encode_png(render_strokes(CANARY_STROKES)), checkpoint_uri)
 
-    async def ready(self) -> bool:
-        """Whether the replica responds."""
-        return True
+    def load(self, release: Release) -> None:
+        """Load the encoder of a release before requests use it."""
+        self.encoders.get(release.checkpoint)
 
 
 class TextReplica:
     """Encodes texts; holds the text encoder only."""
 
-    def __init__(self, batching: Batching, cache_size: int = 0) -> None:
+    def __init__(self, batching: Batching, records: ReleaseRecords, cache_size: int = 0) -> None:
         """`cache_size`: number of texts whose vectors are cached."""
-        self.encoders = ModelVersions(_load_text_encoder)
+        self.encoders = ModelVersions(load_text_encoder, records.active_checkpoint)
         self.cache, self.count_lookup = TextCache(cache_size), text_cache_counter()
         self.batched = BatchedEncoder(batching, batch_size_observer("text"))
-        self.preload = Preloader(lambda release: self.encoders.get(release.checkpoint))
+        self.preload = Preloader(self.load, records)
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Load the release of a `serve.rollout.release.ReleaseConfig`. Serve calls it at start too."""
@@ -122,28 +125,24 @@ class TextReplica:
         """The vector of a canary text."""
         return await canary(self.encode, CANARY_TEXT, checkpoint_uri)
 
-    async def ready(self) -> bool:
-        """Whether the replica responds."""
-        return True
+    def load(self, release: Release) -> None:
+        """Load the encoder of a release before requests use it."""
+        self.encoders.get(release.checkpoint)
 
 
 class FusionReplica:
     """Fuses vectors and searches the gallery. Serve runs its plain methods in threads, off the event loop."""
 
-    def __init__(self, cache: str | None = None) -> None:
+    def __init__(self, records: ReleaseRecords, cache: str | None = None) -> None:
         """`cache`: a local folder for the data that an indexed search reads."""
-        self.gates = ModelVersions(partial(checkpoint.load, part="gate"))
-        self.galleries = ModelVersions(partial(_open_gallery, CacheConfig(Path(cache)) if cache else None))
-        self.preload = Preloader(self._load)
-        self._last_release: Release | None = None
+        self.gates = ModelVersions(partial(checkpoint.load, part="gate"), records.active_checkpoint)
+        cache_config = CacheConfig(Path(cache)) if cache else None
+        self.galleries = ModelVersions(partial(_open_gallery, cache_config), records.active)
+        self.preload = Preloader(self.load, records)
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Load the release of a `serve.rollout.release.ReleaseConfig`. Serve calls it at start too."""
         await self.preload(user_config)
-
-    def last_release(self) -> Release | None:
-        """The release of the last search, including canary queries; for an ingress that has just started."""
-        return self._last_release
 
     async def search(
         self,
@@ -164,9 +163,7 @@ class FusionReplica:
 
     def _search(self, release: Release, *group: Any) -> list[SearchResult | Exception]:
         loaded = LoadedRelease(release, self.galleries.get(release), self.gates.get(release.checkpoint))
-        results = search.search(loaded, *group)
-        self._last_release = release
-        return results
+        return search.search(loaded, *group)
 
     def thumbnail(self, release: Release, photo_id: str) -> bytes:
         """The encoded thumbnail of a photo; empty if it has none."""
@@ -181,7 +178,7 @@ class FusionReplica:
 
         Raises InputError if the model and the gallery do not match.
         """
-        self._load(release)
+        self.load(release)
         model = {"checkpoint": release.digest, **_describe_model(release.checkpoint)}
         if release.version is None:
             return {"model": model, "gallery": None}
@@ -200,11 +197,8 @@ class FusionReplica:
         }
         return {"model": model, "gallery": description}
 
-    def ready(self) -> bool:
-        """Whether the replica responds."""
-        return True
-
-    def _load(self, release: Release) -> None:
+    def load(self, release: Release) -> None:
+        """Load a release before requests use it."""
         self.gates.get(release.checkpoint)
         if release.version is not None:
             self.galleries.get(release)
@@ -232,17 +226,6 @@ async def _get_encoder(encoders: ModelVersions, checkpoint_uri: str) -> Any:
     return encoders.get_loaded(checkpoint_uri) or await asyncio.to_thread(encoders.get, checkpoint_uri)
 
 
-def _load_sketch_encoder(checkpoint_uri: str) -> LoadedEncoder:
-    encoder = checkpoint.load(checkpoint_uri, part="sketch")
-    size = encoder.preprocess.size
-    return prepare_encoder(encoder, _stack, np.zeros((1, size, size), np.uint8))
-
-
-def _load_text_encoder(checkpoint_uri: str) -> LoadedEncoder:
-    encoder = checkpoint.load(checkpoint_uri, part="text")
-    return prepare_encoder(encoder, encoder.tokenize, "")
-
-
 def _open_gallery(cache: CacheConfig | None, release: Release) -> Gallery:
     return open_gallery(release.gallery, release.digest, release.version, cache)
 
@@ -254,7 +237,3 @@ def _describe_model(checkpoint_uri: str) -> dict[str, Any]:
     encoders = {"photo": model.photo.model, "sketch": sketch.model, "text": model.text.model}
     sizes = {"photo": model.photo.preprocess.size, "sketch": sketch.preprocess.size}
     return {"recipe": recipe.name, "dim": model.width, "towers": encoders, "pixels": sizes}
-
-
-def _stack(pixels: Any) -> torch.Tensor:
-    return torch.from_numpy(np.stack(pixels))  # (B, 1, size, size)

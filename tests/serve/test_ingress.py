@@ -22,14 +22,18 @@ from serve.http.admission import AdmissionMiddleware, set_process_policy
 from serve.http.api import create_app
 from serve.messages import Query, Release, SearchResult
 from serve.problem import Problem, problem_app
-from serve.rollout.rollout import ActiveRelease
-from serve.settings import read_settings
+from serve.rollout.app_status import AppStatus, AppStatusWatch
+from serve.rollout.records import ReleaseRecords
+from serve.rollout.rollout import ActiveRelease, Rollout
+from serve.settings import Settings, read_settings
 from stbir.errors import InputError
 from stbir.gallery.filters import Condition
 from tests.conftest import ROOT
+from tests.serve.local import RUNNING, MemoryStore
 
 RELEASE = Release("there/step-7", "sha256:x", "photos", 3)
 RESULT = SearchResult([], RELEASE.digest, gallery_version=3)
+SETTINGS = read_settings()
 JSON_HEADERS = {"content-type": "application/json"}
 
 
@@ -84,14 +88,21 @@ def search(searcher: Searcher, deadline_s: float = 5, **kwargs: Any) -> httpx.Re
     return asyncio.run(request(app, "POST", "/v1/search", **kwargs))
 
 
-def fake_searcher(fusion: Any, sketch: Any = None, text: Any = None) -> Searcher:
+def fake_searcher(
+    fusion: Any,
+    sketch: Any = None,
+    text: Any = None,
+    status: AppStatus = RUNNING,
+    settings: Settings = SETTINGS,
+) -> Searcher:
     """A searcher whose deployments return these results."""
     is_result = isinstance(fusion, SearchResult)
     handles = (FakeHandle(sketch), FakeHandle(text), FakeHandle([fusion] if is_result else fusion))
-    settings = read_settings()
-    searcher = Searcher(*handles, settings.limits, settings.ingress.coalescing)
-    searcher.rollout.active = ActiveRelease(RELEASE, {"model": {}, "gallery": {}})
-    return searcher
+    watch = AppStatusWatch(lambda: status)
+    watch.status = status
+    rollout = Rollout(*handles, ReleaseRecords(MemoryStore()), watch)
+    rollout.active = ActiveRelease(RELEASE, {"model": {}, "gallery": {}})
+    return Searcher(*handles, rollout, settings)
 
 
 def test_encoder_responses_are_passed_to_fusion_unawaited():
@@ -256,19 +267,17 @@ def test_search_is_retried_once_if_a_replica_dies():
     assert "a replica of the service died" in response.json()["detail"]
 
 
-def test_ready_at_capacity_and_with_an_encoder_scaled_to_zero():
+def test_ready_answers_from_the_last_status_without_a_request():
     expected = {"checkpoint": RELEASE.digest, "gallery_version": RELEASE.version, "refused": None}
     searcher = fake_searcher(RESULT)
-    searcher.text.result = BackPressureError(1, 1)
     assert asyncio.run(searcher.ready()) == expected
-    searcher.text.result = ActorDiedError()
-    with pytest.raises(Problem, match="died"):
-        asyncio.run(searcher.ready())
-    settings, handles = read_settings(), (searcher.sketch, searcher.text, searcher.fusion)
-    required = [searcher.sketch, searcher.fusion]
-    scaled_to_zero = Searcher(*handles, settings.limits, settings.ingress.coalescing, required)
-    scaled_to_zero.rollout.active = searcher.rollout.active
+    without_text = AppStatus(1.0, RUNNING.running - {"TextReplica"})
+    with pytest.raises(Problem, match="no replica of TextReplica is running"):
+        asyncio.run(fake_searcher(RESULT, status=without_text).ready())
+    text = replace(SETTINGS.text, options={"autoscaling_config": {"min_replicas": 0}})
+    scaled_to_zero = fake_searcher(RESULT, status=without_text, settings=replace(SETTINGS, text=text))
     assert asyncio.run(scaled_to_zero.ready()) == expected
+    assert [*searcher.sketch.calls, *searcher.text.calls, *searcher.fusion.calls] == []
 
 
 def test_search_is_unavailable_until_a_gallery_is_published():
