@@ -14,7 +14,7 @@ from serve.deadline import Deadline
 from serve.deployments.coalescing import Coalescer, SearchResults
 from serve.deployments.error_mapping import at_capacity, map_errors, to_problem, unavailable
 from serve.http.access_log import AccessLogMiddleware, configure_logging
-from serve.http.admission import set_process_policy
+from serve.http.admission import Admission, AdmissionControl, set_process_control
 from serve.http.api import create_app
 from serve.http.auth import create_authenticator
 from serve.http.cors import cors_middleware
@@ -49,6 +49,7 @@ class Searcher:
         names = zip(("SketchReplica", "TextReplica", "FusionReplica"), parts, strict=True)
         self._required = {name for name, options in names if not scales_to_zero(options)}
         self._coalescer = Coalescer(self._search, settings.ingress.coalescing)
+        self._thumbnail_slots = asyncio.Semaphore(settings.ingress.thumbnails.max_concurrent)
 
     async def search(self, query: Query) -> SearchResult:
         """The hits of a query."""
@@ -88,7 +89,8 @@ class Searcher:
 
     async def thumbnail(self, photo_id: str) -> bytes:
         """The encoded thumbnail of a photo; empty if it has none."""
-        data: bytes = await self._result(self.fusion.thumbnail.remote(self._release(), photo_id))
+        async with self._thumbnail_slots:
+            data: bytes = await self._result(self.fusion.thumbnail.remote(self._release(), photo_id))
         return data
 
     def info(self) -> dict[str, Any]:
@@ -146,7 +148,7 @@ class Ingress:
         watch = AppStatusWatch(partial(read_app_status, serve.get_replica_context().app_name))
         rollout = Rollout(sketch, text, fusion, records, watch)
         self.searcher = Searcher(sketch, text, fusion, rollout, settings)
-        self.coalescing, self.origins = settings.ingress.coalescing, settings.cors.origins
+        self.ingress, self.origins = settings.ingress, settings.cors.origins
         self.authenticator, self.metrics = create_authenticator(os.environ), RequestMetrics()
         configure_logging()
 
@@ -155,16 +157,16 @@ class Ingress:
         await self.searcher.rollout.start(user_config)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        limits, max_in_flight = self.searcher.limits, self.coalescing.max_in_flight
+        limits = self.searcher.limits
         reject = problem_app(at_capacity(limits.retry_after_s))
+        admission = AdmissionControl(
+            reject,
+            Admission(self.ingress.coalescing.max_in_flight, self.metrics.set_in_flight),
+            Admission(self.ingress.thumbnails.max_in_flight),
+        )
         # In front of `create_app`, so a rejection needs its own CORS headers and access log line.
         logged = AccessLogMiddleware(cors_middleware(reject, self.origins), self.metrics)
-        set_process_policy(lambda in_flight: logged if in_flight >= max_in_flight else None)
+        set_process_control(replace(admission, rejection=logged))
         return create_app(
-            self.searcher,
-            limits,
-            self.authenticator,
-            self.origins,
-            self.metrics,
-            policy=lambda in_flight: reject if in_flight >= max_in_flight else None,
+            self.searcher, limits, self.authenticator, self.origins, self.metrics, admission=admission
         )

@@ -9,6 +9,7 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -138,6 +139,8 @@ class FusionReplica:
         self.gates = ModelVersions(partial(checkpoint.load, part="gate"), records.active_checkpoint)
         cache_config = CacheConfig(Path(cache)) if cache else None
         self.galleries = ModelVersions(partial(_open_gallery, cache_config), records.active)
+        # Of their own, so that no search waits for a thumbnail.
+        self._thumbnail_threads = ThreadPoolExecutor(2, thread_name_prefix="thumbnail")
         self.preload = Preloader(self.load, records)
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
@@ -165,9 +168,13 @@ class FusionReplica:
         loaded = LoadedRelease(release, self.galleries.get(release), self.gates.get(release.checkpoint))
         return search.search(loaded, *group)
 
-    def thumbnail(self, release: Release, photo_id: str) -> bytes:
+    async def thumbnail(self, release: Release, photo_id: str) -> bytes:
         """The encoded thumbnail of a photo; empty if it has none."""
-        return self.galleries.get(release).thumbnail(photo_id) or b""
+
+        def fetch() -> bytes:
+            return self.galleries.get(release).thumbnail(photo_id) or b""
+
+        return await asyncio.get_running_loop().run_in_executor(self._thumbnail_threads, fetch)
 
     def resolve(self, user_config: dict[str, Any]) -> Release:
         """Same as `serve.rollout.release.resolve`, for the ingress, which has neither torch nor Lance."""

@@ -13,6 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.deadline import elapsed_ms
+from serve.http.probes import PROBES
 
 log = logging.getLogger("stbir.access")
 HEADER = "X-Request-Id"
@@ -46,7 +47,10 @@ class Metrics(Protocol):
 
 
 class AccessLogMiddleware:
-    """Sets the request id, then logs and measures each request once its response is sent."""
+    """Sets the request id, then logs and measures each request once its response is sent.
+
+    A successful health check, which is repeated every second, is not logged.
+    """
 
     def __init__(self, app: ASGIApp, metrics: Metrics | None = None) -> None:
         self.app, self.metrics = app, metrics
@@ -71,7 +75,8 @@ class AccessLogMiddleware:
             await self.app(scope, receive, send_with_id)
         finally:
             duration_ms = elapsed_ms(start)
-            log.info(_line(scope, status, duration_ms))
+            if scope["path"] not in PROBES or status != HTTPStatus.OK:
+                log.info(_line(scope, status, duration_ms))
             if self.metrics is not None and scope["path"].startswith("/v1/"):
                 self.metrics.record_request(_kind(scope), status, duration_ms)
                 self.metrics.record_steps(state.get("timing_ms", {}))

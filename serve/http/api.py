@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse
 
 from serve.deadline import Deadline, elapsed_ms
 from serve.http.access_log import AccessLogMiddleware, Metrics
-from serve.http.admission import AdmissionMiddleware, AdmissionPolicy
+from serve.http.admission import AdmissionControl, AdmissionMiddleware
 from serve.http.auth import Authenticator, LoopbackOnly
 from serve.http.cors import cors_middleware
 from serve.http.disconnect import ClientDisconnectedError, answer_disconnected, cancel_on_disconnect
@@ -54,12 +54,12 @@ def create_app(
     authenticator: Authenticator | None = None,
     origins: Sequence[str] = (),
     metrics: Metrics | None = None,
-    policy: AdmissionPolicy = lambda in_flight: None,
+    admission: AdmissionControl | None = None,
 ) -> FastAPI:
     """The application: `/v1`, health checks, and the pad at `/`.
 
     authenticator: for `/v1`; None allows requests from this machine only. origins: see `serve.http.cors`.
-    policy: see `serve.http.admission`.
+    admission: the limits of requests in flight; None: there are none.
     """
     # Without /docs and /redoc, whose scripts come from another host.
     app = FastAPI(title="stbir", docs_url=None, redoc_url=None)
@@ -69,8 +69,8 @@ def create_app(
     app.include_router(_health(backend, limits))
     add_page(app)
     set_openapi(app, limits)
-    on_change = metrics.set_in_flight if metrics else None
-    app.add_middleware(AdmissionMiddleware, policy=policy, on_change=on_change)
+    if admission is not None:
+        app.add_middleware(AdmissionMiddleware, control=admission)
     app.add_middleware(cors_middleware, origins=origins)
     app.add_middleware(AccessLogMiddleware, metrics=metrics)
     return app

@@ -11,17 +11,14 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi.responses import JSONResponse
 from ray.exceptions import ActorDiedError, RayTaskError
 from ray.serve.exceptions import BackPressureError
 
 from serve.deadline import DeadlineExceededError
-from serve.deployments.error_mapping import at_capacity
 from serve.deployments.ingress import Searcher
-from serve.http.admission import AdmissionMiddleware, set_process_policy
 from serve.http.api import create_app
 from serve.messages import Query, Release, SearchResult
-from serve.problem import Problem, problem_app
+from serve.problem import Problem
 from serve.rollout.app_status import AppStatus, AppStatusWatch
 from serve.rollout.records import ReleaseRecords
 from serve.rollout.rollout import ActiveRelease, Rollout
@@ -328,58 +325,18 @@ def test_slow_body_times_out_at_the_deadline():
     assert response.status_code == 504
 
 
-def test_search_at_capacity_is_rejected_unread():
-    searcher, is_read = fake_searcher(RESULT), False
+def test_thumbnails_are_fetched_a_few_at_a_time():
+    """So that they leave the places of fusion to searches."""
+    searcher = fake_searcher(asyncio.Event())
 
-    async def body() -> AsyncIterator[bytes]:
-        nonlocal is_read
-        is_read = True
-        yield b"{}"
+    async def scenario() -> None:
+        tasks = [asyncio.ensure_future(searcher.thumbnail(str(number))) for number in range(20)]
+        await asyncio.sleep(0.01)
+        assert len(searcher.fusion.calls) == SETTINGS.ingress.thumbnails.max_concurrent
+        tasks[0].cancel()
+        await asyncio.sleep(0.01)
+        assert len(searcher.fusion.calls) == SETTINGS.ingress.thumbnails.max_concurrent + 1
+        for task in tasks:
+            task.cancel()
 
-    app = create_app(searcher, searcher.limits, policy=lambda in_flight: problem_app(at_capacity(3)))
-    response = asyncio.run(request(app, "POST", "/v1/search", content=body()))
-    assert (response.status_code, response.headers["retry-after"], is_read) == (429, "3", False)
-    assert response.json()["request_id"] == response.headers["x-request-id"]
-    assert asyncio.run(request(app, "GET", "/healthz")).status_code == 200
-
-
-def test_concurrent_searches_are_admitted_up_to_the_limit():
-    """They count from their admission: none of them is queued yet when the last arrives."""
-    num_admitted, released = 0, asyncio.Event()
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        nonlocal num_admitted
-        num_admitted += 1
-        await released.wait()
-        await JSONResponse({})(scope, receive, send)
-
-    reject = problem_app(at_capacity(1))
-    admission = AdmissionMiddleware(app, lambda in_flight: reject if in_flight >= 3 else None)
-
-    async def scenario() -> list[int]:
-        tasks = [asyncio.ensure_future(request(admission, "POST", "/v1/search")) for _ in range(5)]
-        await asyncio.wait(tasks, timeout=1, return_when=asyncio.FIRST_COMPLETED)
-        released.set()
-        responses = [*await asyncio.gather(*tasks), await request(admission, "POST", "/v1/search")]
-        return [response.status_code for response in responses]
-
-    assert sorted(asyncio.run(scenario())) == [200, 200, 200, 200, 429, 429]
-    assert (num_admitted, admission.in_flight) == (4, 0)
-
-
-def test_default_admission_policy_is_that_of_the_process():
-    """Ray Serve wraps the server of an ingress with it; a proxy process has no policy."""
-    at_limit = False
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        await JSONResponse({})(scope, receive, send)
-
-    def status(path: str) -> int:
-        return asyncio.run(request(AdmissionMiddleware(app), "POST", path)).status_code
-
-    assert status("/v1/search") == 200
-    set_process_policy(lambda in_flight: problem_app(at_capacity(1)) if at_limit else None)
-    assert status("/v1/search") == 200
-    at_limit = True
-    assert [status(path) for path in ("/v1/search", "/healthz")] == [429, 200]
-    set_process_policy(lambda in_flight: None)
+    asyncio.run(scenario())
