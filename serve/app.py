@@ -63,7 +63,11 @@ def _bind(settings: Settings, release: Release) -> Application:
     user_config = {"checkpoint": release.checkpoint, "gallery": release.gallery, "version": release.version}
 
     def deployment(cls: type, options: dict[str, Any]) -> Any:
-        return serve.deployment(cls, user_config=user_config, **options)
+        try:
+            return serve.deployment(cls, user_config=user_config, **options)
+        except (TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"config: options of {cls.__name__}: {reason}; see serve/config.yaml") from error
 
     def low_priority(cls: type, options: dict[str, Any]) -> Any:
         return deployment(cls, environment.with_low_priority(options))

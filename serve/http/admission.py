@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-SEARCH, THUMBNAILS = "/v1/search", "/v1/photos/"
+from serve.http.paths import SEARCH, THUMBNAILS, route_path
 
 
 class Admission:
@@ -53,9 +53,10 @@ class AdmissionControl:
         """The admission that counts a request; None: it is not limited, as a health check."""
         if scope["type"] != "http":
             return None
-        if scope["path"] == SEARCH and scope["method"] == "POST":
+        path = route_path(scope)
+        if path == SEARCH and scope["method"] == "POST":
             return self.searches
-        return self.thumbnails if scope["path"].startswith(THUMBNAILS) else None
+        return self.thumbnails if path.startswith(THUMBNAILS) else None
 
 
 class AdmissionMiddleware:

@@ -9,8 +9,8 @@ from typing import Protocol
 from fastapi import Request
 
 from serve.environment import HAPROXY_ENV
-from serve.http.admission import THUMBNAILS
 from serve.http.api_keys import ApiKeys
+from serve.http.paths import THUMBNAILS, route_path
 from serve.problem import Problem
 from stbir.errors import InputError
 
@@ -73,7 +73,7 @@ def create_authenticator(environment: Mapping[str, str]) -> Authenticator:
 
 def _cost(request: Request) -> float:
     """What a request takes of its key's rate, in searches."""
-    if request.url.path.startswith(THUMBNAILS):
+    if route_path(request.scope).startswith(THUMBNAILS):
         return THUMBNAIL_COST
     return float(request.method == "POST")
 

@@ -9,10 +9,10 @@ from http import HTTPStatus
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serve.http.paths import PROBES
 from serve.problem import Problem, problem_app
 
 log = logging.getLogger(__name__)
-PROBES = ("/healthz", "/readyz")
 REFRESH_S = 1.0
 MAX_AGE_S = 10.0  # of an answer; then 503
 IDLE_S = 60.0  # without probes, until the refreshes end

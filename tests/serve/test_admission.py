@@ -89,6 +89,14 @@ def test_concurrent_requests_are_admitted_up_to_the_limit_of_their_kind(
     asyncio.run(scenario())
 
 
+def test_application_below_a_prefix_has_the_same_limits() -> None:
+    control = AdmissionControl(REJECTION)
+    scope = {"type": "http", "method": "POST", "root_path": "/shop"}
+    assert control.of({**scope, "path": "/shop/v1/search"}) is control.searches
+    assert control.of({**scope, "path": "/shop/v1/photos/a"}) is control.thumbnails
+    assert control.of({**scope, "path": "/shop/healthz"}) is None
+
+
 def test_cancelled_request_frees_its_place() -> None:
     async def scenario() -> None:
         control = AdmissionControl(REJECTION, Admission(1))
