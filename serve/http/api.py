@@ -11,13 +11,14 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
+from starlette.requests import ClientDisconnect
 
 from serve.deadline import Deadline, elapsed_ms
 from serve.http.access_log import AccessLogMiddleware, Metrics
 from serve.http.admission import AdmissionControl, AdmissionMiddleware
 from serve.http.auth import Authenticator, LoopbackOnly
 from serve.http.cors import cors_middleware
-from serve.http.disconnect import ClientDisconnectedError, answer_disconnected, cancel_on_disconnect
+from serve.http.disconnect import answer_disconnected, cancel_on_disconnect
 from serve.http.openapi import set_openapi
 from serve.http.page import add_page
 from serve.http.request import read_query
@@ -64,7 +65,7 @@ def create_app(
     # Without /docs and /redoc, whose scripts come from another host.
     app = FastAPI(title="stbir", docs_url=None, redoc_url=None)
     add_handlers(app)
-    app.add_exception_handler(ClientDisconnectedError, answer_disconnected)
+    app.add_exception_handler(ClientDisconnect, answer_disconnected)
     app.include_router(_v1(backend, limits), dependencies=[Depends(_check(authenticator or LoopbackOnly()))])
     app.include_router(_health(backend, limits))
     add_page(app)

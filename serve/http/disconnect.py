@@ -5,26 +5,23 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from fastapi import Request, Response
+from starlette.requests import ClientDisconnect
 
 T = TypeVar("T")
 CLIENT_CLOSED_REQUEST = 499  # nginx's status for it; only the access log gets it
 
 
-class ClientDisconnectedError(Exception):
-    """The client closed its connection before the response."""
-
-
 async def cancel_on_disconnect(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """The result of `work`. The body of `request` must have been read.
 
-    Raises ClientDisconnectedError if the client hangs up first; `work` has then been cancelled.
+    Raises starlette's ClientDisconnect if the client hangs up first; `work` has then been cancelled.
     """
     task = asyncio.ensure_future(work)
     disconnect = asyncio.ensure_future(_wait_for_disconnect(request))
     try:
         await asyncio.wait({task, disconnect}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
-            raise ClientDisconnectedError
+            raise ClientDisconnect
         return task.result()
     finally:
         disconnect.cancel()
@@ -33,7 +30,7 @@ async def cancel_on_disconnect(request: Request, work: Coroutine[Any, Any, T]) -
 
 
 async def answer_disconnected(request: Request, error: Exception) -> Response:
-    """An exception handler: a response that no client receives, for the access log."""
+    """The handler of ClientDisconnect: a response that no client receives, for the access log."""
     return Response(status_code=CLIENT_CLOSED_REQUEST)
 
 

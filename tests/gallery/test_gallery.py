@@ -131,6 +131,25 @@ def test_row_of_a_photo_is_found_among_ids_in_any_order(ids: list[str], other: s
     assert rows.index_of(other) == (ids.index(other) if other in ids else None)
 
 
+class CountedIds:
+    """The ids of rows, and the number of those that were read."""
+
+    def __init__(self, ids: pa.Array) -> None:
+        self.ids, self.num_read = ids, 0
+
+    def __getitem__(self, row: int) -> pa.Scalar:
+        self.num_read += 1
+        return self.ids[row]
+
+
+def test_row_of_a_photo_is_found_by_reading_few_ids(folder):
+    write_table(folder, unit_vectors(1000))
+    rows = Rows(open_table(folder))
+    rows.photo_ids = ids = CountedIds(rows.photo_ids)
+    assert rows.index_of("photo-617") == 617
+    assert ids.num_read <= 12  # log2(1000), and two
+
+
 def test_missing_thumbnail_column_gives_no_thumbnail(folder):
     table = make_table(unit_vectors(8)).select(["photo_id", "category", "embedding"])
     dataset = lance.write_dataset(table, table_uri(folder))

@@ -140,37 +140,42 @@ def test_budget_counts_the_time_in_the_queue():
     assert [round(budget_s, 1) for budget_s in budgets_s] == [5.0, 5.0, 4.8, 4.8]
 
 
-def test_hung_up_search_leaves_the_queue_and_cancels_its_calls():
-    searcher = fake_searcher(asyncio.Event())
-    app = create_app(searcher, searcher.limits)
-    messages: list[Any] = []
+def hang_up(searcher: Searcher, *messages: dict[str, Any]) -> int:
+    """The status of a search whose client sends `messages` and hangs up after 50 ms."""
+    statuses: list[int] = []
 
     async def scenario() -> None:
-        received, body = asyncio.Event(), json.dumps({"text": "x"}).encode()
-        inputs = [{"type": "http.request", "body": body, "more_body": False}]
+        inputs = list(messages)
 
         async def receive() -> dict[str, Any]:
             if inputs:
-                return inputs.pop()
-            await received.wait()
+                return inputs.pop(0)
+            await asyncio.sleep(0.05)
             return {"type": "http.disconnect"}
 
         async def send(message: Any) -> None:
-            messages.append(message)
+            statuses.append(message.get("status"))
 
         headers = [(b"content-type", b"application/json"), (b"host", b"127.0.0.1")]
         scope = {"type": "http", "method": "POST", "path": "/v1/search", "headers": headers}
         scope |= {"query_string": b"", "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80)}
-        handled = asyncio.ensure_future(app(scope, receive, send))
-        await asyncio.sleep(0.05)
-        assert len(searcher.fusion.calls) == 1
-        received.set()
-        await asyncio.wait_for(handled, 1)
+        await asyncio.wait_for(create_app(searcher, searcher.limits)(scope, receive, send), 1)
 
     asyncio.run(scenario())
+    return statuses[0]
+
+
+def test_hung_up_search_leaves_the_queue_and_cancels_its_calls():
+    searcher = fake_searcher(asyncio.Event())
+    assert hang_up(searcher, {"type": "http.request", "body": b'{"text": "x"}', "more_body": False}) == 499
     calls = [*searcher.text.calls, *searcher.fusion.calls]
     assert [call.is_cancelled for _, _, call in calls] == [True, True]
-    assert messages[0]["status"] == 499
+
+
+def test_client_that_hangs_up_in_its_body_is_no_internal_error():
+    searcher = fake_searcher(RESULT)
+    assert hang_up(searcher, {"type": "http.request", "body": b'{"te', "more_body": True}) == 499
+    assert searcher.fusion.calls == []
 
 
 PRICE = {"column": "price", "op": "lt", "value": 3}
