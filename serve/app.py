@@ -7,8 +7,10 @@ HTTP → Ingress                               FusionReplica → hits → Ingres
               └── text ────→ TextReplica ────┘  (gallery)
 """
 
+import getpass
 import logging
 import os
+import socket
 import warnings
 from typing import Any
 
@@ -20,6 +22,7 @@ from serve import environment
 from serve.deployments.ingress import Ingress
 from serve.deployments.replicas import FusionReplica, SketchReplica, TextReplica
 from serve.messages import Release
+from serve.rollout.records import GcsStore, ReleaseRecords
 from serve.rollout.release import resolve
 from serve.settings import Settings, read_settings
 from stbir.errors import InputError
@@ -60,18 +63,32 @@ def _bind(settings: Settings, release: Release) -> Application:
     user_config = {"checkpoint": release.checkpoint, "gallery": release.gallery, "version": release.version}
 
     def deployment(cls: type, options: dict[str, Any]) -> Any:
-        return serve.deployment(cls, user_config=user_config, **options)
+        try:
+            return serve.deployment(cls, user_config=user_config, **options)
+        except (TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"config: options of {cls.__name__}: {reason}; see serve/config.yaml") from error
 
     def low_priority(cls: type, options: dict[str, Any]) -> Any:
         return deployment(cls, environment.with_low_priority(options))
 
-    text = settings.text
+    text, records = settings.text, ReleaseRecords(GcsStore(), _built_by())
     return deployment(Ingress, settings.ingress.options).bind(
-        low_priority(SketchReplica, settings.sketch.options).bind(settings.sketch.batching),
-        low_priority(TextReplica, text.options).bind(text.batching, text.text_cache),
-        low_priority(FusionReplica, settings.fusion.options).bind(settings.fusion.cache),
+        low_priority(SketchReplica, settings.sketch.options).bind(settings.sketch.batching, records),
+        low_priority(TextReplica, text.options).bind(text.batching, records, text.text_cache),
+        low_priority(FusionReplica, settings.fusion.options).bind(records, settings.fusion.cache),
         settings,
+        records,
     )
+
+
+def _built_by() -> str:
+    """The user and the host of this process, for the records of releases."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
 
 
 def _check_arguments(args: dict[str, str]) -> None:

@@ -24,7 +24,7 @@ class Release:
 
 @dataclass(frozen=True)
 class Query:
-    """A search. A replica drops it after its deadline."""
+    """A search. A replica drops it once its budget is spent (`serve.deadline`)."""
 
     sketch: bytes | None  # an encoded image whose header has been checked
     text: str | None
@@ -33,7 +33,7 @@ class Query:
     category: str | None
     photo_id: str | None = None  # a gallery photo in place of a sketch
     where: tuple[Condition, ...] = ()
-    deadline: float = math.inf  # seconds since the epoch
+    budget_s: float = math.inf  # seconds left when this message is sent
 
     @property
     def kind(self) -> str:
@@ -44,10 +44,11 @@ class Query:
 
 @dataclass(frozen=True)
 class Encoded:
-    """The unit vector (D,) of one modality, and the time of its steps."""
+    """The unit vector (D,) of one modality, the time of its steps, and all the time at the encoder."""
 
     vector: Vector
     timing_ms: dict[str, float]
+    elapsed_s: float = 0.0
 
 
 EncodeResult = Encoded | Exception  # one modality of a query: its vector, or its error

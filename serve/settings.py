@@ -65,6 +65,19 @@ class Coalescing:
         """Searches that one ingress admits at a time; it rejects more with 429."""
         return self.max_concurrent_groups * self.max_group_size + self.max_queued_searches
 
+    @property
+    def max_groups(self) -> int:
+        """Groups that one ingress has in flight at most: a full group is sent at once."""
+        return self.max_concurrent_groups + self.max_in_flight // self.max_group_size
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Thumbnails:
+    """The queue of thumbnails in one ingress: it admits `max_in_flight` and fetches `max_concurrent`."""
+
+    max_concurrent: Count
+    max_in_flight: Count
+
 
 @dataclass(frozen=True, config=_STRICT)
 class IngressSettings:
@@ -72,6 +85,12 @@ class IngressSettings:
 
     options: dict[str, Any]
     coalescing: Coalescing
+    thumbnails: Thumbnails
+
+    @property
+    def max_in_flight(self) -> int:
+        """The sum of what one ingress admits."""
+        return self.coalescing.max_in_flight + self.thumbnails.max_in_flight
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -131,6 +150,9 @@ def read_settings(uri: str | None = None) -> Settings:
         raise InputError(f"{name}: {field}: {detail['msg']}; see serve/config.yaml") from error
     for field in ("sketch", "text"):
         _check_full_batch(name, field, getattr(settings, field), settings.ingress.coalescing.max_group_size)
+    _check_queues(name, settings)
+    for field in ("ingress", "sketch", "text", "fusion"):
+        _check_replicas(f"{name}: {field}.options", getattr(settings, field).options)
     return settings
 
 
@@ -165,4 +187,39 @@ def _check_full_batch(name: str, field: str, encoder: EncoderSettings, max_group
             f"{name}: {field}.options.max_ongoing_requests: must be at least {needed}"
             " (max_batch_size x max_concurrent_batches / ingress.coalescing.max_group_size),"
             " or batches never fill"
+        )
+
+
+def _check_queues(name: str, settings: Settings) -> None:
+    """Admission control is the only limit: the queues behind it hold all that one ingress admits."""
+    ingress = settings.ingress
+    _check_minimum(
+        f"{name}: ingress.options.max_ongoing_requests",
+        ingress.options.get("max_ongoing_requests", 0),
+        ingress.max_in_flight + 1,
+        "what ingress.coalescing and ingress.thumbnails admit, and a health check",
+    )
+    # Serve counts the queue of a deployment by caller, so for one ingress.
+    needed = dict.fromkeys(("sketch", "text", "fusion"), ingress.coalescing.max_groups)
+    needed["fusion"] += ingress.thumbnails.max_concurrent
+    for field, count in needed.items():
+        max_queued = getattr(settings, field).options.get("max_queued_requests", -1)
+        if max_queued != -1:
+            option = f"{name}: {field}.options.max_queued_requests"
+            _check_minimum(option, max_queued, count, "the requests that one ingress sends at a time")
+
+
+def _check_minimum(field: str, value: int, needed: int, reason: str) -> None:
+    if value < needed:
+        raise InputError(f"{field}: must be at least {needed} ({reason})")
+
+
+def _check_replicas(field: str, options: dict[str, Any]) -> None:
+    """A limit per node above the limit of all nodes is a mistake in one of the two."""
+    max_replicas = options.get("autoscaling_config", {}).get("max_replicas", options.get("num_replicas", 1))
+    per_node = options.get("max_replicas_per_node")
+    if per_node is not None and per_node > max_replicas:
+        raise InputError(
+            f"{field}.max_replicas_per_node: {per_node} exceeds max_replicas, {max_replicas};"
+            " lower it or raise autoscaling_config.max_replicas"
         )

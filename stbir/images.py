@@ -48,7 +48,7 @@ def register_formats() -> None:
 
 
 def is_image(head: bytes) -> bool:
-    """Whether the first HEAD_BYTES of a file are those of one of the PHOTO_FORMATS, except _AMBIGUOUS ones."""
+    """Whether the first HEAD_BYTES of a file are those of one of the PHOTO_FORMATS but the _AMBIGUOUS."""
     register_formats()
     formats = {*PHOTO_FORMATS} - {*_AMBIGUOUS}
     return any(name in formats and accept and accept(head) for name, (_, accept) in Image.OPEN.items())

@@ -1,21 +1,22 @@
 """Dynamic batching: items that arrive while a batch is encoded form the next one, off the event loop."""
 
 import asyncio
-import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from serve.deadline import deadline_error
+from serve.deadline import Deadline
 from serve.deployments.coalescing import complete
 from serve.messages import Vector
 from serve.settings import Batching
 from stbir.embedding.embed import encode
+from stbir.model import checkpoint
 
 Collate = Callable[[Sequence[Any]], Tensor]
 
@@ -37,8 +38,25 @@ class LoadedEncoder:
         return list(encode(self.encoder, self.collate(items)))
 
 
-def prepare_encoder(encoder: nn.Module, collate: Collate, sample: Any) -> LoadedEncoder:
-    """Move an encoder to this replica's device and warm it up with `sample`: the first pass is slow."""
+def load_sketch_encoder(checkpoint_uri: str) -> LoadedEncoder:
+    """The sketch encoder of a checkpoint, ready on this replica's device."""
+    encoder = checkpoint.load(checkpoint_uri, part="sketch")
+    size = encoder.preprocess.size
+    return _prepare(encoder, _stack, np.zeros((1, size, size), np.uint8))
+
+
+def load_text_encoder(checkpoint_uri: str) -> LoadedEncoder:
+    """The text encoder of a checkpoint, ready on this replica's device."""
+    encoder = checkpoint.load(checkpoint_uri, part="text")
+    return _prepare(encoder, encoder.tokenize, "")
+
+
+def _stack(pixels: Sequence[Any]) -> Tensor:
+    return torch.from_numpy(np.stack(pixels))  # (B, 1, size, size)
+
+
+def _prepare(encoder: nn.Module, collate: Collate, sample: Any) -> LoadedEncoder:
+    """Warm an encoder up with `sample`: the first pass is slow."""
     loaded = LoadedEncoder(encoder.to(default_device()).eval(), collate)
     loaded.encode([sample])
     return loaded
@@ -50,12 +68,12 @@ class PendingItem:
 
     encoder: LoadedEncoder
     item: Any
-    deadline: float
+    deadline: Deadline
     vector: asyncio.Future[Vector]
 
     def fail_if_expired(self) -> None:
         """Fail the vector if the deadline has passed."""
-        if error := deadline_error(self.deadline):
+        if error := self.deadline.error():
             complete(self.vector, error)
 
 
@@ -72,7 +90,7 @@ class BatchedEncoder:
         self._queue: deque[PendingItem] = deque()
         self._tasks = set[asyncio.Task[None]]()
 
-    async def __call__(self, encoder: LoadedEncoder, item: Any, deadline: float = math.inf) -> Vector:
+    async def __call__(self, encoder: LoadedEncoder, item: Any, deadline: Deadline) -> Vector:
         """The unit vector (D,) of one item. Raises DeadlineExceededError if its batch starts too late."""
         pending = PendingItem(encoder, item, deadline, asyncio.get_running_loop().create_future())
         self._queue.append(pending)
@@ -93,10 +111,12 @@ class BatchedEncoder:
         max_size = self._batching.max_batch_size
         if len(self._queue) < max_size and self._batching.batch_wait_timeout_s:
             await asyncio.sleep(self._batching.batch_wait_timeout_s)
-        batch = [self._queue.popleft() for _ in range(min(max_size, len(self._queue)))]
-        for pending in batch:
+        active: list[PendingItem] = []
+        while self._queue and len(active) < max_size:
+            pending = self._queue.popleft()
             pending.fail_if_expired()
-        active = [pending for pending in batch if not pending.vector.done()]
+            if not pending.vector.done():  # neither expired nor cancelled
+                active.append(pending)
         # One encoder, except during a rollout.
         for encoder in dict.fromkeys(pending.encoder for pending in active):
             await self._encode(encoder, [pending for pending in active if pending.encoder is encoder])

@@ -4,26 +4,28 @@ import asyncio
 import gc
 import logging
 import os
-from collections.abc import Sequence
 from dataclasses import replace
-from http import HTTPStatus
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 from fastapi import FastAPI
 from ray import serve
 
+from serve.deadline import Deadline
 from serve.deployments.coalescing import Coalescer, SearchResults
 from serve.deployments.error_mapping import at_capacity, map_errors, to_problem, unavailable
 from serve.http.access_log import AccessLogMiddleware, configure_logging
-from serve.http.admission import set_process_policy
+from serve.http.admission import Admission, AdmissionControl, set_process_control
 from serve.http.api import create_app
 from serve.http.auth import create_authenticator
 from serve.http.cors import cors_middleware
 from serve.messages import Query, Release, SearchResult
 from serve.metrics import RequestMetrics
 from serve.problem import Problem, problem_app
+from serve.rollout.app_status import AppStatusWatch, read_app_status
+from serve.rollout.records import ReleaseRecords
 from serve.rollout.rollout import Rollout
-from serve.settings import Coalescing, Limits, Settings, scales_to_zero
+from serve.settings import Settings, scales_to_zero
 
 log = logging.getLogger(__name__)
 
@@ -39,33 +41,39 @@ class Searcher:
         sketch: Any,
         text: Any,
         fusion: Any,
-        limits: Limits,
-        coalescing: Coalescing,
-        required: Sequence[Any] | None = None,
+        rollout: Rollout,
+        settings: Settings,
     ) -> None:
-        """`required`: the handles that must have a replica for the service to be ready; None: all."""
         self.sketch, self.text, self.fusion = sketch, text, fusion
-        self.limits = limits
-        self.rollout = Rollout(sketch, text, fusion)
-        self._required = (sketch, text, fusion) if required is None else required
-        self._coalescer = Coalescer(self._search, coalescing, self._at_capacity)
+        self.rollout, self.limits = rollout, settings.limits
+        parts = (settings.sketch.options, settings.text.options, settings.fusion.options)
+        names = zip(("SketchReplica", "TextReplica", "FusionReplica"), parts, strict=True)
+        self._required = {name for name, options in names if not scales_to_zero(options)}
+        self._coalescer = Coalescer(self._search, settings.ingress.coalescing)
+        self._thumbnail_slots = asyncio.Semaphore(settings.ingress.thumbnails.max_concurrent)
 
     async def search(self, query: Query) -> SearchResult:
         """The hits of a query."""
+        deadline = Deadline.after(query.budget_s)
         try:
-            return await self._coalescer(query)
+            return await self._send(query)
         except Problem as problem:
             if not problem.replica_died:
                 raise
-            return await self._coalescer(query)  # a search is idempotent, and another replica may answer
+        # A search is idempotent, and another replica may answer.
+        return await self._send(replace(query, budget_s=deadline.remaining_s))
+
+    async def _send(self, query: Query) -> SearchResult:
+        return cast(SearchResult, await map_errors(self._coalescer(query), self.limits.retry_after_s))
 
     async def _search(self, queries: list[Query]) -> SearchResults:
         """The hits or the Problem of each query, all from one release."""
-        # Neither encoder is awaited: their vectors go to fusion directly, not through this process.
+        # Neither encoder is awaited here. Serve passes their results on: over gRPC, which `serve.environment`
+        # sets, through this process, else by reference.
         release = self._release()
-        deadlines = [query.deadline for query in queries]
-        sketch = self._encode(self.sketch, [query.sketch for query in queries], release, deadlines)
-        text = self._encode(self.text, [query.text for query in queries], release, deadlines)
+        budgets_s = [query.budget_s for query in queries]
+        sketch = self._encode(self.sketch, [query.sketch for query in queries], release, budgets_s)
+        text = self._encode(self.text, [query.text for query in queries], release, budgets_s)
         # Fusion needs the rest of each query.
         queries = [replace(query, sketch=None, text=None) for query in queries]
         response = self.fusion.search.remote(release, sketch, text, queries)
@@ -74,15 +82,16 @@ class Searcher:
             for result in await self._result(response, sketch, text)
         ]
 
-    def _encode(self, encoder: Any, items: list[Any], release: Release, deadlines: list[float]) -> Any:
+    def _encode(self, encoder: Any, items: list[Any], release: Release, budgets_s: list[float]) -> Any:
         """The unawaited response of an encoder; None if all items are None."""
         if all(item is None for item in items):
             return None
-        return encoder.encode.remote(items, release.checkpoint, deadlines)
+        return encoder.encode.remote(items, release.checkpoint, budgets_s)
 
     async def thumbnail(self, photo_id: str) -> bytes:
         """The encoded thumbnail of a photo; empty if it has none."""
-        data: bytes = await self._result(self.fusion.thumbnail.remote(self._release(), photo_id))
+        async with self._thumbnail_slots:
+            data: bytes = await self._result(self.fusion.thumbnail.remote(self._release(), photo_id))
         return data
 
     def info(self) -> dict[str, Any]:
@@ -92,22 +101,18 @@ class Searcher:
     async def ready(self) -> dict[str, Any]:
         """The release that answers searches, and why the newest one was refused, if so.
 
-        Raises Problem if no search would be answered.
+        Answers from the last known status, without a request to a deployment. Raises Problem if no search
+        would be answered.
         """
         release = self._release()
-        await asyncio.gather(*(self._check_ready(deployment) for deployment in self._required))
+        if missing := sorted(self._required - self.rollout.running):
+            detail = f"no replica of {', '.join(missing)} is running; try again"
+            raise unavailable(detail, self.limits.retry_after_s)
         return {
             "checkpoint": release.digest,
             "gallery_version": release.version,
             "refused": self.rollout.failure,
         }
-
-    async def _check_ready(self, deployment: Any) -> None:
-        try:
-            await self._result(deployment.ready.remote())
-        except Problem as problem:
-            if problem.status != HTTPStatus.TOO_MANY_REQUESTS:  # at capacity is ready
-                raise
 
     def _release(self) -> Release:
         """The active release. Raises Problem until a gallery is published."""
@@ -116,9 +121,6 @@ class Searcher:
             detail = "no gallery is published; publish one and try again"
             raise unavailable(detail, self.limits.retry_after_s)
         return active.release
-
-    def _at_capacity(self) -> Problem:
-        return at_capacity(self.limits.retry_after_s)
 
     async def _result(self, response: Any, *upstream: Any) -> Any:
         try:
@@ -141,11 +143,13 @@ def _cancel(response: Any) -> None:
 class Ingress:
     """The HTTP deployment. Serve calls `__serve_build_asgi_app__` after the constructor."""
 
-    def __init__(self, sketch: Any, text: Any, fusion: Any, settings: Settings) -> None:
-        parts = ((sketch, settings.sketch), (text, settings.text), (fusion, settings.fusion))
-        required = [handle for handle, part in parts if not scales_to_zero(part.options)]
-        self.coalescing, self.origins = settings.ingress.coalescing, settings.cors.origins
-        self.searcher = Searcher(sketch, text, fusion, settings.limits, self.coalescing, required)
+    def __init__(
+        self, sketch: Any, text: Any, fusion: Any, settings: Settings, records: ReleaseRecords
+    ) -> None:
+        watch = AppStatusWatch(partial(read_app_status, serve.get_replica_context().app_name))
+        rollout = Rollout(sketch, text, fusion, records, watch)
+        self.searcher = Searcher(sketch, text, fusion, rollout, settings)
+        self.ingress, self.origins = settings.ingress, settings.cors.origins
         self.authenticator, self.metrics = create_authenticator(os.environ, self.origins), RequestMetrics()
         configure_logging()
         # The modules loaded so far are not garbage; looking through them took 60 ms during a large request.
@@ -156,16 +160,16 @@ class Ingress:
         await self.searcher.rollout.start(user_config)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        limits, max_in_flight = self.searcher.limits, self.coalescing.max_in_flight
+        limits = self.searcher.limits
         reject = problem_app(at_capacity(limits.retry_after_s))
+        admission = AdmissionControl(
+            reject,
+            Admission(self.ingress.coalescing.max_in_flight, self.metrics.set_in_flight),
+            Admission(self.ingress.thumbnails.max_in_flight),
+        )
         # In front of `create_app`, so a rejection needs its own CORS headers and access log line.
         logged = AccessLogMiddleware(cors_middleware(reject, self.origins), self.metrics)
-        set_process_policy(lambda in_flight: logged if in_flight >= max_in_flight else None)
+        set_process_control(replace(admission, rejection=logged))
         return create_app(
-            self.searcher,
-            limits,
-            self.authenticator,
-            self.origins,
-            self.metrics,
-            policy=lambda in_flight: reject if in_flight >= max_in_flight else None,
+            self.searcher, limits, self.authenticator, self.origins, self.metrics, admission=admission
         )

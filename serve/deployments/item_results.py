@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from serve.deadline import DeadlineExceededError
+from serve.deadline import Deadline, DeadlineExceededError
 from stbir.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -28,14 +28,14 @@ def item_error(error: Exception) -> Exception:
 
 
 async def map_items(
-    step: Callable[[Any, float], Awaitable[Any]], items: Sequence[Any], deadlines: Sequence[float]
+    step: Callable[[Any, Deadline], Awaitable[Any]], items: Sequence[Any], deadlines: Sequence[Deadline]
 ) -> list[Any]:
     """The result of `step` for each item, concurrently.
 
     None and exceptions among the items stay unchanged. The error of an item is its result (`item_error`).
     """
 
-    async def run(item: Any, deadline: float) -> Any:
+    async def run(item: Any, deadline: Deadline) -> Any:
         if item is None or isinstance(item, Exception):
             return item
         try:

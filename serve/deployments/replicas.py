@@ -15,18 +15,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
-from serve.deadline import check_deadline, elapsed_ms
+from serve.deadline import Deadline, elapsed_ms
 from serve.deployments import search
-from serve.deployments.batching import BatchedEncoder, LoadedEncoder, prepare_encoder
+from serve.deployments.batching import (
+    BatchedEncoder,
+    LoadedEncoder,
+    load_sketch_encoder,
+    load_text_encoder,
+)
 from serve.deployments.item_results import map_items
 from serve.deployments.search import LoadedRelease
 from serve.deployments.text_cache import TextCache
 from serve.messages import Encoded, EncodeResult, Query, Release, SearchResult
 from serve.metrics import batch_size_observer, gallery_gauges, text_cache_counter
 from serve.rollout.model_versions import ModelVersions
+from serve.rollout.records import ReleaseRecords
 from serve.rollout.release import Preloader, resolve
 from serve.settings import Batching
 from stbir.errors import InputError
@@ -53,105 +56,106 @@ class DecodedSketch:
 class SketchReplica:
     """Encodes sketches; holds the sketch encoder only."""
 
-    def __init__(self, batching: Batching) -> None:
-        self.encoders = ModelVersions(_load_sketch_encoder)
+    def __init__(self, batching: Batching, records: ReleaseRecords) -> None:
+        self.encoders = ModelVersions(load_sketch_encoder, records.active_checkpoint)
         self.batched = BatchedEncoder(batching, batch_size_observer("sketch"))
         self.decode_threads = ThreadPoolExecutor(DECODE_THREADS, thread_name_prefix="decode")
-        self.preload = Preloader(lambda release: self.encoders.get(release.checkpoint))
+        self.preload = Preloader(self.load, records)
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Load the release of a `serve.rollout.release.ReleaseConfig`. Serve calls it at start too."""
         await self.preload(user_config)
 
     async def encode(
-        self, sketches: Sequence[bytes | None], checkpoint_uri: str, deadlines: Sequence[float]
+        self, sketches: Sequence[bytes | None], checkpoint_uri: str, budgets_s: Sequence[float]
     ) -> list[EncodeResult | None]:
         """The vectors of images, or their InputError or DeadlineExceededError; None stays None."""
+        deadlines = [Deadline.after(budget_s) for budget_s in budgets_s]
         encoder = await _get_encoder(self.encoders, checkpoint_uri)
         decode = partial(self._decode, encoder.encoder.preprocess.size)
         # All are decoded before the first is encoded, so that they form one batch.
         decoded = await map_items(decode, sketches, deadlines)
         return await map_items(partial(self._encode, encoder), decoded, deadlines)
 
-    async def _decode(self, size: int, sketch: bytes, deadline: float) -> DecodedSketch:
+    async def _decode(self, size: int, sketch: bytes, deadline: Deadline) -> DecodedSketch:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self.decode_threads, decode, sketch, size, deadline)
 
-    async def _encode(self, encoder: LoadedEncoder, sketch: DecodedSketch, deadline: float) -> Encoded:
+    async def _encode(self, encoder: LoadedEncoder, sketch: DecodedSketch, deadline: Deadline) -> Encoded:
         start = time.perf_counter()
         vector = await self.batched(encoder, sketch.pixels_1HW, deadline)
-        return Encoded(vector, {"decode": sketch.decode_ms, "encode_sketch": elapsed_ms(start)})
+        timing_ms = {"decode": sketch.decode_ms, "encode_sketch": elapsed_ms(start)}
+        return Encoded(vector, timing_ms, deadline.elapsed_s)
 
     async def canary(self, checkpoint_uri: str) -> Encoded:
         """The vector of a canary sketch."""
         return await canary(self.encode, encode_png(render_strokes(CANARY_STROKES)), checkpoint_uri)
 
-    async def ready(self) -> bool:
-        """Whether the replica responds."""
-        return True
+    def load(self, release: Release) -> None:
+        """Load the encoder of a release before requests use it."""
+        self.encoders.get(release.checkpoint)
 
 
 class TextReplica:
     """Encodes texts; holds the text encoder only."""
 
-    def __init__(self, batching: Batching, cache_size: int = 0) -> None:
+    def __init__(self, batching: Batching, records: ReleaseRecords, cache_size: int = 0) -> None:
         """`cache_size`: number of texts whose vectors are cached."""
-        self.encoders = ModelVersions(_load_text_encoder)
+        self.encoders = ModelVersions(load_text_encoder, records.active_checkpoint)
         self.cache, self.count_lookup = TextCache(cache_size), text_cache_counter()
         self.batched = BatchedEncoder(batching, batch_size_observer("text"))
-        self.preload = Preloader(lambda release: self.encoders.get(release.checkpoint))
+        self.preload = Preloader(self.load, records)
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Load the release of a `serve.rollout.release.ReleaseConfig`. Serve calls it at start too."""
         await self.preload(user_config)
 
     async def encode(
-        self, texts: Sequence[str | None], checkpoint_uri: str, deadlines: Sequence[float]
+        self, texts: Sequence[str | None], checkpoint_uri: str, budgets_s: Sequence[float]
     ) -> list[EncodeResult | None]:
         """The vectors of texts, or DeadlineExceededError. None stays None.
 
         The tokenizer truncates a text to the context length.
         """
+        deadlines = [Deadline.after(budget_s) for budget_s in budgets_s]
         return await map_items(partial(self._encode, checkpoint_uri), texts, deadlines)
 
-    async def _encode(self, checkpoint_uri: str, text: str, deadline: float) -> Encoded:
-        check_deadline(deadline)
+    async def _encode(self, checkpoint_uri: str, text: str, deadline: Deadline) -> Encoded:
+        deadline.check()
         start, key = time.perf_counter(), (checkpoint_uri, text)
         vector = self.cache.get(key)
         self.count_lookup(vector is not None)
         if vector is None:
             vector = await self.batched(await _get_encoder(self.encoders, checkpoint_uri), text, deadline)
             self.cache[key] = vector
-        return Encoded(vector, {"encode_text": elapsed_ms(start)})
+        return Encoded(vector, {"encode_text": elapsed_ms(start)}, deadline.elapsed_s)
 
     async def canary(self, checkpoint_uri: str) -> Encoded:
         """The vector of a canary text."""
         return await canary(self.encode, CANARY_TEXT, checkpoint_uri)
 
-    async def ready(self) -> bool:
-        """Whether the replica responds."""
-        return True
+    def load(self, release: Release) -> None:
+        """Load the encoder of a release before requests use it."""
+        self.encoders.get(release.checkpoint)
 
 
 class FusionReplica:
     """Fuses vectors and searches the gallery. Serve runs its plain methods in threads, off the event loop."""
 
-    def __init__(self, cache: str | None = None) -> None:
+    def __init__(self, records: ReleaseRecords, cache: str | None = None) -> None:
         """`cache`: a local folder for the data that an indexed search reads."""
-        self.gates = ModelVersions(partial(checkpoint.load, part="gate"))
-        self.galleries = ModelVersions(partial(_open_gallery, CacheConfig(Path(cache)) if cache else None))
-        self.preload, self.report_gallery = Preloader(self._load), gallery_gauges()
-        self._last_release: Release | None = None
+        self.gates = ModelVersions(partial(checkpoint.load, part="gate"), records.active_checkpoint)
+        cache_config = CacheConfig(Path(cache)) if cache else None
+        self.galleries = ModelVersions(partial(_open_gallery, cache_config), records.active)
+        # Of their own, so that no search waits for a thumbnail.
+        self._thumbnail_threads = ThreadPoolExecutor(2, thread_name_prefix="thumbnail")
+        self.preload, self.report_gallery = Preloader(self.load, records), gallery_gauges()
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Load the release of a `serve.rollout.release.ReleaseConfig`. Serve calls it at start too."""
         await self.preload(user_config)
 
-    def last_release(self) -> Release | None:
-        """The release of the last search, including canary queries; for an ingress that has just started."""
-        return self._last_release
-
-    def search(
+    async def search(
         self,
         release: Release,
         sketches: Sequence[EncodeResult | None] | None,
@@ -163,14 +167,22 @@ class FusionReplica:
         `sketches` or `texts` is None if no query has that modality. The photo of a `photo_id` is not a hit.
         """
         no_vectors = [None] * len(queries)
-        loaded = LoadedRelease(release, self.galleries.get(release), self.gates.get(release.checkpoint))
-        results = search.search(loaded, sketches or no_vectors, texts or no_vectors, queries)
-        self._last_release = release
-        return results
+        sketches, texts = sketches or no_vectors, texts or no_vectors
+        # Counted from here and not in the thread, for which the group may have to wait.
+        deadlines = [search.query_deadline(*each) for each in zip(queries, sketches, texts, strict=True)]
+        return await asyncio.to_thread(self._search, release, sketches, texts, queries, deadlines)
 
-    def thumbnail(self, release: Release, photo_id: str) -> bytes:
+    def _search(self, release: Release, *group: Any) -> list[SearchResult | Exception]:
+        loaded = LoadedRelease(release, self.galleries.get(release), self.gates.get(release.checkpoint))
+        return search.search(loaded, *group)
+
+    async def thumbnail(self, release: Release, photo_id: str) -> bytes:
         """The encoded thumbnail of a photo; empty if it has none."""
-        return self.galleries.get(release).thumbnail(photo_id) or b""
+
+        def fetch() -> bytes:
+            return self.galleries.get(release).thumbnail(photo_id) or b""
+
+        return await asyncio.get_running_loop().run_in_executor(self._thumbnail_threads, fetch)
 
     def resolve(self, user_config: dict[str, Any]) -> Release:
         """Same as `serve.rollout.release.resolve`, for the ingress, which has neither torch nor Lance."""
@@ -181,11 +193,12 @@ class FusionReplica:
 
         Raises InputError if the model and the gallery do not match.
         """
-        self._load(release)
+        self.load(release)
         model = {"checkpoint": release.digest, **_describe_model(release.checkpoint)}
         if release.version is None:
             return {"model": model, "gallery": None}
-        [result] = self.search(release, [sketch], [text], [Query(None, None, 1, 0.5, None)])
+        query = Query(None, None, 1, 0.5, None)
+        [result] = self._search(release, [sketch], [text], [query], [Deadline.after(math.inf)])
         if isinstance(result, Exception):
             raise result
         gallery: Gallery = self.galleries.get(release)
@@ -199,19 +212,16 @@ class FusionReplica:
         }
         return {"model": model, "gallery": description}
 
-    def ready(self) -> bool:
-        """Whether the replica responds."""
-        return True
-
-    def _load(self, release: Release) -> None:
+    def load(self, release: Release) -> None:
+        """Load a release before requests use it."""
         self.gates.get(release.checkpoint)
         if release.version is not None:
             self.report_gallery(self.galleries.get(release))
 
 
-def decode(sketch: bytes, size: int, deadline: float) -> DecodedSketch:
+def decode(sketch: bytes, size: int, deadline: Deadline) -> DecodedSketch:
     """Decode an image for the encoder. Raises InputError, or DeadlineExceededError if it starts too late."""
-    check_deadline(deadline)
+    deadline.check()  # in the thread: the item may have waited for one
     start = time.perf_counter()
     return DecodedSketch(decode_query_sketch(sketch, size), elapsed_ms(start))
 
@@ -229,17 +239,6 @@ async def _get_encoder(encoders: ModelVersions, checkpoint_uri: str) -> Any:
     return encoders.get_loaded(checkpoint_uri) or await asyncio.to_thread(encoders.get, checkpoint_uri)
 
 
-def _load_sketch_encoder(checkpoint_uri: str) -> LoadedEncoder:
-    encoder = checkpoint.load(checkpoint_uri, part="sketch")
-    size = encoder.preprocess.size
-    return prepare_encoder(encoder, _stack, np.zeros((1, size, size), np.uint8))
-
-
-def _load_text_encoder(checkpoint_uri: str) -> LoadedEncoder:
-    encoder = checkpoint.load(checkpoint_uri, part="text")
-    return prepare_encoder(encoder, encoder.tokenize, "")
-
-
 def _open_gallery(cache: CacheConfig | None, release: Release) -> Gallery:
     return open_gallery(release.gallery, release.digest, release.version, cache)
 
@@ -251,7 +250,3 @@ def _describe_model(checkpoint_uri: str) -> dict[str, Any]:
     encoders = {"photo": model.photo.model, "sketch": sketch.model, "text": model.text.model}
     sizes = {"photo": model.photo.preprocess.size, "sketch": sketch.preprocess.size}
     return {"recipe": recipe.name, "dim": model.width, "towers": encoders, "pixels": sizes}
-
-
-def _stack(pixels: Any) -> torch.Tensor:
-    return torch.from_numpy(np.stack(pixels))  # (B, 1, size, size)

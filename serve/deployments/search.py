@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from serve.deadline import deadline_error, elapsed_ms
+from serve.deadline import Deadline, elapsed_ms
 from serve.deployments.item_results import item_error
 from serve.messages import Encoded, EncodeResult, Query, Release, SearchResult, Vector
 from stbir.errors import InputError
@@ -28,11 +28,12 @@ class LoadedRelease:
 
 @dataclass(frozen=True)
 class FusedQuery:
-    """A query with its fused vector (D,) and the time of the steps so far."""
+    """A query with its fused vector (D,), the time of the steps so far, and its deadline."""
 
     query: Query
     vector: Vector
     timing_ms: dict[str, float]
+    deadline: Deadline
 
     @property
     def num_hits(self) -> int:
@@ -45,29 +46,41 @@ def search(
     sketches: Sequence[EncodeResult | None],
     texts: Sequence[EncodeResult | None],
     queries: Sequence[Query],
+    deadlines: Sequence[Deadline],
 ) -> list[SearchResult | Exception]:
-    """The hits of each query, or its error, which may be that of an encoder."""
-    results: list[Any] = [_fuse(loaded, *parts) for parts in zip(sketches, texts, queries, strict=True)]
+    """The hits of each query, or its error, which may be that of an encoder. `deadlines`: one a query."""
+    parts = zip(sketches, texts, queries, deadlines, strict=True)
+    results: list[Any] = [_fuse(loaded, *part) for part in parts]
     groups: dict[Any, list[int]] = defaultdict(list)
     for index, fused in enumerate(results):
         if isinstance(fused, FusedQuery):
             # `repr`, as a condition may hold a list, which is not hashable.
             groups[fused.num_hits, fused.query.category, repr(fused.query.where)].append(index)
     for indices in groups.values():
-        group_results = _search_group(loaded, [results[index] for index in indices])
+        group_results = _search_unexpired(loaded, [results[index] for index in indices])
         for index, result in zip(indices, group_results, strict=True):
             results[index] = result
     return results
 
 
+def query_deadline(query: Query, sketch: EncodeResult | None, text: EncodeResult | None) -> Deadline:
+    """The deadline of a query that has just arrived. Its budget was counted before the encoders began."""
+    elapsed_s = max([0.0, *(part.elapsed_s for part in (sketch, text) if isinstance(part, Encoded))])
+    return Deadline.after(query.budget_s - elapsed_s)
+
+
 def _fuse(
-    loaded: LoadedRelease, sketch: EncodeResult | None, text: EncodeResult | None, query: Query
+    loaded: LoadedRelease,
+    sketch: EncodeResult | None,
+    text: EncodeResult | None,
+    query: Query,
+    deadline: Deadline,
 ) -> FusedQuery | Exception:
     if isinstance(sketch, Exception):
         return sketch
     if isinstance(text, Exception):
         return text
-    if error := deadline_error(query.deadline):
+    if error := deadline.error():
         return error
     start, image_1D, gate = time.perf_counter(), _to_tensor(sketch), loaded.gate
     if query.photo_id is not None:
@@ -82,7 +95,17 @@ def _fuse(
     with torch.inference_mode():
         [vector_D] = fuse(image_1D, _to_tensor(text), query.sketch_weight, gate).numpy()
     timing_ms = {step: ms for part in (sketch, text) if part for step, ms in part.timing_ms.items()}
-    return FusedQuery(query, vector_D, timing_ms | {"fuse": elapsed_ms(start)})
+    return FusedQuery(query, vector_D, timing_ms | {"fuse": elapsed_ms(start)}, deadline)
+
+
+def _search_unexpired(
+    loaded: LoadedRelease, group: Sequence[FusedQuery]
+) -> Iterable[SearchResult | Exception]:
+    """Same as `_search_group`, but skips queries whose deadline passed while other groups were searched."""
+    errors = [fused.deadline.error() for fused in group]
+    active = [fused for fused, error in zip(group, errors, strict=True) if error is None]
+    results = iter(_search_group(loaded, active) if active else ())
+    return [error or next(results) for error in errors]
 
 
 def _search_group(loaded: LoadedRelease, group: Sequence[FusedQuery]) -> Iterable[SearchResult | Exception]:

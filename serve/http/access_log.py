@@ -13,6 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.deadline import elapsed_ms
+from serve.http.paths import PROBES, V1, route_path
 
 log = logging.getLogger("stbir.access")
 HEADER = "X-Request-Id"
@@ -46,7 +47,10 @@ class Metrics(Protocol):
 
 
 class AccessLogMiddleware:
-    """Sets the request id, then logs and measures each request once its response is sent."""
+    """Sets the request id, then logs and measures each request once its response is sent.
+
+    A successful health check, which is repeated every second, is not logged.
+    """
 
     def __init__(self, app: ASGIApp, metrics: Metrics | None = None) -> None:
         self.app, self.metrics = app, metrics
@@ -71,15 +75,16 @@ class AccessLogMiddleware:
             await self.app(scope, receive, send_with_id)
         finally:
             duration_ms = elapsed_ms(start)
-            log.info(_line(scope, status, duration_ms))
-            if self.metrics is not None and scope["path"].startswith("/v1/"):
+            if route_path(scope) not in PROBES or status != HTTPStatus.OK:
+                log.info(_line(scope, status, duration_ms))
+            if self.metrics is not None and route_path(scope).startswith(V1):
                 self.metrics.record_request(_kind(scope), status, duration_ms)
                 self.metrics.record_steps(state.get("timing_ms", {}))
 
 
 def _kind(scope: Scope) -> str:
     """The modalities of a search, else the path segment after /v1."""
-    kind: str = scope["state"].get("kind") or scope["path"].split("/")[2]
+    kind: str = scope["state"].get("kind") or route_path(scope).split("/")[2]
     return kind if kind in KINDS else "other"
 
 

@@ -1,59 +1,103 @@
-"""Admission control: rejects a search with 429 before its body is read when too many are in flight."""
+"""Admission control: rejects a request with 429 before its body is read when too many are in flight.
 
-from collections.abc import Callable
+It is the only limit of an ingress. Searches and thumbnails have one each: neither keeps the other out.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-SEARCH = "/v1/search"
-# From the number of searches in flight to the application that rejects the next one, or None to admit it.
-AdmissionPolicy = Callable[[int], ASGIApp | None]
-
-# The policy of the ingress in this process, if there is one. Behind HAProxy, which connects to the ingress
-# directly, it rejects a search before Ray Serve's own request handling, the larger part of the cost.
-_process_policy: list[AdmissionPolicy] = []
+from serve.http.paths import SEARCH, THUMBNAILS, route_path
 
 
-def set_process_policy(policy: AdmissionPolicy) -> None:
-    """Apply `policy` to every request that reaches this process."""
-    _process_policy[:] = [policy]
-
-
-def process_policy(in_flight: int) -> ASGIApp | None:
-    """The decision of this process's policy; None if there is none."""
-    return _process_policy[0](in_flight) if _process_policy else None
-
-
-class AdmissionMiddleware:
-    """Admits searches while `policy` allows it, and calls `on_change` with the number in flight."""
+class Admission:
+    """The requests of one kind in flight in this process; calls `on_change` with their number."""
 
     def __init__(
-        self,
-        app: ASGIApp,
-        policy: AdmissionPolicy = process_policy,
-        on_change: Callable[[int], None] | None = None,
+        self, max_in_flight: float = math.inf, on_change: Callable[[int], None] | None = None
     ) -> None:
-        self.app, self.policy, self.on_change, self.in_flight = app, policy, on_change, 0
+        self._max_in_flight, self._on_change, self.in_flight = max_in_flight, on_change, 0
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request."""
-        is_search = scope["type"] == "http" and scope["path"] == SEARCH and scope["method"] == "POST"
-        if not is_search:
-            await self.app(scope, receive, send)
-        elif rejection := self.policy(self.in_flight):
-            await rejection(scope, receive, send)
-        else:
-            await self._admit(scope, receive, send)
+    @property
+    def is_full(self) -> bool:
+        """Whether the next request is rejected."""
+        return self.in_flight >= self._max_in_flight
 
-    async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # Counted here and not in the coalescing queue: the bodies of searches that arrive at the same moment
-        # would all be read before the first of them is queued.
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Counts a request from its admission: others that arrive now must not read their bodies first."""
         self._count(1)
         try:
-            await self.app(scope, receive, send)
+            yield
         finally:
             self._count(-1)
 
     def _count(self, change: int) -> None:
         self.in_flight += change
-        if self.on_change:
-            self.on_change(self.in_flight)
+        if self._on_change:
+            self._on_change(self.in_flight)
+
+
+@dataclass(frozen=True)
+class AdmissionControl:
+    """The admission of each kind of request, and the application that answers a rejected one."""
+
+    rejection: ASGIApp
+    searches: Admission = field(default_factory=Admission)
+    thumbnails: Admission = field(default_factory=Admission)
+
+    def of(self, scope: Scope) -> Admission | None:
+        """The admission that counts a request; None: it is not limited, as a health check."""
+        if scope["type"] != "http":
+            return None
+        path = route_path(scope)
+        if path == SEARCH and scope["method"] == "POST":
+            return self.searches
+        return self.thumbnails if path.startswith(THUMBNAILS) else None
+
+
+class AdmissionMiddleware:
+    """Admits a request, or rejects it unread."""
+
+    def __init__(self, app: ASGIApp, control: AdmissionControl) -> None:
+        self.app, self.control = app, control
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        admission = self.control.of(scope)
+        if admission is None:
+            await self.app(scope, receive, send)
+        elif admission.is_full:
+            await self.control.rejection(scope, receive, send)
+        else:
+            with admission.place():
+                await self.app(scope, receive, send)
+
+
+# The control of the ingress in this process, if there is one. Behind HAProxy, which connects to the ingress
+# directly, it rejects a request before Ray Serve's own handling, the larger part of the cost.
+_process_control: list[AdmissionControl] = []
+
+
+def set_process_control(control: AdmissionControl) -> None:
+    """Apply the limits of `control` to every request that reaches this process; it counts nothing there."""
+    _process_control[:] = [control]
+
+
+class EarlyRejectionMiddleware:
+    """Rejects a request if the control of this process is full. The process of a proxy has none."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        for control in _process_control:
+            admission = control.of(scope)
+            if admission is not None and admission.is_full:
+                await control.rejection(scope, receive, send)
+                return
+        await self.app(scope, receive, send)

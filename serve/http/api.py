@@ -11,12 +11,14 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
+from starlette.requests import ClientDisconnect
 
-from serve.deadline import elapsed_ms
+from serve.deadline import Deadline, elapsed_ms
 from serve.http.access_log import AccessLogMiddleware, Metrics
-from serve.http.admission import AdmissionMiddleware, AdmissionPolicy
+from serve.http.admission import AdmissionControl, AdmissionMiddleware
 from serve.http.auth import Authenticator, LoopbackOnly
 from serve.http.cors import cors_middleware
+from serve.http.disconnect import answer_disconnected, cancel_on_disconnect
 from serve.http.openapi import set_openapi
 from serve.http.page import add_page
 from serve.http.request import read_query
@@ -30,7 +32,10 @@ QUERY_FIELDS = ("sketch", "text", "photo_id")
 
 
 class SearchBackend(Protocol):
-    """The search behind the routes. Its methods raise Problem for errors that the client should get."""
+    """The search behind the routes. Its methods raise Problem for errors that the client should get.
+
+    A call is cancelled at the deadline and when the client hangs up.
+    """
 
     async def search(self, query: Query) -> SearchResult:
         """The hits of a query."""
@@ -51,24 +56,25 @@ def create_app(
     authenticator: Authenticator | None = None,
     origins: Sequence[str] = (),
     metrics: Metrics | None = None,
-    policy: AdmissionPolicy = lambda in_flight: None,
+    admission: AdmissionControl | None = None,
 ) -> FastAPI:
     """The application: `/v1`, health checks, and the pad at `/`.
 
     authenticator: for `/v1`; None allows requests from this machine only. origins: see `serve.http.cors`.
-    policy: see `serve.http.admission`.
+    admission: the limits of requests in flight; None: there are none.
     """
     # Without /docs and /redoc, whose scripts come from another host.
     app = FastAPI(title="stbir", docs_url=None, redoc_url=None)
     add_handlers(app)
+    app.add_exception_handler(ClientDisconnect, answer_disconnected)
     app.include_router(
         _v1(backend, limits), dependencies=[Depends(_check(authenticator or LoopbackOnly(origins)))]
     )
     app.include_router(_health(backend, limits))
     add_page(app)
     set_openapi(app, limits)
-    on_change = metrics.set_in_flight if metrics else None
-    app.add_middleware(AdmissionMiddleware, policy=policy, on_change=on_change)
+    if admission is not None:
+        app.add_middleware(AdmissionMiddleware, control=admission)
     app.add_middleware(cors_middleware, origins=origins)
     app.add_middleware(AccessLogMiddleware, metrics=metrics)
     app.add_middleware(HeadersMiddleware, headers=SECURITY_HEADERS)
@@ -87,12 +93,12 @@ def _v1(backend: SearchBackend, limits: Limits) -> APIRouter:
 
     @routes.post("/search")
     async def search(request: Request) -> JSONResponse:
-        start = time.perf_counter()
-        deadline = time.time() + limits.deadline_s
+        start, deadline = time.perf_counter(), Deadline.after(limits.deadline_s)
         async with _timeout(limits.deadline_s):
             query = await read_query(request, limits)
             request.state.kind = query.kind
-            result = await backend.search(replace(query, deadline=deadline))
+            query = replace(query, budget_s=deadline.remaining_s)
+            result = await cancel_on_disconnect(request, backend.search(query))
         request.state.timing_ms = result.timing_ms
         return JSONResponse(_body(result, start))
 
@@ -100,7 +106,7 @@ def _v1(backend: SearchBackend, limits: Limits) -> APIRouter:
     async def photo(request: Request, photo_id: str) -> Response:
         start = time.perf_counter()
         async with _timeout(limits.deadline_s):
-            data = await backend.thumbnail(photo_id)
+            data = await cancel_on_disconnect(request, backend.thumbnail(photo_id))
         request.state.timing_ms = {"fetch": elapsed_ms(start)}
         if not data:
             raise Problem(HTTPStatus.NOT_FOUND, f"photo_id: the gallery has no thumbnail of {photo_id!r}")

@@ -38,16 +38,16 @@ class ApiKey:
     tokens: float = field(default=math.inf, compare=False)
     refill_time_s: float = field(default=0.0, compare=False)
 
-    def acquire(self, now_s: float) -> float:
-        """Take a token. Returns 0 on success, else the seconds until the next token."""
+    def acquire(self, now_s: float, cost: float = 1.0) -> float:
+        """Take `cost` tokens. Returns 0 on success, else the seconds until there are as many."""
         if self.per_minute is None:
             return 0.0
         per_second = self.per_minute / 60
         self.tokens = min(self.per_minute, self.tokens + (now_s - self.refill_time_s) * per_second)
         self.refill_time_s = now_s
-        if self.tokens < 1:
-            return (1 - self.tokens) / per_second
-        self.tokens -= 1
+        if self.tokens < cost:
+            return (cost - self.tokens) / per_second
+        self.tokens -= cost
         return 0.0
 
 
@@ -64,10 +64,11 @@ class ApiKeys:
         self._keys = read_keys(self.path)
         self._check_time_s = clock()
 
-    def authenticate(self, authorization: str | None, is_rate_limited: bool = True) -> str:
-        """The name of the key in an Authorization header.
+    def authenticate(self, authorization: str | None, cost: float = 1.0) -> str:
+        """The name of the key in an Authorization header. `cost`: what the request takes of its rate, in
+        searches.
 
-        Raises Problem: 401 for a missing or wrong key, 429 over the key's rate limit if `is_rate_limited`.
+        Raises Problem: 401 for a missing or wrong key, 429 over the key's rate limit.
         """
         self._reload_if_changed()
         scheme, _, secret = (authorization or "").strip().partition(" ")
@@ -75,7 +76,7 @@ class ApiKeys:
         if key is None:
             detail = "the API key is missing or wrong; send the header Authorization: Bearer KEY"
             raise Problem(HTTPStatus.UNAUTHORIZED, detail, {"WWW-Authenticate": "Bearer"})
-        if is_rate_limited and (wait_s := key.acquire(self._clock())):
+        if cost and (wait_s := key.acquire(self._clock(), cost)):
             retry_after = str(int(wait_s) + 1)
             detail = f"API key {key.name} allows {key.per_minute} searches a minute; wait {retry_after} s"
             raise Problem(HTTPStatus.TOO_MANY_REQUESTS, detail, {"Retry-After": retry_after})

@@ -10,11 +10,13 @@ from fastapi import Request
 
 from serve.environment import HAPROXY_ENV
 from serve.http.api_keys import ApiKeys
+from serve.http.paths import THUMBNAILS, route_path
 from serve.problem import Problem
 from stbir.errors import InputError
 
 log = logging.getLogger(__name__)
 API_KEYS_FILE_ENV = "STBIR_API_KEYS_FILE"
+THUMBNAIL_COST = 0.01  # a search has up to 100 hits (`limits.k`), so it and its thumbnails cost two searches
 # Headers that a proxy adds. Every request through a local proxy has a loopback address.
 FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip")
 
@@ -33,9 +35,8 @@ class ApiKeyAuth:
         self.keys = keys
 
     def authenticate(self, request: Request) -> str:
-        """The name of the key. Raises Problem as `ApiKeys.authenticate`; only searches count to its rate."""
-        authorization = request.headers.get("authorization")
-        return self.keys.authenticate(authorization, is_rate_limited=request.method == "POST")
+        """The name of the key. Raises Problem as `ApiKeys.authenticate`."""
+        return self.keys.authenticate(request.headers.get("authorization"), _cost(request))
 
 
 class LoopbackOnly:
@@ -84,6 +85,13 @@ def create_authenticator(environment: Mapping[str, str], origins: Sequence[str] 
         )
     log.warning("%s is not set: only requests from this machine are allowed", API_KEYS_FILE_ENV)
     return LoopbackOnly(origins)
+
+
+def _cost(request: Request) -> float:
+    """What a request takes of its key's rate, in searches."""
+    if route_path(request.scope).startswith(THUMBNAILS):
+        return THUMBNAIL_COST
+    return float(request.method == "POST")
 
 
 def _is_local(name: str) -> bool:

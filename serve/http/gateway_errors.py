@@ -8,7 +8,8 @@ from http import HTTPStatus
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve.http.admission import AdmissionMiddleware
+from serve.http.admission import EarlyRejectionMiddleware
+from serve.http.probes import ProbeMiddleware
 from serve.problem import Problem, problem_app
 
 RETRY = {"Retry-After": "1"}
@@ -19,7 +20,7 @@ UNAVAILABLE = problem_app(
 
 def middlewares() -> list[Middleware]:
     """The middleware of the proxy, and of an ingress that clients reach without a proxy."""
-    return [Middleware(GatewayErrorMiddleware), Middleware(AdmissionMiddleware)]
+    return [Middleware(each) for each in (ProbeMiddleware, GatewayErrorMiddleware, EarlyRejectionMiddleware)]
 
 
 class GatewayErrorMiddleware:

@@ -10,11 +10,17 @@ from typing import Any
 class ModelVersions:
     """A thread-safe LRU cache of `load(key)`; concurrent callers of a new key share one call of `load`.
 
-    The default of two lets requests of the previous release finish during a rollout.
+    `key_in_force`: the key that stays loaded while others come, used or not; None: there is none. The default
+    count of two lets requests of the previous release finish during a rollout.
     """
 
-    def __init__(self, load: Callable[[Any], Any], max_count: int = 2) -> None:
-        self._load, self._max_count = load, max_count
+    def __init__(
+        self,
+        load: Callable[[Any], Any],
+        key_in_force: Callable[[], Hashable | None] = lambda: None,
+        max_count: int = 2,
+    ) -> None:
+        self._load, self._key_in_force, self._max_count = load, key_in_force, max_count
         self._loaded: OrderedDict[Hashable, Future[Any]] = OrderedDict()
         self._lock = Lock()
 
@@ -24,7 +30,7 @@ class ModelVersions:
             future = self._loaded.get(key)
             if future is None or not future.done() or future.exception():
                 return None
-            self._loaded.move_to_end(key)  # a version in use is not evicted
+            self._loaded.move_to_end(key)
             return future.result()
 
     def get(self, key: Hashable) -> Any:
@@ -41,9 +47,12 @@ class ModelVersions:
 
     def _reserve(self, key: Hashable) -> tuple[Future[Any], bool]:
         """The future of `key`, and whether the caller has to complete it."""
+        in_force = None if key in self._loaded else self._key_in_force()
         with self._lock:
             is_new = key not in self._loaded
             future = self._loaded.setdefault(key, Future())
+            if in_force in self._loaded:
+                self._loaded.move_to_end(in_force)
             self._loaded.move_to_end(key)
             while len(self._loaded) > self._max_count:
                 self._loaded.popitem(last=False)

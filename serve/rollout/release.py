@@ -9,6 +9,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from serve.messages import Release
+from serve.rollout.records import ReleaseRecords
 from stbir.errors import InputError
 from stbir.gallery.gallery import open_version
 from stbir.model.checkpoint import resolve_pinned
@@ -46,25 +47,30 @@ def resolve(user_config: dict[str, Any]) -> Release:
 
 
 class Preloader:
-    """Loads a release in a replica before requests use it."""
+    """Loads the release in force, and that of the newest deploy, in a replica before requests use it."""
 
-    def __init__(self, load: Callable[[Release], Any]) -> None:
-        self._load = load
-        self._task: asyncio.Task[None] | None = None
+    def __init__(self, load: Callable[[Release], Any], records: ReleaseRecords) -> None:
+        self._load, self._records = load, records
+        self._is_started = False
 
     async def __call__(self, user_config: dict[str, Any]) -> None:
-        """Load a release; Serve's `reconfigure`.
+        """Load the releases at the start of the replica, before it counts as running; Serve's `reconfigure`.
 
-        Waits for the first release only: Serve sends no requests to a replica during `reconfigure`.
+        Later ones are loaded by `serve.rollout.rollout.Rollout`: Serve sends no requests to a replica during
+        `reconfigure`. Raises an error of the release in force.
         """
-        is_first = self._task is None
-        self._task = asyncio.create_task(asyncio.to_thread(self._try_load, user_config))
-        if is_first:
-            await self._task
+        if not self._is_started:
+            self._is_started = True
+            await asyncio.to_thread(self._load_first, user_config)
 
-    def _try_load(self, user_config: dict[str, Any]) -> None:
-        """Log an error, which would otherwise end the replica. The rollout reports it by its canary query."""
+    def _load_first(self, user_config: dict[str, Any]) -> None:
+        active = self._records.active()
+        if active is not None:
+            self._load(active)
         try:
-            self._load(resolve(user_config))
+            newest = self._records.newest() or active or resolve(user_config)
+            if newest != active:
+                self._load(newest)
         except Exception:
-            log.exception("%s: not loaded; the replica continues with the releases it has", user_config)
+            # Not raised, which would end the replica: the rollout reports it by its canary query.
+            log.exception("%s: not loaded", user_config)

@@ -1,15 +1,19 @@
-"""Rollouts: the active release, and the switch to the next one without downtime."""
+"""Rollouts: the active release, and the switch to that of a newer deploy without downtime."""
 
 import asyncio
+import hashlib
+import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ray.exceptions import RayTaskError
-from ray.serve.exceptions import BackPressureError
+from ray.exceptions import RayActorError, RayTaskError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
 from serve.messages import Release
+from serve.rollout.app_status import POLL_S, AppStatusWatch
+from serve.rollout.records import DeployRecord, ReleaseRecords
 
 log = logging.getLogger(__name__)
 GALLERY_RETRY_S = 2.0  # until a gallery is published
@@ -25,70 +29,140 @@ class ActiveRelease:
     info: dict[str, Any]
 
 
-class Rollout:
-    """Activates a release once the deployments behind the handles have answered a canary query with it.
+@dataclass(frozen=True)
+class Deploy:
+    """One deploy: its `serve.rollout.release.ReleaseConfig` and its time, in seconds since the epoch."""
 
-    Until then, and after a failure, the previous release stays active.
+    user_config: dict[str, Any]
+    deployed_at_s: float
+
+    @property
+    def key(self) -> str:
+        """Its name in the records, equal in all processes."""
+        config = json.dumps(self.user_config, sort_keys=True).encode()
+        return f"{self.deployed_at_s!r}/{hashlib.sha256(config).hexdigest()[:16]}"
+
+
+class Rollout:
+    """Activates the release of each deploy once all replicas have loaded it and a canary query is answered.
+
+    Until then, and after a failure, the previous release stays active. The first ingress that resolves a
+    deploy records its release; all others read that record (docs/decisions/0023).
     """
 
-    def __init__(self, sketch: Any, text: Any, fusion: Any) -> None:
+    def __init__(
+        self, sketch: Any, text: Any, fusion: Any, records: ReleaseRecords, watch: AppStatusWatch
+    ) -> None:
         self.sketch, self.text, self.fusion = sketch, text, fusion
         self.active: ActiveRelease | None = None
-        self.failure: str | None = None  # why the newest release is not active
+        self.failure: str | None = None  # why the release of the newest deploy is not active
+        self._records, self._watch = records, watch
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def running(self) -> frozenset[str]:
+        """The deployments with a running replica, as last reported."""
+        return self._watch.status.running if self._watch.status else frozenset()
+
     async def start(self, user_config: dict[str, Any]) -> None:
-        """Start the rollout of a `serve.rollout.release.ReleaseConfig`; cancels one in progress.
+        """Start the rollout of a deploy; cancels one in progress.
 
         Waits for the first release. Raises its error if no release has been active.
         """
         if self._task is not None:
             self._task.cancel()
+        deploy = Deploy(user_config, (await self._watch.refresh()).deployed_at_s)
+        is_active = False
         if self.active is None:
-            await self._activate_first(user_config)
-            if self._is_complete():
-                return
-        self._task = asyncio.create_task(self._retry(user_config))
+            await self._activate_first(deploy)
+            is_active = self._is_complete()
+        self._task = asyncio.create_task(self._follow(deploy, is_active))
 
-    async def _activate_first(self, user_config: dict[str, Any]) -> None:
-        """A new ingress replica falls back to fusion's last release if the configured one fails."""
+    async def _activate_first(self, deploy: Deploy) -> None:
+        """A late ingress falls back to the release in force if that of the newest deploy fails."""
         try:
-            await self._activate(user_config)
+            await self._activate(deploy)
         except Exception as error:
-            previous = await _retry_backpressure(lambda: self.fusion.last_release.remote())
+            previous = await asyncio.to_thread(self._records.active)
             if previous is None:
                 raise
-            self._record_failure(user_config, error)
+            self._record_failure(deploy, error)
             await self._switch_to(previous)
 
-    async def _retry(self, user_config: dict[str, Any]) -> None:
-        """Try to activate until it succeeds and a gallery is published."""
+    async def _follow(self, deploy: Deploy, is_active: bool) -> None:
+        """Activate `deploy` unless it is active, then each later deploy of the same configuration.
+
+        Serve calls `reconfigure` only for a changed configuration, so a repeated deploy shows in its time.
+        """
         while True:
-            try:
-                await self._activate(user_config)
-            except Exception as error:
-                self._record_failure(user_config, error)
-            if self._is_complete():
-                return
-            await asyncio.sleep(FAILURE_RETRY_S if self.failure else GALLERY_RETRY_S)
+            if not is_active:
+                is_active = await self._try_activate(deploy)
+            await asyncio.sleep(self._interval_s())
+            newer = self._newer(deploy)
+            if newer != deploy:
+                # A changed configuration arrives by `start`, which ends this task.
+                await asyncio.sleep(POLL_S)
+                deploy, is_active = newer, False
+
+    def _newer(self, deploy: Deploy) -> Deploy:
+        status = self._watch.status
+        return deploy if status is None else Deploy(deploy.user_config, status.deployed_at_s)
+
+    def _interval_s(self) -> float:
+        if self.failure is not None:
+            return FAILURE_RETRY_S
+        return POLL_S if self._is_complete() else GALLERY_RETRY_S
+
+    async def _try_activate(self, deploy: Deploy) -> bool:
+        try:
+            await self._activate(deploy)
+        except Exception as error:
+            self._record_failure(deploy, error)
+        return self._is_complete()
 
     def _is_complete(self) -> bool:
-        """Whether the newest release answers searches."""
+        """Whether the release of the newest deploy answers searches."""
         return self.failure is None and self.active is not None and self.active.release.version is not None
 
-    def _record_failure(self, user_config: dict[str, Any], error: Exception) -> None:
-        failure = f"{user_config}: {error.cause if isinstance(error, RayTaskError) else error}"
+    def _record_failure(self, deploy: Deploy, error: Exception) -> None:
+        config = deploy.user_config
+        failure = f"{config}: {error.cause if isinstance(error, RayTaskError) else error}"
         if failure != self.failure:
-            log.error("%s: rollout failed; the previous release stays active", user_config, exc_info=error)
+            log.error("%s: rollout failed; the previous release stays active", config, exc_info=error)
         self.failure = failure
 
-    async def _activate(self, user_config: dict[str, Any]) -> None:
-        await self._switch_to(await _retry_backpressure(lambda: self.fusion.resolve.remote(user_config)))
+    async def _activate(self, deploy: Deploy) -> None:
+        await self._switch_to(await self._resolve(deploy))
         self.failure = None
 
+    async def _resolve(self, deploy: Deploy) -> Release:
+        """The release of a deploy: its record, made now if there is none and a gallery is published."""
+        if (record := await asyncio.to_thread(self._records.of_deploy, deploy.key)) is None:
+            release = await _retry_backpressure(lambda: self.fusion.resolve.remote(deploy.user_config))
+            if release.version is None:
+                return release  # type: ignore[no-any-return]
+            own = DeployRecord.of(release, self._records.built_by, deploy.deployed_at_s)
+            record = await asyncio.to_thread(self._records.add, deploy.key, own)
+            log.info("deploy: %s", record)
+        return record.release
+
     async def _switch_to(self, release: Release) -> None:
-        self.active = ActiveRelease(release, await _retry_backpressure(lambda: self._canary(release)))
+        info = await _retry_backpressure(lambda: self._canary(release))
+        if release.version is not None:
+            await asyncio.gather(*map(self._load, (self.sketch, self.text, self.fusion), [release] * 3))
+            await asyncio.to_thread(self._records.set_active, release)
+        self.active = ActiveRelease(release, info)
         log.info("active release: %s", release)
+
+    async def _load(self, deployment: Any, release: Release) -> None:
+        """Load a release in all replicas, so that no request waits for it. A replica may die meanwhile."""
+        try:
+            results = await deployment.broadcast("load", release).results_async(return_exceptions=True)
+        except DeploymentUnavailableError:
+            return  # scaled to zero: a new replica loads it at its start
+        for result in results:
+            if isinstance(result, Exception) and not isinstance(result, RayActorError):
+                raise result
 
     def _canary(self, release: Release) -> Any:
         """Send a canary query the same way as a search: fusion gets the encoders' unawaited responses."""

@@ -34,7 +34,7 @@ def export_table(dataset: lance.LanceDataset, checkpoint: str, out: Folder, form
         _write_array(out, batches, dataset.schema, (rows, dim))
     details = {"form": format, "dim": dim, "version": dataset.version}
     manifest = Manifest("vectors", f"sha256:{digest.hexdigest()}", {"ok": rows}, checkpoint, details)
-    write_manifest(out, manifest, out.file_sizes([_PART] if format == "parquet" else [_ARRAY, _ROWS]))
+    write_manifest(out, manifest, out.file_sizes([_PART] if format == "parquet" else [ARRAY_FILE, ROWS_FILE]))
     return manifest
 
 

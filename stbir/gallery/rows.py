@@ -1,5 +1,6 @@
 """The rows of a gallery version by row index: ids, categories, captions, vectors and filter results."""
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -42,7 +43,7 @@ class FilterResult:
 
 
 class Rows:
-    """Ids and categories in table order. Holds the id, a category code and 8 bytes a photo."""
+    """Ids and categories in table order. Holds the id, a category code and 16 bytes a photo."""
 
     def __init__(self, dataset: lance.LanceDataset, captions: CaptionStore | None = None) -> None:
         self._captions = captions
@@ -52,6 +53,7 @@ class Rows:
         self._row_ids = table[ROW_ID].to_numpy()
         is_sorted = bool((self._row_ids[1:] > self._row_ids[:-1]).all())
         self._order = None if is_sorted else np.argsort(self._row_ids)
+        self._by_id = pc.sort_indices(self.photo_ids).to_numpy()
         # A version is immutable, so its filter results are, too.
         self._filters = FilterCache[FilterResult](_FILTER_CACHE_BYTES, lambda result: result.num_bytes)
 
@@ -68,9 +70,10 @@ class Rows:
         return {each["values"]: each["counts"] for each in counts}
 
     def index_of(self, photo_id: str) -> int | None:
-        """The row index of a photo; None for an unknown id."""
-        index: int = pc.index(self.photo_ids, pa.scalar(photo_id, pa.large_string())).as_py()
-        return None if index < 0 else index
+        """The row index of a photo; None for an unknown id. A binary search."""
+        place = bisect_left(self._by_id, photo_id, key=lambda row: self.photo_ids[int(row)].as_py())
+        row = int(self._by_id[place]) if place < len(self) else None
+        return row if row is not None and self.photo_ids[row].as_py() == photo_id else None
 
     def indices_of(self, row_ids: Indices) -> Indices:
         """The row indices of Lance's row ids."""

@@ -141,6 +141,24 @@ def test_pod_fits_one_replica_of_each_kind_and_two_pods_run() -> None:
     assert [each["max_replicas_per_node"] for each in application["deployments"]] == [1] * len(options)
 
 
+def test_pods_have_room_for_all_replicas() -> None:
+    file, profile = FOLDER / "serve.yaml", read_settings(str(ROOT / PROFILE))
+    [group] = cluster(file)["workerGroupSpecs"]
+    [application] = yaml.safe_load(ray_object(file)["spec"]["serveConfigV2"])["applications"]
+    defaults = {
+        "Ingress": profile.ingress,
+        "SketchReplica": profile.sketch,
+        "TextReplica": profile.text,
+        "FusionReplica": profile.fusion,
+    }
+    for deployment in application["deployments"]:
+        # Serve replaces the whole of an option.
+        scaling = (defaults[deployment["name"]].options | deployment)["autoscaling_config"]
+        assert scaling["min_replicas"] == 2
+        room = deployment["max_replicas_per_node"] * group["maxReplicas"]
+        assert scaling["max_replicas"] <= room, deployment["name"]
+
+
 def test_readiness_needs_the_proxy_and_liveness_does_not() -> None:
     [group] = cluster(FOLDER / "serve.yaml")["workerGroupSpecs"]
     [container] = group["template"]["spec"]["containers"]

@@ -1,9 +1,13 @@
 """Galleries written with Lance, and searched exactly and with an index."""
 
+import uuid
+
 import lance
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stbir.config.choices import INDEX_KINDS
 from stbir.errors import InputError
@@ -11,6 +15,7 @@ from stbir.gallery.gallery import Gallery, Metadata, open_gallery, open_table, s
 from stbir.gallery.index import IndexPlan, build_index, plan_index
 from stbir.gallery.publish import MIN_RECALL, prepare, publish
 from stbir.gallery.recall import RecallEvaluator, make_recall_queries
+from stbir.gallery.rows import Rows
 from stbir.storage.folder import Folder
 
 DIM = 16
@@ -115,6 +120,34 @@ def test_vector_and_thumbnail_by_id(folder):
     assert gallery.vector("unknown") is None
     assert gallery.thumbnail("photo-17") == b"jpeg 17"
     assert gallery.thumbnail("photo-17' OR '1'='1") is None
+
+
+@given(st.lists(st.text(), min_size=1, max_size=30, unique=True), st.text())
+def test_row_of_a_photo_is_found_among_ids_in_any_order(ids: list[str], other: str) -> None:
+    table = pa.table({"photo_id": ids, "category": ["chair"] * len(ids)})
+    dataset = lance.write_dataset(table, f"memory://{uuid.uuid4().hex}")
+    rows = Rows(dataset)
+    assert [rows.index_of(photo_id) for photo_id in ids] == list(range(len(ids)))
+    assert rows.index_of(other) == (ids.index(other) if other in ids else None)
+
+
+class CountedIds:
+    """The ids of rows, and the number of those that were read."""
+
+    def __init__(self, ids: pa.Array) -> None:
+        self.ids, self.num_read = ids, 0
+
+    def __getitem__(self, row: int) -> pa.Scalar:
+        self.num_read += 1
+        return self.ids[row]
+
+
+def test_row_of_a_photo_is_found_by_reading_few_ids(folder):
+    write_table(folder, unit_vectors(1000))
+    rows = Rows(open_table(folder))
+    rows.photo_ids = ids = CountedIds(rows.photo_ids)
+    assert rows.index_of("photo-617") == 617
+    assert ids.num_read <= 12  # log2(1000), and two
 
 
 def test_missing_thumbnail_column_gives_no_thumbnail(folder):

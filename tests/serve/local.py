@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 from fastapi import FastAPI
@@ -9,7 +10,37 @@ from fastapi import FastAPI
 from serve.deployments.ingress import Searcher
 from serve.deployments.replicas import FusionReplica, SketchReplica, TextReplica
 from serve.http.api import create_app
+from serve.rollout.app_status import AppStatus, AppStatusWatch
+from serve.rollout.records import ReleaseRecords
+from serve.rollout.rollout import Rollout
 from serve.settings import read_settings
+
+
+class MemoryStore:
+    """A store of release records in this process."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, bytes] = {}
+
+    def get(self, key: str) -> bytes | None:
+        return self.values.get(key)
+
+    def put(self, key: str, value: bytes, overwrite: bool) -> None:
+        if overwrite or key not in self.values:
+            self.values[key] = value
+
+
+RUNNING = AppStatus(1.0, frozenset({"SketchReplica", "TextReplica", "FusionReplica"}))
+
+
+class Broadcast:
+    """The responses of all replicas."""
+
+    def __init__(self, responses: Sequence[Awaitable[Any]]) -> None:
+        self.responses = responses
+
+    async def results_async(self, return_exceptions: bool = False) -> list[Any]:
+        return await asyncio.gather(*self.responses, return_exceptions=return_exceptions)
 
 
 class Handle:
@@ -17,6 +48,9 @@ class Handle:
 
     def __init__(self, replica: Any) -> None:
         self.replica = replica
+
+    def broadcast(self, name: str, *args: Any) -> Broadcast:
+        return Broadcast([getattr(self, name).remote(*args)])
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self.replica, name)
@@ -37,13 +71,10 @@ class Handle:
 
 def application(checkpoint_uri: str, gallery_uri: str) -> FastAPI:
     """The application with default settings, without Ray."""
-    settings = read_settings()
-    searcher = Searcher(
-        Handle(SketchReplica(settings.sketch.batching)),
-        Handle(TextReplica(settings.text.batching)),
-        Handle(FusionReplica()),
-        settings.limits,
-        settings.ingress.coalescing,
-    )
-    asyncio.run(searcher.rollout.start({"checkpoint": checkpoint_uri, "gallery": gallery_uri}))
+    settings, records = read_settings(), ReleaseRecords(MemoryStore())
+    sketch = Handle(SketchReplica(settings.sketch.batching, records))
+    text, fusion = Handle(TextReplica(settings.text.batching, records)), Handle(FusionReplica(records))
+    rollout = Rollout(sketch, text, fusion, records, AppStatusWatch(lambda: RUNNING))
+    searcher = Searcher(sketch, text, fusion, rollout, settings)
+    asyncio.run(rollout.start({"checkpoint": checkpoint_uri, "gallery": gallery_uri}))
     return create_app(searcher, settings.limits)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve.http.api_keys import ApiKey, ApiKeys, new_key, read_keys
+from serve.http.auth import THUMBNAIL_COST
 from serve.problem import Problem
 from stbir.errors import InputError
 from tests.conftest import ROOT
@@ -63,6 +64,14 @@ def test_rate_limit_gives_429_until_a_token_refills(tmp_path: Path) -> None:
     clock.now_s += 2
     keys.authenticate(f"Bearer {secret}")
     assert rejection(keys, f"Bearer {secret}").status == 429
+
+
+def test_hundred_thumbnails_cost_one_search() -> None:
+    key = ApiKey("k", "", per_minute=2)
+    assert key.acquire(0.0) == 0
+    assert [key.acquire(0.0, THUMBNAIL_COST) for _ in range(99)] == [0] * 99
+    key.acquire(0.0, THUMBNAIL_COST)
+    assert key.acquire(0.0, THUMBNAIL_COST) > 0
 
 
 @given(st.integers(1, 600), st.lists(st.floats(0, 30), max_size=200))

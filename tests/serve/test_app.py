@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from serve.app import StartupError, build, build_application
 from stbir.errors import InputError
@@ -44,6 +45,19 @@ def test_invalid_arguments_end_the_command(checkpoint_uri, gallery_uri, change, 
         build(args)
     assert error.value.exit_code == 2
     assert message in error.value.message
+    assert "\n" not in error.value.message
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("autoscaling_config", {"min_replicas": 5, "max_replicas": 2}), ("max_ongoing", 3), ("num_replicas", 2)],
+)
+def test_options_that_serve_refuses_end_the_command(checkpoint_uri, gallery_uri, tmp_path, option, value):
+    config = tmp_path / "settings.yaml"
+    config.write_text(yaml.safe_dump({"text": {"options": {option: value}}}))
+    args = {"checkpoint": checkpoint_uri, "gallery": gallery_uri, "config": str(config)}
+    with pytest.raises(StartupError, match="config: options of TextReplica: ") as error:
+        build(args)
     assert "\n" not in error.value.message
 
 

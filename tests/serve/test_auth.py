@@ -178,6 +178,8 @@ def test_api_key_is_required_for_v1_and_its_rate_limit_counts_searches(tmp_path:
     assert limited.status_code == 429
     assert limited.headers["Retry-After"].isdigit()
     assert limited.headers["content-type"] == "application/problem+json"
+    thumbnail = request(authenticator, "GET", "/v1/photos/a", headers=headers)
+    assert (thumbnail.status_code, "2 searches a minute" in thumbnail.text) == (429, True)
 
 
 def test_missing_keys_file_is_refused() -> None:

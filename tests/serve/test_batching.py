@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from serve.deadline import Deadline
 from serve.deployments.batching import BatchedEncoder, LoadedEncoder
 from serve.settings import Batching
 
@@ -40,7 +41,7 @@ async def encode_range(count: int, batching: Batching) -> tuple[list[float], lis
     """The results of 0 … count - 1 sent at once, and the sizes of their batches."""
     doubler, sizes = Doubler(is_blocked=True), list[int]()
     batched, encoder = BatchedEncoder(batching, sizes.append), loaded(doubler)
-    vectors = asyncio.gather(*(batched(encoder, number) for number in range(count)))
+    vectors = asyncio.gather(*(batched(encoder, number, FOREVER) for number in range(count)))
     await asyncio.sleep(0.05)  # a blocked event loop would never set `go`
     doubler.go.set()
     results = [float(vector[0]) for vector in await vectors]
@@ -48,6 +49,7 @@ async def encode_range(count: int, batching: Batching) -> tuple[list[float], lis
     return results, sizes
 
 
+FOREVER = Deadline.after(math.inf)
 WAIT = Batching(max_batch_size=4, batch_wait_timeout_s=0.02, max_concurrent_batches=1)
 NO_WAIT = Batching(max_batch_size=4, batch_wait_timeout_s=0, max_concurrent_batches=1)
 
@@ -69,9 +71,9 @@ def test_batch_wait_timeout(batching, sizes):
     async def scenario() -> list[int]:
         doubler = Doubler()
         batched, encoder = BatchedEncoder(batching), loaded(doubler)
-        vector = asyncio.ensure_future(batched(encoder, 1))
+        vector = asyncio.ensure_future(batched(encoder, 1, FOREVER))
         await asyncio.sleep(0.005)
-        await asyncio.gather(vector, batched(encoder, 2))
+        await asyncio.gather(vector, batched(encoder, 2, FOREVER))
         return doubler.sizes
 
     assert asyncio.run(scenario()) == sizes
@@ -81,14 +83,15 @@ def test_expired_and_cancelled_items_are_not_encoded():
     async def scenario() -> None:
         doubler = Doubler()
         batched, encoder = BatchedEncoder(WAIT), loaded(doubler)
-        deadlines = (math.inf, 0.0, math.inf, 0.0, math.inf)
+        budgets_s = (math.inf, 0.0, math.inf, 0.0, math.inf)
+        deadlines = [Deadline.after(budget_s) for budget_s in budgets_s]
         tasks = [asyncio.ensure_future(batched(encoder, n, deadline)) for n, deadline in enumerate(deadlines)]
         await asyncio.sleep(0)
         tasks[2].cancel()
         results = await asyncio.gather(*tasks, return_exceptions=True)
         summary = [type(r).__name__ if isinstance(r, BaseException) else float(r[0]) for r in results]
         assert summary == [0.0, "DeadlineExceededError", "CancelledError", "DeadlineExceededError", 8.0]
-        assert doubler.sizes == [1, 1]
+        assert doubler.sizes == [2]  # they take no place in a batch
 
     asyncio.run(scenario())
 
@@ -100,7 +103,9 @@ def test_each_item_is_encoded_by_its_own_encoder():
         with torch.no_grad():
             doublers[1].scale.fill_(-1)
         batched = BatchedEncoder(WAIT)
-        vectors = await asyncio.gather(*(batched(encoders[number % 2], number) for number in range(4)))
+        vectors = await asyncio.gather(
+            *(batched(encoders[number % 2], number, FOREVER) for number in range(4))
+        )
         assert [float(vector[0]) for vector in vectors] == [0.0, -1.0, 4.0, -3.0]
         assert [doubler.sizes for doubler in doublers] == [[2], [2]]
 
@@ -111,9 +116,9 @@ def test_error_fails_its_batch_only():
     async def scenario() -> None:
         batched, encoder = BatchedEncoder(NO_WAIT), loaded(Doubler())
         errors = await asyncio.gather(
-            *(batched(encoder, item) for item in (1, "no number")), return_exceptions=True
+            *(batched(encoder, item, FOREVER) for item in (1, "no number")), return_exceptions=True
         )
         assert [type(error) for error in errors] == [TypeError, TypeError]
-        assert float((await batched(encoder, 4))[0]) == 8.0
+        assert float((await batched(encoder, 4, FOREVER))[0]) == 8.0
 
     asyncio.run(scenario())

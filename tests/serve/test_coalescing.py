@@ -6,13 +6,10 @@ from typing import Any
 
 import pytest
 
+from serve.deadline import DeadlineExceededError
 from serve.deployments.coalescing import Coalescer
 from serve.messages import Query, SearchResult
 from serve.settings import Coalescing
-
-
-class QueueFullError(Exception):
-    """The queue is full."""
 
 
 class FakeDeployment:
@@ -38,15 +35,15 @@ class FakeDeployment:
         await run_callbacks()
 
 
-def make_query(text: str) -> Query:
-    return Query(None, text, 1, 0.5, None)
+def make_query(text: str, budget_s: float = 60) -> Query:
+    return Query(None, text, 1, 0.5, None, budget_s=budget_s)
 
 
-def run(scenario: Callable[[Coalescer, FakeDeployment], Awaitable[Any]], max_queued: int = 9) -> None:
+def run(scenario: Callable[[Coalescer, FakeDeployment], Awaitable[Any]]) -> None:
     async def main() -> None:
         deployment = FakeDeployment()
-        settings = Coalescing(max_group_size=3, max_concurrent_groups=1, max_queued_searches=max_queued)
-        await scenario(Coalescer(deployment, settings, QueueFullError), deployment)
+        settings = Coalescing(max_group_size=3, max_concurrent_groups=1, max_queued_searches=9)
+        await scenario(Coalescer(deployment, settings), deployment)
 
     asyncio.run(main())
 
@@ -116,16 +113,36 @@ def test_error_of_a_call_fails_its_group_only() -> None:
     run(scenario)
 
 
-def test_full_queue_is_rejected_at_once() -> None:
+def test_cancelled_queries_free_their_places_at_once() -> None:
+    """A full group is sent at once: cancelled queries do not fill it."""
+
     async def scenario(coalescer: Coalescer, deployment: FakeDeployment) -> None:
         tasks = await send(coalescer, "a b c")
-        with pytest.raises(QueueFullError):
-            await coalescer(make_query("d"))
-        for group in range(2):
-            await deployment.answer(group)
-        await asyncio.gather(*tasks)
+        for task in tasks[1:]:
+            task.cancel()
+        await run_callbacks()
+        await send(coalescer, "d e")
+        assert deployment.groups == [["a"]]
+        await deployment.answer(0)
+        assert deployment.groups == [["a"], ["d", "e"]]
 
-    run(scenario, max_queued=2)
+    run(scenario)
+
+
+def test_query_whose_deadline_passed_in_the_queue_is_not_sent() -> None:
+    async def scenario(coalescer: Coalescer, deployment: FakeDeployment) -> None:
+        [first] = await send(coalescer, "a")
+        late = asyncio.ensure_future(coalescer(make_query("late", budget_s=0.01)))
+        [timely] = await send(coalescer, "b")
+        await asyncio.sleep(0.02)
+        await deployment.answer(0)
+        await deployment.answer(1)
+        assert deployment.groups == [["a"], ["b"]]
+        assert [(await task).checkpoint for task in (first, timely)] == ["a", "b"]
+        with pytest.raises(DeadlineExceededError):
+            await late
+
+    run(scenario)
 
 
 def test_cancelled_queries_are_not_sent() -> None:

@@ -243,14 +243,15 @@ def test_health_and_info(endpoint, photos):
 
 @pytest.fixture(scope="module")
 def small_endpoint(serve_port, checkpoint_uri, write_gallery, tmp_path_factory):
-    """A client of an endpoint with a queue of one sketch and no gallery, and a function to publish one."""
+    """A client of an endpoint that admits 17 searches and has no gallery, and a function to publish one."""
     from ray import serve
 
     folder = tmp_path_factory.mktemp("small")
     batching = {"max_batch_size": 1, "batch_wait_timeout_s": 0, "max_concurrent_batches": 1}
-    options = {"max_ongoing_requests": 1, "max_queued_requests": 1}
+    coalescing = {"max_concurrent_groups": 1, "max_queued_searches": 1}
+    settings = {"sketch": {"batching": batching}, "ingress": {"coalescing": coalescing}}
     config = folder / "config.yaml"
-    config.write_text(yaml.safe_dump({"sketch": {"batching": batching, "options": options}}))
+    config.write_text(yaml.safe_dump(settings))
     gallery = folder / "gallery"
     args = {"checkpoint": checkpoint_uri, "gallery": str(gallery), "config": str(config)}
     serve.run(build_application(args), name="small", route_prefix="/small")

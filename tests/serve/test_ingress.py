@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -10,25 +11,26 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi.responses import JSONResponse
 from ray.exceptions import ActorDiedError, RayTaskError
 from ray.serve.exceptions import BackPressureError
 
 from serve.deadline import DeadlineExceededError
-from serve.deployments.error_mapping import at_capacity
 from serve.deployments.ingress import Searcher
-from serve.http.admission import AdmissionMiddleware, set_process_policy
 from serve.http.api import create_app
 from serve.messages import Query, Release, SearchResult
-from serve.problem import Problem, problem_app
-from serve.rollout.rollout import ActiveRelease
-from serve.settings import read_settings
+from serve.problem import Problem
+from serve.rollout.app_status import AppStatus, AppStatusWatch
+from serve.rollout.records import ReleaseRecords
+from serve.rollout.rollout import ActiveRelease, Rollout
+from serve.settings import Settings, read_settings
 from stbir.errors import InputError
 from stbir.gallery.filters import Condition
 from tests.conftest import ROOT
+from tests.serve.local import RUNNING, MemoryStore
 
 RELEASE = Release("there/step-7", "sha256:x", "photos", 3)
 RESULT = SearchResult([], RELEASE.digest, gallery_version=3)
+SETTINGS = read_settings()
 JSON_HEADERS = {"content-type": "application/json"}
 
 
@@ -83,28 +85,97 @@ def search(searcher: Searcher, deadline_s: float = 5, **kwargs: Any) -> httpx.Re
     return asyncio.run(request(app, "POST", "/v1/search", **kwargs))
 
 
-def fake_searcher(fusion: Any, sketch: Any = None, text: Any = None) -> Searcher:
+def fake_searcher(
+    fusion: Any,
+    sketch: Any = None,
+    text: Any = None,
+    status: AppStatus = RUNNING,
+    settings: Settings = SETTINGS,
+) -> Searcher:
     """A searcher whose deployments return these results."""
     is_result = isinstance(fusion, SearchResult)
     handles = (FakeHandle(sketch), FakeHandle(text), FakeHandle([fusion] if is_result else fusion))
-    settings = read_settings()
-    searcher = Searcher(*handles, settings.limits, settings.ingress.coalescing)
-    searcher.rollout.active = ActiveRelease(RELEASE, {"model": {}, "gallery": {}})
-    return searcher
+    watch = AppStatusWatch(lambda: status)
+    watch.status = status
+    rollout = Rollout(*handles, ReleaseRecords(MemoryStore()), watch)
+    rollout.active = ActiveRelease(RELEASE, {"model": {}, "gallery": {}})
+    return Searcher(*handles, rollout, settings)
 
 
 def test_encoder_responses_are_passed_to_fusion_unawaited():
     searcher = fake_searcher(RESULT)
-    assert asyncio.run(searcher.search(Query(b"png", "chair", 5, 0.25, "seat", deadline=7.5))) is RESULT
+    assert asyncio.run(searcher.search(Query(b"png", "chair", 5, 0.25, "seat"))) is RESULT
     [(_, sketch_args, sketch)] = searcher.sketch.calls
     [(_, text_args, text)] = searcher.text.calls
     [(method, fusion_args, _)] = searcher.fusion.calls
-    assert sketch_args == ([b"png"], "there/step-7", [7.5])
-    assert text_args == (["chair"], "there/step-7", [7.5])
-    query = Query(None, None, 5, 0.25, "seat", deadline=7.5)
+    assert sketch_args == ([b"png"], "there/step-7", [math.inf])
+    assert text_args == (["chair"], "there/step-7", [math.inf])
+    query = Query(None, None, 5, 0.25, "seat")
     assert (method, fusion_args) == ("search", (RELEASE, sketch, text, [query]))
     assert not sketch.is_awaited
     assert not text.is_awaited
+
+
+def test_budget_counts_the_time_in_the_queue():
+    """It travels as the seconds left, so that the clocks of machines may differ."""
+    searcher = fake_searcher(asyncio.Event())
+
+    async def scenario() -> None:
+        async def start_searches(count: int) -> list[asyncio.Task[SearchResult]]:
+            queries = [Query(None, "x", 1, 0.5, None, budget_s=5)] * count
+            tasks = [asyncio.ensure_future(searcher.search(query)) for query in queries]
+            await asyncio.sleep(0.01)
+            return tasks
+
+        groups = await start_searches(1) + await start_searches(1)  # as many as may be in flight
+        queued = await start_searches(2)
+        await asyncio.sleep(0.2)
+        groups[0].cancel()
+        await asyncio.sleep(0.01)
+        for task in (*groups, *queued):
+            task.cancel()
+
+    asyncio.run(scenario())
+    budgets_s = [budget_s for _, (_, _, budgets_s), _ in searcher.text.calls for budget_s in budgets_s]
+    assert [round(budget_s, 1) for budget_s in budgets_s] == [5.0, 5.0, 4.8, 4.8]
+
+
+def hang_up(searcher: Searcher, *messages: dict[str, Any]) -> int:
+    """The status of a search whose client sends `messages` and hangs up after 50 ms."""
+    statuses: list[int] = []
+
+    async def scenario() -> None:
+        inputs = list(messages)
+
+        async def receive() -> dict[str, Any]:
+            if inputs:
+                return inputs.pop(0)
+            await asyncio.sleep(0.05)
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            statuses.append(message.get("status"))
+
+        headers = [(b"content-type", b"application/json"), (b"host", b"127.0.0.1")]
+        scope = {"type": "http", "method": "POST", "path": "/v1/search", "headers": headers}
+        scope |= {"query_string": b"", "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80)}
+        await asyncio.wait_for(create_app(searcher, searcher.limits)(scope, receive, send), 1)
+
+    asyncio.run(scenario())
+    return statuses[0]
+
+
+def test_hung_up_search_leaves_the_queue_and_cancels_its_calls():
+    searcher = fake_searcher(asyncio.Event())
+    assert hang_up(searcher, {"type": "http.request", "body": b'{"text": "x"}', "more_body": False}) == 499
+    calls = [*searcher.text.calls, *searcher.fusion.calls]
+    assert [call.is_cancelled for _, _, call in calls] == [True, True]
+
+
+def test_client_that_hangs_up_in_its_body_is_no_internal_error():
+    searcher = fake_searcher(RESULT)
+    assert hang_up(searcher, {"type": "http.request", "body": b'{"te', "more_body": True}) == 499
+    assert searcher.fusion.calls == []
 
 
 PRICE = {"column": "price", "op": "lt", "value": 3}
@@ -200,19 +271,17 @@ def test_search_is_retried_once_if_a_replica_dies():
     assert "a replica of the service died" in response.json()["detail"]
 
 
-def test_ready_at_capacity_and_with_an_encoder_scaled_to_zero():
+def test_ready_answers_from_the_last_status_without_a_request():
     expected = {"checkpoint": RELEASE.digest, "gallery_version": RELEASE.version, "refused": None}
     searcher = fake_searcher(RESULT)
-    searcher.text.result = BackPressureError(1, 1)
     assert asyncio.run(searcher.ready()) == expected
-    searcher.text.result = ActorDiedError()
-    with pytest.raises(Problem, match="died"):
-        asyncio.run(searcher.ready())
-    settings, handles = read_settings(), (searcher.sketch, searcher.text, searcher.fusion)
-    required = [searcher.sketch, searcher.fusion]
-    scaled_to_zero = Searcher(*handles, settings.limits, settings.ingress.coalescing, required)
-    scaled_to_zero.rollout.active = searcher.rollout.active
+    without_text = AppStatus(1.0, RUNNING.running - {"TextReplica"})
+    with pytest.raises(Problem, match="no replica of TextReplica is running"):
+        asyncio.run(fake_searcher(RESULT, status=without_text).ready())
+    text = replace(SETTINGS.text, options={"autoscaling_config": {"min_replicas": 0}})
+    scaled_to_zero = fake_searcher(RESULT, status=without_text, settings=replace(SETTINGS, text=text))
     assert asyncio.run(scaled_to_zero.ready()) == expected
+    assert [*searcher.sketch.calls, *searcher.text.calls, *searcher.fusion.calls] == []
 
 
 def test_search_is_unavailable_until_a_gallery_is_published():
@@ -263,58 +332,18 @@ def test_slow_body_times_out_at_the_deadline():
     assert response.status_code == 504
 
 
-def test_search_at_capacity_is_rejected_unread():
-    searcher, is_read = fake_searcher(RESULT), False
+def test_thumbnails_are_fetched_a_few_at_a_time():
+    """So that they leave the places of fusion to searches."""
+    searcher = fake_searcher(asyncio.Event())
 
-    async def body() -> AsyncIterator[bytes]:
-        nonlocal is_read
-        is_read = True
-        yield b"{}"
+    async def scenario() -> None:
+        tasks = [asyncio.ensure_future(searcher.thumbnail(str(number))) for number in range(20)]
+        await asyncio.sleep(0.01)
+        assert len(searcher.fusion.calls) == SETTINGS.ingress.thumbnails.max_concurrent
+        tasks[0].cancel()
+        await asyncio.sleep(0.01)
+        assert len(searcher.fusion.calls) == SETTINGS.ingress.thumbnails.max_concurrent + 1
+        for task in tasks:
+            task.cancel()
 
-    app = create_app(searcher, searcher.limits, policy=lambda in_flight: problem_app(at_capacity(3)))
-    response = asyncio.run(request(app, "POST", "/v1/search", content=body()))
-    assert (response.status_code, response.headers["retry-after"], is_read) == (429, "3", False)
-    assert response.json()["request_id"] == response.headers["x-request-id"]
-    assert asyncio.run(request(app, "GET", "/healthz")).status_code == 200
-
-
-def test_concurrent_searches_are_admitted_up_to_the_limit():
-    """They count from their admission: none of them is queued yet when the last arrives."""
-    num_admitted, released = 0, asyncio.Event()
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        nonlocal num_admitted
-        num_admitted += 1
-        await released.wait()
-        await JSONResponse({})(scope, receive, send)
-
-    reject = problem_app(at_capacity(1))
-    admission = AdmissionMiddleware(app, lambda in_flight: reject if in_flight >= 3 else None)
-
-    async def scenario() -> list[int]:
-        tasks = [asyncio.ensure_future(request(admission, "POST", "/v1/search")) for _ in range(5)]
-        await asyncio.wait(tasks, timeout=1, return_when=asyncio.FIRST_COMPLETED)
-        released.set()
-        responses = [*await asyncio.gather(*tasks), await request(admission, "POST", "/v1/search")]
-        return [response.status_code for response in responses]
-
-    assert sorted(asyncio.run(scenario())) == [200, 200, 200, 200, 429, 429]
-    assert (num_admitted, admission.in_flight) == (4, 0)
-
-
-def test_default_admission_policy_is_that_of_the_process():
-    """Ray Serve wraps the server of an ingress with it; a proxy process has no policy."""
-    at_limit = False
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        await JSONResponse({})(scope, receive, send)
-
-    def status(path: str) -> int:
-        return asyncio.run(request(AdmissionMiddleware(app), "POST", path)).status_code
-
-    assert status("/v1/search") == 200
-    set_process_policy(lambda in_flight: problem_app(at_capacity(1)) if at_limit else None)
-    assert status("/v1/search") == 200
-    at_limit = True
-    assert [status(path) for path in ("/v1/search", "/healthz")] == [429, 200]
-    set_process_policy(lambda in_flight: None)
+    asyncio.run(scenario())

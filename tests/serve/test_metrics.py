@@ -31,6 +31,7 @@ def metrics(endpoint: httpx.Client, sketch: bytes) -> str:
         nonlocal text
         text = httpx.get(url, trust_env=False).text
         has_requests = total(text, "stbir_requests_total", {"kind": "sketch+text", "status": "200"}) >= 2
+        has_requests = has_requests and total(text, "stbir_recent_texts_total", {"found": "true"}) >= 1
         # A gauge that is reported late is missing once, and its dependents with it.
         return has_requests and "ray_stbir_searches_inside{" in text
 

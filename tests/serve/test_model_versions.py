@@ -4,6 +4,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from serve.rollout.model_versions import ModelVersions
 
@@ -52,6 +54,16 @@ def test_get_loaded_counts_as_use() -> None:
     assert versions.get_loaded("a") == "aa"
     versions.get("c")
     assert [versions.get_loaded(key) for key in "abc"] == ["aa", None, "cc"]
+
+
+@given(st.lists(st.sampled_from("abcdef"), max_size=20))
+def test_version_in_force_is_never_evicted(keys: list[str]) -> None:
+    loader = Loader()
+    versions = ModelVersions(loader, lambda: "in force")
+    for key in ("in force", *keys):
+        versions.get(key)
+        assert versions.get_loaded(key) == key * 2
+    assert loader.calls.count("in force") == 1
 
 
 def test_failed_load_is_retried_and_evicts_nothing() -> None:

@@ -2,31 +2,50 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import Any
 
 import pytest
+from ray.exceptions import ActorDiedError
 from ray.serve.exceptions import BackPressureError
 
 from serve.messages import Release
-from serve.rollout.release import resolve
-from serve.rollout.rollout import Rollout
+from serve.rollout.app_status import AppStatus, AppStatusWatch
+from serve.rollout.records import DeployRecord, ReleaseRecords
+from serve.rollout.release import Preloader, resolve
+from serve.rollout.rollout import Deploy, Rollout
 from stbir.errors import InputError
 from stbir.model import checkpoint
+from tests.serve.local import Broadcast, MemoryStore
 
 
 class FakeDeployments:
-    """All three deployments. A test may replace `on_check`, `versions` and `previous`."""
+    """All three deployments, the records and the status of one application.
+
+    A test may replace `on_check`, `on_load`, `versions`, which are the published ones, and `deployed_at_s`.
+    """
 
     def __init__(self) -> None:
         self.versions: dict[str, int | None] = {"old": 1, "new": 2}
         self.on_check: Callable[[Release], Awaitable[dict[str, Any]]] = self.describe
-        self.previous: Release | None = None
+        self.on_load: Callable[[Release], Awaitable[None]] = self.load
+        self.loaded: list[Release] = []
+        self.records, self.deployed_at_s = ReleaseRecords(MemoryStore(), "ada@head"), 1.0
+
+    async def load(self, release: Release) -> None:
+        self.loaded.append(release)
+
+    def broadcast(self, name: str, release: Release) -> Broadcast:
+        assert name == "load"
+        return Broadcast([self.on_load(release) for _ in range(2)])
+
+    def ingress(self) -> Rollout:
+        """The rollout of one more ingress replica."""
+        watch = AppStatusWatch(lambda: AppStatus(self.deployed_at_s, frozenset()))
+        return Rollout(self, self, self, self.records, watch)
 
     async def describe(self, release: Release) -> dict[str, Any]:
         return {"model": {"checkpoint": release.digest}, "gallery": None}
-
-    async def _last_release(self) -> Release | None:
-        return self.previous
 
     async def _resolve(self, config: dict[str, Any]) -> Release:
         name = config["checkpoint"]
@@ -37,7 +56,6 @@ class FakeDeployments:
     def __getattr__(self, name: str) -> Any:
         methods = {
             "resolve": self._resolve,
-            "last_release": self._last_release,
             "check": lambda release, sketch, text: self.on_check(release),
             "canary": lambda uri: uri,
         }
@@ -53,7 +71,7 @@ def user_config(name: str) -> dict[str, Any]:
 
 
 async def started_rollout(deployments: FakeDeployments, name: str = "old") -> Rollout:
-    rollout = Rollout(deployments, deployments, deployments)
+    rollout = deployments.ingress()
     await rollout.start(user_config(name))
     return rollout
 
@@ -119,17 +137,122 @@ def test_failed_rollout_is_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     asyncio.run(scenario())
 
 
-def test_new_ingress_falls_back_to_the_last_release_of_fusion(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_late_ingress_serves_the_release_in_force_while_the_newest_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("serve.rollout.rollout.FAILURE_RETRY_S", 0.01)
 
     async def scenario() -> None:
         deployments = FakeDeployments()
-        deployments.previous = Release("old/step-1", "sha256:old", "photos", 1)
-        rollout = await started_rollout(deployments, "nowhere")
-        assert active_digest(rollout) == "sha256:old"
-        assert "nowhere: no checkpoint here" in str(rollout.failure)
+        await started_rollout(deployments)
+        deployments.deployed_at_s = 2.0
+        late = await started_rollout(deployments, "nowhere")
+        assert active_digest(late) == "sha256:old"
+        assert "nowhere: no checkpoint here" in str(late.failure)
         deployments.versions["nowhere"] = 4
-        await wait_for(lambda: active_digest(rollout) == "sha256:nowhere")
+        await wait_for(lambda: active_digest(late) == "sha256:nowhere")
+
+    asyncio.run(scenario())
+
+
+def active_version(rollout: Rollout) -> int | None:
+    return None if rollout.active is None else rollout.active.release.version
+
+
+def test_ingresses_that_start_around_a_publish_serve_one_release() -> None:
+    async def scenario() -> None:
+        deployments, rollouts = FakeDeployments(), []
+        for version in (1, 2, 3):
+            deployments.versions["old"] = version
+            rollouts.append(await started_rollout(deployments))
+        assert [active_version(rollout) for rollout in rollouts] == [1, 1, 1]
+        assert deployments.records.active() == rollouts[0].active.release
+
+    asyncio.run(scenario())
+
+
+def test_repeated_deploy_takes_up_the_published_gallery_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Serve calls no replica if the same file is deployed again: the time of the deploy shows it."""
+    for module in ("app_status", "rollout"):
+        monkeypatch.setattr(f"serve.rollout.{module}.POLL_S", 0.01)
+
+    async def scenario() -> None:
+        deployments = FakeDeployments()
+        rollouts = [await started_rollout(deployments) for _ in range(2)]
+        deployments.versions["old"] = 2
+        await asyncio.sleep(0.1)
+        assert [active_version(rollout) for rollout in rollouts] == [1, 1]
+        deployments.deployed_at_s = 2.0
+        await wait_for(lambda: [active_version(rollout) for rollout in rollouts] == [2, 2])
+        deployments.versions["old"] = 3
+        assert active_version(await started_rollout(deployments)) == 2
+
+    asyncio.run(scenario())
+
+
+def test_deploy_that_returns_to_an_earlier_configuration_resolves_it_again() -> None:
+    async def scenario() -> None:
+        deployments = FakeDeployments()
+        rollout = await started_rollout(deployments)
+        for deployed_at_s, name in ((2.0, "new"), (3.0, "old")):
+            deployments.deployed_at_s = deployed_at_s
+            deployments.versions["old"] = 7
+            await rollout.start(user_config(name))
+            await wait_for(lambda name=name: active_digest(rollout) == f"sha256:{name}")
+        assert active_version(rollout) == 7
+
+    asyncio.run(scenario())
+
+
+def test_release_is_loaded_by_all_replicas_before_searches_name_it() -> None:
+    async def scenario() -> None:
+        deployments, loaded = FakeDeployments(), asyncio.Event()
+        rollout = await started_rollout(deployments)
+        assert deployments.loaded == [rollout.active.release] * 6  # two replicas of three deployments
+
+        async def slow_load(release: Release) -> None:
+            await loaded.wait()
+
+        deployments.on_load = slow_load
+        await rollout.start(user_config("new"))
+        await asyncio.sleep(0.02)
+        assert active_digest(rollout) == "sha256:old"
+        loaded.set()
+        await wait_for(lambda: active_digest(rollout) == "sha256:new")
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("error", [OSError("disk full"), ActorDiedError()])
+def test_replica_that_cannot_load_a_release_fails_the_rollout_unless_it_died(error: Exception) -> None:
+    async def scenario() -> None:
+        deployments = FakeDeployments()
+        rollout = await started_rollout(deployments)
+
+        async def failing_load(release: Release) -> None:
+            raise error
+
+        deployments.on_load = failing_load
+        await rollout.start(user_config("new"))
+        if isinstance(error, ActorDiedError):
+            await wait_for(lambda: active_digest(rollout) == "sha256:new")
+        else:
+            await wait_for(lambda: rollout.failure is not None)
+            assert active_digest(rollout) == "sha256:old"
+            assert "disk full" in str(rollout.failure)
+
+    asyncio.run(scenario())
+
+
+def test_record_of_a_deploy_tells_what_it_resolved_to_when_and_by_whom() -> None:
+    async def scenario() -> None:
+        deployments = FakeDeployments()
+        await started_rollout(deployments)
+        record = deployments.records.of_deploy(Deploy(user_config("old"), 1.0).key)
+        assert record is not None
+        assert record.release == Release("old/step-1", "sha256:old", "photos", 1)
+        assert (record.built_by, record.deployed_at) == ("ada@head", "1970-01-01T00:00:01+00:00")
+        assert datetime.fromisoformat(record.resolved_at).year > 2000
 
     asyncio.run(scenario())
 
@@ -201,6 +324,35 @@ def test_resolve_pins_the_checkpoint_and_the_gallery_version(checkpoint_uri: str
     assert isinstance(release.version, int)
     config = {"checkpoint": release.checkpoint, "gallery": release.gallery, "version": release.version}
     assert resolve(config) == release
+
+
+def test_late_replica_loads_the_release_in_force_before_it_counts_as_running(
+    checkpoint_uri: str, gallery_uri: str
+) -> None:
+    """And that of the newest deploy, but none that is only published, except for the first deploy."""
+    records, loaded = ReleaseRecords(MemoryStore()), list[Release]()
+    config = {"checkpoint": checkpoint_uri, "gallery": gallery_uri}
+    asyncio.run(Preloader(loaded.append, records)(config))
+    assert loaded == [resolve(config)]
+
+    active, newest = (Release(name, f"sha256:{name}", "photos", 1) for name in ("old", "new"))
+    records.set_active(active)
+    asyncio.run(Preloader(loaded.append, records)(config))
+    assert loaded[1:] == [active]
+    records.add("deploy", DeployRecord.of(newest, "ada@head", 1.0))
+    asyncio.run(Preloader(loaded.append, records)(config))
+    assert loaded[2:] == [active, newest]
+
+
+def test_late_replica_that_cannot_load_the_release_in_force_does_not_start() -> None:
+    records = ReleaseRecords(MemoryStore())
+    records.set_active(Release("old/step-1", "sha256:old", "photos", 1))
+
+    def load(release: Release) -> None:
+        raise OSError("connection reset")
+
+    with pytest.raises(OSError, match="connection reset"):
+        asyncio.run(Preloader(load, records)({}))
 
 
 @pytest.mark.parametrize(

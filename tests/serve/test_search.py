@@ -1,19 +1,21 @@
 """Search of a group of queries against searches of single queries."""
 
 import asyncio
-import math
 import pickle
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from serve.deadline import DeadlineExceededError
+from serve.deadline import Deadline, DeadlineExceededError
+from serve.deployments import search as group_search
 from serve.deployments.error_mapping import to_problem
 from serve.deployments.item_results import map_items
-from serve.deployments.search import LoadedRelease, search
+from serve.deployments.search import LoadedRelease, query_deadline
 from serve.messages import Encoded, Query, Release, SearchResult
 from serve.problem import Problem
 from stbir.errors import InputError
@@ -49,16 +51,52 @@ QUERIES = [
 ]
 
 
+def search(loaded: LoadedRelease, sketches: Any, texts: Any, queries: Sequence[Query]) -> list[Any]:
+    deadlines = [query_deadline(*each) for each in zip(queries, sketches, texts, strict=True)]
+    return group_search.search(loaded, sketches, texts, queries, deadlines)
+
+
 def hits(result: SearchResult | Exception) -> list[tuple[str, float]]:
     assert isinstance(result, SearchResult)
     return [(hit["photo_id"], round(hit["score"], 5)) for hit in result.hits]
 
 
 def test_expired_query_is_not_searched(loaded: LoadedRelease) -> None:
-    queries = [Query(None, None, 3, 0.5, None, deadline=time.time() + offset_s) for offset_s in (-1, 60)]
+    queries = [Query(None, None, 3, 0.5, None, budget_s=budget_s) for budget_s in (-1, 60)]
     expired, result = search(loaded, [random_vector(loaded, 0)] * 2, [None, None], queries)
     assert isinstance(expired, DeadlineExceededError)
     assert len(hits(result)) == 3
+
+
+def test_time_at_the_encoders_counts_to_the_budget(loaded: LoadedRelease) -> None:
+    slow = replace(random_vector(loaded, 0), elapsed_s=5.0)
+    query = Query(None, None, 3, 0.5, None, budget_s=4.0)
+    [expired] = search(loaded, [random_vector(loaded, 1)], [slow], [query])
+    assert isinstance(expired, DeadlineExceededError)
+
+
+def test_query_that_expires_during_the_search_of_other_filters_is_not_searched(
+    loaded: LoadedRelease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nearest, num_searched = loaded.gallery.search, list[int]()
+
+    def slow(vectors: Any, *args: Any) -> Any:
+        num_searched.append(len(vectors))
+        time.sleep(0.1)
+        return nearest(vectors, *args)
+
+    monkeypatch.setattr(loaded.gallery, "search", slow)
+    queries = [Query(None, None, 3, 0.5, None, budget_s=9)]
+    queries += [Query(None, None, 3, 0.5, "box", budget_s=budget_s) for budget_s in (0.05, 9)]
+    first, expired, last = search(loaded, [random_vector(loaded, 0)] * 3, [None] * 3, queries)
+    assert num_searched == [1, 1]
+    assert isinstance(expired, DeadlineExceededError)
+    assert (len(hits(first)), len(hits(last))) == (3, 3)
+
+
+def test_deadline_stays_in_its_process() -> None:
+    with pytest.raises(TypeError, match="send `remaining_s`"):
+        pickle.dumps(Deadline.after(1))
 
 
 def test_query_of_a_group_has_the_same_hits_as_a_single_query(loaded: LoadedRelease) -> None:
@@ -132,13 +170,13 @@ ERRORS = {
 
 
 def test_the_error_of_an_item_is_its_result() -> None:
-    async def step(item: str, deadline: float) -> str:
+    async def step(item: str, deadline: Deadline) -> str:
         if item in ERRORS:
             raise ERRORS[item][0]
         return item.upper()
 
     items = ["first", *ERRORS, None, "last"]
-    results = asyncio.run(map_items(step, items, [math.inf] * len(items)))
+    results = asyncio.run(map_items(step, items, [Deadline.after(60)] * len(items)))
     assert (results[0], results[-2], results[-1]) == ("FIRST", None, "LAST")
     for result, (_, kind) in zip(results[1:-2], ERRORS.values(), strict=True):
         assert type(pickle.loads(pickle.dumps(result))) is kind

@@ -40,24 +40,46 @@ def test_one_replica_of_each_deployment_fits_two_cores():
     assert sum(service.options["ray_actor_options"]["num_cpus"] for service in services) < 2
 
 
-@pytest.mark.parametrize("profile", PROFILES)
-def test_encoders_reject_before_the_ingress(profile):
-    """A full ingress is answered by the proxy, whose errors are not problem details."""
-    settings = read_settings(profile)
-    max_groups = sum(
-        encoder.options["max_ongoing_requests"] + encoder.options["max_queued_requests"]
-        for encoder in (settings.sketch, settings.text)
-    )
-    coalescing = settings.ingress.coalescing
-    max_searches = max_groups * coalescing.max_group_size + coalescing.max_queued_searches
-    assert max_searches < settings.ingress.options["max_ongoing_requests"]
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (
+            "ingress.options.max_ongoing_requests",
+            544,
+            "ingress.options.max_ongoing_requests: must be at least 545",
+        ),
+        ("ingress.coalescing.max_queued_searches", 4096, "ingress.options.max_ongoing_requests"),
+        ("ingress.thumbnails.max_in_flight", 4096, "ingress.options.max_ongoing_requests"),
+        ("sketch.options.max_queued_requests", 19, "sketch.options.max_queued_requests: must be at least 20"),
+        ("text.options.max_queued_requests", 1, "text.options.max_queued_requests"),
+        ("fusion.options.max_queued_requests", 27, "fusion.options.max_queued_requests: must be at least 28"),
+        ("ingress.thumbnails.max_concurrent", 64, "fusion.options.max_queued_requests"),
+        (
+            "fusion.options.max_replicas_per_node",
+            3,
+            "fusion.options.max_replicas_per_node: 3 exceeds max_rep",
+        ),
+    ],
+)
+def test_limits_that_contradict_each_other_are_refused(write_settings, path, value, message):
+    """Admission control is the only limit: what it admits has a place in every queue behind it."""
+    with pytest.raises(InputError, match=f"settings.yaml: {message}"):
+        read_settings(write_settings(path, value))
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [("sketch.options.max_queued_requests", -1), ("fusion.options.max_replicas_per_node", 2)],
+)
+def test_unbounded_queue_and_as_many_replicas_a_node_as_in_all_are_allowed(write_settings, path, value):
+    read_settings(write_settings(path, value))
 
 
 def test_file_overrides_only_the_settings_it_holds(write_settings):
     assert read_settings(write_settings("limits.k", 7)).limits.k == 7
-    settings = read_settings(write_settings("sketch.options.max_queued_requests", 7))
+    settings = read_settings(write_settings("sketch.options.max_queued_requests", 70))
     default = read_settings()
-    assert settings.sketch.options == {**default.sketch.options, "max_queued_requests": 7}
+    assert settings.sketch.options == {**default.sketch.options, "max_queued_requests": 70}
     assert (settings.text, settings.limits) == (default.text, default.limits)
     assert settings.sketch.batching == default.sketch.batching
 

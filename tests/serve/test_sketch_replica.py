@@ -12,17 +12,19 @@ from PIL import Image
 from serve.deployments import replicas
 from serve.deployments.replicas import DECODE_THREADS, SketchReplica
 from serve.messages import Encoded
+from serve.rollout.records import ReleaseRecords
 from serve.settings import read_settings
 from stbir.errors import ImageTooLargeError, InputError, NoStrokeError
 from stbir.images import Pixels, decode_query_sketch, encode_png
 from tests.data.image_files import drawing, png
+from tests.serve.local import MemoryStore
 
 GROUP = 16
 
 
 @pytest.fixture(scope="module")
 def replica() -> SketchReplica:
-    return SketchReplica(read_settings().sketch.batching)
+    return SketchReplica(read_settings().sketch.batching, ReleaseRecords(MemoryStore()))
 
 
 def encode(replica: SketchReplica, checkpoint_uri: str, sketches: list[bytes | None]) -> list[Any]:
