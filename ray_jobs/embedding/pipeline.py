@@ -142,14 +142,19 @@ def _mark_duplicates(parts: Iterator[Part]) -> Iterator[tuple[Part, frozenset[in
 
 def _get(part: _PendingPart) -> EmbeddedPart:
     try:
-        return EmbeddedPart(*ray.get([part.decoded, part.encoded], timeout=STALL_TIMEOUT_S))
-    except GetTimeoutError as error:
-        raise stalled() from error
+        return EmbeddedPart(*_wait([part.decoded, part.encoded]))
     except TASK_LOSSES as error:
         log.warning("a decode task died (%s); decoding its photos one by one", type(error).__name__)
     args = (*part.args, placement.label_selector("data"))
     decoded, pixels = decode_isolated(*args)
-    return EmbeddedPart(decoded, ray.get(part.actor.encode.remote(ray.put(pixels)), timeout=STALL_TIMEOUT_S))
+    return EmbeddedPart(decoded, _wait(part.actor.encode.remote(ray.put(pixels))))
+
+
+def _wait(references: Any) -> Any:
+    try:
+        return ray.get(references, timeout=STALL_TIMEOUT_S)
+    except GetTimeoutError as error:
+        raise stalled() from error
 
 
 def to_table(part: EmbeddedPart, schema: pa.Schema) -> pa.Table:

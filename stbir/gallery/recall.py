@@ -3,9 +3,11 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 
 import lance
 import numpy as np
+import pyarrow as pa
 
 from stbir.gallery.arrays import Features
 from stbir.gallery.filters import Condition, render_filter
@@ -22,6 +24,7 @@ _TOLERANCE = 1e-5
 _SKETCH_COSINE = 0.6
 DRAWN = "drawn"  # the kind of queries that filters and latencies are measured with
 _FILTER_SHARES = (0.5, 0.01, 0.001)
+_MAX_FILTER_SAMPLES = 100_000  # photos whose values set the limits of the filters
 Recalls = dict[str, dict[str, float]]
 
 
@@ -50,11 +53,17 @@ def make_recall_queries(
 def share_filters(dataset: lance.LanceDataset) -> dict[str, list[Condition]]:
     """Filters by name that keep about 50, 1 and 0.1 % of the photos, independent of what these show."""
     # A hash of the photo's bytes; imports may lack it.
-    column = "content" if "content" in dataset.schema.names else "photo_id"
-    values = np.sort(dataset.to_table(columns=[column])[column].to_numpy())
+    has_content = "content" in dataset.schema.names and pa.types.is_string(
+        dataset.schema.field("content").type
+    )
+    column = "content" if has_content else "photo_id"
+    step = max(1, dataset.count_rows() // _MAX_FILTER_SAMPLES)
+    batches = (batch[column] for batch in dataset.to_batches(columns=[column]))
+    samples = (batch.take(np.arange(0, len(batch), step)).drop_null().to_pylist() for batch in batches)
+    values = sorted(chain.from_iterable(samples))
     filters = {}
     for share in _FILTER_SHARES if len(values) else ():
-        limit = str(values[math.ceil(share * len(values)) - 1])
+        limit = values[math.ceil(share * len(values)) - 1]
         if "\0" not in limit:  # filters refuse it
             filters[f"filter {share:.1%}"] = [Condition(column, "le", limit)]
     return filters

@@ -52,6 +52,16 @@ def test_share_filters_keep_their_share_of_the_photos(folder, num_rows):
     assert counts == {name: math.ceil(share * num_rows) for name, share in shares.items()}
 
 
+@pytest.mark.parametrize(
+    "content", [None, pa.nulls(300, pa.string()), pa.array(range(300)), pa.array([None, *["a\0"] * 299])]
+)
+def test_gallery_with_any_content_column_is_published(folder, content):
+    table = make_table(unit_vectors(300)).drop_columns(["content"])
+    table = table if content is None else table.append_column("content", content)
+    lance.write_dataset(table, table_uri(folder))
+    assert publish_latest(folder).count == 300
+
+
 def test_manifest_has_recall_and_latency_under_filters(folder):
     publish_gallery(folder, unit_vectors(2000), PLAN)
     details = read_manifest(folder, "gallery").details

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from stbir.config.choices import EXPORT_FORMATS
+from stbir.config.choices import EXPORT_FORMATS, INDEX_KINDS
 from stbir.errors import InputError
 from stbir.gallery import export_import, index, versions
 from stbir.gallery.filters import Condition
@@ -63,12 +63,14 @@ def expected_ids(photos: np.ndarray, query: np.ndarray, k: int = 7, category: st
     return [photo_id for photo_id, _ in brute_force_search(photos, query[0], k, category)]
 
 
-def test_publishing_adds_new_rows_to_the_index(folder):
+@pytest.mark.parametrize("kind", INDEX_KINDS)
+def test_publishing_adds_new_rows_to_the_index(folder, kind):
+    plan = IndexPlan(4, 4, kind)
     photos, more = unit_vectors(800), unit_vectors(200, seed=2)
-    publish_gallery(folder, photos, PLAN)
+    publish_gallery(folder, photos, plan)
     append(folder, more, start=800)
     assert index.count_unindexed_rows(open_table(folder)) == 200
-    gallery, both = publish_latest(folder, PLAN), np.concatenate([photos, more])
+    gallery, both = publish_latest(folder, plan), np.concatenate([photos, more])
     assert hit_ids(gallery, more[:1]) == expected_ids(both, more[:1])
     assert index.count_unindexed_rows(open_table(folder, gallery.version)) == 0
     assert read_manifest(folder, "gallery").details["unindexed_rows"] == 0

@@ -41,10 +41,11 @@ def test_all_subcommands_in_sequence(ray_cluster, folder, tmp_path):
     assert gallery("tag", uri, "initial")["version"] == open_gallery(uri, DIGEST).version
     optimized = gallery("optimize", uri, "--index", "IVF_SQ", *threshold, "--columns", "category")
     assert optimized["index"]["kind"] == "IVF_SQ"
-    assert set(optimized["recalls"]) == {"photo", "between", "drawn"}
+    filters = {"filter 50.0%", "filter 1.0%", "filter 0.1%"}
+    assert set(optimized["recalls"]) == {"photo", "between", "drawn", *filters}
     np.save(tmp_path / "q.npy", unit_vectors(20, seed=5))
     rebuilt = gallery("optimize", uri, "--rebuild", *threshold, "--queries", tmp_path / "q.npy")
-    assert set(rebuilt["recalls"]) == {"photo", "between", "drawn", "given"}
+    assert set(rebuilt["recalls"]) == {"photo", "between", "drawn", "given", *filters}
     assert [each["published"] for each in gallery("versions", uri)["versions"]] == [True, False, False]
     assert gallery("rollback", uri, "initial")["index"] == {"kind": "exact"}
     assert gallery("prune", uri, "--keep", 1, "--older-than", 0)["releases_removed"] == 1
@@ -73,6 +74,14 @@ def test_low_recall_is_not_published_and_optimize_can_be_repeated(ray_cluster, f
     assert open_gallery(folder.uri, DIGEST).version == before
     optimized = gallery("optimize", folder.uri, "--index", "IVF_SQ", "--index-threshold", 100)
     assert optimized["version"] > before
+
+
+def test_version_that_is_slower_than_the_published_one_is_not_published(ray_cluster, folder, monkeypatch):
+    before = publish_gallery(folder, unit_vectors(300), IndexPlan(4, 4)).version
+    monkeypatch.setattr("stbir.gallery.publish.MAX_SLOWDOWN", 0)
+    with pytest.raises(JobFailedError, match=r"times as long as in the published version .* not published"):
+        gallery("optimize", folder.uri, "--index-threshold", 100)
+    assert open_gallery(folder.uri, DIGEST).version == before
 
 
 @pytest.mark.parametrize(
