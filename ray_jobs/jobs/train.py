@@ -44,9 +44,9 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
     splits = args.train_split.split(",")
     aux = [open_shards(uri) for uri in args.aux_shards]
     photos, classes = index_photos_with_labels(recipe, shards, splits, aux, args.out)
-    enforce([("samples", lambda: requirements.samples(photos, recipe))])
     connect()
     gpu = _check_resources(args, recipe, workers)
+    enforce([("samples", lambda: requirements.samples(photos, recipe))])
     job = Job(
         recipe,
         photos,
@@ -82,7 +82,7 @@ def _check_resources(args: argparse.Namespace, recipe: Recipe, workers: tuple[in
     gpus = minimum if args.gpu == "yes" else 0
     placement.wait_for_resources(minimum + ingest.NUM_DECODERS, gpus, args.resource_timeout)
     checks = requirements.training(
-        recipe, minimum, ingest.NUM_DECODERS, args.gpu, step_bytes(recipe), STEPS_IN_FLIGHT
+        minimum, ingest.NUM_DECODERS, args.gpu, step_bytes(recipe), STEPS_IN_FLIGHT
     )
     enforce([*checks, *requirements.storage(Folder(args.out))])
     gpu = requirements.uses_gpus(minimum, args.gpu)
