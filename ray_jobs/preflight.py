@@ -21,9 +21,9 @@ def parser() -> argparse.ArgumentParser:
         add(f"--{option}", help="as in that job")
     add("--split", help="as --train-split or --split of that job")
     add("--photos", metavar="KIND:URI", help=f"as in embed_gallery.py: {', '.join(CATALOGUE_KINDS)}")
-    add("--workers", help="as in that job; with --job serve: replicas of an encoder, each with a GPU")
-    gpu = "as in that job; yes for a profile with GPUs"
-    add("--gpu", choices=["auto", "yes", "no"], default="auto", help=gpu)
+    add("--config", metavar="URI", help="with --job serve: as config= of the endpoint")
+    add("--workers", help="as in that job")
+    add("--gpu", choices=["auto", "yes", "no"], default="auto", help="as in that job")
     add("--set", nargs="*", action="extend", default=[], metavar="FIELD=VALUE", help="as in train.py")
     add_resource_timeout(parser)
     add_retired(parser, {"--for": "--job"})

@@ -40,6 +40,11 @@ def total_resource(resource: str, role: str) -> int:
     return _total(resource, of_role or nodes)
 
 
+def largest_node(resource: str) -> int:
+    """The largest amount of a resource on one node."""
+    return _largest(resource, _alive_nodes())
+
+
 def num_worker_nodes() -> int:
     """Number of nodes that can run tasks; a head node without CPUs cannot."""
     return sum(_largest("CPU", [node]) >= 1 for node in _alive_nodes())

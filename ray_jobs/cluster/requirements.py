@@ -8,7 +8,6 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -18,7 +17,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ray_jobs.cluster import placement
 from ray_jobs.cluster.auth_check import check_token, dashboard_url
 from ray_jobs.cluster.checks import Check, CheckWarningError
-from stbir.config import Recipe
+from stbir.config import MODALITIES, Modality, ModelConfig, Recipe
 from stbir.data.photo_index import PhotoIndex
 from stbir.errors import InputError
 from stbir.storage.access_check import check_access
@@ -33,7 +32,6 @@ GPU_CHECK_TIMEOUT_S = 60.0  # to start a process with a GPU and import torch in 
 # Deadlines and locks use monotonic clocks, so any skew is safe for them. S3 rejects signatures that are 15
 # minutes off, and the times in logs of several nodes should compare.
 MAX_CLOCK_SKEW_S = 60.0
-API_KEYS_FILE_ENV = "STBIR_API_KEYS_FILE"  # of the endpoint
 PACKAGES = ("ray", "torch", "torchvision", "open_clip_torch", "timm", "pylance", "pyarrow", "numpy")
 
 
@@ -54,15 +52,19 @@ def cluster() -> Checks:
     yield "disk", lambda: _disk(nodes)
 
 
-def training(recipe: Recipe, workers: int, decoders: int, gpu: str, step_bytes: int, steps: int) -> Checks:
-    """Check CPUs, GPUs, weights, and memory for `steps` decoded steps of `step_bytes` each."""
+def training(workers: int, decoders: int, gpu: str, step_bytes: int, steps: int) -> Checks:
+    """Check CPUs, GPUs, and memory for `steps` decoded steps of `step_bytes` each."""
     yield "CPUs", lambda: _cpus(f"{workers} workers", workers, decoders)
-    yield "GPUs", lambda: _gpus("workers", workers, gpu)
+    yield "GPUs", lambda: check_gpus("workers", workers, gpu)
     yield "object store", lambda: _object_store(step_bytes, steps)
-    for modality in ("photo", "sketch", "text"):
-        encoder = getattr(recipe.model, modality)
+
+
+def weights(model: ModelConfig) -> Checks:
+    """Check that each encoder loads its pretrained weights; a tag is not downloaded."""
+    for modality in MODALITIES:
+        encoder = getattr(model, modality)
         if encoder is not None and encoder.weights is not None:
-            yield f"{modality} weights", functools.partial(_weights, encoder.weights)
+            yield f"{modality} weights", functools.partial(_weights, model, modality)
 
 
 def samples(photos: PhotoIndex, recipe: Recipe) -> str:
@@ -76,13 +78,7 @@ def embedding(num_encoders: int, gpu: str) -> Checks:
     """Check CPUs for the encoders and one decode task, and GPUs for the encoders."""
     cpus = math.ceil(num_encoders * placement.ENCODER_CPUS)
     yield "CPUs", lambda: _cpus(f"{num_encoders} encoders", cpus, 1)
-    yield "GPUs", lambda: _gpus("encoders", num_encoders, gpu)
-
-
-def serving(num_replicas: int, gpu: str) -> Checks:
-    """Check GPUs for the replicas of an encoder, and the endpoint's API keys."""
-    yield "GPUs", lambda: _gpus("replicas", num_replicas, gpu)
-    yield "keys", _api_keys
+    yield "GPUs", lambda: check_gpus("encoders", num_encoders, gpu)
 
 
 def node_info() -> dict[str, Any]:
@@ -183,7 +179,7 @@ def uses_gpus(workers: int, gpu: str) -> bool:
     return gpu == "yes" or (gpu == "auto" and placement.total_resource("GPU", "accelerator") >= workers)
 
 
-def _gpus(actors: str, count: int, gpu: str) -> str:
+def check_gpus(actors: str, count: int, gpu: str) -> str:
     """`actors`: name of those that need `count` GPUs."""
     gpus = placement.total_resource("GPU", "accelerator")
     if gpu == "yes" and gpus < count:
@@ -219,21 +215,6 @@ def _torch_gpu_name() -> str:
     return f"{torch.cuda.get_device_name()} under CUDA {torch.version.cuda}"
 
 
-def _api_keys() -> str:
-    path = os.environ.get(API_KEYS_FILE_ENV)
-    if not path:
-        raise CheckWarningError(
-            f"without {API_KEYS_FILE_ENV} the endpoint accepts requests from this machine only;"
-            " set it to a file of API keys (python -m serve.http.api_keys NAME)"
-        )
-    try:
-        return f"{len(Path(path).read_bytes().splitlines())} lines in {path}"
-    except OSError as error:
-        raise InputError(
-            f"{API_KEYS_FILE_ENV}: {error}; make it with python -m serve.http.api_keys NAME"
-        ) from error
-
-
 def _object_store(step_bytes: int, steps: int) -> str:
     available = int(ray.cluster_resources().get("object_store_memory", 0))
     needed = steps * step_bytes
@@ -245,14 +226,17 @@ def _object_store(step_bytes: int, steps: int) -> str:
     return f"{available / GIB:.1f} GiB, holds {available // step_bytes} decoded steps"
 
 
-def _weights(weights: str) -> str:
-    from stbir.model.weights import is_pretrained_tag  # imports torch, only needed for recipes with weights
+def _weights(model: ModelConfig, modality: Modality) -> str:
+    from stbir.model.builder import (
+        build_encoder,
+        resolve,
+    )  # import torch, only needed for recipes with weights
+    from stbir.model.weights import is_pretrained_tag
 
-    if is_pretrained_tag(weights):
+    source = str(getattr(model, modality).weights)
+    if is_pretrained_tag(source):
         raise CheckWarningError(
-            f"{weights!r} is downloaded from the hub when training starts; if offline, give a path or URI"
+            f"{source!r} is downloaded from the hub when training starts; if offline, give a path or URI"
         )
-    folder, _, name = weights.rpartition("/")
-    if not Folder(folder or ".").exists(name):
-        raise InputError(f"no file {weights}; give a tag, a path or a URI")
-    return weights
+    build_encoder(resolve(model), modality)
+    return f"{source}: loaded"

@@ -1,6 +1,7 @@
 """The preflight command: runs the checks of a job and prints one table."""
 
 import argparse
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import ray
 from ray_jobs.cluster import placement, requirements
 from ray_jobs.cluster.checks import run_checks, table
 from ray_jobs.cluster.connection import init_ray
+from ray_jobs.cluster.serving import read_replicas, serving_checks, total
 from ray_jobs.recipes import recipe
 from ray_jobs.recipes.override import override
 from ray_jobs.training import ingest
@@ -60,11 +62,12 @@ def _train(args: argparse.Namespace) -> requirements.Checks:
     split = args.split or "train"
     yield "shards", lambda: _shards(args.shards, split)
     yield "samples", lambda: _samples(args.shards, split.split(","), chosen)
+    yield from requirements.weights(chosen.model)
     # As the job does: a cluster scaled to zero has no nodes to check yet.
     gpus = workers if args.gpu == "yes" else 0
     placement.wait_for_resources(workers + ingest.NUM_DECODERS, gpus, args.resource_timeout)
     yield from requirements.training(
-        chosen, workers, ingest.NUM_DECODERS, args.gpu, step_bytes(chosen), STEPS_IN_FLIGHT
+        workers, ingest.NUM_DECODERS, args.gpu, step_bytes(chosen), STEPS_IN_FLIGHT
     )
     yield from requirements.storage(Folder(args.out))
 
@@ -83,7 +86,15 @@ def _embed(args: argparse.Namespace) -> requirements.Checks:
 def _serve(args: argparse.Namespace) -> requirements.Checks:
     yield "checkpoint", lambda: _checkpoint(args.checkpoint)
     yield "gallery", lambda: _gallery(args.gallery, args.checkpoint)
-    yield from requirements.serving(_worker_count(args.workers) or 1, args.gpu)
+    if args.workers is not None:
+        raise InputError("--workers: not with --job serve; give --config the profile that has the replicas")
+    replicas = read_replicas(args.config)
+    cpus, gpus = total(replicas)
+    largest = max(each.cpus for each in replicas)
+    placement.wait_for_resources(
+        math.ceil(cpus), math.ceil(gpus), args.resource_timeout, bundle_cpus=math.ceil(largest)
+    )
+    yield from serving_checks(replicas)
 
 
 JOB_CHECKS: dict[str, Callable[[argparse.Namespace], requirements.Checks]] = {

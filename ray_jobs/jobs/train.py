@@ -53,10 +53,10 @@ def _train(
     shards, *aux = data
     splits = args.train_split.split(",")
     photos, classes = index_photos_with_labels(recipe, shards, splits, aux, args.out)
-    enforce([("samples", lambda: requirements.samples(photos, recipe))])
     initial = build_initial_model(recipe, args.out)  # before Ray starts, since weights may be unusable
     connect()
     gpu = _check_resources(args, recipe, workers)
+    enforce([("samples", lambda: requirements.samples(photos, recipe))])
     job = Job(
         recipe,
         photos,
@@ -93,7 +93,7 @@ def _check_resources(args: argparse.Namespace, recipe: Recipe, workers: tuple[in
     gpus = minimum if args.gpu == "yes" else 0
     placement.wait_for_resources(minimum + ingest.NUM_DECODERS, gpus, args.resource_timeout)
     checks = requirements.training(
-        recipe, minimum, ingest.NUM_DECODERS, args.gpu, step_bytes(recipe), STEPS_IN_FLIGHT
+        minimum, ingest.NUM_DECODERS, args.gpu, step_bytes(recipe), STEPS_IN_FLIGHT
     )
     enforce([*checks, *requirements.storage(Folder(args.out))])
     gpu = requirements.uses_gpus(minimum, args.gpu)

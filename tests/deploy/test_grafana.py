@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from serve.settings import read_settings
 from tests.conftest import ROOT
 
 FOLDER = ROOT / "deploy" / "grafana"
+TESTS = FOLDER / "alerts_test.yaml"
 NAME = re.compile(r"\bray_[a-z_]+")
 
 
@@ -41,7 +44,7 @@ def ray_dashboards() -> str:
 
 
 # serve.json is compared with a running endpoint in tests/serve/test_metrics.py.
-CHECKED = sorted(file for file in FOLDER.iterdir() if file.name != "serve.json")
+CHECKED = sorted(file for file in FOLDER.iterdir() if file.name not in ("serve.json", TESTS.name))
 
 
 @pytest.mark.parametrize("file", CHECKED, ids=lambda file: file.name)
@@ -70,7 +73,23 @@ def test_no_metric_has_a_label_that_prometheus_sets() -> None:
 
 def alerts() -> dict[str, dict[str, Any]]:
     groups = yaml.safe_load((FOLDER / "alerts.yaml").read_text())["groups"]
-    return {rule["alert"]: rule for group in groups for rule in group["rules"]}
+    return {rule["alert"]: rule for group in groups for rule in group["rules"] if "alert" in rule}
+
+
+def test_every_alert_has_a_test_in_which_it_fires() -> None:
+    tests = [
+        each for group in yaml.safe_load(TESTS.read_text())["tests"] for each in group["alert_rule_test"]
+    ]
+    assert {test["alertname"] for test in tests if test["exp_alerts"]} == set(alerts())
+
+
+def test_alerts_fire_as_tested() -> None:
+    """`promtool` is a program of Prometheus (Debian: package `prometheus`)."""
+    if not (promtool := shutil.which("promtool")):
+        pytest.skip("no promtool on PATH")
+    command = [promtool, "test", "rules", TESTS.name]
+    completed = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, check=False)
+    assert completed.returncode == 0, completed.stderr
 
 
 def test_slow_search_alert_fires_at_half_of_the_deadline() -> None:

@@ -4,7 +4,6 @@ import re
 import shlex
 import tomllib
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -19,36 +18,9 @@ from serve.app import ARGUMENTS
 from serve.environment import DEFAULT_VARIABLES
 from serve.settings import read_settings
 from tests.conftest import ROOT
+from tests.deploy.manifests import FILES, FOLDER, cluster, containers, groups, of_kind, ray_object
 
-FOLDER = ROOT / "deploy" / "kuberay"
 PROFILE = "serve/profiles/cluster.yaml"
-FILES = sorted(FOLDER.glob("*.yaml"))
-Object = dict[str, Any]
-
-
-def objects(file: Path) -> list[Object]:
-    return [each for each in yaml.safe_load_all(file.read_text()) if each]
-
-
-def ray_object(file: Path) -> Object:
-    [ray] = [each for each in objects(file) if each["apiVersion"] == "ray.io/v1"]
-    return ray
-
-
-def cluster(file: Path) -> Object:
-    spec = ray_object(file)["spec"]
-    config: Object = spec.get("rayClusterSpec") or spec["rayClusterConfig"]
-    return config
-
-
-def groups(file: Path) -> list[Object]:
-    return [cluster(file)["headGroupSpec"], *cluster(file)["workerGroupSpecs"]]
-
-
-def containers(file: Path) -> list[Object]:
-    pods = [group["template"]["spec"] for group in groups(file)]
-    pods += [each["spec"]["template"]["spec"] for each in objects(file) if each["kind"] == "StatefulSet"]
-    return [container for pod in pods for container in pod["containers"]]
 
 
 def test_one_manifest_per_kind_of_job() -> None:
@@ -113,7 +85,7 @@ def test_job_entry_point_is_a_command_of_this_project(name: str) -> None:
 def test_endpoint_stores_head_state_in_redis_and_requires_keys() -> None:
     file = FOLDER / "serve.yaml"
     storage = cluster(file)["gcsFaultToleranceOptions"]
-    [service] = [each for each in objects(file) if each["kind"] == "Service"]
+    [service] = of_kind(file, "Service")
     assert storage["redisAddress"] == f"{service['metadata']['name']}:{service['spec']['ports'][0]['port']}"
     assert "secretKeyRef" in storage["redisPassword"]["valueFrom"]
     settings = yaml.safe_load(ray_object(file)["spec"]["serveConfigV2"])

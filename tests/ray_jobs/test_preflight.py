@@ -12,20 +12,24 @@ from typing import Any
 
 import pytest
 import ray
+import timm
+import torch
 from ray import NodeID
 
 from ray_jobs import preflight
 from ray_jobs.cli import run
-from ray_jobs.cluster import requirements
+from ray_jobs.cluster import requirements, serving
 from ray_jobs.cluster.auth_check import check_token
 from ray_jobs.cluster.checks import CheckWarningError, enforce, run_checks, table
+from ray_jobs.cluster.serving import read_replicas, serving_checks
 from ray_jobs.recipes import recipe
 from ray_jobs.training.job import step_bytes
 from serve.http.auth import API_KEYS_FILE_ENV
+from serve.settings import read_settings
 from stbir.errors import InputError
 from stbir.model import checkpoint
 from stbir.model.builder import build_retriever
-from tests.conftest import free_port
+from tests.conftest import ROOT, free_port
 from tests.data.image_files import png, write_files
 
 
@@ -183,13 +187,52 @@ def test_step_bytes_are_the_size_of_the_decoded_rows() -> None:
     assert step_bytes(reference) == 16 * (1 + 6) * (3 + 1) * 224 * 224
 
 
-def test_weights_are_checked_before_training(tmp_path: Path) -> None:
+def _weights(source: str) -> str:
+    model = recipe("demo").model
+    [(name, check)] = requirements.weights(replace(model, photo=replace(model.photo, weights=source)))
+    assert name == "photo weights"
+    return check()
+
+
+def test_weights_are_loaded_before_training(tmp_path: Path) -> None:
     with pytest.raises(CheckWarningError, match="'openai' is downloaded from the hub"):
-        requirements._weights("openai")
+        _weights("openai")
     with pytest.raises(InputError, match=r"no file none/w\.pt; give a tag"):
-        requirements._weights("none/w.pt")
-    (tmp_path / "w.pt").write_bytes(b"weights")
-    assert requirements._weights(str(tmp_path / "w.pt"))
+        _weights("none/w.pt")
+    path = tmp_path / "w.pt"
+    path.write_bytes(b"no weights")
+    with pytest.raises(InputError, match=r"w\.pt"):
+        _weights(str(path))
+    torch.save(timm.create_model("test_resnet").state_dict(), path)
+    assert _weights(str(path)) == f"{path}: loaded"
+
+
+@pytest.mark.parametrize("profile", [None, "serve/profiles/cluster.yaml", "serve/profiles/gpu.yaml"])
+def test_replicas_of_a_profile_are_those_of_the_endpoint(profile: str | None) -> None:
+    uri = profile and str(ROOT / profile)
+    settings = read_settings(uri)
+    for each in read_replicas(uri):
+        options = getattr(settings, each.deployment).options
+        actor, scaling = options["ray_actor_options"], options["autoscaling_config"]
+        assert (each.cpus, each.gpus) == (actor["num_cpus"], actor.get("num_gpus", 0))
+        assert (each.minimum, each.maximum) == (scaling["min_replicas"], scaling["max_replicas"])
+
+
+def test_cpus_of_all_replicas_are_added(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpus = 22
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": float(cpus)})
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": cpus / 2}, "Labels": {}}])
+    replicas = read_replicas(str(ROOT / "serve/profiles/cluster.yaml"))
+    [(_, check), *_] = serving_checks(replicas)
+    assert check() == "22, of which the replicas need 22 to 216"
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 21.0})
+    added = r"22 CPUs \(2 x 1 ingress \+ 2 x 4 sketch \+ 2 x 2 text \+ 2 x 4 fusion\), the cluster has 21; "
+    with pytest.raises(InputError, match=added):
+        check()
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 60.0})
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 3}, "Labels": {}}] * 20)
+    with pytest.raises(InputError, match="a replica of sketch needs 4 CPUs on one node, the largest has 3; "):
+        check()
 
 
 def _run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
@@ -275,14 +318,14 @@ def test_checks_of_serving_and_embedding(
 
 
 def test_api_keys_of_the_endpoint(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert requirements.API_KEYS_FILE_ENV == API_KEYS_FILE_ENV
+    assert serving.API_KEYS_FILE_ENV == API_KEYS_FILE_ENV
     monkeypatch.delenv(API_KEYS_FILE_ENV, raising=False)
     with pytest.raises(CheckWarningError, match="from this machine only; set it to a file of API keys"):
-        requirements._api_keys()
+        serving._api_keys()
     monkeypatch.setenv(API_KEYS_FILE_ENV, str(tmp_path / "keys"))
     with pytest.raises(
         InputError, match=r"No such file.*keys.*; make it with python -m serve\.http\.api_keys"
     ):
-        requirements._api_keys()
+        serving._api_keys()
     (tmp_path / "keys").write_text("me 0\n")
-    assert requirements._api_keys() == f"1 lines in {tmp_path}/keys"
+    assert serving._api_keys() == f"1 lines in {tmp_path}/keys"
