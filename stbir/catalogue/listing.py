@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from stbir.errors import InputError
-from stbir.storage.folder import STORAGE_ERRORS, Folder
+from stbir.storage.errors import STORAGE_ERRORS
+from stbir.storage.folder import Folder
 from stbir.storage.retry import with_retries
 
 LISTED_LINK = "link to a listed folder"
