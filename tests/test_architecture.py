@@ -149,7 +149,7 @@ PURE_FUNCTIONS = {
     *("items", "join", "replace", "with_name", "problem_app"),
 }
 ARROW_TYPES = {
-    *("list_", "string", "binary", "float32", "float64"),
+    *("list_", "string", "binary", "large_string", "large_binary", "float32", "float64"),
     *("int32", "int64", "bool_", "timestamp", "struct", "dictionary"),
 }
 

@@ -9,8 +9,6 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ from serve.deployments.batching import (
 )
 from serve.deployments.item_results import map_items
 from serve.deployments.search import LoadedRelease
+from serve.deployments.sketch_decoder import DecodedSketch, SketchDecoder
 from serve.deployments.text_cache import TextCache
 from serve.messages import Encoded, EncodeResult, Query, Release, SearchResult
 from serve.metrics import batch_size_observer, gallery_gauges, text_cache_counter
@@ -35,22 +34,11 @@ from serve.settings import Batching
 from stbir.errors import InputError
 from stbir.gallery.gallery import Gallery, open_gallery
 from stbir.gallery.local_cache import CacheConfig
-from stbir.images import Pixels, decode_query_sketch, encode_png, render_strokes
+from stbir.images import encode_png, render_strokes
 from stbir.model import checkpoint
 
 CANARY_STROKES = [[(0.2, 0.2), (0.8, 0.3), (0.5, 0.8), (0.2, 0.2)]]
 CANARY_TEXT = "a canary"
-# Sketches that a replica decodes at a time. Memory for decoding is bounded by their pixels, DECODE_THREADS x
-# limits.sketch_pixels, however many sketches a group has.
-DECODE_THREADS = 4
-
-
-@dataclass(frozen=True)
-class DecodedSketch:
-    """A sketch as the encoder's input, (1, H, W) uint8, and the time of its decoding."""
-
-    pixels_1HW: Pixels
-    decode_ms: float
 
 
 class SketchReplica:
@@ -59,7 +47,7 @@ class SketchReplica:
     def __init__(self, batching: Batching, records: ReleaseRecords) -> None:
         self.encoders = ModelVersions(load_sketch_encoder, records.active_checkpoint)
         self.batched = BatchedEncoder(batching, batch_size_observer("sketch"))
-        self.decode_threads = ThreadPoolExecutor(DECODE_THREADS, thread_name_prefix="decode")
+        self.decoder = SketchDecoder()
         self.preload = Preloader(self.load, records)
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
@@ -72,14 +60,10 @@ class SketchReplica:
         """The vectors of images, or their InputError or DeadlineExceededError; None stays None."""
         deadlines = [Deadline.after(budget_s) for budget_s in budgets_s]
         encoder = await _get_encoder(self.encoders, checkpoint_uri)
-        decode = partial(self._decode, encoder.encoder.preprocess.size)
+        decode = partial(self.decoder, encoder.encoder.preprocess.size)
         # All are decoded before the first is encoded, so that they form one batch.
         decoded = await map_items(decode, sketches, deadlines)
         return await map_items(partial(self._encode, encoder), decoded, deadlines)
-
-    async def _decode(self, size: int, sketch: bytes, deadline: Deadline) -> DecodedSketch:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self.decode_threads, decode, sketch, size, deadline)
 
     async def _encode(self, encoder: LoadedEncoder, sketch: DecodedSketch, deadline: Deadline) -> Encoded:
         start = time.perf_counter()
@@ -217,13 +201,6 @@ class FusionReplica:
         self.gates.get(release.checkpoint)
         if release.version is not None:
             self.report_gallery(self.galleries.get(release))
-
-
-def decode(sketch: bytes, size: int, deadline: Deadline) -> DecodedSketch:
-    """Decode an image for the encoder. Raises InputError, or DeadlineExceededError if it starts too late."""
-    deadline.check()  # in the thread: the item may have waited for one
-    start = time.perf_counter()
-    return DecodedSketch(decode_query_sketch(sketch, size), elapsed_ms(start))
 
 
 async def canary(encode: Callable[..., Awaitable[list[EncodeResult | None]]], item: Any, uri: str) -> Encoded:

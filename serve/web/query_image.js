@@ -3,7 +3,8 @@
 const MAX_SIDE = 1024; // pixels; image encoders take less
 const FORM_OVERHEAD = 4096; // bytes of the form besides the image
 
-// Decodes a file upright on white, shrinks it and drops its metadata. Throws an Error for the user.
+// Decodes a file upright, shrinks it and drops its metadata. Transparency stays: the server chooses the
+// paper by the ink. Throws an Error for the user.
 export async function readImage(file, limits) {
   const original = await decode(file);
   const bitmap = resize(original, scaleFor(original, limits));
@@ -47,8 +48,6 @@ function resize(image, scale) {
   const side = (length) => Math.max(1, Math.floor(length * scale));
   const canvas = new OffscreenCanvas(side(image.width), side(image.height));
   const context = canvas.getContext("2d");
-  context.fillStyle = "#fff"; // background of transparent images, as on the server
-  context.fillRect(0, 0, canvas.width, canvas.height);
   context.imageSmoothingQuality = "high";
   context.drawImage(image, 0, 0, canvas.width, canvas.height);
   return canvas;

@@ -23,12 +23,6 @@ SUFFIXES = {".safetensors", ".pt", ".pth", ".bin", ".npz", ".ckpt", ".tar"}
 _WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model", "net", "module")
 # Prefixes that DistributedDataParallel and torch.compile add.
 _PREFIXES = re.compile(r"^(module\.|_orig_mod\.)+|(?<=\.)_orig_mod\.")
-_SCALAR = cast(Callable[..., Any], np.float64(0).__reduce__()[0])
-# What timm's training script saves beside tensors: options, paths and metrics. None of it runs code.
-_HARMLESS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
-    *((SimpleNamespace, "argparse.Namespace"), PosixPath, np.dtype, type(np.dtype(np.float64))),
-    *((_SCALAR, "numpy.core.multiarray.scalar"), (_SCALAR, "numpy._core.multiarray.scalar")),
-]
 
 
 @contextlib.contextmanager
@@ -68,8 +62,17 @@ def _load(path: str) -> Any:
         return safetensors.torch.load_file(path)
     if zipfile.is_zipfile(path) and _is_torchscript(path):
         raise ValueError("it is a TorchScript program; save the state_dict() of torch.jit.load(file)")
-    with torch.serialization.safe_globals(_HARMLESS):
+    with torch.serialization.safe_globals(_harmless_classes()):
         return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _harmless_classes() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
+    """What timm's training script saves beside tensors: options, paths and metrics. None of it runs code."""
+    scalar = cast(Callable[..., Any], np.float64(0).__reduce__()[0])
+    return [
+        *((SimpleNamespace, "argparse.Namespace"), PosixPath, np.dtype, type(np.dtype(np.float64))),
+        *((scalar, "numpy.core.multiarray.scalar"), (scalar, "numpy._core.multiarray.scalar")),
+    ]
 
 
 def _is_torchscript(path: str) -> bool:

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from serve.deployments import replicas
-from serve.deployments.replicas import DECODE_THREADS, SketchReplica
+from serve.deployments import sketch_decoder
+from serve.deployments.replicas import SketchReplica
+from serve.deployments.sketch_decoder import DECODE_THREADS
 from serve.messages import Encoded
 from serve.rollout.records import ReleaseRecords
 from serve.settings import read_settings
@@ -46,7 +47,7 @@ def test_a_group_is_decoded_a_few_sketches_at_a_time(
             active -= 1
         return decode_query_sketch(data, size)
 
-    monkeypatch.setattr(replicas, "decode_query_sketch", decode)
+    monkeypatch.setattr(sketch_decoder, "decode_query_sketch", decode)
     results = encode(replica, checkpoint_uri, [encode_png(drawing())] * GROUP)
     assert all(isinstance(result, Encoded) for result in results)
     assert 1 < most <= DECODE_THREADS

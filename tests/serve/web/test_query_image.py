@@ -86,10 +86,13 @@ def test_drawing_replaces_an_image_and_undo_restores_it(
     expect(pad.locator("#image-name")).to_have_text("boot.jpg")
 
 
-def test_image_is_resized_on_white(pad: Page, backend: LocalBackend) -> None:
-    data = encode_image(Image.new("RGBA", (3000, 1500), (0, 0, 0, 0)))
-    image = received_image(pad, backend, lambda: select_file(pad, "clear.png", data), (1024, 512))
-    assert image.convert("RGB").getextrema() == ((255, 255), (255, 255), (255, 255))
+def test_image_is_resized_and_stays_transparent(pad: Page, backend: LocalBackend) -> None:
+    """White ink without paper is lost on white."""
+    chalk = Image.new("RGBA", (3000, 1500), (255, 255, 255, 0))
+    chalk.paste((255, 255, 255, 255), (1000, 500, 2000, 1000))
+    select = lambda: select_file(pad, "chalk.png", encode_image(chalk))  # noqa: E731
+    image = received_image(pad, backend, select, (1024, 512))
+    assert [image.getpixel(at) for at in ((9, 9), (500, 250))] == [(0, 0, 0, 0), (255, 255, 255, 255)]
 
 
 @pytest.mark.parametrize(
