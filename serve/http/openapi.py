@@ -10,9 +10,10 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
 from serve.http.request import SearchRequest
-from serve.http.sketch_input import IMAGE_FORMATS, Strokes
+from serve.http.sketch_input import Strokes
 from serve.problem import MEDIA_TYPE
 from serve.settings import Limits
+from stbir.images import QUERY_FORMATS
 
 Schema = dict[str, Any]
 _NUMBER, _TEXT = {"type": "number"}, {"type": "string"}
@@ -162,7 +163,7 @@ def _bodies(limits: Limits) -> Schema:
     form["properties"]["sketch"] = {
         "type": "string",
         "format": "binary",
-        "description": f"an image: {', '.join(IMAGE_FORMATS)}",
+        "description": f"an image: {', '.join(QUERY_FORMATS)}",
     }
     examples = {name: {"value": value} for name, value in _EXAMPLES.items()}
     return {

@@ -13,9 +13,8 @@ from pydantic import FailFast, Field, TypeAdapter, ValidationError
 from serve.http.field_problems import bad_field, check_max, too_large, validation_problem
 from serve.problem import Problem
 from serve.settings import Limits
-from stbir.images import encode_png, render_strokes
+from stbir.images import QUERY_FORMATS, encode_png, render_strokes
 
-IMAGE_FORMATS = ("PNG", "JPEG", "WEBP")
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 # FailFast: pydantic makes an error object for each wrong element, which takes 5 µs.
 Stroke = Annotated[list[tuple[Fraction, Fraction]], FailFast()]
@@ -72,12 +71,12 @@ def check_image(data: bytes, max_pixels: int) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
+            with Image.open(io.BytesIO(data), formats=QUERY_FORMATS) as image:
                 width, height = image.size
     except Image.DecompressionBombError as error:
         raise too_large("sketch", f"{max_pixels} pixels") from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        detail = f"sketch: not an image; send {', '.join(IMAGE_FORMATS)}"
+        detail = f"sketch: not an image; send {', '.join(QUERY_FORMATS)}"
         raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail) from error
     if width * height > max_pixels:
         raise too_large(f"sketch: {width} x {height}", f"{max_pixels} pixels")
