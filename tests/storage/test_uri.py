@@ -90,7 +90,7 @@ def test_removing_a_name_with_pattern_characters_leaves_the_others(base: str) ->
 
 
 @pytest.mark.parametrize("uri", ["s3://", "s3:///", "memory://"])
-def test_a_scheme_alone_is_refused(uri: str) -> None:
+def test_a_scheme_without_a_name_is_refused(uri: str) -> None:
     """It would be the local folder `s3:`."""
     with pytest.raises(InputError, match=f"^{uri}: names no bucket"):
         Folder(uri)
