@@ -1,7 +1,5 @@
 """Check that a folder can be written, read, listed and cleared, before a long job depends on it."""
 
-import contextlib
-import os
 import time
 import uuid
 
@@ -58,9 +56,8 @@ def check_access(folder: Folder) -> float:
     if folder.exists(name):
         raise _access_error(folder, "a deleted file still exists")
     check_exclusive_create(folder)
-    if folder.is_local and not existed:
-        with contextlib.suppress(OSError):  # not empty: another job has written to it meanwhile
-            os.rmdir(folder.path)
+    if not existed:
+        folder.remove_if_empty()
     return clock_offset_s
 
 

@@ -1,5 +1,6 @@
 """Folders at any fsspec URI (`file`, `s3`, `memory`, …)."""
 
+import contextlib
 import glob
 import os
 import uuid
@@ -136,6 +137,19 @@ class Folder:
             if self.fs.exists(path):
                 # Except on a disk, fsspec takes the path for a pattern: `a*` would remove `ab`, too.
                 self.fs.rm(path if self.is_local else glob.escape(path), recursive=True)
+
+    def list_entries(self) -> list[str]:
+        """Return the sorted names of the files and folders directly inside; empty if there is no folder."""
+        with self._translate_errors():
+            self.fs.invalidate_cache()
+            entries = self.fs.ls(self.path, detail=False) if self.fs.exists(self.path) else []
+        return sorted(entry.rstrip("/").rpartition("/")[2] for entry in entries)
+
+    def remove_if_empty(self) -> None:
+        """Remove the folder from a disk if nothing is in it. Object stores have no empty folders."""
+        if self.is_local:
+            with contextlib.suppress(OSError):  # not empty: another job has written to it meanwhile
+                os.rmdir(self.path)
 
     @contextmanager
     def _translate_errors(self) -> Iterator[None]:

@@ -68,7 +68,10 @@ class Lock:
     holder: LockHolder
 
     def check(self) -> None:
-        """Raises InputError if another writer has taken over. Call it before each commit."""
+        """Raises InputError if the lock was released or taken over. Call it before each commit."""
+        current = _read(self.folder, self.number)
+        if current is None or current.free or current.owner != self.holder.owner:
+            raise InputError(f"{self.folder.uri}: the lock of this writer has been released; run it again")
         # In this order, against a writer that takes over at this moment: `_acquire` creates its number first
         # and then looks for a heartbeat, so that one of both notices the other.
         self.renew()
@@ -84,6 +87,12 @@ class Lock:
     def release(self) -> None:
         """Let the next writer acquire the lock without waiting."""
         self._write(replace(self.holder, free=True))
+
+    def remove(self) -> None:
+        """Release the lock and remove its file, and the folder if nothing else is in it."""
+        self.folder.remove(_file_name(self.number))
+        self.folder.child(_FOLDER).remove_if_empty()
+        self.folder.remove_if_empty()
 
     def _write(self, holder: LockHolder) -> None:
         with_retries(lambda: self.folder.write(_file_name(self.number), holder.to_json()))
@@ -103,10 +112,12 @@ def artifact_lock(folder: Folder, kind: Kind) -> Iterator[Lock]:
 
 @contextmanager
 def writer_lock(folder: Folder) -> Iterator[Lock]:
-    """Hold the writer lock of a folder. Waits until a dead holder's heartbeat times out.
+    """Hold the writer lock of a folder. Waits until a dead holder's heartbeat times out. Leaves no trace of a
+    new folder to which nothing was written.
 
     Raises InputError if a live writer holds the lock, and if the storage cannot exclude a second writer.
     """
+    is_new = not folder.exists()
     check_exclusive_create(folder)
     lock = _acquire(folder)
     stopped = threading.Event()
@@ -117,7 +128,7 @@ def writer_lock(folder: Folder) -> Iterator[Lock]:
     finally:
         stopped.set()
         heartbeat.join(HEARTBEAT_S)
-        _release(lock)
+        _release(lock, is_new)
 
 
 def _renew_until(lock: Lock, stopped: threading.Event) -> None:
@@ -128,19 +139,22 @@ def _renew_until(lock: Lock, stopped: threading.Event) -> None:
             log.warning("%s: no heartbeat, trying again (%s)", lock.folder.uri, error)
 
 
-def _release(lock: Lock) -> None:
+def _release(lock: Lock, is_new: bool) -> None:
     """Release the lock. A failure only delays the next writer and must not replace the job's own error."""
     try:
-        lock.release()
+        if is_new and lock.folder.list_entries() == [_FOLDER]:
+            lock.remove()
+        else:
+            lock.release()
     except Exception as error:
         delay = f"the next writer waits up to {HEARTBEAT_TIMEOUT_S:g} s"
         log.warning("%s: the lock is not released (%s); %s", lock.folder.uri, error, delay)
 
 
 def _acquire(folder: Folder) -> Lock:
-    number = _latest_number(folder)
-    dead = _wait_until_dead(folder, number) if number else None
-    lock = _create(folder, number + 1)
+    number, dead = _find_dead(folder)
+    # A first number is unique: an earlier holder may have removed its file, and may still check its lock.
+    lock = _create(folder, number + 1 if number else time.time_ns())
     if dead is not None and (current := _read(folder, number)) not in (dead, None):
         folder.remove(_file_name(lock.number))
         raise _locked_error(folder, current or dead)
@@ -148,6 +162,15 @@ def _acquire(folder: Folder) -> Lock:
     lock.check()
     _remove_up_to(folder, number)
     return lock
+
+
+def _find_dead(folder: Folder) -> tuple[int, LockHolder | None]:
+    """The latest number, 0 for none, and its dead holder. Raises InputError as `_wait_until_dead`."""
+    while number := _latest_number(folder):
+        dead = _wait_until_dead(folder, number)
+        if dead is not None:
+            return number, dead
+    return 0, None
 
 
 def _create(folder: Folder, number: int) -> Lock:
@@ -165,8 +188,8 @@ def _create(folder: Folder, number: int) -> Lock:
 
 
 def _wait_until_dead(folder: Folder, number: int) -> LockHolder | None:
-    """Returns the last content of the holder's file. Raises InputError if its process runs, or if the file
-    changes meanwhile."""
+    """Returns the last content of the holder's file; None if it is gone. Raises InputError if the process
+    runs, or if the file changes meanwhile."""
     before = current = _read(folder, number)
     deadline = time.monotonic() + HEARTBEAT_TIMEOUT_S
     while current is not None and not current.free and (runs := current.process.is_running()) is not False:
@@ -186,8 +209,13 @@ def _locked_error(folder: Folder, holder: LockHolder) -> InputError:
 
 
 def _latest_number(folder: Folder) -> int:
-    numbers = [name.removeprefix(f"{_FOLDER}/").removesuffix(".json") for name in _lock_files(folder)]
-    return max((int(number) for number in numbers if number.isdigit()), default=0)
+    return max(map(_number, _lock_files(folder)), default=0)
+
+
+def _number(name: str) -> int:
+    """The number of a lock file; 0 for another file."""
+    number = name.removeprefix(f"{_FOLDER}/").removesuffix(".json")
+    return int(number) if number.isdecimal() else 0
 
 
 def _lock_files(folder: Folder) -> list[str]:
@@ -196,7 +224,7 @@ def _lock_files(folder: Folder) -> list[str]:
 
 def _remove_up_to(folder: Folder, number: int) -> None:
     for name in _lock_files(folder):
-        if name <= _file_name(number):
+        if 0 < _number(name) <= number:
             folder.remove(name)
 
 

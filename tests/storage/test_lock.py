@@ -95,6 +95,7 @@ class UnconditionalFolder(Folder):
 
 
 def test_a_writer_is_refused_while_the_lock_holder_is_alive(folder: Folder) -> None:
+    folder.write("x", b"content")
     with writer_lock(folder) as earlier:
         with (
             pytest.raises(InputError, match=f"locked by process {os.getpid()} "),
@@ -104,7 +105,7 @@ def test_a_writer_is_refused_while_the_lock_holder_is_alive(folder: Folder) -> N
         earlier.check()
     with writer_lock(folder) as later:
         later.check()
-        with pytest.raises(InputError, match="another writer has taken over"):
+        with pytest.raises(InputError, match="the lock of this writer has been released"):
             earlier.check()
 
 
@@ -178,15 +179,25 @@ def test_an_exception_inside_releases_the_lock(folder: Folder) -> None:
         assert len(folder.list_files("writer/*")) == 1
 
 
+def test_a_lock_that_was_taken_over_does_not_pass_its_check(folder: Folder) -> None:
+    folder.write("x", b"content")
+    with writer_lock(folder) as acquired:
+        later = f"writer/{acquired.number + 1:08d}.json"
+        folder.write(later, LockHolder(Process.current()).to_json())
+        with pytest.raises(InputError, match=f"another writer has taken over, number .*; see {later}"):
+            acquired.check()
+
+
 def test_a_slow_writer_does_not_acquire_an_outdated_number(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def let_others_finish(folder: Folder, number: int) -> None:
+    def let_others_finish(folder: Folder, number: int) -> LockHolder:
         """Two other writers come and go; the second removes the number that is acquired next."""
         monkeypatch.undo()
         for _ in range(2):
             with writer_lock(folder):
                 pass
+        return LockHolder(Process.current(), free=True)
 
     write_lock_file(folder, free=True)
     monkeypatch.setattr(lock, "_wait_until_dead", let_others_finish)
@@ -309,9 +320,27 @@ def test_a_process_that_was_sent_the_lock_can_check_it(tmp_path: Path) -> None:
         sent = pickle.loads(pickle.dumps(acquired))
         sent.check()
         acquired.check()
-    folder.write("writer/00000002.json", acquired.holder.to_json())
-    with pytest.raises(InputError, match="another writer has taken over, number 2"):
+    with writer_lock(folder), pytest.raises(InputError, match="the lock of this writer has been released"):
         sent.check()
+    with writer_lock(folder) as acquired:
+        folder.write("writer/99999999999999999999.json", acquired.holder.to_json())
+        with pytest.raises(InputError, match=r"another writer has taken over, number 9{20};"):
+            pickle.loads(pickle.dumps(acquired)).check()
+
+
+def test_a_job_that_wrote_nothing_leaves_no_trace(folder: Folder) -> None:
+    with pytest.raises(KeyError), writer_lock(folder):
+        raise KeyError
+    assert not folder.exists()
+    with writer_lock(folder):
+        folder.write("x", b"")
+    assert folder.exists()
+    if folder.is_local:
+        folder.child("existing/writer").write("x", b"")
+        folder.child("existing/writer").remove("x")
+        with writer_lock(folder.child("existing")):
+            pass
+        assert folder.child("existing").exists()
 
 
 def test_lock_files_of_other_versions_are_read(folder: Folder) -> None:
