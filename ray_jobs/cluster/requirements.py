@@ -55,7 +55,7 @@ def cluster() -> Checks:
 def training(workers: int, decoders: int, gpu: str, step_bytes: int, steps: int) -> Checks:
     """Check CPUs, GPUs, and memory for `steps` decoded steps of `step_bytes` each."""
     yield "CPUs", lambda: _cpus(f"{workers} workers", workers, decoders)
-    yield "GPUs", lambda: check_gpus("workers", workers, gpu)
+    yield "GPUs", lambda: check_gpus("--gpu: the workers", workers, gpu)
     yield "object store", lambda: _object_store(step_bytes, steps)
 
 
@@ -78,7 +78,7 @@ def embedding(num_encoders: int, gpu: str) -> Checks:
     """Check CPUs for the encoders and one decode task, and GPUs for the encoders."""
     cpus = math.ceil(num_encoders * placement.ENCODER_CPUS)
     yield "CPUs", lambda: _cpus(f"{num_encoders} encoders", cpus, 1)
-    yield "GPUs", lambda: check_gpus("encoders", num_encoders, gpu)
+    yield "GPUs", lambda: check_gpus("--gpu: the encoders", num_encoders, gpu)
 
 
 def node_info() -> dict[str, Any]:
@@ -180,11 +180,11 @@ def uses_gpus(workers: int, gpu: str) -> bool:
 
 
 def check_gpus(actors: str, count: int, gpu: str) -> str:
-    """`actors`: name of those that need `count` GPUs."""
+    """`actors`: the option and the name of those that need `count` GPUs."""
     gpus = placement.total_resource("GPU", "accelerator")
     if gpu == "yes" and gpus < count:
         raise InputError(
-            f"the {actors} need {count} GPUs, the cluster has {gpus}; start nodes with GPUs, or request fewer"
+            f"{actors} need {count} GPUs, the cluster has {gpus}; start nodes with GPUs, or request fewer"
         )
     if not uses_gpus(count, gpu):
         return "none, the job runs on CPUs"

@@ -69,7 +69,7 @@ def serving_checks(replicas: Sequence[Replicas]) -> Checks:
     """Check CPUs and GPUs for the smallest number of replicas, and the endpoint's API keys."""
     _, gpus = total(replicas)
     yield "CPUs", lambda: _replica_cpus(replicas)
-    yield "GPUs", lambda: check_gpus("replicas", math.ceil(gpus), "yes" if gpus else "no")
+    yield "GPUs", lambda: check_gpus("the replicas", math.ceil(gpus), "yes" if gpus else "no")
     yield "keys", _api_keys
 
 

@@ -105,7 +105,7 @@ def test_job_without_resources_stops_with_a_message(head: Head, shards: str) -> 
     done = _submit(head, "python", *entry, "--gpu", "yes", "--resource-timeout", "3")
     assert done.returncode != 0
     assert "waiting up to 3 s for 3 CPUs and 1 GPUs" in done.stdout
-    assert "--gpu: 1 workers need 1 GPUs, the cluster has 0; start nodes with GPUs" in done.stdout
+    assert "--gpu: the workers need 1 GPUs, the cluster has 0; start nodes with GPUs" in done.stdout
 
 
 PROTECTED = [

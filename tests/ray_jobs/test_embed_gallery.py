@@ -141,7 +141,7 @@ def test_invalid_options_are_rejected_before_any_work(aws, options, changes, mes
 def test_missing_gpus_and_queries_of_another_dimension_are_rejected(
     ray_cluster: str, options: dict[str, object], tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match="--gpu: 1 workers need 1 GPUs, the cluster has 0; start nodes"):
+    with pytest.raises(InputError, match="--gpu: the encoders need 1 GPUs, the cluster has 0; start nodes"):
         embed(**options, gpu="yes")
     np.save(tmp_path / "narrow.npy", np.ones((1, 3), np.float32))
     with pytest.raises(InputError, match=r"--queries: .*shape \(1, 3\)"):

@@ -55,8 +55,8 @@ def test_decoding_needs_cpus_on_data_nodes(cluster: Cluster, monkeypatch: pytest
     with pytest.raises(
         InputError, match=f"needs 2 CPUs on nodes with the label {ROLE_LABEL}=data, the cluster has 1"
     ):
-        requirements._cpus(workers=1, decoders=2)
-    assert requirements._cpus(workers=1, decoders=1) == "33, of which 1 for decoding"
+        requirements._cpus("1 workers", 1, decoders=2)
+    assert requirements._cpus("1 workers", 1, decoders=1) == "33, of which 1 for decoding"
 
 
 Requests = list[dict[str, Any]]

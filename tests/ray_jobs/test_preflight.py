@@ -26,6 +26,8 @@ from ray_jobs.recipes import recipe
 from ray_jobs.training.job import step_bytes
 from serve.http.auth import API_KEYS_FILE_ENV
 from serve.settings import read_settings
+from stbir.data.photo_index import build_photo_index
+from stbir.data.shards import open_shards
 from stbir.errors import InputError
 from stbir.model import checkpoint
 from stbir.model.builder import build_retriever
@@ -185,6 +187,13 @@ def test_step_bytes_are_the_size_of_the_decoded_rows() -> None:
     assert step_bytes(smoke) == 16 * row_bytes
     reference = recipe("reference")
     assert step_bytes(reference) == 16 * (1 + 6) * (3 + 1) * 224 * 224
+
+
+def test_photos_without_negatives_are_a_warning(local_shards: str) -> None:
+    photos = build_photo_index(open_shards(local_shards), ["train"], [])
+    assert requirements.samples(photos, recipe("smoke")) == f"{len(photos)} photos"
+    with pytest.raises(CheckWarningError, match=r"100% of the samples have no other photo.*; add photos"):
+        requirements.samples(photos, replace(recipe("smoke"), batch_size=1))
 
 
 def _weights(source: str) -> str:

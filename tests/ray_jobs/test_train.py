@@ -100,9 +100,9 @@ def test_source_of_pretrained_weights_and_chunk_size_do_not_prevent_resuming() -
         (["--workers", "some"], "'some' is neither a number nor MIN:MAX"),
         (
             ["--workers", "16"],
-            "--workers: 16 and the decoding need 18 CPUs, the cluster has 6; start more nodes",
+            "--workers: 16 workers and the decoding need 18 CPUs, the cluster has 6; start more nodes",
         ),
-        (["--gpu", "yes"], "--gpu: 1 workers need 1 GPUs, the cluster has 0; start"),
+        (["--gpu", "yes"], "--gpu: the workers need 1 GPUs, the cluster has 0; start"),
         (["--train-split", "dev"], "split 'dev' is empty; available: test, train, val"),
         (["--val-split", "dev"], "split 'dev' is empty"),
         (["--shards", "nowhere"], "nowhere: no shards here"),
