@@ -133,8 +133,6 @@ def _check_deletion(folder: Folder, args: argparse.Namespace) -> None:
     if published is None:
         return  # `delete_photos` names the error
     num_deleted, num_photos = len(set(args.delete)), published.count_rows()
-    if num_deleted >= num_photos:
-        raise InputError(f"--delete: no photo of {num_photos} would be left; remove {folder.uri} instead")
     check_removal(num_deleted, num_photos, _max_removed(args))
 
 

@@ -20,7 +20,9 @@ def test_deletion_publishes_a_smaller_indexed_gallery_or_an_empty_one(
     assert (ran.summary["ok"], ran.summary["removed"], ran.summary["index"]["kind"]) == (299, 1, "IVF_SQ")
     assert open_gallery(str(tmp_path), DIGEST).vector("photo-7") is None
     others = [f"photo-{n}" for n in range(300) if n != 7]
-    ran = command("embed_gallery", "--gallery", tmp_path, "--delete", *others, "--index-threshold", 100)
+    delete = ["embed_gallery", "--gallery", tmp_path, "--delete", *others, "--index-threshold", 100]
+    assert "--max-removed: 299 of 299 published photos" in command(*delete).stderr
+    ran = command(*delete, "--yes")
     assert ran.code == 0, ran.stderr
     assert (ran.summary["ok"], ran.summary["removed"], ran.summary["index"]["kind"]) == (0, 299, "exact")
     gallery = open_gallery(str(tmp_path), DIGEST)
