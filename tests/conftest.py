@@ -36,6 +36,8 @@ def _set_environment() -> None:
     os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(16)
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
     os.environ.pop("RAY_ADDRESS", None)
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads of several workers would wait for each other
 
 
 # At import, not in a fixture: the conftest files of the folders below import Ray.

@@ -49,7 +49,10 @@ def test_a_tar_that_is_cut_anywhere_is_refused_with_an_offset(length: int) -> No
         names(TAR[:length])
 
 
-@given(st.integers(0, 3), st.integers(0, BLOCK - 1), st.integers(1, 255))
+# The last byte of the checksum's field, after its terminator, means nothing.
+@given(
+    st.integers(0, 3), st.integers(0, BLOCK - 1).filter(lambda position: position != 155), st.integers(1, 255)
+)
 def test_a_damaged_header_is_refused_with_its_offset(member: int, position: int, change: int) -> None:
     data = bytearray(TAR)
     data[2 * member * BLOCK + position] ^= change

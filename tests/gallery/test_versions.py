@@ -270,9 +270,8 @@ def test_a_gallery_of_a_later_version_opens(folder):
     dataset = open_table(folder, "published")
     future = {**json.loads(dataset.schema.metadata[b"stbir.gallery"]), "dtype": "float16"}
     dataset.update_schema_metadata({"stbir.gallery": json.dumps(future)})
-    publish(
-        folder, Candidate(dataset.version, Metadata(DIGEST), {"photo": {f"@{MIN_RECALL_K}": 1.0}}), COUNTS
-    )
+    recalls = {"photo": {f"@{MIN_RECALL_K}": 1.0}}
+    publish(folder, Candidate(dataset.version, Metadata(DIGEST), recalls, {}, 1.0, 0), COUNTS)
     for name in folder.list_files("**"):
         if name == "manifest.json" or name.startswith("versions/"):
             folder.write(name, json.dumps({**json.loads(folder.read(name)), "signature": "x"}).encode())

@@ -18,6 +18,7 @@ from ray_jobs.training.worker import save_checkpoint
 from stbir.errors import InputError
 from stbir.gallery.gallery import PUBLISHED, open_table
 from stbir.model import checkpoint
+from stbir.model.builder import build_retriever
 from stbir.storage.folder import Folder
 from stbir.storage.lock import artifact_lock, writer_lock
 from stbir.storage.manifest import PRODUCERS
@@ -109,7 +110,7 @@ def test_a_training_worker_that_lost_the_lock_publishes_nothing(local_shards: st
     out = Folder(str(tmp_path))
     with artifact_lock(out, "checkpoint") as lock:
         job = replace(local_job(resume_recipe(), local_shards, out.uri), lock=lock)
-        initialize_checkpoint(job)
+        initialize_checkpoint(job, build_retriever(job.recipe.model, job.recipe.seed))
         retriever = checkpoint.load(out.uri)
         out.write(f"writer/{lock.number + 1:08d}.json", lock.holder.to_json())
         with pytest.raises(InputError, match="another writer has taken over"):
