@@ -47,6 +47,7 @@ settings.register_profile("stbir", deadline=None)
 settings.load_profile("stbir")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests that need Ray or Chromium, and group tests for `--dist loadgroup`.
 

@@ -234,9 +234,12 @@ def test_any_json_as_where_is_accepted_or_refused(where: Any) -> None:
 def test_a_malformed_content_length_is_no_server_error(length: str) -> None:
     async def send() -> int:
         status = 0
+        messages = [{"type": "http.request", "body": b'{"text":"a"}', "more_body": False}]
 
         async def receive() -> dict[str, Any]:
-            return {"type": "http.request", "body": b'{"text":"a"}', "more_body": False}
+            if not messages:
+                await asyncio.Event().wait()  # the client stays connected
+            return messages.pop()
 
         async def send(message: Any) -> None:
             nonlocal status
