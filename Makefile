@@ -12,17 +12,17 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$python; break; }; done)
 # `make test TESTS=tests/model` runs one folder, `make test TESTS="-k gallery"` the tests that match a word.
 TESTS ?=
-# Two workers: one has all tests on the Ray cluster, the other what is left.
-PARALLEL := --numprocesses 2 --dist loadgroup
+# pytest exits with 5 if TESTS chooses no test of a half.
+NONE_CHOSEN = { code=$$?; [ $$code = 5 ] && [ -n '$(TESTS)' ] || exit $$code; }
 # `make demo DEMO="FOLDER PHOTOS"` sets the output folder and the number of photos.
 DEMO ?=
 # The CUDA build of torch is large: allow for slow networks.
 export UV_HTTP_TIMEOUT ?= 600
 
-.PHONY: help setup demo test test-fast test-cluster format format-check lint types lock clean
+.PHONY: help setup demo test test-on-ray test-off-ray test-fast test-cluster format format-check lint types lock clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 setup: $(READY) ## create .venv from requirements.lock, with the project in editable mode
 
@@ -30,10 +30,17 @@ demo: setup ## synthetic data -> training -> gallery -> report -> one answered q
 	PATH="$(CURDIR)/$(RUN):$$PATH" bash runs/demo.sh $(DEMO)
 
 test: format-check lint types ## format, lint, types and tests: what every change must pass
-	$(RUN)/python -m pytest --ignore=tests/cluster $(PARALLEL) $(TESTS)
+	+$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-on-ray test-off-ray
+
+test-on-ray: setup ## the tests that share a Ray cluster
+	$(RUN)/python -m pytest --ignore=tests/cluster -m ray $(TESTS) || $(NONE_CHOSEN)
+
+test-off-ray: setup ## all other tests
+	$(RUN)/python -m pytest --ignore=tests/cluster -m "not ray" $(TESTS) || $(NONE_CHOSEN)
 
 test-fast: setup ## the quick tests: without Ray and browser
-	$(RUN)/python -m pytest --ignore=tests/cluster $(PARALLEL) -m "not ray and not browser and not slow" $(TESTS)
+	$(RUN)/python -m pytest --ignore=tests/cluster -m "not ray and not browser and not slow" \
+		--numprocesses 2 --dist loadfile $(TESTS)
 
 test-cluster: setup ## tests that start clusters: lost nodes, failures, load (an hour)
 	$(RUN)/python -m pytest $(or $(TESTS),tests/cluster)

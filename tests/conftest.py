@@ -36,8 +36,8 @@ def _set_environment() -> None:
     os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(16)
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
     os.environ.pop("RAY_ADDRESS", None)
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads of several workers would wait for each other
+    # `make test` runs tests in two processes, whose threads would wait for each other.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 # At import, not in a fixture: the conftest files of the folders below import Ray.
@@ -47,20 +47,13 @@ settings.register_profile("stbir", deadline=None)
 settings.load_profile("stbir")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that need Ray or Chromium, and group tests for `--dist loadgroup`.
-
-    All tests on Ray run in one worker, one after another: they share a cluster. Other tests run by file.
-    """
-    for item in items:
-        fixtures = set(getattr(item, "fixturenames", ()))
-        on_ray = "ray_cluster" in fixtures
-        if on_ray:
-            item.add_marker("ray")
-        if "chromium" in fixtures:
-            item.add_marker("browser")
-        item.add_marker(pytest.mark.xdist_group("ray" if on_ray else str(item.path)))
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark a test that needs Ray or Chromium, by its fixtures."""
+    fixtures = set(getattr(item, "fixturenames", ()))
+    if "ray_cluster" in fixtures:
+        item.add_marker("ray")
+    if "chromium" in fixtures:
+        item.add_marker("browser")
 
 
 def free_port() -> int:

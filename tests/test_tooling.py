@@ -15,6 +15,8 @@ TARGETS = {
     "setup",
     "demo",
     "test",
+    "test-on-ray",
+    "test-off-ray",
     "test-fast",
     "test-cluster",
     "format",
