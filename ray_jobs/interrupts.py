@@ -3,6 +3,7 @@
 A command installs the handlers before its other imports, so this module imports the standard library only.
 """
 
+import atexit
 import os
 import signal
 import sys
@@ -12,6 +13,7 @@ from types import FrameType
 
 # Time to release locks and to end Ray's processes. `ray job stop` and Kubernetes allow longer.
 GRACE_S = 4.0
+_READ_S = 0.5
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _received: list[int] = []  # the first signal
 
@@ -31,6 +33,15 @@ def handle_interrupts() -> None:
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     threading.Thread(target=interrupt.watch, args=(reader,), daemon=True).start()
+    atexit.register(_exit_as_interrupted)  # the first one registered runs last, after Ray's
+
+
+def _exit_as_interrupted() -> None:
+    """Keep the exit code of the signal: Ray's own exit during a call gives 1."""
+    if _received:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(128 + _received[0])
 
 
 def exit_code(error: BaseException) -> int | None:
@@ -38,6 +49,8 @@ def exit_code(error: BaseException) -> int | None:
 
     `error` may differ from what the handler raises: libraries replace it by an exception of their own.
     """
+    if isinstance(error, SystemExit) and error.code == 1:
+        time.sleep(_READ_S)  # Ray exits so at a signal, maybe before the thread has read it
     if _received:
         return 128 + _received[0]
     if isinstance(error, KeyboardInterrupt):
