@@ -16,17 +16,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 
+from pydantic import TypeAdapter
+
 from stbir.errors import InputError
 from stbir.storage.access_check import check_exclusive_create
 from stbir.storage.errors import STORAGE_ERRORS, storage_error
 from stbir.storage.folder import Folder
-from stbir.storage.manifest import Kind, known_fields, refuse_other_kind
+from stbir.storage.manifest import Kind, refuse_other_kind
 from stbir.storage.process import Process
 from stbir.storage.retry import with_retries
 
 log = logging.getLogger(__name__)
 HEARTBEAT_S = 5.0
 HEARTBEAT_TIMEOUT_S = 30.0  # a holder without a heartbeat for this long is dead
+_JOIN_TIMEOUT_S = 5.0  # for the last heartbeat
 _FOLDER = "writer"
 
 
@@ -48,8 +51,8 @@ class LockHolder:
     def from_json(cls, data: bytes) -> "LockHolder":
         """Read a lock file. Raises ValueError, TypeError or KeyError if it is none."""
         fields = json.loads(data)
-        process = Process(**known_fields(Process, {**fields, "pid": fields["process"]}))
-        return cls(**known_fields(cls, {**fields, "process": process}))
+        process = {**fields, "pid": fields["process"]}
+        return TypeAdapter(cls).validate_python({**fields, "process": process})
 
 
 # A holder that has created its lock file but not yet written to it.
@@ -70,15 +73,18 @@ class Lock:
     def check(self) -> None:
         """Raises InputError if the lock was released or taken over. Call it before each commit."""
         current = _read(self.folder, self.number)
-        if current is None or current.free or current.owner != self.holder.owner:
-            raise InputError(f"{self.folder.uri}: the lock of this writer has been released; run it again")
-        # In this order, against a writer that takes over at this moment: `_acquire` creates its number first
-        # and then looks for a heartbeat, so that one of both notices the other.
-        self.renew()
+        is_held = current is not None and not current.free and current.owner == self.holder.owner
+        # Only the process that releases the lock renews it: another one could undo the release.
+        if is_held and self.holder.process == Process.current():
+            # Before the listing, against a writer that takes over at this moment: `_acquire` creates its
+            # number first and then looks for a heartbeat, so that one of both notices the other.
+            self.renew()
         latest = _latest_number(self.folder)
-        if latest != self.number:
+        if latest > self.number:
             problem = f"another writer has taken over, number {latest}"
             raise InputError(f"{self.folder.uri}: {problem}; see {_file_name(latest)}")
+        if not is_held or latest < self.number:
+            raise InputError(f"{self.folder.uri}: the lock of this writer has been released; run it again")
 
     def renew(self) -> None:
         """Write a heartbeat."""
@@ -127,8 +133,8 @@ def writer_lock(folder: Folder) -> Iterator[Lock]:
         yield lock
     finally:
         stopped.set()
-        heartbeat.join(HEARTBEAT_S)
-        _release(lock, is_new)
+        heartbeat.join(_JOIN_TIMEOUT_S)
+        _release(lock, is_new, heartbeat)
 
 
 def _renew_until(lock: Lock, stopped: threading.Event) -> None:
@@ -139,10 +145,13 @@ def _renew_until(lock: Lock, stopped: threading.Event) -> None:
             log.warning("%s: no heartbeat, trying again (%s)", lock.folder.uri, error)
 
 
-def _release(lock: Lock, is_new: bool) -> None:
+def _release(lock: Lock, is_new: bool, heartbeat: threading.Thread) -> None:
     """Release the lock. A failure only delays the next writer and must not replace the job's own error."""
     try:
-        if is_new and lock.folder.list_entries() == [_FOLDER]:
+        if heartbeat.is_alive():  # it would undo the release, or overwrite the lock of the next writer
+            raise TimeoutError("a heartbeat is still being written")
+        # Numbers start again only if no holder was taken over: that one may still renew its number.
+        if is_new and lock.number == 1 and lock.folder.list_entries() == [_FOLDER]:
             lock.remove()
         else:
             lock.release()
@@ -153,8 +162,7 @@ def _release(lock: Lock, is_new: bool) -> None:
 
 def _acquire(folder: Folder) -> Lock:
     number, dead = _find_dead(folder)
-    # A first number is unique: an earlier holder may have removed its file, and may still check its lock.
-    lock = _create(folder, number + 1 if number else time.time_ns())
+    lock = _create(folder, number + 1)
     if dead is not None and (current := _read(folder, number)) not in (dead, None):
         folder.remove(_file_name(lock.number))
         raise _locked_error(folder, current or dead)
@@ -203,7 +211,7 @@ def _wait_until_dead(folder: Folder, number: int) -> LockHolder | None:
 
 
 def _locked_error(folder: Folder, holder: LockHolder) -> InputError:
-    process = f"process {holder.process.pid} on {holder.process.host.split()[0]}"
+    process = f"process {holder.process.pid} on {holder.process.host.partition(' ')[0]}"
     owner = "another writer" if holder == _EMPTY_HOLDER else process
     return InputError(f"{folder.uri}: locked by {owner}; wait until it is done, or stop it")
 
@@ -239,8 +247,7 @@ def _read(folder: Folder, number: int) -> LockHolder | None:
     try:
         return LockHolder.from_json(data) if data else _EMPTY_HOLDER
     except (ValueError, TypeError, KeyError) as error:
-        remedy = "remove it if no job writes here"
-        raise InputError(f"{folder.uri}/{name}: not a lock file ({error}); {remedy}") from error
+        raise InputError(f"{folder.uri}/{name}: not a lock file; remove it if no job writes here") from error
 
 
 def _file_name(number: int) -> str:

@@ -105,8 +105,10 @@ def test_a_writer_is_refused_while_the_lock_holder_is_alive(folder: Folder) -> N
         earlier.check()
     with writer_lock(folder) as later:
         later.check()
-        with pytest.raises(InputError, match="the lock of this writer has been released"):
+        with pytest.raises(InputError, match="another writer has taken over"):
             earlier.check()
+    with pytest.raises(InputError, match="the lock of this writer has been released"):
+        later.check()
 
 
 def test_one_of_several_concurrent_writers_wins(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,6 +133,26 @@ def test_one_of_several_concurrent_writers_wins(folder: Folder, monkeypatch: pyt
     for thread in threads:
         thread.join()
     assert (len(winners), len(losers)) == (1, 4)
+
+
+def test_a_writer_that_looked_before_another_began_does_not_acquire_a_new_folder(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The later writer sees no lock, and creates its own after the other has passed its first check."""
+    create, others = lock._create, [writer_lock(folder)]
+    earlier = []
+
+    def create_late(folder: Folder, number: int) -> lock.Lock:
+        if others:
+            earlier.append(others.pop().__enter__())
+        return create(folder, number)
+
+    other = others[0]
+    monkeypatch.setattr(lock, "_create", create_late)
+    with pytest.raises(InputError, match="locked by process"), writer_lock(folder):
+        pass
+    earlier[0].check()
+    other.__exit__(None, None, None)
 
 
 def test_the_lock_of_a_dead_process_on_this_machine_is_free(
@@ -184,8 +206,10 @@ def test_a_lock_that_was_taken_over_does_not_pass_its_check(folder: Folder) -> N
     with writer_lock(folder) as acquired:
         later = f"writer/{acquired.number + 1:08d}.json"
         folder.write(later, LockHolder(Process.current()).to_json())
-        with pytest.raises(InputError, match=f"another writer has taken over, number .*; see {later}"):
-            acquired.check()
+        for _ in range(2):  # also after the new holder has removed the old file
+            with pytest.raises(InputError, match=f"another writer has taken over, number .*; see {later}"):
+                acquired.check()
+            folder.remove(f"writer/{acquired.number:08d}.json")
 
 
 def test_a_slow_writer_does_not_acquire_an_outdated_number(
@@ -320,12 +344,43 @@ def test_a_process_that_was_sent_the_lock_can_check_it(tmp_path: Path) -> None:
         sent = pickle.loads(pickle.dumps(acquired))
         sent.check()
         acquired.check()
-    with writer_lock(folder), pytest.raises(InputError, match="the lock of this writer has been released"):
+    with pytest.raises(InputError, match="the lock of this writer has been released"):
         sent.check()
     with writer_lock(folder) as acquired:
         folder.write("writer/99999999999999999999.json", acquired.holder.to_json())
         with pytest.raises(InputError, match=r"another writer has taken over, number 9{20};"):
             pickle.loads(pickle.dumps(acquired)).check()
+
+
+def test_only_the_holder_renews_the_lock(tmp_path: Path) -> None:
+    """Another process could overwrite the release."""
+    folder = Folder(str(tmp_path))
+    with writer_lock(folder) as acquired:
+        other = replace(acquired.holder.process, pid=1)
+        sent = replace(acquired, holder=replace(acquired.holder, process=other))
+        folder.write(f"writer/{sent.number:08d}.json", sent.holder.to_json())
+        sent.check()
+        assert folder.read(f"writer/{sent.number:08d}.json") == sent.holder.to_json()
+
+
+def test_a_lock_is_not_removed_while_a_heartbeat_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The heartbeat would overwrite the lock of the next writer."""
+    started, resumed = threading.Event(), threading.Event()
+
+    def renew(self: lock.Lock) -> None:
+        started.set()
+        resumed.wait(20)
+
+    monkeypatch.setattr(lock, "_JOIN_TIMEOUT_S", 0.1)
+    folder = Folder(str(tmp_path / "new"))
+    with writer_lock(folder):
+        monkeypatch.setattr(lock.Lock, "renew", renew)
+        assert started.wait(20)
+    assert "the lock is not released (a heartbeat is still being written)" in caplog.text
+    assert folder.list_files("writer/*") == ["writer/00000001.json"]
+    resumed.set()
 
 
 def test_a_job_that_wrote_nothing_leaves_no_trace(folder: Folder) -> None:
@@ -354,12 +409,22 @@ def test_lock_files_of_other_versions_are_read(folder: Folder) -> None:
         assert acquired.number == 12
 
 
-@pytest.mark.parametrize("content", [b"{", b"[]", b"{}", b"7"])
+@pytest.mark.parametrize(
+    "content", [b"{", b"[]", b"{}", b"7", b'{"process": "x", "host": "y"}', b'{"process": 1, "host": 2}']
+)
 def test_a_damaged_lock_file_is_refused_with_its_name(tmp_path: Path, content: bytes) -> None:
     folder = Folder(str(tmp_path))
     folder.write("writer/00000007.json", content)
-    with pytest.raises(InputError, match=r"writer/00000007.json: not a lock file .*; remove it"):
+    with pytest.raises(InputError, match=r"writer/00000007.json: not a lock file; remove it"):
         writer_lock(folder).__enter__()
+
+
+def test_a_lock_file_without_a_host_times_out(tmp_path: Path) -> None:
+    folder = Folder(str(tmp_path))
+    with heartbeats(folder, host=""), pytest.raises(InputError, match="locked by"), writer_lock(folder):
+        pass
+    with writer_lock(folder) as acquired:
+        acquired.check()
 
 
 def test_the_lock_of_an_artifact_refuses_a_folder_of_another_kind(tmp_path: Path) -> None:
