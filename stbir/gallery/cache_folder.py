@@ -34,7 +34,8 @@ class CacheFolder:
         lock = _lock_file(self.path)
         while True:
             descriptor = os.open(lock, os.O_RDWR | os.O_CREAT)
-            if _try_lock(descriptor):  # no process uses the folder, so its incomplete files are abandoned
+            # No process uses the folder, so its incomplete files are abandoned.
+            if _try_lock(descriptor) and _is_same_file(descriptor, lock):
                 for part in self.path.glob(f"*{PART_SUFFIX}"):
                     _remove(part)
             fcntl.flock(descriptor, fcntl.LOCK_SH)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stbir.gallery import cache_folder
 from stbir.gallery.cache_folder import CacheFolder
 from stbir.gallery.gallery import open_gallery
 from stbir.gallery.index import IndexPlan
@@ -94,6 +95,29 @@ input()
     del again
     assert new.make_room(10)
     assert not path.exists()
+
+
+def test_a_lock_that_was_removed_before_it_was_acquired_leaves_the_files_of_a_later_user(
+    tmp_path, monkeypatch
+):
+    """Between opening and locking, another process removes the version, and a third one downloads it."""
+    first, second, third = (folder(tmp_path, 1, 1) for _ in range(3))
+    first.acquire()
+    path = first.path
+    users = [first]
+    del first
+
+    def remove_and_download(descriptor: int) -> bool:
+        monkeypatch.undo()
+        users.clear()
+        cache_folder._remove_unused(path)
+        third.acquire()
+        third.temporary_path().write_text("half")
+        return cache_folder._try_lock(descriptor)
+
+    monkeypatch.setattr(cache_folder, "_try_lock", remove_and_download)
+    second.acquire()
+    assert [part.read_text() for part in path.iterdir()] == ["half"]
 
 
 def test_foreign_files_in_the_cache_are_not_removed(tmp_path):
