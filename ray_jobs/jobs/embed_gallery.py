@@ -6,15 +6,23 @@ A re-run embeds new and changed photos only, and removes the photos that the cat
 import argparse
 import logging
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import lance
+import pyarrow as pa
 
 from ray_jobs.cli import JobFailedError, check_error_rate, check_minimum, check_share
 from ray_jobs.cluster.connection import connect
 from ray_jobs.cluster.metrics import EmbedMetrics
-from ray_jobs.embedding.index_build import index_and_publish
-from ray_jobs.embedding.pipeline import EncoderPool, allocate_encoders, embed_catalogue, to_table
+from ray_jobs.embedding.index_build import publish_last_version
+from ray_jobs.embedding.pipeline import (
+    EmbeddedPart,
+    EncoderPool,
+    allocate_encoders,
+    embed_catalogue,
+    to_table,
+)
 from ray_jobs.embedding.progress import Progress
 from ray_jobs.embedding.recall_queries import catalogue_queries, read_queries
 from ray_jobs.embedding.removal_guard import RemovalGuard, check_removal
@@ -26,23 +34,20 @@ from stbir.data.shard_writer import QUARANTINE, write_quarantine
 from stbir.data.shards import open_shards
 from stbir.data.validation import Fault
 from stbir.errors import InputError
-from stbir.gallery.existing_rows import count_changes, read_existing_rows
+from stbir.gallery.existing_rows import ExistingRows, count_changes, read_existing_rows
 from stbir.gallery.gallery import read_metadata, schema
 from stbir.gallery.index import plan_index
 from stbir.gallery.table_writer import (
     TableWriter,
-    delete_intermediate_versions,
     delete_photos,
     is_compatible,
-    latest_tagged_version,
     open_writer,
     published_version,
 )
 from stbir.model import checkpoint
-from stbir.storage.access_check import check_writable
 from stbir.storage.folder import Folder
-from stbir.storage.lock import Lock, writer_lock
-from stbir.storage.manifest import read_manifest, refuse_other_kind
+from stbir.storage.lock import Lock, artifact_lock
+from stbir.storage.manifest import read_manifest
 
 log = logging.getLogger(__name__)
 _MAX_LOGGED_FAULTS = 10
@@ -57,9 +62,7 @@ def embed_gallery(args: argparse.Namespace) -> dict[str, Any]:
     args.checkpoint, digest = checkpoint.resolve_pinned(args.checkpoint)
     checkpoint.verify(args.checkpoint, digest)
     catalogue = _open_catalogue(args)
-    refuse_other_kind(folder, "gallery")
-    check_writable(folder)
-    with writer_lock(folder) as lock:
+    with artifact_lock(folder, "gallery") as lock:
         guard = RemovalGuard(published_version(folder), _max_removed(args))
         guard.check_listing(catalogue)
         connect()
@@ -77,21 +80,14 @@ def _embed(
     model = checkpoint.read_recipe(args.checkpoint).model
     queries = read_queries(args.queries, model.width)
     num_workers, use_gpu = allocate_encoders(args.workers, args.gpu, args.resource_timeout)
-    image_size = model.photo.preprocess.size
-    pool = EncoderPool(args.checkpoint, image_size, num_workers, use_gpu, args.batch)
+    pool = EncoderPool(args.checkpoint, model.photo.preprocess.size, num_workers, use_gpu, args.batch)
     columns = schema(model.width, catalogue.fields)
     published, table = published_version(folder), open_writer(folder, columns, digest)
-    metrics, faults = EmbedMetrics(folder.uri), list[Fault]()
+    metrics = EmbedMetrics(folder.uri)
     progress = Progress(lambda: guard.num_listed or catalogue.count(), metrics.update)
     rows = read_existing_rows(table.dataset, catalogue.fields.names)
-    with BackgroundWriter(table, lock) as writer:
-        for part in embed_catalogue(catalogue, rows, pool):
-            writer.add(to_table(part, columns))
-            rows.retain(part.decoded.existing)
-            rows.retain_newest([fault.photo_id for fault in part.decoded.failed])
-            faults += part.decoded.faults
-            guard.add(part.decoded.photo_ids_in_catalogue)
-            progress.add(part)
+    parts, writer = embed_catalogue(catalogue, rows, pool), BackgroundWriter(table, lock)
+    faults = _append(parts, columns, writer, rows, guard, progress)
     counts = progress.counts.summary()
     _check_listing(catalogue, progress.close(), counts)
     metrics.write(folder)
@@ -105,27 +101,43 @@ def _embed(
     plan = plan_index(table.dataset.count_rows(), args.index_threshold)
     # Exact search has a recall of 1 with any queries.
     queries = queries | catalogue_queries(catalogue, args.checkpoint) if plan else {}
-    start = latest_tagged_version(folder)
-    summary = index_and_publish(folder, table.dataset.version, digest, plan, counts, lock, queries=queries)
-    delete_intermediate_versions(folder, start, summary["version"])
+    summary = publish_last_version(folder, table.dataset.version, digest, plan, counts, lock, queries)
     rates = {"photos_per_s": round(progress.rate, 1), "waited": round(progress.wait_share, 3)}
     return {**summary, **rates, "batch": progress.batch_size, "not_taken_by_reason": not_taken}
 
 
+def _append(
+    parts: Iterator[EmbeddedPart],
+    columns: pa.Schema,
+    writer: BackgroundWriter,
+    rows: ExistingRows,
+    guard: RemovalGuard,
+    progress: Progress,
+) -> list[Fault]:
+    """Append the embedded photos to the table; returns the faults of the others."""
+    faults: list[Fault] = []
+    with writer:
+        for part in parts:
+            writer.add(to_table(part, columns))
+            rows.retain(part.decoded.existing)
+            rows.retain_newest([fault.photo_id for fault in part.decoded.failed])
+            faults += part.decoded.faults
+            guard.add(part.decoded.photo_ids_in_catalogue)
+            progress.add(part)
+    return faults
+
+
 def _delete(folder: Folder, args: argparse.Namespace) -> dict[str, Any]:
     """Publish the current version without the photos of --delete."""
-    counts = read_manifest(folder, "gallery").counts
-    with writer_lock(folder) as lock:
+    with artifact_lock(folder, "gallery") as lock:
+        counts = read_manifest(folder, "gallery").counts
         _check_deletion(folder, args)
         connect()
         dataset = delete_photos(folder, args.delete)
         num_rows, num_deleted = dataset.count_rows(), len(set(args.delete))
         counts = {**counts, "ok": num_rows, "new": 0, "changed": 0, "removed": num_deleted}
         plan, digest = plan_index(num_rows, args.index_threshold), read_metadata(dataset).checkpoint
-        start = latest_tagged_version(folder)
-        summary = index_and_publish(folder, dataset.version, digest, plan, counts, lock)
-        delete_intermediate_versions(folder, start, summary["version"])
-        return summary
+        return publish_last_version(folder, dataset.version, digest, plan, counts, lock)
 
 
 def _check_deletion(folder: Folder, args: argparse.Namespace) -> None:

@@ -20,8 +20,8 @@ from stbir.gallery.gallery import PUBLISHED, open_table, read_metadata
 from stbir.gallery.index import plan_index
 from stbir.gallery.rows import VECTOR
 from stbir.storage.folder import Folder
-from stbir.storage.lock import Lock, artifact_lock, writer_lock
-from stbir.storage.manifest import read_manifest, refuse_other_kind
+from stbir.storage.lock import Lock, artifact_lock
+from stbir.storage.manifest import read_manifest
 
 
 def exclusive(action: Callable[[argparse.Namespace, Lock], dict[str, Any]]) -> Callable[..., dict[str, Any]]:
@@ -29,7 +29,7 @@ def exclusive(action: Callable[[argparse.Namespace, Lock], dict[str, Any]]) -> C
 
     @functools.wraps(action)
     def locked(args: argparse.Namespace) -> dict[str, Any]:
-        with writer_lock(Folder(args.gallery)) as lock:
+        with artifact_lock(Folder(args.gallery), "gallery") as lock:
             return action(args, lock)
 
     return locked
@@ -97,7 +97,6 @@ def export(args: argparse.Namespace) -> dict[str, Any]:
 def import_(args: argparse.Namespace, lock: Lock) -> dict[str, Any]:
     """Publish vectors from plain files."""
     source, folder = Folder(args.source), Folder(args.gallery)
-    refuse_other_kind(folder, "gallery")
     if args.checkpoint:
         digest = read_manifest(Folder(args.checkpoint), "checkpoint").digest
     else:

@@ -11,19 +11,10 @@ from stbir.storage.retry import is_transient, with_retries
 _CONTENT = b"stbir access check"
 
 
-def check_writable(folder: Folder) -> None:
-    """Raises InputError for a folder in which a file cannot be written and deleted."""
-    folder.write(".probe", b"")
-    folder.remove(".probe")
-
-
 def check_exclusive_create(folder: Folder) -> None:
     """Raises InputError if a file can be created twice: two writers could then hold the folder's lock."""
     name = f"probe-{uuid.uuid4().hex}"
-    try:
-        with_retries(lambda: folder.create(name, _CONTENT))
-    except STORAGE_ERRORS as error:
-        raise storage_error(folder.uri, error) from error
+    with_retries(lambda: folder.write(name, _CONTENT))
     try:
         with_retries(lambda: folder.create(name, b"created twice"))
     except STORAGE_ERRORS as error:

@@ -22,6 +22,7 @@ from stbir.model.builder import build_retriever
 from stbir.storage.folder import Folder
 from stbir.storage.lock import artifact_lock, writer_lock
 from stbir.storage.manifest import PRODUCERS
+from tests.data.image_files import png, write_files
 from tests.gallery.test_gallery import DIGEST, publish_gallery, unit_vectors
 from tests.ray_jobs.chat_server import ChatServer
 from tests.ray_jobs.local_run import local_job, resume_recipe
@@ -93,6 +94,23 @@ def test_a_second_writer_is_refused_before_ray_starts(
     ):
         run(command, [*arguments[command], out.uri])
     assert [name for name in out.list_files("**") if not name.startswith("writer/")] == []
+
+
+@pytest.mark.parametrize(
+    "options", [["--photos", "folder:{photos}", "--checkpoint", "{model}"], ["--delete", "x"]]
+)
+def test_an_embedding_job_without_a_cluster_leaves_no_trace(
+    options: list[str], model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def connect() -> None:
+        raise InputError("no cluster")
+
+    monkeypatch.setattr("ray_jobs.jobs.embed_gallery.connect", connect)
+    photos, out = write_files(tmp_path / "photos", {"a": png(1)}), tmp_path / "out"
+    arguments = [option.format(photos=photos, model=model) for option in options]
+    with pytest.raises(InputError, match=r"no cluster|no gallery here"):
+        run("embed_gallery", [*arguments, "--gallery", str(out)])
+    assert not out.exists()
 
 
 def test_an_export_leaves_the_gallery_and_releases_its_folder(tmp_path: Path) -> None:

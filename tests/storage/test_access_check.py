@@ -75,6 +75,19 @@ class UnconditionalFolder(Folder):
         self.write(name, data)
 
 
+class LostResponseFolder(Folder):
+    """A store whose first response to the creation of a file is lost, so that the request is repeated."""
+
+    def create(self, name: str, data: bytes) -> None:
+        super().create(name, data)
+        raise ConnectionResetError
+
+
+def test_a_lost_response_does_not_refuse_the_storage(tmp_path: Path) -> None:
+    check_access(LostResponseFolder(str(tmp_path / "folder")))
+    assert not (tmp_path / "folder").exists()
+
+
 def test_storage_on_which_two_writers_can_create_one_file_is_refused(tmp_path: Path) -> None:
     folder = UnconditionalFolder(str(tmp_path / "folder"))
     with pytest.raises(InputError, match=r"folder: the storage ignores conditional writes \(If-None-Match\)"):
