@@ -25,7 +25,6 @@ from stbir.evaluation.comparison import compare
 from stbir.model.builder import build_retriever
 from stbir.storage.folder import Folder
 from stbir.storage.lock import Lock, artifact_lock
-from stbir.storage.manifest import refuse_other_kind
 from stbir.training.loop import DivergedError
 
 log = logging.getLogger(__name__)
@@ -36,7 +35,6 @@ def ablate(args: argparse.Namespace) -> dict[str, Any]:
     """Run the trials without a stored result, then compare all. Raises JobFailedError if trials diverged."""
     check_minimum(args, 1, "cpus")
     trials, out = plan(args), Folder(args.out)
-    refuse_other_kind(out, "ablation")
     enforce(requirements.storage(out))
     with artifact_lock(out, "ablation") as lock:
         return _run(args, trials, out, lock)

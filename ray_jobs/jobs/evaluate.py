@@ -17,7 +17,6 @@ from stbir.evaluation.robustness import evaluate_robustness
 from stbir.model import checkpoint
 from stbir.storage.folder import Folder
 from stbir.storage.lock import Lock, artifact_lock
-from stbir.storage.manifest import refuse_other_kind
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +27,6 @@ def evaluate_checkpoint(args: argparse.Namespace) -> dict[str, Any]:
     shards = open_shards(args.shards)
     num_photos = shards.select_split(args.split).num_rows
     out = Folder(args.out)
-    refuse_other_kind(out, "report")
     enforce(requirements.storage(out))
     with artifact_lock(out, "report") as lock:
         return _evaluate(shards, num_photos, model, digest, lock, args)

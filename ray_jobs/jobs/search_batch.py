@@ -33,7 +33,7 @@ from stbir.gallery.local_cache import CacheConfig
 from stbir.model import checkpoint
 from stbir.storage.folder import Folder
 from stbir.storage.lock import artifact_lock
-from stbir.storage.manifest import MANIFEST_FILE, Manifest, content_digest, refuse_other_kind, write_manifest
+from stbir.storage.manifest import MANIFEST_FILE, Manifest, content_digest, write_manifest
 
 log = logging.getLogger(__name__)
 _GROUPS = pa.schema([("file", pa.string()), ("group", pa.int32()), ("rows", pa.int64())])
@@ -68,7 +68,6 @@ class SearchActor:
 def search_batch(args: argparse.Namespace) -> dict[str, Any]:
     """Read the queries, search, and write hits; the manifest comes last and counts every query."""
     out = Folder(args.out)
-    refuse_other_kind(out, "hits")
     queries, names = _query_files(args.queries)
     groups, columns = _inspect(queries, names)
     model, digest = checkpoint.resolve_pinned(args.checkpoint)
