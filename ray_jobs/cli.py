@@ -86,6 +86,19 @@ def add_index_threshold(parser: argparse.ArgumentParser) -> None:
     add_retired(parser, {"--index-above": "--index-threshold"})
 
 
+def add_max_removed(parser: argparse.ArgumentParser) -> None:
+    """Add `--max-removed` and `--yes`, for commands that replace the photos of a gallery."""
+    removed = "largest accepted share of published photos that are removed (%(default)s)"
+    parser.add_argument("--max-removed", type=float, default=0.2, metavar="SHARE", help=removed)
+    parser.add_argument("--yes", action="store_true", help="remove photos whatever --max-removed says")
+
+
+def max_removed(args: argparse.Namespace) -> float:
+    """The share of published photos that may be removed. Raises InputError for one outside [0, 1]."""
+    check_share(args, "max_removed")
+    return 1.0 if args.yes else float(args.max_removed)
+
+
 def check_error_rate(args: argparse.Namespace) -> None:
     """Raises InputError for a `--max-error-rate` outside [0, 1]."""
     check_share(args, "max_error_rate")

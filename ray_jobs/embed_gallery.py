@@ -11,7 +11,7 @@ if __name__ == "__main__":  # before the imports below, which take a while
 import argparse
 from typing import Any
 
-from ray_jobs.cli import add_index_threshold, add_max_error_rate, add_resource_timeout, run
+from ray_jobs.cli import add_index_threshold, add_max_error_rate, add_max_removed, add_resource_timeout, run
 from stbir.config.choices import CATALOGUE_KINDS
 
 
@@ -36,9 +36,7 @@ def parser() -> argparse.ArgumentParser:
     add("--batch", type=int, help="batch size of the encoder (default: tuned for throughput)")
     add_index_threshold(parser)
     add_max_error_rate(parser, "largest accepted share of bad photos")
-    removed = "largest accepted share of published photos that are removed (%(default)s)"
-    add("--max-removed", type=float, default=0.2, metavar="SHARE", help=removed)
-    add("--yes", action="store_true", help="remove photos whatever --max-removed says")
+    add_max_removed(parser)
     add("--queries", metavar="NPY", help="vectors of real queries, to measure the recall with")
     return parser
 

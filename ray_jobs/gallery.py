@@ -8,7 +8,7 @@ if __name__ == "__main__":  # before the imports below, which take a while
 import argparse
 from typing import Any
 
-from ray_jobs.cli import add_index_threshold, add_retired, run
+from ray_jobs.cli import add_index_threshold, add_max_removed, add_retired, run
 from stbir.config.choices import EXPORT_FORMATS, INDEX_KINDS
 from stbir.errors import InputError
 
@@ -46,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
     import_.add_argument("source", metavar="FROM", help=source)
     checkpoint = "the checkpoint of the vectors, if FROM has no manifest"
     import_.add_argument("--checkpoint", metavar="URI", help=checkpoint)
+    add_max_removed(import_)
     _add_index_options(import_)
     for name in RETIRED:  # takes any arguments, also those that look like options
         retired = commands.add_parser(name, prefix_chars="\0", add_help=False)

@@ -7,12 +7,13 @@ import argparse
 import logging
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import lance
 import pyarrow as pa
 
-from ray_jobs.cli import JobFailedError, check_error_rate, check_minimum, check_share
+from ray_jobs.cli import JobFailedError, check_error_rate, check_minimum, max_removed
 from ray_jobs.cluster.connection import connect
 from ray_jobs.cluster.metrics import EmbedMetrics
 from ray_jobs.embedding.index_build import publish_last_version
@@ -63,7 +64,7 @@ def embed_gallery(args: argparse.Namespace) -> dict[str, Any]:
     checkpoint.verify(args.checkpoint, digest)
     catalogue = _open_catalogue(args)
     with artifact_lock(folder, "gallery") as lock:
-        guard = RemovalGuard(published_version(folder), _max_removed(args))
+        guard = RemovalGuard(published_version(folder), max_removed(args))
         guard.check_listing(catalogue)
         connect()
         return _embed(catalogue, folder, digest, lock, guard, args)
@@ -131,21 +132,12 @@ def _delete(folder: Folder, args: argparse.Namespace) -> dict[str, Any]:
     """Publish the current version without the photos of --delete."""
     with artifact_lock(folder, "gallery") as lock:
         counts = read_manifest(folder, "gallery").counts
-        _check_deletion(folder, args)
+        dataset = delete_photos(folder, args.delete, partial(check_removal, max_removed=max_removed(args)))
         connect()
-        dataset = delete_photos(folder, args.delete)
         num_rows, num_deleted = dataset.count_rows(), len(set(args.delete))
         counts = {**counts, "ok": num_rows, "new": 0, "changed": 0, "removed": num_deleted}
         plan, digest = plan_index(num_rows, args.index_threshold), read_metadata(dataset).checkpoint
         return publish_last_version(folder, dataset.version, digest, plan, counts, lock)
-
-
-def _check_deletion(folder: Folder, args: argparse.Namespace) -> None:
-    published = published_version(folder)
-    if published is None:
-        return  # `delete_photos` names the error
-    num_deleted, num_photos = len(set(args.delete)), published.count_rows()
-    check_removal(num_deleted, num_photos, _max_removed(args))
 
 
 def _open_catalogue(args: argparse.Namespace) -> Catalogue:
@@ -172,7 +164,7 @@ def _count_changes(
 
 def _check_options(args: argparse.Namespace) -> None:
     check_error_rate(args)
-    check_share(args, "max_removed")
+    max_removed(args)
     check_minimum(args, 1, "batch", "workers", "index_threshold")
     sources = [name for name in ("shards", "photos", "delete") if getattr(args, name)]
     if len(sources) != 1:
@@ -181,11 +173,6 @@ def _check_options(args: argparse.Namespace) -> None:
         raise InputError("--split: only shards have splits; leave it out")
     if not args.delete and not args.checkpoint:
         raise InputError("--checkpoint: missing; give the folder that train.py wrote")
-
-
-def _max_removed(args: argparse.Namespace) -> float:
-    """The largest share of published photos that may be removed."""
-    return 1.0 if args.yes else float(args.max_removed)
 
 
 def _check_listing(catalogue: Catalogue, listed: int | None, counts: dict[str, int]) -> None:

@@ -2,16 +2,18 @@
 
 import argparse
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
 import pyarrow as pa
 
+from ray_jobs.cli import max_removed
 from ray_jobs.cluster.connection import connect
 from ray_jobs.embedding.index_build import index_and_publish
 from ray_jobs.embedding.recall_queries import read_queries
+from ray_jobs.embedding.removal_guard import RemovalGuard
 from stbir.errors import InputError
 from stbir.gallery import export_import, versions
 from stbir.gallery.arrays import Features
@@ -19,9 +21,10 @@ from stbir.gallery.filters import filterable_columns
 from stbir.gallery.gallery import PUBLISHED, open_table, read_metadata
 from stbir.gallery.index import plan_index
 from stbir.gallery.rows import VECTOR
+from stbir.gallery.table_writer import published_version
 from stbir.storage.folder import Folder
 from stbir.storage.lock import Lock, artifact_lock
-from stbir.storage.manifest import read_manifest
+from stbir.storage.manifest import MANIFEST_FILE, read_manifest
 
 
 def exclusive(action: Callable[[argparse.Namespace, Lock], dict[str, Any]]) -> Callable[..., dict[str, Any]]:
@@ -88,25 +91,41 @@ def export(args: argparse.Namespace) -> dict[str, Any]:
     dataset = open_table(folder, args.version or PUBLISHED)
     digest = read_metadata(dataset).checkpoint
     with artifact_lock(out, "vectors") as lock:
-        manifest = export_import.export_table(dataset, digest, out, args.format)
-        lock.check()
+        manifest = export_import.export_table(dataset, digest, out, args.format, lock.check)
     return {"out": args.out, "checkpoint": digest, **manifest.counts, **manifest.details}
 
 
 @exclusive
 def import_(args: argparse.Namespace, lock: Lock) -> dict[str, Any]:
-    """Publish vectors from plain files."""
+    """Publish vectors from plain files. Raises InputError if they lack rows of the export, or too many of the
+    published photos."""
     source, folder = Folder(args.source), Folder(args.gallery)
-    if args.checkpoint:
-        digest = read_manifest(Folder(args.checkpoint), "checkpoint").digest
-    else:
-        remedy = "name the checkpoint of the vectors with --checkpoint"
-        digest = read_manifest(source, "vectors", remedy).made_from
-    lock.check()
-    version = export_import.import_table(source, folder)
+    digest, num_exported = _checkpoint_and_count(source, args.checkpoint)
+    guard = RemovalGuard(published_version(folder), max_removed(args))
+
+    def check(photo_ids: Collection[str]) -> None:
+        if num_exported not in (None, len(photo_ids)):
+            problem = f"{len(photo_ids)} rows instead of the {num_exported} that were exported"
+            raise InputError(f"{source.uri}: {problem}; copy all files of the export")
+        guard.add(photo_ids)
+        guard.check()
+        lock.check()
+
+    version = export_import.import_table(source, folder, check)
     num_rows = open_table(folder, version).count_rows()
     counts = {"in": num_rows, "ok": num_rows, "quarantined": 0}
     return _publish(folder, version, digest, counts, args, lock)
+
+
+def _checkpoint_and_count(source: Folder, checkpoint: str | None) -> tuple[str, int | None]:
+    """The digest of the checkpoint that embedded the vectors, and the number of exported rows if the vectors
+    have a manifest."""
+    digest = read_manifest(Folder(checkpoint), "checkpoint").digest if checkpoint else None
+    if digest and not source.exists(MANIFEST_FILE):
+        return digest, None
+    remedy = f"name the checkpoint of the vectors with --checkpoint, and remove another {MANIFEST_FILE}"
+    exported = read_manifest(source, "vectors", remedy)
+    return digest or exported.made_from, exported.counts.get("ok")
 
 
 def _publish(

@@ -2,7 +2,7 @@
 array of vectors, with a Parquet file of the other columns in the same order."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from itertools import chain
 
 import lance
@@ -21,8 +21,18 @@ from stbir.storage.manifest import MANIFEST_FILE, Manifest, write_manifest
 _PART = "part-00000.parquet"
 
 
-def export_table(dataset: lance.LanceDataset, checkpoint: str, out: Folder, format: ExportFormat) -> Manifest:
-    """Write a version's rows and a manifest with the checkpoint's digest. Replaces an earlier export."""
+def export_table(
+    dataset: lance.LanceDataset,
+    checkpoint: str,
+    out: Folder,
+    format: ExportFormat,
+    check: Callable[[], None] = lambda: None,
+) -> Manifest:
+    """Write a version's rows and a manifest with the checkpoint's digest. Replaces an earlier export.
+
+    `check` is called before anything is removed and before the manifest is written, and may raise an error.
+    """
+    check()
     for name in (MANIFEST_FILE, ARRAY_FILE, ROWS_FILE, _PART):
         out.remove(name)
     rows, dim = dataset.count_rows(), dataset.schema.field(VECTOR).type.list_size
@@ -34,21 +44,26 @@ def export_table(dataset: lance.LanceDataset, checkpoint: str, out: Folder, form
         _write_array(out, batches, dataset.schema, (rows, dim))
     details = {"form": format, "dim": dim, "version": dataset.version}
     manifest = Manifest("vectors", f"sha256:{digest.hexdigest()}", {"ok": rows}, checkpoint, details)
+    check()
     write_manifest(out, manifest, out.file_sizes([_PART] if format == "parquet" else [ARRAY_FILE, ROWS_FILE]))
     return manifest
 
 
-def import_table(source: Folder, folder: Folder) -> int:
+def import_table(
+    source: Folder, folder: Folder, check: Callable[[Collection[str]], None] = lambda _: None
+) -> int:
     """Write the vectors of `source` as a new, unpublished version of the table; returns its number.
 
     `source` holds Parquet files with photo_id, category, embedding and any other columns, or vectors.npy and
-    rows.parquet. Vectors are normalised to unit length. Raises InputError, naming file and row, for missing
-    columns, invalid values and duplicate ids.
+    rows.parquet. Vectors are normalised to unit length. `check` receives the photo ids of all rows before the
+    version is committed, and may raise InputError.
+
+    Raises InputError, naming file and row, for missing columns, invalid values and duplicate ids.
     """
     tables = read_vectors(source)
     head = next(tables)
     errors: list[InputError] = []
-    batches = _validated_batches(chain([head], tables), head.schema, errors)
+    batches = _validated_batches(chain([head], tables), head.schema, check, errors)
     reader = pa.RecordBatchReader.from_batches(head.schema, batches)
     try:
         return int(lance.write_dataset(reader, table_uri(folder), mode="overwrite").version)
@@ -88,7 +103,10 @@ def _write_array(
 
 
 def _validated_batches(
-    tables: Iterator[pa.Table], schema: pa.Schema, errors: list[InputError]
+    tables: Iterator[pa.Table],
+    schema: pa.Schema,
+    check: Callable[[Collection[str]], None],
+    errors: list[InputError],
 ) -> Iterator[pa.RecordBatch]:
     """The batches of all tables. Appends an error to `errors` before raising it."""
     seen: set[str] = set()
@@ -96,6 +114,7 @@ def _validated_batches(
         for table in tables:
             _validate(table, seen)
             yield from table.cast(schema).to_batches()
+        check(seen)
     except InputError as error:
         errors.append(error)
         raise

@@ -1,7 +1,7 @@
 """Writes a gallery's table in unpublished versions, each of which appends rows. The table is a job's only
 state: a killed job resumes from the latest version."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import lance
 import pyarrow as pa
@@ -75,9 +75,12 @@ def published_version(folder: Folder) -> lance.LanceDataset | None:
     return open_table(folder, PUBLISHED)
 
 
-def delete_photos(folder: Folder, photo_ids: Sequence[str]) -> lance.LanceDataset:
-    """Delete photos of the published version, in a new version. Raises InputError for unknown ids, if nothing
-    is published, and as `check_all_rows_published`."""
+def delete_photos(
+    folder: Folder, photo_ids: Sequence[str], check: Callable[[int, int], None] = lambda *_: None
+) -> lance.LanceDataset:
+    """Delete photos of the published version, in a new version. `check` receives the numbers of deleted and
+    of all photos before anything is written. Raises InputError for unknown ids, if nothing is published, and
+    as `check_all_rows_published`."""
     published = published_version(folder)
     if published is None:
         raise InputError(f"{folder.uri}: no gallery is published here")
@@ -87,9 +90,10 @@ def delete_photos(folder: Folder, photo_ids: Sequence[str]) -> lance.LanceDatase
     unknown = [photo_id for photo_id in photo_ids if photo_id not in row_ids]
     if unknown:
         raise InputError(f"--delete: {folder.uri} has no photo {', '.join(map(repr, unknown[:10]))}")
+    deleted = sorted({row_ids[photo_id] for photo_id in photo_ids})
+    check(len(deleted), len(row_ids))
     published.restore()
-    writer = TableWriter(folder, open_table(folder))
-    writer.delete(sorted({row_ids[photo_id] for photo_id in photo_ids}))
+    TableWriter(folder, open_table(folder)).delete(deleted)
     return open_table(folder)
 
 

@@ -257,6 +257,20 @@ def test_export_replaces_an_earlier_one_in_any_format(tmp_path):
     assert out.list_files() == ["manifest.json", "part-00000.parquet"]
 
 
+def test_an_export_that_lost_its_lock_is_not_published(tmp_path):
+    """The lock is lost while the rows are written."""
+    folder, out = Folder(str(tmp_path / "g")), Folder(str(tmp_path / "out"))
+    publish_gallery(folder, unit_vectors(30))
+
+    def check() -> None:
+        if out.list_files():
+            raise InputError("another writer has taken over")
+
+    with pytest.raises(InputError, match="taken over"):
+        export_import.export_table(open_table(folder), DIGEST, out, "parquet", check)
+    assert out.list_files() == ["part-00000.parquet"]
+
+
 def test_numpy_reads_an_exported_array(tmp_path):
     folder, photos = Folder(str(tmp_path / "g")), unit_vectors(30)
     publish_gallery(folder, photos)

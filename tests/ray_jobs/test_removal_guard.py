@@ -1,25 +1,30 @@
 """The share of published photos that a job may remove."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import lance
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ray_jobs.embed_gallery import parser
 from ray_jobs.embedding.removal_guard import RemovalGuard, check_removal
+from ray_jobs.gallery import main as gallery_command
+from ray_jobs.gallery import parser as gallery_parser
 from ray_jobs.jobs.embed_gallery import embed_gallery
 from stbir.catalogue.photo import Part
 from stbir.errors import InputError
+from stbir.gallery.export_import import export_table
+from stbir.gallery.gallery import open_table
 from stbir.gallery.table_writer import published_version
 from stbir.storage.folder import Folder
-from stbir.storage.manifest import read_manifest
+from stbir.storage.manifest import read_manifest, write_manifest
 from tests.catalogue.test_catalogue import write_tar
 from tests.data.image_files import png, write_files
-from tests.gallery.test_gallery import publish_gallery, unit_vectors
+from tests.gallery.test_gallery import DIGEST, publish_gallery, unit_vectors
 from tests.ray_jobs.test_embed_gallery import save_smoke_checkpoint
 
 
@@ -119,4 +124,23 @@ def test_deletion_of_most_photos_needs_a_confirmation(gallery: Folder) -> None:
     before = read_manifest(gallery, "gallery")
     with pytest.raises(InputError, match="--max-removed: 3 of 10 published photos"):
         embed(gallery, "--delete", "photo-1", "photo-2", "photo-3")
+    with pytest.raises(InputError, match=r"--delete: .* has no photo 'foto-1', 'foto-2', 'foto-3'"):
+        embed(gallery, "--delete", "foto-1", "foto-2", "foto-3")
     check_unchanged(gallery, before)
+
+
+def test_an_incomplete_import_replaces_nothing(gallery: Folder, tmp_path: Path) -> None:
+    """An export that was not copied as a whole, and one of few photos."""
+    before, version = read_manifest(gallery, "gallery"), open_table(gallery).version
+    export_table(open_table(gallery), DIGEST, out := Folder(str(tmp_path / "out")), "parquet")
+    path = tmp_path / "out" / "part-00000.parquet"
+    pq.write_table(pq.read_table(path).slice(1), path)
+    import_ = ["import", gallery.uri, out.uri]
+    with pytest.raises(InputError, match=r"out: 9 rows instead of the 10 that were exported; copy all files"):
+        gallery_command(gallery_parser().parse_args(import_))
+    pq.write_table(pq.read_table(path).slice(3), path)
+    write_manifest(out, replace(read_manifest(out, "vectors"), counts={"ok": 6}), {})
+    with pytest.raises(InputError, match="--max-removed: 4 of 10 published photos"):
+        gallery_command(gallery_parser().parse_args(import_))
+    check_unchanged(gallery, before)
+    assert open_table(gallery).version == version
