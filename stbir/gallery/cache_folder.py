@@ -10,6 +10,8 @@ import re
 import shutil
 import uuid
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 PART_SUFFIX = ".part"
@@ -47,9 +49,14 @@ class CacheFolder:
         self.path.mkdir(exist_ok=True)
         self._is_acquired = True
 
-    def temporary_path(self) -> Path:
-        """A path in the folder for an incomplete file or folder."""
-        return self.path / f"{uuid.uuid4().hex}{PART_SUFFIX}"
+    @contextmanager
+    def temporary_path(self) -> Iterator[Path]:
+        """A path in the folder for an incomplete file or folder, which is removed unless it was renamed."""
+        part = self.path / f"{uuid.uuid4().hex}{PART_SUFFIX}"
+        try:
+            yield part
+        finally:
+            _remove(part)
 
     def make_room(self, num_bytes: int) -> bool:
         """Whether `num_bytes` more fit. Removes unused versions of the same table, and then the least

@@ -1,6 +1,6 @@
 """Captions of a gallery's photos by row index: in memory, memory-mapped, or read from the table."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -60,15 +60,23 @@ def has_captions(dataset: lance.LanceDataset) -> bool:
 
 def load_captions(dataset: lance.LanceDataset, max_bytes: int) -> CaptionArray:
     """Read all captions into memory. Raises TooLargeError."""
-    chunks = list(_chunks(dataset, max_bytes))
+    chunks, num_bytes = [], 0
+    for offsets, data in _chunks(dataset):
+        chunks.append((offsets, data))
+        num_bytes += offsets.nbytes + data.nbytes
+        if num_bytes > max_bytes:
+            raise TooLargeError
     offsets, data = (np.concatenate(arrays) for arrays in zip(*chunks, strict=True))
     return CaptionArray(offsets, data)
 
 
-def write_captions(dataset: lance.LanceDataset, folder: Path, max_bytes: int) -> None:
-    """Write all captions into an existing folder, for `memmap_captions`. Raises TooLargeError."""
+def write_captions(dataset: lance.LanceDataset, folder: Path, has_room: Callable[[int], bool]) -> None:
+    """Write all captions into an existing folder, for `memmap_captions`. `has_room` tells whether so many
+    more bytes may be written. Raises TooLargeError if not."""
     with (folder / _OFFSETS).open("wb") as offsets_file, (folder / _DATA).open("wb") as data_file:
-        for offsets, data in _chunks(dataset, max_bytes):
+        for offsets, data in _chunks(dataset):
+            if not has_room(offsets.nbytes + data.nbytes):
+                raise TooLargeError
             offsets_file.write(offsets.tobytes())
             data_file.write(data.tobytes())
 
@@ -83,15 +91,12 @@ def _memmap(file: Path, dtype: type) -> NDArray[Any]:
     return np.memmap(file, dtype, "r") if file.stat().st_size else np.empty(0, dtype)
 
 
-def _chunks(dataset: lance.LanceDataset, max_bytes: int) -> Iterator[tuple[Offsets, Bytes]]:
+def _chunks(dataset: lance.LanceDataset) -> Iterator[tuple[Offsets, Bytes]]:
     """Offsets and UTF-8 data, batch by batch. The first chunk is the leading offset 0."""
-    data_bytes, total_bytes = 0, 0
+    data_bytes = 0
     yield np.zeros(1, np.int64), np.empty(0, np.uint8)
     for batch in dataset.to_batches(columns=[CAPTION]):
         ends, data = _ends_and_data(batch[CAPTION].fill_null("").cast(pa.large_string()))
-        total_bytes += ends.nbytes + data.nbytes
-        if total_bytes > max_bytes:
-            raise TooLargeError
         yield ends + data_bytes, data
         data_bytes += len(data)
 

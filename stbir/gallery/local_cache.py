@@ -79,10 +79,10 @@ class VersionCache:
             return self._dataset
         copy = folder.path / name
         if not copy.exists():
-            temporary = folder.temporary_path()
-            for file in files:
-                _download(table, file, temporary / file)
-            _move_folder(temporary, copy)
+            with folder.temporary_path() as part:
+                for file in files:
+                    _download(table, file, part / file)
+                _move_folder(part, copy)
         return lance.dataset(str(copy), version=self._dataset.version)
 
     def _acquire(self, name: str, num_bytes: int, content: str) -> CacheFolder | None:
@@ -99,28 +99,26 @@ class VersionCache:
 
     def _memmap_captions(self) -> CaptionStore | None:
         folder = self._acquire(_CAPTIONS, 0, "captions")
-        if folder is None or self._config is None:
+        if folder is None:
             return None
         captions = folder.path / _CAPTIONS
         if not captions.exists():
-            temporary = folder.temporary_path()
-            temporary.mkdir()
             try:
-                caption_store.write_captions(self._dataset, temporary, self._config.max_bytes)
+                with folder.temporary_path() as part:
+                    part.mkdir()
+                    caption_store.write_captions(self._dataset, part, folder.make_room)
+                    _move_folder(part, captions)
             except TooLargeError:
                 log.warning("%s: the captions do not fit into the cache", folder.path)
-                shutil.rmtree(temporary)
                 return None
-            _move_folder(temporary, captions)
-            folder.make_room(0)
         return caption_store.memmap_captions(captions)
 
     def _write_vectors(self, folder: CacheFolder, file: Path) -> None:
-        temporary = folder.temporary_path()
-        with temporary.open("wb") as out:
-            for batch in self._dataset.to_batches(columns=[VECTOR]):
-                out.write(extract_vectors(batch).tobytes())
-        os.replace(temporary, file)
+        with folder.temporary_path() as part:
+            with part.open("wb") as out:
+                for batch in self._dataset.to_batches(columns=[VECTOR]):
+                    out.write(extract_vectors(batch).tobytes())
+            os.replace(part, file)
 
 
 def _folder_name(dataset: lance.LanceDataset) -> str:

@@ -70,8 +70,8 @@ from pathlib import Path
 from stbir.gallery.cache_folder import CacheFolder
 folder = CacheFolder(Path({str(tmp_path)!r}), {name!r}, 100)
 folder.acquire()
-folder.temporary_path().mkdir()
-folder.temporary_path().write_text("half")
+(folder.path / "a.part").mkdir()
+(folder.path / "b.part").write_text("half")
 print("ready", flush=True)
 input()
 """
@@ -112,12 +112,28 @@ def test_a_lock_that_was_removed_before_it_was_acquired_leaves_the_files_of_a_la
         users.clear()
         cache_folder._remove_unused(path)
         third.acquire()
-        third.temporary_path().write_text("half")
+        (third.path / "a.part").write_text("half")
         return cache_folder._try_lock(descriptor)
 
     monkeypatch.setattr(cache_folder, "_try_lock", remove_and_download)
     second.acquire()
     assert [part.read_text() for part in path.iterdir()] == ["half"]
+
+
+def test_a_failed_download_leaves_no_incomplete_file(tmp_path):
+    one = folder(tmp_path, 1, 1)
+    one.acquire()
+    writes = [Path.touch, Path.mkdir, Path.exists]  # a file, a folder, and nothing
+
+    def download(write) -> None:
+        with one.temporary_path() as part:
+            write(part)
+            raise KeyboardInterrupt
+
+    for write in writes:
+        with pytest.raises(KeyboardInterrupt):
+            download(write)
+    assert list(one.path.iterdir()) == []
 
 
 def test_foreign_files_in_the_cache_are_not_removed(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stbir.gallery.cache_folder import CacheFolder
 from stbir.gallery.caption_store import (
     TableCaptions,
     TooLargeError,
@@ -95,10 +96,25 @@ def test_all_stores_return_the_same_captions(tmp_path_factory, texts, data):
     folder = tmp_path_factory.mktemp("captions")
     table = pa.table({"text": pa.array(texts, pa.string())})
     dataset = lance.write_dataset(table, str(folder / "t"), max_rows_per_file=7)
-    write_captions(dataset, folder, 2**20)
+    write_captions(dataset, folder, lambda num_bytes: num_bytes < 2**20)
     indices = np.array(data.draw(st.lists(st.integers(0, len(texts) - 1))), np.int64)
     expected = [texts[index] or None for index in indices]
     for store in (load_captions(dataset, 2**20), memmap_captions(folder), TableCaptions(dataset)):
         assert store.take(indices) == expected
     with pytest.raises(TooLargeError):
         load_captions(dataset, 7)
+
+
+def test_captions_fill_the_cache_up_to_its_limit_only(tmp_path, monkeypatch):
+    """Captions of a table share the cache with what another process uses."""
+    monkeypatch.setattr("stbir.gallery.local_cache._MAX_IN_MEMORY_BYTES", 0)
+    folder, cache = Folder(str(tmp_path / "gallery")), CacheConfig(tmp_path / "cache", 500_000)
+    publish_captions(folder, pa.array(CAPTIONS))
+    used = CacheFolder(cache.path, f"{'0' * 16}-{'0' * 32}", cache.max_bytes)
+    used.acquire()
+    (used.path / "data").write_bytes(bytes(400_000))
+    assert captions_of_hits(folder, cache) == EXPECTED
+    assert not list(tmp_path.rglob("texts*"))
+    del used
+    assert captions_of_hits(folder, cache) == EXPECTED
+    assert list(tmp_path.rglob("texts.utf8"))
