@@ -15,6 +15,7 @@ from stbir.gallery.fingerprint import Fingerprints
 from stbir.images import Pixels
 
 PHOTO_TIMEOUT_S = 60.0
+_TOLERANCE_S = 1.0  # the driver sees a photo begin later than its worker, whose timer ends the process
 STALL_TIMEOUT_S = 900
 MAX_DEATHS = 3
 _DEATHS = (WorkerCrashedError, OutOfMemoryError)
@@ -89,8 +90,8 @@ def _collect(stream: Any, results: list[tuple[DecodedPart, Pixels]]) -> float | 
 
 
 def _fault(photo_id: str, died_after_s: float | None, deaths: int) -> Fault | None:
-    if died_after_s is not None and died_after_s >= PHOTO_TIMEOUT_S:
+    if died_after_s is not None and died_after_s >= PHOTO_TIMEOUT_S - _TOLERANCE_S:
         return Fault(photo_id, PHOTO_TIMED_OUT, detail=f"not decoded within {PHOTO_TIMEOUT_S:.0f} s")
     if deaths == MAX_DEATHS:
-        return Fault(photo_id, KILLS_WORKER, detail=f"{deaths} workers died while they decoded it")
+        return Fault(photo_id, KILLS_WORKER, detail=f"{deaths} workers crashed or ran out of memory on it")
     return None

@@ -11,7 +11,7 @@ import pytest
 import ray
 
 from ray_jobs.embedding.decode import DecodedPart, decode_part, decode_photos
-from ray_jobs.embedding.isolation import decode_isolated
+from ray_jobs.embedding.isolation import _fault, decode_isolated
 from ray_jobs.embedding.pipeline import EncoderPool, embed_catalogue
 from ray_jobs.recipes import recipe
 from stbir.catalogue.photo import Part, Photo
@@ -48,6 +48,20 @@ def test_job_goes_on_after_a_photo_that_kills_its_worker(ray_cluster, tmp_path: 
     parts = embed_catalogue(DangerousCatalogue(killer="03"), read_existing_rows(None, []), pool)
     embedded = [(each.decoded.photo_ids, len(each.encoded.vectors)) for each in parts]
     assert embedded == [([*IDS[:3], *IDS[4:10]], 9), (IDS[10:], 10)]
+
+
+@pytest.mark.parametrize(
+    ("died_after_s", "deaths", "reason", "detail"),
+    [
+        (59.5, 1, "timed out", "not decoded within 60 s"),  # as the driver measures
+        (50.0, 3, "kills its worker", "3 workers crashed or ran out of memory on it"),
+    ],
+)
+def test_the_fault_names_what_ended_the_worker(
+    died_after_s: float, deaths: int, reason: str, detail: str
+) -> None:
+    assert _fault("x", died_after_s, deaths) == Fault("x", reason, detail=detail)
+    assert _fault("x", 50.0, 2) is None
 
 
 SLOW_PART = """
