@@ -216,7 +216,9 @@ def _check_minimum(field: str, value: int, needed: int, reason: str) -> None:
 
 def _check_replicas(field: str, options: dict[str, Any]) -> None:
     """A limit per node above the limit of all nodes is a mistake in one of the two."""
-    max_replicas = options.get("autoscaling_config", {}).get("max_replicas", options.get("num_replicas", 1))
+    max_replicas = (options.get("autoscaling_config") or {}).get(
+        "max_replicas", options.get("num_replicas", 1)
+    )
     per_node = options.get("max_replicas_per_node")
     if per_node is not None and per_node > max_replicas:
         raise InputError(

@@ -9,6 +9,7 @@ from typing import Any
 
 import ray
 import yaml
+from pydantic import TypeAdapter, ValidationError
 
 from ray_jobs.cluster import placement
 from ray_jobs.cluster.checks import CheckWarningError
@@ -20,6 +21,32 @@ from stbir.storage.folder import read_uri
 DEFAULT = Path(__file__).parents[2] / "serve" / "config.yaml"
 API_KEYS_FILE_ENV = "STBIR_API_KEYS_FILE"  # of the endpoint
 DEPLOYMENTS = ("ingress", "sketch", "text", "fusion")
+
+
+@dataclass(frozen=True)
+class _Actor:
+    num_cpus: float = 1
+    num_gpus: float = 0
+
+
+@dataclass(frozen=True)
+class _Scaling:
+    min_replicas: int = 1
+    max_replicas: int = 1
+
+
+@dataclass(frozen=True)
+class _Options:
+    """The options of `ray.serve.deployment` that need resources, with its defaults."""
+
+    ray_actor_options: _Actor | None = None
+    autoscaling_config: _Scaling | None = None
+    num_replicas: int | None = None
+
+
+@dataclass(frozen=True)
+class _Deployment:
+    options: _Options
 
 
 @dataclass(frozen=True)
@@ -36,15 +63,22 @@ class Replicas:
 def read_replicas(uri: str | None) -> list[Replicas]:
     """The replicas of each deployment. `uri`: overrides of the settings, as `config=` of the endpoint.
 
-    Raises InputError if the file cannot be read.
+    Raises InputError if the file cannot be read, and for the first wrong field.
     """
     settings = yaml.safe_load(DEFAULT.read_bytes())
-    if uri is not None:
-        try:
+    try:
+        if uri is not None:
             settings = _merge(settings, yaml.safe_load(read_uri(uri)))
-        except yaml.YAMLError as error:
-            raise InputError(f"--config {uri}: not YAML; see serve/config.yaml") from error
-    return [_replicas(name, settings[name]["options"]) for name in DEPLOYMENTS]
+        deployments = TypeAdapter(dict[str, Any]).validate_python(settings)
+        named = {name: deployments.get(name) for name in DEPLOYMENTS}
+        checked = TypeAdapter(dict[str, _Deployment]).validate_python(named)
+    except yaml.YAMLError as error:
+        raise InputError(f"--config {uri}: not YAML; see serve/config.yaml") from error
+    except ValidationError as error:
+        detail = error.errors()[0]
+        field = ".".join(map(str, detail["loc"])) or "the file"
+        raise InputError(f"--config {uri}: {field}: {detail['msg']}; see serve/config.yaml") from error
+    return [_replicas(name, deployment.options) for name, deployment in checked.items()]
 
 
 def total(replicas: Sequence[Replicas]) -> tuple[float, float]:
@@ -52,10 +86,10 @@ def total(replicas: Sequence[Replicas]) -> tuple[float, float]:
     return sum(r.cpus * r.minimum for r in replicas), sum(r.gpus * r.minimum for r in replicas)
 
 
-def _replicas(name: str, options: dict[str, Any]) -> Replicas:
-    actor, scaling = options["ray_actor_options"], options["autoscaling_config"]
-    numbers = scaling.get("min_replicas", 1), scaling.get("max_replicas", 1)
-    return Replicas(name, actor.get("num_cpus", 1), actor.get("num_gpus", 0), *numbers)
+def _replicas(name: str, options: _Options) -> Replicas:
+    actor, number = options.ray_actor_options or _Actor(), options.num_replicas or 1
+    scaling = options.autoscaling_config or _Scaling(number, number)
+    return Replicas(name, actor.num_cpus, actor.num_gpus, scaling.min_replicas, scaling.max_replicas)
 
 
 def _merge(defaults: Any, overrides: Any) -> Any:

@@ -1,6 +1,7 @@
 """Preflight: checks, their results and remedies, and the table of the command."""
 
 import json
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from ray_jobs.cli import run
 from ray_jobs.cluster import requirements, serving
 from ray_jobs.cluster.auth_check import check_token
 from ray_jobs.cluster.checks import CheckWarningError, enforce, run_checks, table
-from ray_jobs.cluster.serving import read_replicas, serving_checks
+from ray_jobs.cluster.serving import Replicas, read_replicas, serving_checks
 from ray_jobs.recipes import recipe
 from ray_jobs.training.job import step_bytes
 from serve.http.auth import API_KEYS_FILE_ENV
@@ -225,6 +226,38 @@ def test_replicas_of_a_profile_are_those_of_the_endpoint(profile: str | None) ->
         actor, scaling = options["ray_actor_options"], options["autoscaling_config"]
         assert (each.cpus, each.gpus) == (actor["num_cpus"], actor.get("num_gpus", 0))
         assert (each.minimum, each.maximum) == (scaling["min_replicas"], scaling["max_replicas"])
+
+
+def test_a_fixed_number_of_replicas_and_null_options_are_those_of_serve(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        "sketch: {options: {autoscaling_config: null, num_replicas: 3, ray_actor_options: null}}\n"
+        "text: {options: {autoscaling_config: null}}"
+    )
+    _, sketch, text, _ = read_replicas(str(path))
+    assert sketch == Replicas("sketch", 1, 0, 3, 3)
+    assert (text.minimum, text.maximum) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("sketch: {options: null}", "sketch.options: "),
+        ("sketch: null", "sketch: "),
+        ("", "the file: "),
+        ("[1]", "the file: "),
+        (
+            "text: {options: {ray_actor_options: {num_cpus: many}}}",
+            "text.options.ray_actor_options.num_cpus: ",
+        ),
+        ("text: {options: {autoscaling_config: 3}}", "text.options.autoscaling_config: "),
+    ],
+)
+def test_wrong_settings_of_replicas_are_named(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(content)
+    with pytest.raises(InputError, match=rf"c\.yaml: {re.escape(message)}.*; see serve/config\.yaml$"):
+        read_replicas(str(path))
 
 
 def test_cpus_of_all_replicas_are_added(monkeypatch: pytest.MonkeyPatch) -> None:

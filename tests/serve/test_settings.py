@@ -75,6 +75,11 @@ def test_unbounded_queue_and_as_many_replicas_a_node_as_in_all_are_allowed(write
     read_settings(write_settings(path, value))
 
 
+def test_a_fixed_number_of_replicas_replaces_autoscaling(write_settings):
+    options = {"autoscaling_config": None, "num_replicas": 3, "max_replicas_per_node": 3}
+    read_settings(write_settings("fusion.options", options))
+
+
 def test_file_overrides_only_the_settings_it_holds(write_settings):
     assert read_settings(write_settings("limits.k", 7)).limits.k == 7
     settings = read_settings(write_settings("sketch.options.max_queued_requests", 70))
