@@ -28,6 +28,7 @@ from ray_jobs.embedding.progress import Progress
 from ray_jobs.embedding.recall_queries import catalogue_queries, read_queries
 from ray_jobs.embedding.removal_guard import RemovalGuard, check_removal
 from ray_jobs.embedding.writer import BackgroundWriter
+from stbir.catalogue.folder import FolderCatalogue
 from stbir.catalogue.photo import NOT_TAKEN, Catalogue
 from stbir.catalogue.registry import open_catalogue
 from stbir.catalogue.shards import ShardsCatalogue
@@ -176,17 +177,17 @@ def _check_options(args: argparse.Namespace) -> None:
 
 
 def _check_listing(catalogue: Catalogue, listed: int | None, counts: dict[str, int]) -> None:
-    """Compare the numbers of files that were counted and read. A folder or table may change during the job;
-    for shards, a difference means lost photos."""
+    """Compare the numbers of files that were counted and read. A folder may grow during the job; files of
+    photos do not change, so that a difference means lost photos. Raises JobFailedError."""
     if listed is None:
         return
     counts["listed"] = listed
     num_read = counts["in"] + counts["not_taken"]
     if listed != num_read:
         difference = f"{num_read} photos were read, {listed} were listed"
-        if isinstance(catalogue, ShardsCatalogue):
-            raise JobFailedError(f"{difference}; not published", counts)
-        log.warning("%s: the catalogue has changed meanwhile; run again", difference)
+        if not isinstance(catalogue, FolderCatalogue):
+            raise JobFailedError(f"{difference}; not published, run again", counts)
+        log.warning("%s: the folder has changed meanwhile; run again", difference)
 
 
 def _check_faults(folder: Folder, faults: list[Fault], counts: dict[str, int], max_error_rate: float) -> None:

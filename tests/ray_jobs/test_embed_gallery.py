@@ -13,6 +13,7 @@ from ray_jobs.embed_gallery import parser
 from ray_jobs.jobs.embed_gallery import _check_faults, _check_listing, _count_not_taken, embed_gallery
 from ray_jobs.recipes import recipe
 from stbir.catalogue.folder import FolderCatalogue
+from stbir.catalogue.registry import open_catalogue
 from stbir.catalogue.shards import ShardsCatalogue
 from stbir.data.schema import Row
 from stbir.data.shard_writer import publish, write_rows
@@ -24,6 +25,8 @@ from stbir.gallery.gallery import open_gallery
 from stbir.model import builder, checkpoint
 from stbir.storage.folder import Folder
 from stbir.storage.manifest import read_manifest
+from tests.catalogue.test_catalogue import write_tar
+from tests.data.image_files import png
 from tests.gallery.toy_dataset import row
 
 ROWS = [row(i % 8, i // 8, category=f"kind {i % 2}") for i in range(40)]
@@ -148,17 +151,21 @@ def test_missing_gpus_and_queries_of_another_dimension_are_rejected(
         embed(**options, queries=tmp_path / "narrow.npy")
 
 
-def test_missing_photos_fail_for_shards_and_warn_for_folders(
+def test_missing_photos_fail_for_files_and_warn_for_folders(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     shards = ShardsCatalogue(open_shards(write_shards(str(tmp_path / "shards"), ROWS)))
     counts = {"in": 38, "not_taken": 2}
     _check_listing(shards, 40, counts)
     assert counts == {"in": 38, "not_taken": 2, "listed": 40}
-    with pytest.raises(JobFailedError, match="39 photos were read, 40 were listed; not published"):
-        _check_listing(shards, 40, {"in": 39, "not_taken": 0})
+    (tmp_path / "photos.csv").write_text("photo_id,uri,category\na,a.png,chair\n")
+    write_tar(tmp_path / "photos.tar", {"a.png": png(1)})
+    table = open_catalogue(f"table:{tmp_path}/photos.csv")
+    for catalogue in (shards, table, open_catalogue(f"webdataset:{tmp_path}/photos.tar")):
+        with pytest.raises(JobFailedError, match="39 photos were read, 40 were listed; not published"):
+            _check_listing(catalogue, 40, {"in": 39, "not_taken": 0})
     _check_listing(FolderCatalogue(str(tmp_path)), 41, counts)
-    assert "40 photos were read, 41 were listed: the catalogue has changed meanwhile" in caplog.text
+    assert "40 photos were read, 41 were listed: the folder has changed meanwhile" in caplog.text
     assert counts["listed"] == 41
 
 
