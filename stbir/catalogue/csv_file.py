@@ -13,7 +13,6 @@ import pyarrow.compute as pc
 import pyarrow.csv as pc_csv
 
 _BLOCK_BYTES = 2**24  # the longest row
-_QUOTE, _LINE_BREAKS = b'"', b"\r\n"
 _DATE = r"\d{4}-\d{2}-\d{2}"
 _TIME = r"[ T]\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?"
 # Type and the pattern of its values, the strictest first. Up to 15 digits are exact in float64.
@@ -46,11 +45,10 @@ def read_batches(file: BinaryIO, reader: Iterable[pa.RecordBatch]) -> Iterator[p
     for batch in reader:
         yield batch
         last = (batch.column(batch.num_columns - 1)[-1].as_py() or "") if len(batch) else last
-    value = last.encode().rstrip(_LINE_BREAKS).replace(_QUOTE, _QUOTE * 2)
+    unterminated = b',"' + last.encode().replace(b'"', b'""')  # the end of the file, from the last comma
     file.seek(0, os.SEEK_END)
-    file.seek(max(0, file.tell() - len(last.encode()) * 2 - 4))
-    end = file.read().rstrip(_LINE_BREAKS)
-    if value and end.endswith(_QUOTE + value):
+    file.seek(max(0, file.tell() - len(unterminated)))
+    if file.read() == unterminated:
         raise pa.ArrowInvalid("the last field begins with a quote and does not end with one")
 
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,6 +46,14 @@ VALUE = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters=
 def test_any_text_is_read_as_written(rows: list[tuple[str, str]], line_break: str) -> None:
     data = to_csv([["a", "b"], *map(list, rows)], lineterminator=line_break, quoting=csv.QUOTE_ALL)
     assert read_text(data) == [[value or None for value in row] for row in rows]
+
+
+@given(st.text(',"\r\na', max_size=6), st.sampled_from(["", "\n", "\r\n"]))
+def test_the_last_field_is_refused_only_without_its_closing_quote(value: str, line_break: str) -> None:
+    field = '"' + value.replace('"', '""')
+    assert read_text(f'a,b\nx,{field}"{line_break}'.encode()) == [["x", value or None]]
+    with pytest.raises(pa.ArrowInvalid):
+        read_text(f"a,b\nx,{field}{line_break}".encode())
 
 
 @given(st.lists(VALUE, min_size=1, max_size=6))
