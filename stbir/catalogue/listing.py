@@ -1,6 +1,7 @@
 """Lists all files below a folder or bucket, nested to any depth."""
 
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -51,19 +52,14 @@ class _LocalListing:
                 files = sorted(entries, key=lambda entry: entry.name)
         except OSError as error:
             raise _cannot_list(self._root, f"{self._root.path}/{prefix}", error) from error
-        folders = [entry for entry in files if entry.is_dir()]
-        yield from (self._file(prefix, entry) for entry in files if not entry.is_dir())
+        folders = [entry for entry in files if _is_folder(entry)]
+        yield from (_local_file(prefix, entry) for entry in files if not _is_folder(entry))
         for entry in folders:
             name, is_link = prefix + entry.name, is_linked or entry.is_symlink()
             if is_link and self._is_listed(entry.path):
                 yield ListedFile(name, entry.path, 0, LISTED_LINK)
             else:
                 yield from self.list_folder(f"{name}/", is_link)
-
-    def _file(self, prefix: str, entry: os.DirEntry[str]) -> ListedFile:
-        is_file = entry.is_file()  # False for a broken link
-        size = entry.stat().st_size if is_file else 0
-        return ListedFile(prefix + entry.name, entry.path, size, None if is_file else NOT_A_FILE)
 
     def _is_listed(self, path: str) -> bool:
         """Whether a folder below a link is in the root, or was listed for another link."""
@@ -72,6 +68,23 @@ class _LocalListing:
             return True
         self._listed_targets.add(target)
         return False
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # e.g. a link to itself
+        return False
+
+
+def _local_file(prefix: str, entry: os.DirEntry[str]) -> ListedFile:
+    name = prefix + entry.name
+    try:
+        status = entry.stat()
+    except OSError:  # a broken link, or a file that was removed meanwhile
+        return ListedFile(name, entry.path, 0, NOT_A_FILE)
+    is_file = stat.S_ISREG(status.st_mode)
+    return ListedFile(name, entry.path, status.st_size if is_file else 0, None if is_file else NOT_A_FILE)
 
 
 def _list_remote(root: Folder, path: str) -> Iterator[ListedFile]:

@@ -1,7 +1,7 @@
 """The Catalogue protocol: photos to embed, listed in parts and read part by part."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ NO_CATEGORY = "unknown"
 PHOTO_UNREACHABLE = "photo out of reach"
 NOT_AN_IMAGE = "not an image"
 OTHER_IMAGE = "other image of a sample"
+NAME_NOT_UTF8 = "name is not UTF-8"
 # Files that a catalogue lists but that are no photos: reported and counted, but no errors.
 NOT_TAKEN = frozenset({NOT_AN_IMAGE, LISTED_LINK, NOT_A_FILE, OTHER_IMAGE})
 
@@ -36,7 +37,7 @@ class PhotoRef:
 
     `uri` is None if there is no file. `size` and `offset` in bytes, where known, locate it in a larger
     file. `problem` is the fault of a photo that cannot be read: `REASON` or `REASON: DETAIL`.
-    A file with `check_content` is a photo only if its first bytes are those of an image.
+    A file with `check_content` is a photo only if its first bytes are those of an image, whatever its name.
     """
 
     photo_id: str
@@ -90,4 +91,4 @@ def _reject_invalid_name(ref: PhotoRef) -> PhotoRef:
     photo_id, category = escape_name(ref.photo_id), escape_name(ref.category)
     if (photo_id, category) == (ref.photo_id, ref.category):
         return ref
-    return PhotoRef(photo_id, category, None, problem=ref.problem or "name is not UTF-8")
+    return replace(ref, photo_id=photo_id, category=category, problem=ref.problem or NAME_NOT_UTF8)

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from stbir.catalogue.fetch import DEFAULT_SCHEMES, fetch
 from stbir.catalogue.photo import (
+    NAME_NOT_UTF8,
     NOT_AN_IMAGE,
     PHOTO_UNREACHABLE,
     Photo,
@@ -53,17 +54,24 @@ def _prefetch(pool: ThreadPoolExecutor, function: Callable[[S], T], items: Itera
 
 
 def _read(ref: PhotoRef, schemes: Set[str]) -> Photo | Fault:
-    if ref.uri is None or ref.problem is not None:
-        reason, _, detail = (ref.problem or "photo missing").partition(": ")
-        return Fault(ref.photo_id, reason, _file(ref), escape_name(detail) or None)
     deadline = time.monotonic() + TIMEOUT_S
     try:
-        if ref.check_content and not is_image(with_retries(lambda: _read_head(ref, schemes), TIMEOUT_S)):
+        if not _is_photo(ref, schemes, deadline):
             return Fault(ref.photo_id, NOT_AN_IMAGE, _file(ref), name_suffix(ref.photo_id))
+        if ref.uri is None or ref.problem is not None:
+            reason, _, detail = (ref.problem or "photo missing").partition(": ")
+            return Fault(ref.photo_id, reason, _file(ref), escape_name(detail) or None)
         data = with_retries(lambda: _read_bytes(ref, schemes, deadline), TIMEOUT_S)
     except Exception as error:  # any file system error concerns this photo only
         return _fault(ref, error)
     return Photo(ref.photo_id, ref.category, ref.metadata, data)
+
+
+def _is_photo(ref: PhotoRef, schemes: Set[str], deadline: float) -> bool:
+    """Whether a file has the suffix of a photo, or else the first bytes of one."""
+    if not ref.check_content or ref.problem not in (None, NAME_NOT_UTF8):
+        return True
+    return is_image(with_retries(lambda: _fetch(ref, 0, HEAD_BYTES, schemes, deadline), TIMEOUT_S))
 
 
 def _fault(ref: PhotoRef, error: Exception) -> Fault:
@@ -81,18 +89,18 @@ def _file(ref: PhotoRef) -> str | None:
     return None if ref.uri is None else escape_name(ref.uri)
 
 
-def _read_head(ref: PhotoRef, schemes: Set[str]) -> bytes:
-    return b"" if ref.size == 0 else fetch(ref.uri or "", 0, HEAD_BYTES, schemes, TIMEOUT_S)
-
-
 def _read_bytes(ref: PhotoRef, schemes: Set[str], deadline: float) -> bytes:
-    if ref.size == 0:
-        return b""  # object stores refuse an empty range
     start, size = ref.offset or 0, MAX_BYTES if ref.size is None else ref.size
     end = start + size + (ref.offset is None)  # one more byte shows that a file is larger
-    data = fetch(ref.uri or "", start, end, schemes, max(deadline - time.monotonic(), _MIN_TIMEOUT_S))
+    data = _fetch(ref, start, end, schemes, deadline)
     if ref.size is None and len(data) > MAX_BYTES:
         raise InputError(f"larger than {MAX_BYTES // 2**20} MiB")
     if ref.size is not None and len(data) != ref.size:
         raise ShortReadError(f"{len(data)} bytes came, {ref.size} were listed")
     return data
+
+
+def _fetch(ref: PhotoRef, start: int, end: int, schemes: Set[str], deadline: float) -> bytes:
+    if ref.size == 0:
+        return b""  # object stores refuse an empty range
+    return fetch(ref.uri or "", start, end, schemes, max(deadline - time.monotonic(), _MIN_TIMEOUT_S))

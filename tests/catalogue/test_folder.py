@@ -60,10 +60,14 @@ def test_each_linked_folder_is_listed_once(tmp_path: Path) -> None:
     (outside / "up").symlink_to(tmp_path)
     (root / "file.png").symlink_to(outside / "y.png")
     (root / "broken.png").symlink_to(tmp_path / "nowhere")
+    for name in ("loop", "loop.png"):
+        (root / name).symlink_to(name)
     os.mkfifo(root / "pipe")
     assert outcomes(root) == {
         "file.png": png(2),
         "broken.png": ("photo missing", None),
+        "loop": ("not a file", None),
+        "loop.png": ("photo missing", None),
         "pipe": ("not a file", None),
         "again": ("link to a listed folder", None),
         "deep/er/x.png": png(1),
@@ -80,8 +84,15 @@ def test_a_name_that_is_not_utf8_is_quarantined(tmp_path: Path) -> None:
     (tmp_path / os.fsdecode(b"caf\xe9.png")).write_bytes(png())
     (tmp_path / os.fsdecode(b"caf\xe9")).mkdir()
     (tmp_path / os.fsdecode(b"caf\xe9") / "x.png").write_bytes(png())
+    (tmp_path / os.fsdecode(b"caf\xe9.txt")).write_text("a note")
+    (tmp_path / os.fsdecode(b"caf\xe9 photo")).write_bytes(png())
     reason = ("name is not UTF-8", None)
-    assert outcomes(tmp_path) == {r"caf\udce9.png": reason, r"caf\udce9/x.png": reason}
+    assert outcomes(tmp_path) == {
+        r"caf\udce9.png": reason,
+        r"caf\udce9/x.png": reason,
+        r"caf\udce9 photo": reason,
+        r"caf\udce9.txt": ("not an image", ".txt"),
+    }
 
 
 NAME = st.text(string.ascii_letters + ":#?%*[]{}~ +&=\\'\"é\n", min_size=1, max_size=12)

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Event, Thread
@@ -84,6 +84,23 @@ def test_a_server_that_does_not_finish_costs_a_bounded_time(
     assert time.monotonic() - start < 3
     assert isinstance(fault, Fault)
     assert (fault.reason, fault.detail) == (PHOTO_UNREACHABLE, "TimeoutError: no complete answer in time")
+
+
+def test_all_reads_of_a_photo_share_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, timeouts = tmp_path / "no_suffix", []
+    path.write_bytes(png())
+
+    def fetch_second_time(uri: str, start: int, end: int, schemes: Set[str], timeout_s: float) -> bytes:
+        timeouts.append(timeout_s)
+        if len(timeouts) % 2:
+            raise TimeoutError
+        return fetch.fetch(uri, start, end, schemes, timeout_s)
+
+    monkeypatch.setattr(reading, "fetch", fetch_second_time)
+    [photo] = reading.read_photos([PhotoRef("x", "", str(path), check_content=True)])
+    assert isinstance(photo, Photo)
+    assert timeouts == sorted(set(timeouts), reverse=True)
+    assert len(timeouts) == 4  # two attempts to read the first bytes, two to read all
 
 
 def test_a_large_body_is_not_read_to_its_end(
