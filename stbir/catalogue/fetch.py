@@ -3,7 +3,6 @@
 import asyncio
 import ipaddress
 import os
-import re
 import stat
 from collections.abc import Set
 from typing import Any
@@ -14,19 +13,12 @@ from fsspec.asyn import sync
 from fsspec.exceptions import FSTimeoutError
 
 from stbir.errors import InputError
-from stbir.storage.uri import resolve_uri
+from stbir.storage.uri import resolve_uri, uri_scheme
 
 DEFAULT_SCHEMES = frozenset({"file", "s3", "gs", "https"})
 _HTTP = ("http", "https")
-_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://")
 _MAX_REDIRECTS = 5
 _CHUNK_BYTES = 2**16
-
-
-def uri_scheme(uri: str) -> str:
-    """The scheme of a URI; `file` for a path."""
-    match = _SCHEME.match(uri)
-    return match[1] if match else "file"
 
 
 def fetch(uri: str, start: int, end: int, schemes: Set[str], timeout_s: float) -> bytes:

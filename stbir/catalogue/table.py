@@ -13,15 +13,16 @@ from typing import Any
 
 import pyarrow as pa
 
-from stbir.catalogue.fetch import DEFAULT_SCHEMES, uri_scheme
+from stbir.catalogue.fetch import DEFAULT_SCHEMES
 from stbir.catalogue.fields import check_column_name, column_type
 from stbir.catalogue.photo import NO_CATEGORY, Part, Photo, PhotoRef, split_into_parts
 from stbir.catalogue.reading import read_photos
 from stbir.catalogue.table_file import open_batches, read_schema
-from stbir.data.sources.entry import is_absolute, resolve_files, resolve_uri
+from stbir.data.sources.entry import join_uri, resolve_files
 from stbir.data.validation import Fault
 from stbir.errors import InputError
 from stbir.storage.folder import Folder
+from stbir.storage.uri import is_absolute, uri_scheme
 
 _ID, _URI, _CATEGORY = "photo_id", "uri", "category"
 # Types of the option --column. A column `text` has the captions of hits.
@@ -119,7 +120,7 @@ class TableCatalogue:
             return PhotoRef(location, category, None, metadata, problem="no photo_id")
         if not row[_URI]:
             return PhotoRef(row[_ID], category, None, metadata, problem="no uri")
-        uri, problem = resolve_uri(folder, row[_URI]), None
+        uri, problem = join_uri(folder, row[_URI]), None
         if is_absolute(row[_URI]) and (scheme := uri_scheme(uri)) not in self.schemes:
             problem = f"scheme is not allowed: {scheme}; name it with --allow-scheme"
         return PhotoRef(row[_ID], category, uri, metadata, problem=problem)

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from stbir.errors import InputError
 from stbir.storage.errors import STORAGE_ERRORS, storage_error
-from stbir.storage.uri import quoted_uri, resolve_uri
+from stbir.storage.uri import normalize_scheme, quoted_uri, resolve_uri
 
 
 class Folder:
@@ -21,7 +21,7 @@ class Folder:
 
     def __init__(self, uri: str) -> None:
         """Raises InputError for an unknown URI scheme, and for a scheme alone, such as `s3://`."""
-        self.uri = uri.rstrip("/") or uri[:1]  # "/" is the root, "" the working directory
+        self.uri = normalize_scheme(uri).rstrip("/") or uri[:1]  # "/" is the root, "" the working directory
         self.fs, path = resolve_uri(uri)
         self.path = path.rstrip("/")
         if not (self.path or self.is_local):

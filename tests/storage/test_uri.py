@@ -106,6 +106,8 @@ def test_the_version_of_an_s3_object_is_refused() -> None:
     ("uri", "fs_class", "path"),
     [
         ("s3://b/a::b#c", s3fs.S3FileSystem, "b/a::b#c"),
+        ("S3://B/S3://c", s3fs.S3FileSystem, "B/S3://c"),
+        ("FILE:///A#b", None, "/A#b"),
         ("/a::b", None, "/a::b"),
         ("file:///a#b", None, "/a#b"),
         ("/x://y", None, "/x://y"),

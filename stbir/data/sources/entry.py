@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from stbir.errors import InputError
 from stbir.storage.folder import Folder
+from stbir.storage.uri import is_absolute, normalize_scheme
 
 # Of files whose content is not looked at to find out whether they are images.
 IMAGE_SUFFIXES = (
@@ -15,7 +16,6 @@ IMAGE_SUFFIXES = (
 )
 SPLITS = ("train", "val", "test")
 _SYSTEM_FILE = re.compile(r"(\._|\.ds_store$|thumbs\.db$|desktop\.ini$)", re.IGNORECASE)
-_ABSOLUTE = re.compile(r"/|[a-z][a-z0-9+.-]*://")
 
 
 @dataclass(frozen=True)
@@ -45,15 +45,10 @@ class Source:
     unused: Counter[str] = field(default_factory=Counter)
 
 
-def is_absolute(uri: str) -> bool:
-    """Whether a URI is an absolute path or has a scheme."""
-    return _ABSOLUTE.match(uri) is not None
-
-
-def resolve_uri(folder: Folder, uri: str) -> str:
+def join_uri(folder: Folder, uri: str) -> str:
     """The full URI of a file that is named relative to a folder. `..` is the folder above, in buckets too."""
     if is_absolute(uri):
-        return uri
+        return normalize_scheme(uri)
     if folder.is_local or not {".", ".."}.intersection(uri.split("/")):
         return absolute_uri(folder, uri)
     parts = folder.path.split("/")

@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from stbir.data.sources.entry import Entry, Source, read_text, resolve_files, resolve_uri
+from stbir.data.sources.entry import Entry, Source, join_uri, read_text, resolve_files
 from stbir.errors import InputError
 from stbir.storage.folder import Folder, read_uri
 
@@ -63,8 +63,8 @@ def _entry(folder: Folder, line: ManifestLine) -> Entry:
         category=line.category,
         class_=line.class_,
         split=line.split,
-        photo=resolve_uri(folder, line.photo),
-        sketches=tuple(resolve_uri(folder, sketch) for sketch in line.sketches),
+        photo=join_uri(folder, line.photo),
+        sketches=tuple(join_uri(folder, sketch) for sketch in line.sketches),
         text=line.text,
         text_source=line.text_source,
     )
