@@ -7,12 +7,14 @@ import fsspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
-from stbir.data.sources.entry import Entry, stem
+from stbir.data.sources.entry import IMAGE_SUFFIXES, Entry, stem
 from stbir.data.sources.qmul import match_sketches
 from stbir.data.sources.registry import open_source
 from stbir.data.sources.sketchy import TX, hash_split
 from stbir.errors import InputError
+from stbir.images import PHOTO_FORMATS, register_formats
 from tests.data.image_files import png, write_files
 
 CHAIRS = {
@@ -203,6 +205,25 @@ def test_an_invalid_source_is_refused_in_one_line(tmp_path: Path, spec: str, mes
     with pytest.raises(InputError, match=message) as error:
         open_source(spec.replace("{empty}", str(tmp_path)))
     assert "\n" not in str(error.value)
+
+
+def test_a_repeated_caption_or_class_is_counted_and_the_first_stays(tmp_path: Path) -> None:
+    chairs = {"trainB/a.png": b"", "c_train.txt": "a.png\tred\na.jpg\tblue\n"}
+    classes = {"a_classes.tsv": "a\t1\n", "b_classes.tsv": "a.png\t2\n"}
+    source = open_source(f"qmul:{write_files(tmp_path / 'qmul', {**chairs, **classes})}")
+    assert [(entry.text, entry.class_) for entry in source.entries] == [("red", "1")]
+    assert source.unused == {"repeated captions": 1, "repeated classes": 1}
+    texts = {"captions.txt": "cat/a\tred", "captions_test.txt": "cat/a\tblue\ncat/a\told"}
+    files = {f"256x256/photo/{TX}/cat/a.jpg": b"", **texts}
+    source = open_source(f"sketchy:{write_files(tmp_path / 'sketchy', files)}")
+    assert [(entry.text, entry.split) for entry in source.entries] == [("red", "test")]
+    assert source.unused == {"repeated captions": 2}
+
+
+def test_each_suffix_of_a_photo_format_is_one_of_an_image() -> None:
+    register_formats()
+    formats = Image.registered_extensions().items()
+    assert {suffix for suffix, name in formats if name in PHOTO_FORMATS} <= {*IMAGE_SUFFIXES}
 
 
 def test_a_caption_line_without_a_tab_is_refused_with_its_number(tmp_path: Path) -> None:

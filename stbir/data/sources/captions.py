@@ -1,6 +1,8 @@
 """The caption files of STBIR, `[CATEGORY_]SPLIT.txt`: one `photo<TAB>caption` per line."""
 
 import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from stbir.data.sources.entry import SPLITS, read_text
@@ -19,24 +21,40 @@ class CaptionFile:
     captions: dict[str, str]
 
 
-def caption_files(folder: Folder) -> list[CaptionFile]:
-    """The files of a folder that are named as caption files."""
+def caption_files(folder: Folder, key: Callable[[str], str], unused: Counter[str]) -> list[CaptionFile]:
+    """The files of a folder that are named as caption files, read as `read_pairs` does."""
     names = folder.list_files("*.txt")
     return [
-        CaptionFile(match["category"] or "", match["split"], read_pairs(folder, name))
+        CaptionFile(match["category"] or "", match["split"], read_pairs(folder, [name], key, unused))
         for name in names
         if (match := _NAME.fullmatch(name))
     ]
 
 
-def read_pairs(folder: Folder, name: str) -> dict[str, str]:
-    """The `key<TAB>value` lines of a file. Raises InputError, naming the line, for one without a tab."""
+def read_pairs(
+    folder: Folder,
+    names: Iterable[str],
+    key: Callable[[str], str],
+    unused: Counter[str],
+    kind: str = "captions",
+) -> dict[str, str]:
+    """The `photo<TAB>value` lines of files, as `key(photo)` → value. Raises InputError, naming the line, for
+    one without a tab.
+
+    The first line of a key stays; counts the others in `unused`.
+    """
     pairs: dict[str, str] = {}
-    for number, line in enumerate(read_text(folder, name).split("\n"), start=1):
-        if not line.strip():
-            continue
-        key, tab, value = line.partition("\t")
+    for name, number, line in _lines(folder, names):
+        photo, tab, value = line.partition("\t")
         if not tab:
             raise InputError(f"{folder.uri}/{name}:{number}: no tab; write it as PHOTO<TAB>VALUE")
-        pairs[key.strip()] = value.strip()
+        unused[f"repeated {kind}"] += key(photo.strip()) in pairs
+        pairs.setdefault(key(photo.strip()), value.strip())
     return pairs
+
+
+def _lines(folder: Folder, names: Iterable[str]) -> Iterator[tuple[str, int, str]]:
+    for name in names:
+        for number, line in enumerate(read_text(folder, name).split("\n"), start=1):
+            if line.strip():
+                yield name, number, line

@@ -12,7 +12,8 @@ from stbir.storage.uri import is_absolute, normalize_scheme
 # Of files whose content is not looked at to find out whether they are images.
 IMAGE_SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
-    *(".avif", ".heic", ".heif", ".jp2"),
+    *(".dib", ".apng", ".avif", ".avifs", ".heic", ".heics", ".heif", ".heifs", ".hif"),
+    *(".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".pbm", ".pfm", ".pgm", ".pnm", ".ppm"),
 )
 SPLITS = ("train", "val", "test")
 _SYSTEM_FILE = re.compile(r"(\._|\.ds_store$|thumbs\.db$|desktop\.ini$)", re.IGNORECASE)

@@ -29,16 +29,12 @@ _FOLDERS = {
 def open_qmul(path: str) -> Source:
     """The source of the photos below `path` (any fsspec URI). Raises InputError if there are none."""
     folder = Folder(path)
-    files = caption_files(folder)
-    category = _default_category(folder, files)
-    files = [_normalized(file, category) for file in files]
-    classes = {
-        stem(photo): class_
-        for name in folder.list_files("*_classes.tsv")
-        for photo, class_ in read_pairs(folder, name).items()
-    }
-    entries: list[Entry] = []
     unused: Counter[str] = Counter()
+    files = caption_files(folder, stem, unused)
+    category = _default_category(folder, files)
+    files = [replace(file, category=file.category or category) for file in files]
+    classes = read_pairs(folder, folder.list_files("*_classes.tsv"), stem, unused, "classes")
+    entries: list[Entry] = []
     for photos, (sketches, splits) in _FOLDERS.items():
         names = list_images(folder, f"{photos}/*", unused)
         drawings = list_images(folder, f"{sketches}/*", unused)
@@ -88,11 +84,6 @@ def _entry(
         sketches=tuple(absolute_uri(folder, sketch) for sketch in sketches),
         text=file.captions.get(name),
     )
-
-
-def _normalized(file: CaptionFile, category: str) -> CaptionFile:
-    captions = {stem(photo): text for photo, text in file.captions.items()}
-    return replace(file, category=file.category or category, captions=captions)
 
 
 def _default_category(folder: Folder, files: list[CaptionFile]) -> str:

@@ -26,8 +26,8 @@ _SKETCHES = f"256x256/sketch/{TX}"
 def open_sketchy(path: str) -> Source:
     """The source of the photos below `path` (any fsspec URI). Raises InputError if there are none."""
     folder = Folder(path)
-    texts, splits = _captions(folder)
     unused: Counter[str] = Counter()
+    texts, splits = _captions(folder, unused)
     sketches: defaultdict[str, list[str]] = defaultdict(list)
     for name in list_images(folder, f"{_SKETCHES}/*/*", unused):
         sketches[_key(name).rpartition("-")[0]].append(name)
@@ -47,15 +47,14 @@ def hash_split(key: str) -> str:
     return {8: "val", 9: "test"}.get(tenth, "train")
 
 
-def _captions(folder: Folder) -> tuple[dict[str, str], dict[str, str]]:
-    """Photo → caption, and photo → split for caption files named after a split."""
-    texts: dict[str, str] = {}
+def _captions(folder: Folder, unused: Counter[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Photo → caption, and photo → split for caption files named after a split. The first file stays."""
+    texts = read_pairs(folder, folder.list_files("captions.txt"), _key, unused)
     splits: dict[str, str] = {}
-    if "captions.txt" in folder.list_files("*.txt"):
-        texts |= {_key(name): text for name, text in read_pairs(folder, "captions.txt").items()}
-    for file in caption_files(folder):
-        texts |= {_key(name): text for name, text in file.captions.items()}
-        splits |= {_key(name): file.split for name in file.captions}
+    for file in caption_files(folder, _key, unused):
+        unused["repeated captions"] += len(file.captions.keys() & texts.keys())
+        texts = file.captions | texts
+        splits = dict.fromkeys(file.captions, file.split) | splits
     return texts, splits
 
 
