@@ -7,7 +7,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
-from stbir.catalogue.fetch import DEFAULT_SCHEMES, fetch
 from stbir.catalogue.photo import (
     NAME_NOT_UTF8,
     NOT_AN_IMAGE,
@@ -20,14 +19,11 @@ from stbir.data.sources.entry import name_suffix
 from stbir.data.validation import Fault
 from stbir.errors import InputError
 from stbir.images import HEAD_BYTES, is_image
+from stbir.storage.fetch import DEFAULT_SCHEMES, MAX_BYTES, TIMEOUT_S, fetch
 from stbir.storage.retry import ShortReadError, is_transient, with_retries
 
 _NUM_THREADS = 16
 _PREFETCH = 32  # encoded photos in memory, at most
-MAX_BYTES = 64 * 2**20  # of a photo whose size is not listed
-# For all attempts. 16 threads need 800 s for a part of 256 photos that never answer, which is less than a job
-# waits for a part.
-TIMEOUT_S = 50.0
 _MIN_TIMEOUT_S = 0.1  # fsspec takes 0 as no limit
 S = TypeVar("S")
 T = TypeVar("T")

@@ -25,10 +25,13 @@ def open_catalogue(spec: str, schemes: Iterable[str] = (), columns: Iterable[str
     kind, _, uri = spec.partition(":")
     if kind not in KINDS or not uri:
         raise InputError(f"{spec!r}: not KIND:URI with KIND one of {', '.join(KINDS)}")
-    catalogue = KINDS[kind](uri)
+    catalogue, columns, schemes = KINDS[kind](uri), [*columns], [*schemes]
     if isinstance(catalogue, TableCatalogue):
         pairs = tuple(_parse_column(column) for column in columns)
         catalogue = replace(catalogue, schemes=catalogue.schemes.union(schemes), columns=pairs)
+    elif columns or schemes:
+        option = "--column" if columns else "--allow-scheme"
+        raise InputError(f"{option}: a {kind} has none; leave it out, or give table:URI")
     if next(catalogue.parts(), None) is None:
         raise InputError(f"{spec}: contains no photo; check the URI")
     _ = catalogue.fields

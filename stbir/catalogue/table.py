@@ -13,7 +13,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from stbir.catalogue.fetch import DEFAULT_SCHEMES
 from stbir.catalogue.fields import check_column_name, column_type
 from stbir.catalogue.photo import NO_CATEGORY, Part, Photo, PhotoRef, split_into_parts
 from stbir.catalogue.reading import read_photos
@@ -21,6 +20,7 @@ from stbir.catalogue.table_file import open_batches, read_schema
 from stbir.data.sources.entry import join_uri, resolve_files
 from stbir.data.validation import Fault
 from stbir.errors import InputError
+from stbir.storage.fetch import DEFAULT_SCHEMES
 from stbir.storage.folder import Folder
 from stbir.storage.uri import is_absolute, uri_scheme
 
@@ -134,6 +134,8 @@ def _check_columns(schema: pa.Schema, types: dict[str, str], location: str) -> N
     twice = [name for name, count in Counter(schema.names).items() if count > 1]
     if twice:
         raise InputError(f"{location}: several columns are named {twice[0]}; rename all but one")
-    for name in types:
+    for name, kind in types.items():
         if name not in schema.names:
             raise InputError(f"--column {name}: {location} has no such column among {names}")
+        if _FIXED_TYPES.get(name, kind) != kind:
+            raise InputError(f"--column {name}:{kind}: this column is always text; leave the option out")

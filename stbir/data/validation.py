@@ -81,9 +81,11 @@ def _read_image(
     try:
         data = read(uri)
     except InputError as error:
-        if not isinstance(error.__cause__, FileNotFoundError):
+        if isinstance(error.__cause__, FileNotFoundError | IsADirectoryError | NotADirectoryError):
+            return None, Fault(entry.photo_id, f"{modality} missing", uri)
+        if error.__cause__ is not None:
             raise  # storage is unreachable, so the photo is not at fault
-        return None, Fault(entry.photo_id, f"{modality} missing", uri)
+        return None, Fault(entry.photo_id, f"{modality} does not decode", uri, str(error))
     try:
         _check_image(data, modality)
     except NoStrokeError:

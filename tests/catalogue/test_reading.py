@@ -10,10 +10,10 @@ from threading import Event, Thread
 import fsspec
 import pytest
 
-from stbir.catalogue import fetch, reading
+from stbir.catalogue import reading
 from stbir.catalogue.photo import PHOTO_UNREACHABLE, Photo, PhotoRef
 from stbir.data.validation import Fault
-from stbir.storage import retry
+from stbir.storage import fetch, retry
 from tests.conftest import free_port
 from tests.data.image_files import png
 

@@ -150,7 +150,9 @@ def test_uris_in_a_bucket_resolve_as_on_a_disk(s3: str, tmp_path: Path) -> None:
     assert {key: item.data.decode() for key, item in items.items()} == expected  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("uri", ["http://127.0.0.1:1/x", "HTTP://h/x", "memory://x", "ftp://h/x", "zip://x::file://y"])
+@pytest.mark.parametrize(
+    "uri", ["http://127.0.0.1:1/x", "HTTP://h/x", "memory://x", "ftp://h/x", "zip://x::file://y"]
+)
 def test_other_schemes_are_read_only_if_they_are_named(tmp_path: Path, uri: str) -> None:
     (tmp_path / "t.csv").write_bytes(to_csv([["photo_id", "uri"], ["1", uri]]))
     scheme = uri.partition("://")[0].lower()

@@ -13,8 +13,10 @@ from stbir.data.sources.entry import IMAGE_SUFFIXES, Entry, stem
 from stbir.data.sources.qmul import match_sketches
 from stbir.data.sources.registry import open_source
 from stbir.data.sources.sketchy import TX, hash_split
+from stbir.data.validation import validate_entry
 from stbir.errors import InputError
 from stbir.images import PHOTO_FORMATS, register_formats
+from stbir.storage import fetch
 from tests.data.image_files import png, write_files
 
 CHAIRS = {
@@ -162,6 +164,21 @@ def test_manifest_lines_become_entries_with_paths_relative_to_the_file(tmp_path:
         assert source.read(one.photo) == b"photo"
         assert (one.photo_id, one.split, one.text, one.class_) == ("x:1", "val", "red", None)
         assert (two.photo, two.sketches, two.text, two.class_) == ("s3://b/2.jpg", (), None, "7")
+
+
+def test_files_of_a_manifest_are_read_within_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server in the network of the job, a device that never ends, and a pipe that blocks."""
+    monkeypatch.setattr(fetch, "MAX_BYTES", 2**20)
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "large").write_bytes(bytes(2**20 + 1))
+    for name, reason in {"pipe": "photo missing", "large": "photo does not decode"}.items():
+        write_files(tmp_path, {"manifest.jsonl": json.dumps(LINE | {"photo": name, "sketches": []})})
+        source = open_source(f"manifest:{tmp_path}")
+        row, [fault] = validate_entry(source.entries[0], source.read, ())
+        assert (row, fault.reason) == (None, reason)
+    write_files(tmp_path, {"manifest.jsonl": json.dumps(LINE | {"sketches": ["HTTP://10.0.0.1/x.png"]})})
+    with pytest.raises(InputError, match=r"manifest\.jsonl:1: http://10\.0\.0\.1/x\.png: not one of file, "):
+        open_source(f"manifest:{tmp_path}")
 
 
 @pytest.mark.parametrize(

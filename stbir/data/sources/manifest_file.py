@@ -12,7 +12,9 @@ from pydantic.dataclasses import dataclass
 
 from stbir.data.sources.entry import Entry, Source, join_uri, read_text, resolve_files
 from stbir.errors import InputError
-from stbir.storage.folder import Folder, read_uri
+from stbir.storage.fetch import DEFAULT_SCHEMES, fetch_file
+from stbir.storage.folder import Folder
+from stbir.storage.uri import is_absolute, uri_scheme
 
 NAME = "manifest.jsonl"
 NonEmptyStr = Annotated[str, Field(min_length=1)]
@@ -35,17 +37,18 @@ class ManifestLine:
 def open_manifest(path: str) -> Source:
     """The source of `path`, a JSON Lines file or a folder that holds a manifest.jsonl.
 
-    Raises InputError, naming file, line and key, for a line that does not have the format above.
+    Raises InputError, naming file, line and key, for a line that does not have the format above, and for a
+    URI whose scheme is not one of DEFAULT_SCHEMES.
     """
     folder, names = resolve_files(path, (".jsonl", ".json"), NAME)
     if not names:
         raise InputError(f"manifest:{path}: not found; give a .jsonl file, or a folder that holds {NAME}")
     entries = [
-        _entry(folder, _parse(line, f"{folder.uri}/{names[0]}:{number}"))
+        _entry(folder, line, f"{folder.uri}/{names[0]}:{number}")
         for number, line in enumerate(read_text(folder, names[0]).split("\n"), start=1)
         if line.strip()
     ]
-    return Source(entries, read_uri)
+    return Source(entries, fetch_file)
 
 
 def _parse(line: str, location: str) -> ManifestLine:
@@ -57,14 +60,22 @@ def _parse(line: str, location: str) -> ManifestLine:
         raise InputError(f"{location}: {key}: {detail['msg']}") from error
 
 
-def _entry(folder: Folder, line: ManifestLine) -> Entry:
+def _entry(folder: Folder, text: str, location: str) -> Entry:
+    line = _parse(text, location)
     return Entry(
         photo_id=line.id,
         category=line.category,
         class_=line.class_,
         split=line.split,
-        photo=join_uri(folder, line.photo),
-        sketches=tuple(join_uri(folder, sketch) for sketch in line.sketches),
+        photo=_uri(folder, line.photo, location),
+        sketches=tuple(_uri(folder, sketch, location) for sketch in line.sketches),
         text=line.text,
         text_source=line.text_source,
     )
+
+
+def _uri(folder: Folder, file: str, location: str) -> str:
+    uri = join_uri(folder, file)
+    if is_absolute(file) and uri_scheme(uri) not in DEFAULT_SCHEMES:
+        raise InputError(f"{location}: {uri}: not one of {', '.join(sorted(DEFAULT_SCHEMES))}; copy the file")
+    return uri

@@ -13,12 +13,34 @@ from fsspec.asyn import sync
 from fsspec.exceptions import FSTimeoutError
 
 from stbir.errors import InputError
+from stbir.storage.errors import STORAGE_ERRORS, storage_error
+from stbir.storage.retry import with_retries
 from stbir.storage.uri import resolve_uri, uri_scheme
 
+MAX_BYTES = 64 * 2**20  # of a photo whose size is not listed
+# For all attempts. 16 threads need 800 s for a part of 256 photos that never answer, which is less than a job
+# waits for a part.
+TIMEOUT_S = 50.0
 DEFAULT_SCHEMES = frozenset({"file", "s3", "gs", "https"})
 _HTTP = ("http", "https")
 _MAX_REDIRECTS = 5
 _CHUNK_BYTES = 2**16
+
+
+def fetch_file(uri: str) -> bytes:
+    """A whole file. Raises InputError, naming it, with the cause if that is an error of the storage.
+
+    Other reasons are more than MAX_BYTES, and a redirect that is not allowed.
+    """
+    try:
+        data = with_retries(lambda: fetch(uri, 0, MAX_BYTES + 1, DEFAULT_SCHEMES, TIMEOUT_S), TIMEOUT_S)
+    except InputError as error:
+        raise InputError(f"{uri}: {error}; give another file") from error.__cause__
+    except (*STORAGE_ERRORS, aiohttp.ClientError) as error:
+        raise storage_error(uri, error) from error
+    if len(data) > MAX_BYTES:
+        raise InputError(f"{uri}: larger than {MAX_BYTES // 2**20} MiB; shrink it")
+    return data
 
 
 def fetch(uri: str, start: int, end: int, schemes: Set[str], timeout_s: float) -> bytes:
