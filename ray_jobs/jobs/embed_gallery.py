@@ -172,6 +172,8 @@ def _check_options(args: argparse.Namespace) -> None:
         raise InputError("--shards, --photos, --delete: give exactly one of them")
     if args.split and not args.shards:
         raise InputError("--split: only shards have splits; leave it out")
+    if not args.photos and (args.column or args.allow_scheme):
+        raise InputError("--column, --allow-scheme: only a table has them; leave them out")
     if not args.delete and not args.checkpoint:
         raise InputError("--checkpoint: missing; give the folder that train.py wrote")
 

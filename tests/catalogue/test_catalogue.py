@@ -281,6 +281,13 @@ def test_an_invalid_catalogue_is_refused(tmp_path, monkeypatch, files, spec, mes
         open_catalogue(spec)
 
 
+@pytest.mark.parametrize("spec", ["folder:.", "webdataset:x.tar"])
+def test_options_of_a_table_are_refused_for_others(spec: str) -> None:
+    for option, values in (("--column", {"columns": ["x:int"]}), ("--allow-scheme", {"schemes": ["http"]})):
+        with pytest.raises(InputError, match=f"{option}: .* leave it out"):
+            open_catalogue(spec, **values)
+
+
 def test_columns_of_an_unsupported_type_are_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"photo_id": ["1"], "uri": ["x"], "tags": [["a"]]}), tmp_path / "t.parquet")
     with pytest.raises(InputError, match=r"column tags: list<.*cannot be stored.*make it text"):

@@ -119,6 +119,7 @@ def test_the_columns_of_a_csv_file(tmp_path: Path) -> None:
             r"column sku: .*make it one type, or give --column sku:text",
         ),
         (b"photo_id,uri\n1,x\n", ["sku:int"], "--column sku: .* has no such column among photo_id, uri"),
+        (b"photo_id,uri\n1,x\n", ["photo_id:int"], "--column photo_id:int: this column is always text"),
         (b"photo_id,uri\n1,x\n", ["uri:date"], "--column uri:date: not NAME:TYPE with TYPE one of text, int"),
         (b"photo_id,uri,uri\n1,x,y\n", [], "several columns are named uri"),
         (b'photo_id,uri,text\n1,x,"cut\nin a field', [], "t.csv: not a readable table .*begins with a quote"),

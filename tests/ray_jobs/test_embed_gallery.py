@@ -130,6 +130,7 @@ def check_against_library(gallery, model: str) -> None:
         ({"photos": "folder:x"}, "--shards, --photos, --delete: give exactly one of them"),
         ({"shards": "", "photos": "folder:nowhere"}, "nowhere.* cannot be listed"),
         ({"shards": "", "photos": "folder:x", "split": "test"}, "--split: only shards have splits"),
+        ({"column": "x:int"}, "--column, --allow-scheme: only a table has them"),
         ({"shards": "", "delete": "x"}, "no gallery here .*embed_gallery"),
         ({"checkpoint": ""}, "--checkpoint: missing"),
     ],
