@@ -144,9 +144,11 @@ def _decode(
 ) -> None:
     """Add the outcome of a photo to `decoded`, and if it is new, its pixels to `pixels`."""
     if is_duplicate:
-        content = content_hash(photo.data) if isinstance(photo, Photo) else photo.content
-        fault = Fault(photo.photo_id, "duplicate id", detail="the first one stays", content=content)
-        decoded.faults.append(fault)
+        if isinstance(photo, Photo):
+            detail, content = "the first one stays", content_hash(photo.data)
+        else:
+            detail, content = photo.reason, photo.content  # e.g. the members of a sample are not adjacent
+        decoded.faults.append(Fault(photo.photo_id, "duplicate id", None, detail, content))
     elif isinstance(photo, Fault):
         decoded.faults.append(photo)
     else:

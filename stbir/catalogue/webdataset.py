@@ -32,6 +32,7 @@ from stbir.errors import InputError
 from stbir.storage.folder import Folder
 
 _CATEGORY = "category"
+_NOT_ADJACENT = "members are not adjacent: write all files of a sample one after the other"
 
 
 @dataclass(frozen=True)
@@ -120,11 +121,13 @@ def _field(key: str, values: list[Any], location: str) -> pa.Field:
 def _samples(folder: Folder, name: str) -> Iterator[Sample]:
     """The samples of a tar file, and one with a problem for each image that no sample takes."""
     system_files: list[str] = []
+    keys: set[str] = set()
     with folder.open(name) as file:
         members = _without_system_files(read_members(file, f"{folder.uri}/{name}"), system_files)
         for key, group in groupby(members, key=lambda member: _split_name(member.name)[0]):
             sample, others = _sample(key, file, list(group))
-            yield sample
+            yield Sample(key, None, problem=_NOT_ADJACENT) if key in keys else sample
+            keys.add(key)
             yield from (Sample(other, None, problem=_problem(OTHER_IMAGE, other)) for other in others)
     yield from (Sample(each, None, problem=_problem(NOT_AN_IMAGE, each)) for each in system_files)
 
@@ -153,7 +156,6 @@ def _split_name(name: str) -> tuple[str, str]:
 
 def _sample(key: str, file: BinaryIO, members: list[tarfile.TarInfo]) -> tuple[Sample, list[str]]:
     """The sample, and the names of the images that it does not take."""
-    by_extension = {_split_name(member.name)[1]: member for member in members}
     images = [member for member in members if member.name.lower().endswith(IMAGE_SUFFIXES)]
     location: tuple[int, int] | None = None
     others: list[str] = []
@@ -161,7 +163,7 @@ def _sample(key: str, file: BinaryIO, members: list[tarfile.TarInfo]) -> tuple[S
         image = _select_image(images)
         others = [member.name for member in images if member is not image]
         location = image.offset_data, image.size
-        json_data, cls_data = (_content(file, by_extension.get(extension)) for extension in ("json", "cls"))
+        json_data, cls_data = (_content(file, members, extension) for extension in ("json", "cls"))
         metadata = _parse_json(json_data)
         category = str(metadata.pop(_CATEGORY, None) or _parse_cls(cls_data) or NO_CATEGORY)
     except InputError as error:  # a bad sample does not affect the others
@@ -182,8 +184,11 @@ def _select_image(images: list[tarfile.TarInfo]) -> tarfile.TarInfo:
     return image
 
 
-def _content(file: BinaryIO, member: tarfile.TarInfo | None) -> bytes:
-    return b"" if member is None or not member.isreg() else read_member(file, member)
+def _content(file: BinaryIO, members: list[tarfile.TarInfo], extension: str) -> bytes:
+    matches = [member for member in members if _split_name(member.name)[1] == extension]
+    if len(matches) > 1:
+        raise InputError(f"several .{extension} in the sample: {', '.join(each.name for each in matches)}")
+    return read_member(file, matches[0]) if matches and matches[0].isreg() else b""
 
 
 def _parse_json(data: bytes) -> dict[str, Any]:

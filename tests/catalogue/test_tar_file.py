@@ -94,6 +94,18 @@ def test_a_sample_with_several_images_takes_the_plain_one_or_none(tmp_path: Path
         assert (fault.reason, fault.detail) == ("several pictures in the sample", detail)
 
 
+def test_metadata_that_is_repeated_or_apart_from_its_image_is_a_fault(tmp_path: Path) -> None:
+    files = {"0.png": png(1), "0.json": to_json(n=1), "0.JSON": to_json(n=2)}
+    files |= {"1.png": png(2), "2.png": png(3), "2.json": to_json(n=3), "1.json": to_json(n=4)}
+    write_tar(tmp_path / "x.tar", files)
+    repeated, one, two, apart = read_all(open_catalogue(f"webdataset:{tmp_path}/x.tar"))
+    assert isinstance(repeated, Fault)
+    assert isinstance(apart, Fault)
+    assert (repeated.reason, repeated.detail) == ("several .json in the sample", "0.json, 0.JSON")
+    assert (apart.photo_id, apart.reason) == ("x/1", "members are not adjacent")
+    assert (one.photo_id, two) == ("x/1", Photo("x/2", "unknown", (3,), png(3)))
+
+
 def test_a_linked_image_and_a_name_that_is_not_utf8_are_faults(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "x.tar", "w", format=tarfile.GNU_FORMAT, encoding="latin-1") as tar:
         for name, kind in (

@@ -17,3 +17,10 @@ def test_duplicate_id_is_quarantined_with_its_content_hash(tmp_path: Path) -> No
     assert decoded.photo_ids == ["a.png"]
     assert decoded.faults == [Fault("b.png", "duplicate id", None, "the first one stays", content)]
     assert pixels.shape == (1, 3, 8, 8)
+
+
+def test_the_fault_of_a_duplicate_id_has_its_own_reason_as_detail(tmp_path: Path) -> None:
+    catalogue = FolderCatalogue(str(write_files(tmp_path, {"a.txt": "a note", "b.png": png(1)})))
+    [part] = catalogue.parts()
+    decoded, _ = decode_part(catalogue, part, frozenset({0}), {}, 8)
+    assert decoded.faults == [Fault("a.txt", "duplicate id", None, "not an image")]
