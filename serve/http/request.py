@@ -194,7 +194,7 @@ def _validate(raw: Any) -> SearchRequest:
 
 def _check_limits(fields: SearchRequest, limits: Limits) -> None:
     if fields.k > limits.k:
-        raise bad_field("k", f"{fields.k} exceeds the limit of {limits.k}; send less")
+        raise bad_field("k", f"exceeds the limit of {limits.k}; send less")
     for name in ("text", "category", "photo_id"):
         check_max(name, len(getattr(fields, name) or ""), limits.characters, "characters")
     check_max("text", len((fields.text or "").split()), limits.words, "words")

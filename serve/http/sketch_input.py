@@ -39,8 +39,11 @@ def read_sketch(source: bytes | str | list[Any] | None, width: int, limits: Limi
 
 def _decode_base64(text: str) -> bytes:
     """The bytes of base64, with or without a browser's prefix `data:image/png;base64,`."""
+    content = text.partition(",")[2] if text.startswith("data:") else text
+    if text and not content:
+        raise bad_field("sketch", "an empty image; send one, or leave the field out")
     try:
-        return base64.b64decode(text.partition(",")[2] if text.startswith("data:") else text, validate=True)
+        return base64.b64decode(content, validate=True)
     except (binascii.Error, ValueError) as error:
         raise bad_field("sketch", f"not base64 ({error}); encode the image in base64") from error
 

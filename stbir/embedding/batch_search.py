@@ -55,16 +55,16 @@ def search_table(
 ) -> pa.Table:
     """The hits (schema HITS), up to `params.k` rows a query, with ranks from 1.
 
-    An invalid query (undecodable sketch, no stroke, no content, a vector of another dimension) gives one row
-    with the reason in `refused`. A query without hits gives one row of nulls. Raises InputError for
+    An invalid query (undecodable sketch, no stroke, no content, no id, a vector of another dimension) gives
+    one row with the reason in `refused`. A query without hits gives one row of nulls. Raises InputError for
     parameters that do not fit the gallery.
     """
-    errors: dict[int, str] = {}
+    ids = ["" if id_ is None else str(id_) for id_ in queries[QUERY_ID].to_pylist()]
+    errors = {n: f"{QUERY_ID}: empty; give each query an id" for n, id_ in enumerate(ids) if not id_}
     vectors = _embed(queries, encoders, params.sketch_weight, gallery.dim, errors)
     valid = sorted(vectors)
     query_QD = np.stack([vectors[n] for n in valid]) if valid else np.empty((0, gallery.dim), np.float32)
     hits = dict(zip(valid, gallery.search(query_QD, params.k, params.category, params.where), strict=True))
-    ids = map(str, queries[QUERY_ID].to_pylist())
     rows = [row for n, id_ in enumerate(ids) for row in _rows(id_, hits.get(n, []), errors.get(n))]
     return pa.Table.from_pylist(rows, schema=HITS)
 
@@ -82,8 +82,12 @@ def _embed(
     columns = {name: _column(queries, name) for name in QUERY_COLUMNS}
     vectors: dict[int, Features] = {}
     for n, (vector, sketch, text) in enumerate(zip(*columns.values(), strict=True)):
+        if n in errors:
+            continue
         if vector is not None:
             _add_vector(n, vector, dim, vectors, errors)
+        elif sketch == b"":
+            errors[n] = "sketch: empty; leave it null to search without one"
         elif not sketch and not text:
             errors[n] = "empty query: neither vector nor sketch nor text"
     pending = [n for n in range(len(queries)) if n not in vectors and n not in errors]

@@ -65,6 +65,7 @@ HOSTILE = {
     "sketch of lists": (JSON, repeat(b'{"sketch":[', b"[],", b"[]]}")),
     "unknown fields": (JSON, b"{" + b",".join(b'"x%d":1' % n for n in range(500_000)) + b"}"),
     "nested lists": (JSON, repeat(b'{"where":', b"[", b"")),
+    "a number of 4,000 digits": (JSON, b'{"text":"a","k":%s}' % (b"9" * 4000)),
     "one long number": (JSON, repeat(b'{"k":', b"9", b"}")),
     "many long numbers": (JSON, repeat(b'{"where":[', b"9" * 4000 + b",", b"1]}")),
     "long text": (JSON, repeat(b'{"text":"', b"a ", b'"}')),
@@ -150,6 +151,14 @@ def test_an_empty_text_for_the_sketch_is_no_sketch() -> None:
     assert post_json(sketch="", text="a").status_code == 200
     assert post_json(sketch="", strokes=[[[0, 0], [1, 1]]]).status_code == 200
     assert post_json(sketch="").status_code == 400
+
+
+@pytest.mark.parametrize("sketch", ["data:image/png;base64", "data:image/png;base64,", "data:,"])
+def test_a_data_url_without_an_image_is_refused(sketch: str) -> None:
+    for text in (None, "a"):
+        response = post_json(sketch=sketch, text=text)
+        assert response.status_code == 422
+        assert response.json()["detail"].startswith("sketch: an empty image")
 
 
 def test_an_image_over_the_pixel_limit_is_refused_by_its_header() -> None:
