@@ -14,9 +14,7 @@ import tempfile
 import threading
 from typing import Any
 
-import psutil
-
-from benchmarks.endpoint.sides import Row, load, make_world, serving
+from benchmarks.endpoint.sides import Row, load, make_world, serve_processes, serving
 
 ALLOWED = {"200", "429", "504"}
 DEADLINE_MS = 10_000  # of serve/config.yaml
@@ -63,11 +61,9 @@ class _Memory:
         self._note()
 
     def _note(self) -> None:
-        for child in psutil.Process(self.pid).children(recursive=True):
-            name = child.name()
-            if name.startswith("ray::") and "IDLE" not in name:
-                size = child.memory_full_info().uss / MIB
-                self.mib.setdefault(f"{name} {child.pid}", []).append(round(size, 1))
+        for name, process in serve_processes(self.pid):
+            size = process.memory_full_info().uss / MIB
+            self.mib.setdefault(f"{name} {process.pid}", []).append(round(size, 1))
 
 
 def _print(measurements: dict[str, Any]) -> None:

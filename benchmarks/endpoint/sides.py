@@ -49,6 +49,15 @@ def cpu_s(pid: int) -> float:
     return total
 
 
+def serve_processes(pid: int) -> Iterator[tuple[str, psutil.Process]]:
+    """Name and process of each replica, controller and proxy below a process."""
+    for process in psutil.Process(pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            name = process.name()
+            if name.startswith("ray::") and "IDLE" not in name:
+                yield name, process
+
+
 @contextlib.contextmanager
 def serving(side: str, folder: str, *arguments: str) -> Iterator[tuple[str, int]]:
     """Start a side and wait until it is ready: its URL and process id."""
