@@ -23,6 +23,8 @@ from stbir.storage.folder import Folder
 
 CATEGORIES = ("chair", "shoe")
 NUM_THUMBNAILS = 16
+# For filters on numbers and times.
+FIELDS = pa.schema([("price", pa.int64()), ("weight", pa.float64()), ("added", pa.timestamp("us", "UTC"))])
 
 
 def make_checkpoint(uri: str, recipe_name: str) -> str:
@@ -45,7 +47,7 @@ def make_gallery(uri: str, checkpoint_uri: str, photos: int) -> str:
     Path(uri).mkdir(parents=True)
     dim = checkpoint.read_recipe(checkpoint_uri).model.width
     folder, digest = Folder(uri), checkpoint.read_digest(checkpoint_uri)
-    table = pa.Table.from_arrays(_columns(photos, dim), schema=schema(dim))
+    table = pa.Table.from_arrays(_columns(photos, dim), schema=schema(dim, FIELDS))
     version = lance.write_dataset(table, table_uri(folder)).version
     publish(folder, prepare(folder, version, digest, None), {"ok": photos})
     return uri
@@ -73,6 +75,7 @@ def _columns(photos: int, dim: int) -> list[pa.Array]:
         pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), dim),
         pa.array([thumbnails[number % NUM_THUMBNAILS] for number in range(photos)]),
         pa.array([f"{number:064x}" for number in range(photos)]),  # in place of a digest
+        *(pa.array(rng.integers(0, 1000, photos)).cast(field.type) for field in FIELDS),
     ]
 
 
