@@ -1,0 +1,152 @@
+"""Sends hostile requests beside searches to the endpoint.
+
+`python benchmarks/hostile.py` measures `--honest-rate` searches a second in an open loop, first alone, then
+beside `--rate` hostile requests a second of twelve kinds (benchmarks/endpoint/hostile_requests.py). The
+endpoint passes if no status is 5xx or wrong for its request, all searches are answered with hits, their p99
+at most doubles, and no process of Serve dies or keeps growing. The last line is JSON; exit code 1 if it
+fails.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Awaitable
+from typing import Any
+
+import numpy as np
+import psutil
+
+from benchmarks.endpoint.flood import Outcomes, flood
+from benchmarks.endpoint.hostile_requests import endless
+from benchmarks.endpoint.load import OK
+from benchmarks.endpoint.sides import Row, key, load, make_world, serve_processes, serving
+
+MIB = 2**20
+MAX_RATIO = 2.0  # of the p99 of searches beside hostile requests and alone
+MAX_GROWTH = 1.1  # of the memory in the last quarter over the second: allocators keep memory, a leak grows
+LOAD_START_S = 5.0  # of the load generator; searches are measured while hostile requests arrive
+MAX_QUIET_S, SAMPLE_S = 60.0, 1.0
+
+
+def main(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure the searches alone and beside the hostile requests."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # stops the server too
+    requests = endless(args.seed)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = args.world or make_world(scratch, args.recipe, args.photos)
+        with serving(args.side, folder) as (url, pid):
+            seconds = max(1, args.requests / args.rate - LOAD_START_S)
+            quiet = _searches(url, args, min(seconds, MAX_QUIET_S), 0)
+            with Memory(pid) as memory:
+                sent = flood(url, key(), requests, args.requests, args.rate)
+                beside, outcomes = asyncio.run(_together(sent, url, args, seconds))
+    return summary(quiet, beside, outcomes, memory)
+
+
+async def _together(
+    sent: Awaitable[Outcomes], url: str, args: argparse.Namespace, seconds: float
+) -> tuple[Row, Outcomes]:
+    beside, outcomes = await asyncio.gather(asyncio.to_thread(_searches, url, args, seconds, 1), sent)
+    return beside, outcomes
+
+
+def _searches(url: str, args: argparse.Namespace, seconds: float, seed: int) -> Row:
+    return load(url, "--rate", args.honest_rate, "--seconds", seconds, "--seed", seed)
+
+
+class Memory:
+    """Resident memory of the processes of Serve, sampled every second."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid, self.names = pid, dict[int, str]()
+        self.samples: list[dict[int, float]] = []  # MiB by process id
+        self.stop, self.thread = threading.Event(), threading.Thread(target=self._sample)
+
+    def __enter__(self) -> "Memory":
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop.set()
+        self.thread.join()
+
+    def _sample(self) -> None:
+        while not self.stop.wait(SAMPLE_S):
+            sample: dict[int, float] = {}
+            for name, process in serve_processes(self.pid):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    sample[process.pid] = process.memory_info().rss / MIB
+                    self.names[process.pid] = name
+            self.samples.append(sample)
+
+    @property
+    def mib(self) -> list[float]:
+        """The sum over the processes, by sample."""
+        return [sum(sample.values()) for sample in self.samples]
+
+    @property
+    def growth(self) -> float:
+        """The mean of the last quarter of the samples over that of the second."""
+        quarters = np.array_split(self.mib, 4)
+        return float(quarters[3].mean() / quarters[1].mean())
+
+    @property
+    def ended(self) -> list[str]:
+        """The processes of the first sample that are missing in the last."""
+        ended = self.samples[0].keys() - self.samples[-1].keys()
+        return sorted(f"{self.names[pid]} {pid}" for pid in ended)
+
+
+def summary(quiet: Row, beside: Row, outcomes: Outcomes, memory: Memory) -> dict[str, Any]:
+    """What was measured, and the reasons why it does not pass."""
+    ratio = round(beside["p99_ms"] / quiet["p99_ms"], 2)
+    mib = [round(total) for total in memory.mib]
+    columns = ("p50_ms", "p95_ms", "p99_ms", "statuses")
+    reasons = [f"{status} ({count})" for status, count in sorted(outcomes.unexpected.items())]
+    reasons += [
+        f"searches {name}: {row['statuses']}"
+        for name, row in (("alone", quiet), ("beside", beside))
+        if row["statuses"].keys() != {OK}
+    ]
+    reasons += [f"p99 x {ratio}"] if ratio > MAX_RATIO else []
+    reasons += [f"memory x {memory.growth:.3f}"] if memory.growth > MAX_GROWTH else []
+    reasons += [f"{name} ended" for name in memory.ended]
+    return {
+        "kinds": {
+            kind: {"count": counts.total(), "statuses": dict(counts)}
+            for kind, counts in outcomes.statuses.items()
+        },
+        "quiet": {name: quiet[name] for name in columns},
+        "beside": {name: beside[name] for name in columns},
+        "p99_ratio": ratio,
+        "memory_mib": {"start": mib[0], "end": mib[-1], "peak": max(mib), "growth": round(memory.growth, 3)},
+        "passed": not reasons,
+        "reasons": reasons,
+    }
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--side", choices=("ours", "serve_run"), default="ours", help="as in serve.py")
+    parser.add_argument("--world", help="folder with `checkpoint` and `gallery`; default: random ones")
+    parser.add_argument("--recipe", default="chairs_cpu", help="recipe of the random encoders")
+    parser.add_argument("--photos", type=int, default=10_000, help="size of the random gallery")
+    parser.add_argument("--requests", type=int, default=20_000, help="number of hostile requests")
+    parser.add_argument("--rate", type=float, default=50, help="hostile requests per second")
+    parser.add_argument("--honest-rate", type=float, default=20, help="searches per second")
+    parser.add_argument("--seed", type=int, default=0, help="of the hostile requests")
+    return parser
+
+
+if __name__ == "__main__":
+    result = main(parser().parse_args())
+    for kind, row in result["kinds"].items():
+        print(f"{kind:16} {row['count']:6} {json.dumps(row['statuses'])}")
+    print(json.dumps(result))
+    sys.exit(0 if result["passed"] else 1)
