@@ -15,6 +15,7 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Awaitable
 from typing import Any
 
@@ -24,7 +25,7 @@ import psutil
 from benchmarks.endpoint.flood import Outcomes, flood
 from benchmarks.endpoint.hostile_requests import endless
 from benchmarks.endpoint.load import OK
-from benchmarks.endpoint.sides import Row, key, load, make_world, serve_processes, serving
+from benchmarks.endpoint.sides import Row, cpu_s, key, load, make_world, serve_processes, serving
 
 MIB = 2**20
 MAX_RATIO = 2.0  # of the p99 of searches beside hostile requests and alone
@@ -41,22 +42,25 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
         folder = args.world or make_world(scratch, args.recipe, args.photos)
         with serving(args.side, folder) as (url, pid):
             seconds = max(1, args.requests / args.rate - LOAD_START_S)
-            quiet = _searches(url, args, min(seconds, MAX_QUIET_S), 0)
+            quiet = _searches(url, pid, args, min(seconds, MAX_QUIET_S), 0)
             with Memory(pid) as memory:
                 sent = flood(url, key(), requests, args.requests, args.rate)
-                beside, outcomes = asyncio.run(_together(sent, url, args, seconds))
+                beside, outcomes = asyncio.run(_together(sent, url, pid, args, seconds))
     return summary(quiet, beside, outcomes, memory)
 
 
 async def _together(
-    sent: Awaitable[Outcomes], url: str, args: argparse.Namespace, seconds: float
+    sent: Awaitable[Outcomes], url: str, pid: int, args: argparse.Namespace, seconds: float
 ) -> tuple[Row, Outcomes]:
-    beside, outcomes = await asyncio.gather(asyncio.to_thread(_searches, url, args, seconds, 1), sent)
+    beside, outcomes = await asyncio.gather(asyncio.to_thread(_searches, url, pid, args, seconds, 1), sent)
     return beside, outcomes
 
 
-def _searches(url: str, args: argparse.Namespace, seconds: float, seed: int) -> Row:
-    return load(url, "--rate", args.honest_rate, "--seconds", seconds, "--seed", seed)
+def _searches(url: str, pid: int, args: argparse.Namespace, seconds: float, seed: int) -> Row:
+    """Run the searches; their results with the cores that the endpoint used, which tell a busy machine."""
+    before, start = cpu_s(pid), time.monotonic()
+    row = load(url, "--rate", args.honest_rate, "--seconds", seconds, "--seed", seed)
+    return {**row, "cores": round((cpu_s(pid) - before) / (time.monotonic() - start), 2)}
 
 
 class Memory:
@@ -106,7 +110,7 @@ def summary(quiet: Row, beside: Row, outcomes: Outcomes, memory: Memory) -> dict
     """What was measured, and the reasons why it does not pass."""
     ratio = round(beside["p99_ms"] / quiet["p99_ms"], 2)
     mib = [round(total) for total in memory.mib]
-    columns = ("p50_ms", "p95_ms", "p99_ms", "statuses")
+    columns = ("p50_ms", "p95_ms", "p99_ms", "statuses", "cores")
     reasons = [f"{status} ({count})" for status, count in sorted(outcomes.unexpected.items())]
     reasons += [
         f"searches {name}: {row['statuses']}"

@@ -76,7 +76,8 @@ def test_requests_are_equal_for_equal_seeds_and_kinds_have_equal_shares() -> Non
 
 
 def searches(p99_ms: float, **statuses: int) -> Row:
-    return {"p50_ms": 1.0, "p95_ms": 2.0, "p99_ms": p99_ms, "statuses": statuses or {"200": 9}}
+    row = {"p50_ms": 1.0, "p95_ms": 2.0, "p99_ms": p99_ms, "cores": 0.5}
+    return {**row, "statuses": statuses or {"200": 9}}
 
 
 def memory(*mib: float) -> Memory:
