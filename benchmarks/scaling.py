@@ -60,7 +60,7 @@ def _measure(args: argparse.Namespace, base: Recipe, workers: int) -> dict[str, 
     epochs = math.ceil(needed * batch / samples_per_epoch(photos, stage))
     recipe = replace(base, batch_size=batch, stages=(replace(stage, epochs=epochs),))
     with tempfile.TemporaryDirectory() as out, writer_lock(Folder(out)) as lock:
-        job = Job(recipe, photos, classes, out, args.shards, [], None, None, lock)
+        job = Job(recipe, photos, classes, out, [], None, None, lock)
         trainer = TorchTrainer(
             partial(train_loop, job, args.steps, args.sleep, args.megabytes),
             datasets={"train": None},

@@ -11,7 +11,7 @@ from typing import Any
 
 from ray_jobs.cli import add_resource_timeout, add_retired, run
 from ray_jobs.recipes import recipe_help
-from stbir.config.choices import PROFILERS
+from stbir.config.choices import PROFILERS, SELECTIONS
 
 
 def parser() -> argparse.ArgumentParser:
@@ -34,7 +34,10 @@ def parser() -> argparse.ArgumentParser:
         metavar="SPLITS",
         help="splits to train on, e.g. train,val (default train)",
     )
-    add("--val-split", metavar="SPLIT", help="split to validate on after each epoch (default: val, if any)")
+    val_split = "split to validate on after each epoch, or `none` (default: val, or a tenth held out)"
+    add("--val-split", metavar="SPLIT", help=val_split)
+    select = "checkpoint to publish: of the epoch with the best mean MRR on validation, or the last"
+    add("--select", choices=SELECTIONS, default="best", help=f"{select} (default best)")
     add_list = functools.partial(add, nargs="*", action="extend", default=[])
     add_list("--aux-shards", metavar="URI", help="auxiliary data sets, for the stages with `aux`")
     add_list("--set", metavar="FIELD=VALUE", help="e.g. stages.sketch.epochs=2 batch_size=32")

@@ -17,11 +17,19 @@ from ray_jobs.recipes import recipe as named_recipe
 from ray_jobs.recipes.override import override
 from ray_jobs.training import ingest
 from ray_jobs.training.class_labels import index_photos_with_labels, save_clusters
-from ray_jobs.training.job import STEPS_IN_FLIGHT, Job, num_completed_steps, step_bytes, worker_range
+from ray_jobs.training.job import (
+    STEPS_IN_FLIGHT,
+    Job,
+    last_checkpoint,
+    num_completed_steps,
+    step_bytes,
+    worker_range,
+)
 from ray_jobs.training.profiling import check_profiler
 from ray_jobs.training.progress import print_plan, print_progress
+from ray_jobs.training.selection import published_scores, save_checkpoint
 from ray_jobs.training.trainer import RAY_FOLDER, fit
-from ray_jobs.training.worker import save_checkpoint
+from ray_jobs.training.validation import choose_validation
 from stbir.config import Recipe
 from stbir.config.recipe_json import to_json
 from stbir.data.shards import Shards, open_shards
@@ -52,7 +60,9 @@ def _train(
 ) -> dict[str, Any]:
     shards, *aux = data
     splits = args.train_split.split(",")
-    photos, classes = index_photos_with_labels(recipe, shards, splits, aux, args.out)
+    validation = choose_validation(shards, splits, args.val_split, args.select)
+    held_out = validation is not None and validation.held_out
+    photos, classes = index_photos_with_labels(recipe, shards, splits, aux, args.out, held_out)
     initial = build_initial_model(recipe, args.out)  # before Ray starts, since weights may be unusable
     connect()
     gpu = _check_resources(args, recipe, workers)
@@ -62,11 +72,11 @@ def _train(
         photos,
         classes,
         out=Folder(args.out).uri,
-        shards=shards.folder.uri,
         data_digests=[each.manifest.digest for each in data],
-        val_split=_val_split(shards, splits, args.val_split),
+        validation=validation,
         progress=_create_queue(),
         lock=lock,
+        select=args.select,
         checkpoint_interval=args.checkpoint_interval,
         profiler=args.profile,
         gpu=gpu,
@@ -83,8 +93,13 @@ def _train(
 
 
 def _summary(job: Job) -> dict[str, Any]:
-    manifest = read_manifest(Folder(job.out), "checkpoint")
-    return {"checkpoint": job.out, "digest": manifest.digest, "recipe": job.recipe.name, **manifest.counts}
+    """The published checkpoint: why it is that one stands in `published`; the counts are of the whole run."""
+    published = read_manifest(Folder(job.out), "checkpoint")
+    last = read_manifest(last_checkpoint(job.out), "checkpoint")
+    summary = {"checkpoint": job.out, "digest": published.digest, "recipe": job.recipe.name, **last.counts}
+    scores = published_scores(job)
+    reason = {"select": job.select, **scores} if scores else {"select": "last"}
+    return summary | {"published": {"step": published.counts["steps"], **reason}}
 
 
 def _check_resources(args: argparse.Namespace, recipe: Recipe, workers: tuple[int, int]) -> bool:
@@ -113,14 +128,6 @@ def _create_queue() -> Queue:
     """The progress queue, on this node: if another node held it, its loss would end the run."""
     this_node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     return Queue(actor_options={"num_cpus": 0, "scheduling_strategy": this_node})
-
-
-def _val_split(shards: Shards, train_splits: list[str], requested: str | None) -> str | None:
-    if requested is not None:
-        shards.select_split(requested)
-        return requested
-    has_val = "val" in shards.index["split"].to_pylist() and "val" not in train_splits
-    return "val" if has_val else None
 
 
 def build_initial_model(recipe: Recipe, out: str) -> Retriever | None:

@@ -26,16 +26,18 @@ def index_photos_with_labels(
     splits: Sequence[str],
     aux: Sequence[Shards] = (),
     out: str | None = None,
+    held_out: bool = False,
 ) -> tuple[PhotoIndex, list[str]]:
     """The photos of a run and the names of their classes.
 
-    A resumed run at `out` reads the clusters it started with. Raises InputError for an empty split, and for
+    A resumed run at `out` reads the clusters it started with. `held_out`: leave out the photos held out for
+    validation. Raises InputError for an empty split, and for
     missing class labels.
     """
     if not (recipe.uses_classes and recipe.num_clusters):
         classes = class_names(shards, splits) if recipe.uses_classes else []
-        return build_photo_index(shards, splits, classes, aux), classes
-    photos = build_photo_index(shards, splits, [], aux)
+        return build_photo_index(shards, splits, classes, aux, held_out), classes
+    photos = build_photo_index(shards, splits, [], aux, held_out)
     is_resumed = out is not None and Folder(out).exists(MANIFEST_FILE) and Folder(out).exists(CLUSTERS_FILE)
     labels = _read_clusters(photos, str(out)) if is_resumed else _cluster_photos(photos, recipe)
     return replace(photos, label=labels), [f"cluster {number}" for number in range(recipe.num_clusters)]

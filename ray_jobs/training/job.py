@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 from ray.util.queue import Queue
 
+from ray_jobs.training.validation import Validation
 from stbir.config import Recipe
+from stbir.config.choices import Select
 from stbir.data.photo_index import PhotoIndex
 from stbir.data.sampling import num_stage_steps
 from stbir.errors import InputError
@@ -35,11 +37,11 @@ class Job:
     photos: PhotoIndex
     classes: list[str]
     out: str
-    shards: str
     data_digests: list[str]  # of all shards, auxiliary ones last
-    val_split: str | None
+    validation: Validation | None  # None: the last checkpoint is published
     progress: Queue
     lock: Lock  # of `out`, held by the driver
+    select: Select = "best"  # the checkpoint to publish; "last" without validation
     checkpoint_interval: int | None = None  # steps, in addition to the end of each epoch
     profiler: str | None = None  # torch or py-spy
     gpu: bool = False  # whether each worker has a GPU
@@ -50,9 +52,15 @@ class Job:
         return [num_stage_steps(self.photos, stage, self.recipe.batch_size) for stage in self.recipe.stages]
 
 
+def last_checkpoint(out: str) -> Folder:
+    """The newest checkpoint of the run, from which it resumes; `out` itself opens the published one."""
+    names = Folder(out).list_files("step-*/manifest.json")
+    return Folder(out).child(names[-1].split("/")[0]) if names else Folder(out)
+
+
 def num_completed_steps(out: str) -> int:
-    """The number of steps, over all stages, that the published checkpoint contains."""
-    return read_manifest(Folder(out), "checkpoint").counts["steps"]
+    """The number of steps, over all stages, that the last checkpoint contains."""
+    return read_manifest(last_checkpoint(out), "checkpoint").counts["steps"]
 
 
 def step_bytes(recipe: Recipe) -> int:

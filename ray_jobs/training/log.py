@@ -49,11 +49,12 @@ class TrainLog:
         self._folder.write(f"{EVENTS}/events.out.tfevents.{num_steps:08d}.steps", event_file(steps))
         self._unsaved = []
 
-    def write_validation(self, num_steps: int, accuracies: dict[str, float]) -> None:
-        """Write Acc@1 on the validation split after `num_steps` steps: percent by kind of query."""
-        if accuracies:
-            self._metrics.update_accuracy(accuracies)
-            scalars = {f"val acc@1/{query}": percent for query, percent in accuracies.items()}
+    def write_validation(self, num_steps: int, scores: dict[str, Any] | None) -> None:
+        """Write Acc@1 by kind of query and the mean MRR after `num_steps` steps, in percent."""
+        if scores:
+            self._metrics.update_accuracy(scores["acc@1"])
+            scalars = {f"val acc@1/{query}": percent for query, percent in scores["acc@1"].items()}
+            scalars["val mrr"] = scores["mrr"]
             name = f"{EVENTS}/events.out.tfevents.{num_steps:08d}.validation"
             self._folder.write(name, event_file([(num_steps, scalars)]))
 

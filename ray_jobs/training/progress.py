@@ -22,9 +22,16 @@ def print_plan(job: Job, num_steps: int) -> None:
     if job.photos.aux.any():
         aux_stages = ", ".join(stage.name for stage in job.recipe.stages if stage.aux) or "none"
         lines += [f"{job.photos.aux.sum()} photos are auxiliary; stages that use them: {aux_stages}"]
+    lines += [_validation_plan(job)]
     if num_steps:
         lines += [f"resuming after step {num_steps} of {sum(job.steps)}"]
     print(*lines, sep="\n", file=sys.stderr)
+
+
+def _validation_plan(job: Job) -> str:
+    if job.validation is None:
+        return "no validation: the checkpoint of the last epoch is published"
+    return f"validation on {job.validation.name}; the {job.select} epoch's checkpoint is published"
 
 
 @contextmanager
@@ -50,8 +57,19 @@ def _print_lines(progress: Queue, stopped: threading.Event) -> None:
 
 
 def _format(line: dict[str, Any]) -> str:
-    validation = "  ".join(f"{name} {value:.1f}" for name, value in line.items() if name.startswith("val "))
+    if "restored for" in line:
+        return (
+            f"{line['restored for']}: starts from {line['stage']} epoch {line['epoch']:g}, the best so far"
+            f" (mean MRR {line['mrr']:.1f})"
+        )
     return (
         f"{line['stage']:<8} epoch {line['epoch']:g}/{line['epochs']}  loss {line['loss']:.3f}"
-        f"  {line['samples_per_s']:.0f} samples/s  waited {line['waited']:.0%}  {validation}"
+        f"  {line['samples_per_s']:.0f} samples/s  waited {line['waited']:.0%}  {_scores(line['validation'])}"
     ).rstrip()
+
+
+def _scores(scores: dict[str, Any] | None) -> str:
+    if scores is None:
+        return ""
+    accuracy = "  ".join(f"{kind} {percent:.1f}" for kind, percent in scores["acc@1"].items())
+    return f"val acc@1: {accuracy}  mean MRR {scores['mrr']:.1f}"

@@ -20,6 +20,8 @@ from stbir.embedding.queries import embed
 from stbir.evaluation.evaluate import evaluate_features
 from stbir.evaluation.robustness import evaluate_robustness
 from stbir.model.builder import build_retriever
+from stbir.training.batch_norm import estimate_batch_norm
+from stbir.training.class_head import start_class_head
 from stbir.training.loop import train
 from stbir.training.stages import TrainableModel, start_stage
 
@@ -71,6 +73,8 @@ def _train_model(recipe: Recipe, photos: PhotoIndex, num_classes: int) -> Traina
     for stage in recipe.stages:
         num_steps = num_stage_steps(photos, stage, recipe.batch_size)
         run = start_stage(stage, recipe, model, num_steps)
+        start_class_head(run, recipe, photos, device)
         for _ in train(run, recipe, photos, itertools.islice(batches, num_steps), device):
             pass
+        estimate_batch_norm(run, recipe, photos, device)
     return model

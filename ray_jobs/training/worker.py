@@ -2,40 +2,27 @@
 
 import os
 from collections.abc import Iterator
-from typing import Any
 
 import ray.train
 import ray.train.torch
 import torch
 
 from ray_jobs.training import ingest
-from ray_jobs.training.job import Job, num_completed_steps
+from ray_jobs.training.job import Job, last_checkpoint, num_completed_steps
 from ray_jobs.training.log import TrainLog, epoch_summary
 from ray_jobs.training.profiling import profile_run
+from ray_jobs.training.selection import restore_best, save_checkpoint, validate
+from stbir.config import Stage
 from stbir.data.batch import Batch
 from stbir.data.sampling import samples_per_epoch
-from stbir.data.shards import open_shards
-from stbir.evaluation.evaluate import evaluate
 from stbir.model import checkpoint
-from stbir.model.retriever import Retriever
+from stbir.training.batch_norm import estimate_batch_norm
+from stbir.training.class_head import start_class_head
 from stbir.training.loop import DivergedError, Metrics, train
 from stbir.training.stages import StageRun, TrainableModel, start_stage
 
 # Steps between checks for preemption. A check synchronises all workers, which takes a few milliseconds.
 PREEMPTION_CHECK_STEPS = 4
-
-
-def save_checkpoint(job: Job, retriever: Retriever, num_steps: int, training: dict[str, Any] | None) -> None:
-    """Publish a checkpoint at --out and remove older ones. Raises InputError if the lock is lost."""
-    job.lock.check()
-    name, source = f"step-{num_steps:08d}", job.data_digests[0]
-    counts = {"steps": num_steps, "total": sum(job.steps), "photos": len(job.photos)}
-    details = {"photos": job.photos.digest, "data": job.data_digests}
-    checkpoint.save(
-        job.out, name, retriever, job.recipe,
-        made_from=source, counts=counts, details=details, training=training,
-    )  # fmt: skip
-    checkpoint.prune(job.out)
 
 
 def train_loop_per_worker(job: Job) -> str | None:
@@ -55,18 +42,23 @@ def train_loop_per_worker(job: Job) -> str | None:
 
 
 def _train_stages(job: Job, device: torch.device, log: TrainLog | None) -> str | None:
-    completed = num_completed_steps(job.out)
-    model = TrainableModel(checkpoint.load(job.out), len(job.classes))
-    state = checkpoint.read_training(job.out)
+    last, completed = last_checkpoint(job.out).uri, num_completed_steps(job.out)
+    model = TrainableModel(checkpoint.load(last), len(job.classes))
+    state = checkpoint.read_training(last)
     if state is not None and model.class_weight_CD is not None:
         model.class_weight_CD.data.copy_(state["classes"])
     model.to(device)
+    if log and job.validation and not completed:  # what the first stage must not fall below
+        save_checkpoint(job, model.retriever, 0, None, validate(job, model, "start", 0))
     batches = ingest.iter_batches(ray.train.get_dataset_shard("train"))
     offset = 0
     for index, (stage, num_steps) in enumerate(zip(job.recipe.stages, job.steps, strict=True)):
         if completed < offset + num_steps:
             is_resumed = state and state["stage"] == stage.name and state["step"] < num_steps
+            if not is_resumed:
+                _restore_best(job, model, stage, offset, device, log)
             run = start_stage(stage, job.recipe, model, num_steps, state if is_resumed else None)
+            start_class_head(run, job.recipe, job.photos, device)
             stage_batches = require_order(batches, index, range(run.step, num_steps))
             try:
                 is_preempted = _train_stage(job, run, stage_batches, offset, device, log)
@@ -76,6 +68,14 @@ def _train_stages(job: Job, device: torch.device, log: TrainLog | None) -> str |
                 return None
         offset += num_steps
     return None
+
+
+def _restore_best(
+    job: Job, model: TrainableModel, stage: Stage, offset: int, device: torch.device, log: TrainLog | None
+) -> None:
+    scores = restore_best(job, model, offset, device)
+    if log and scores:
+        job.progress.put(scores | {"restored for": stage.name})
 
 
 def require_order(batches: Iterator[Batch], stage: int, steps: range) -> Iterator[Batch]:
@@ -113,25 +113,20 @@ def _train_stage(
         ends_epoch = ends_epoch or run.step == run.num_steps
         preempted = run.step % PREEMPTION_CHECK_STEPS == 0 and ray.train.get_preemption_info() is not None
         is_due = job.checkpoint_interval and run.step % job.checkpoint_interval == 0
+        scores = None
+        if ends_epoch:
+            estimate_batch_norm(run, job.recipe, job.photos, device)
+            scores = validate(job, run.model, run.stage.name, run.step / steps_per_epoch) if log else None
         if log and (ends_epoch or preempted or is_due):
             log.write(offset + run.step)
-            save_checkpoint(job, run.model.retriever, offset + run.step, run.state())
+            save_checkpoint(job, run.model.retriever, offset + run.step, run.state(), scores)
         if ends_epoch:
             summary = epoch_summary(run, epoch, steps_per_epoch, job.recipe.batch_size)
             if log:
-                accuracies = _validate(job, run.model)
-                log.write_validation(offset + run.step, accuracies)
-                job.progress.put(summary | {f"val {kind} acc@1": value for kind, value in accuracies.items()})
+                log.write_validation(offset + run.step, scores)
+                job.progress.put(summary | {"validation": scores})
             ray.train.report(summary)
             epoch = []
         if preempted:
             return True
     return False
-
-
-def _validate(job: Job, model: TrainableModel) -> dict[str, float]:
-    """Acc@1 on the validation split, percent by kind of query."""
-    if job.val_split is None:
-        return {}
-    results = evaluate(model.retriever, open_shards(job.shards).iter_rows(job.val_split)).results
-    return {kind: acc for kind, summary in results.items() if (acc := summary["acc@1"]) is not None}

@@ -12,6 +12,7 @@ PreflightJob = Literal["train", "embed", "serve"]
 Profiler = Literal["torch", "py-spy"]
 Protocol = Literal["per-sketch", "per-photo"]
 Requirement = Literal["sketch,text", "text", "sketch", "photo"]
+Select = Literal["best", "last"]
 SourceKind = Literal["qmul", "sketchy", "manifest", "synthetic"]
 
 CATALOGUE_KINDS: tuple[CatalogueKind, ...] = get_args(CatalogueKind)
@@ -21,6 +22,7 @@ PREFLIGHT_JOBS: tuple[PreflightJob, ...] = get_args(PreflightJob)
 PROFILERS: tuple[Profiler, ...] = get_args(Profiler)
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 REQUIREMENTS: tuple[Requirement, ...] = get_args(Requirement)
+SELECTIONS: tuple[Select, ...] = get_args(Select)
 SOURCE_KINDS: tuple[SourceKind, ...] = get_args(SourceKind)
 
 # Below this many photos an exact search takes a few milliseconds in some hundred MB, and an index would only

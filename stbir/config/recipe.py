@@ -110,6 +110,11 @@ class Stage:
         return tuple(m for m in MODALITIES if m in used)
 
     @property
+    def trainable_encoders(self) -> tuple[Modality, ...]:
+        """The modalities of trainable encoders, in the order sketch, photo, text."""
+        return tuple(m for m in MODALITIES if m in self.trainable)
+
+    @property
     def corrupted(self) -> tuple[Modality, ...]:
         """The modalities that `noise` applies to: trainable ones, or the queries that the gate learns from.
 

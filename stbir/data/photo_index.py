@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stbir.data.holdout import is_held_out
 from stbir.data.shards import Shards
 from stbir.errors import InputError
 
@@ -47,10 +48,15 @@ class PhotoIndex:
 
 
 def build_photo_index(
-    shards: Shards, splits: Sequence[str], classes: Sequence[str], aux: Sequence[Shards] = ()
+    shards: Shards,
+    splits: Sequence[str],
+    classes: Sequence[str],
+    aux: Sequence[Shards] = (),
+    held_out: bool = False,
 ) -> PhotoIndex:
     """Index the photos of the named splits, then those of the `aux` shards (all splits, no labels).
 
+    `held_out`: leave out the photos held out for validation (`stbir.data.holdout`), except auxiliary ones.
     Raises InputError if a split is empty.
     """
     for split in splits:
@@ -60,7 +66,7 @@ def build_photo_index(
     photos = [
         {**photo, "label": labels.get(photo["class"], UNKNOWN), "aux": False}
         for photo in _located_photos(shards, row_groups)
-        if photo["split"] in splits
+        if photo["split"] in splits and not (held_out and is_held_out(photo["photo_id"]))
     ]
     for aux_shards in aux:
         photos += [

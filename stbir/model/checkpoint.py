@@ -1,7 +1,7 @@
 """Checkpoint artifact: a safetensors file per encoder and gate, the recipe, optional training state.
 
 A run writes each checkpoint to `<uri>/<name>/` with its own manifest. The manifest at `<uri>` points to the
-newest and is written last, so `<uri>` always opens a complete checkpoint.
+published one and is written last, so `<uri>` always opens a complete checkpoint.
 """
 
 import io
@@ -40,10 +40,12 @@ def save(
     counts: dict[str, int],
     details: dict[str, Any] | None = None,
     training: dict[str, Any] | None = None,
+    is_published: bool = True,
 ) -> Manifest:
-    """Write `<uri>/<name>/`, then point the manifest at `<uri>` to it. Older checkpoints stay until `prune`.
+    """Write `<uri>/<name>/`; if `is_published`, then point the manifest at `<uri>` to it.
 
-    `training` holds only tensors and plain values, because it is loaded with `weights_only=True`.
+    Older checkpoints stay until `prune`. `training` holds only tensors and plain values, because it is
+    loaded with `weights_only=True`.
     """
     folder, sizes = Folder(uri).child(name), dict[str, int]()
     for file, data in _files(retriever, recipe, training):
@@ -52,8 +54,9 @@ def save(
     all_details = {**(details or {}), "recipe": recipe.name, "folder": ""}
     manifest = Manifest("checkpoint", _digest(folder), counts, made_from, all_details)
     write_manifest(folder, manifest, sizes)
-    pointer = replace(manifest, details={**manifest.details, "folder": name})
-    write_manifest(Folder(uri), pointer, {f"{name}/{file}": size for file, size in sizes.items()})
+    if is_published:
+        pointer = replace(manifest, details={**manifest.details, "folder": name})
+        write_manifest(Folder(uri), pointer, {f"{name}/{file}": size for file, size in sizes.items()})
     return manifest
 
 

@@ -8,10 +8,11 @@ import torch
 import torch.distributed as dist
 
 from stbir.config import MODALITIES, Modality, Recipe, Stage
-from stbir.data.batch import Batch, collate, decode_batch, read_row_groups
+from stbir.data.batch import Batch
 from stbir.data.photo_index import UNKNOWN, IntArray, PhotoIndex
-from stbir.data.sampling import Order, Step, eligible_photos, expand_sketches
+from stbir.data.sampling import eligible_photos
 from stbir.model.retriever import Retriever
+from stbir.training.clean_inputs import decode_row_group
 from stbir.training.gather import is_distributed, rank
 from stbir.training.gradients import ModalityTensors, autocast
 from stbir.training.stages import StageRun, prepare_inputs
@@ -52,7 +53,7 @@ def build_feature_cache(
         first_row[chosen] = np.cumsum(count) - count
         features = torch.zeros(int(count.sum()), retriever.dim, device=device)
         for group in own_groups:
-            batch = _decode_row_group(photos, chosen[photos.row_group[chosen] == group], modality, recipe)
+            batch = decode_row_group(photos, chosen[photos.row_group[chosen] == group], modality, recipe)
             inputs = prepare_inputs(batch, retriever, device)[modality]
             with autocast(device):
                 chunks = torch.split(inputs, recipe.chunk_size or recipe.batch_size)
@@ -74,17 +75,3 @@ def measure_hubness(run: StageRun, recipe: Recipe, photos: PhotoIndex, device: t
 
 def _row_indices(first_row: IntArray, modality: Modality, batch: Batch) -> torch.Tensor:
     return torch.from_numpy(first_row[batch.photo] + (batch.sketch if modality == "sketch" else 0))
-
-
-def _decode_row_group(photos: PhotoIndex, members: IntArray, modality: Modality, recipe: Recipe) -> Batch:
-    """One modality of the photos `members` of one row group, unaugmented; all sketches of a photo."""
-    count = photos.sketch_count[members] if modality == "sketch" else np.ones_like(members)
-    photo, sketch = expand_sketches(members, count)
-    order = Order(photo, sketch, np.empty((len(photo), 0), np.int64))
-    tables = read_row_groups(photos, [int(photos.row_group[members[0]])], (modality,))
-    return decode_batch(
-        collate(photos, Step(0, 0, 0, order), (modality,), tables),
-        sketch_size=recipe.model.sketch_size,
-        photo_size=recipe.model.photo.preprocess.size,
-        seed=recipe.seed,
-    )

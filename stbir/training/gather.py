@@ -32,6 +32,12 @@ def _gather(rows: Tensor) -> Tensor:
     return torch.cat(out)
 
 
+def wait_for_all() -> None:
+    """Return once all workers have called it."""
+    if is_distributed():
+        dist.barrier()
+
+
 def rank() -> int:
     """The rank of this worker, 0 without others."""
     return dist.get_rank() if is_distributed() else 0

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stbir.config import LossConstants, Modality, Pair, Stage
+from stbir.config import LossConstants, Modality, Stage
 from stbir.model.fusion import mean_anchor
 from stbir.training.negatives import SampleKeys, negative_masks
 
@@ -68,6 +68,8 @@ def stage_loss(
 ) -> dict[str, Tensor]:
     """The weighted terms of a stage, named `nce`, `triplet`, `category`; their sum is the loss.
 
+    `nce` and `triplet` are sums over the pairs, `category` over the trainable encoders.
+
     `features` hold N = B·(1 + K) rows a modality, each sample followed by its K hard negatives.
     `anchor_fn` computes the anchors (N, D) from the features of the anchor modalities.
     """
@@ -80,16 +82,18 @@ def stage_loss(
         positive_BD = candidates_ND[::rows_per_sample]
         rows = (anchor_BD, positive_BD, candidates_ND)
         if weights.nce:
-            _add(terms, "nce", pair, weights.nce * info_nce(*rows, nce_BN, constants.temperature))
+            _add(terms, "nce", pair.weight * weights.nce * info_nce(*rows, nce_BN, constants.temperature))
         if weights.triplet:
             hinge = triplet(*rows, triplet_BN, constants.triplet_margin)
-            _add(terms, "triplet", pair, weights.triplet * hinge)
-        if weights.category and class_weight_CD is not None:
-            label_B, margin = keys.label[::rows_per_sample], constants.arcface_margin
-            category = arcface(positive_BD, class_weight_CD, label_B, margin, constants.arcface_scale)
-            _add(terms, "category", pair, weights.category * category)
+            _add(terms, "triplet", pair.weight * weights.triplet * hinge)
+    if weights.category and class_weight_CD is not None:
+        label_B, margin = keys.label[::rows_per_sample], constants.arcface_margin
+        for modality in stage.trainable_encoders:
+            rows_BD = features[modality][::rows_per_sample]
+            category = arcface(rows_BD, class_weight_CD, label_B, margin, constants.arcface_scale)
+            _add(terms, "category", weights.category * category)
     return terms
 
 
-def _add(terms: dict[str, Tensor], name: str, pair: Pair, value: Tensor) -> None:
-    terms[name] = terms[name] + pair.weight * value if name in terms else pair.weight * value
+def _add(terms: dict[str, Tensor], name: str, value: Tensor) -> None:
+    terms[name] = terms[name] + value if name in terms else value

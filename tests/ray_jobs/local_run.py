@@ -34,7 +34,9 @@ def local_job(recipe: Recipe, uri: str, out: str, checkpoint_interval: int | Non
     photos = build_photo_index(shards, ["train"], classes)
     progress = cast(Queue, SimpleNamespace(put=lambda line: None))
     digests, lock = [shards.manifest.digest], cast(Lock, SimpleNamespace(check=lambda: None))
-    return Job(recipe, photos, classes, out, uri, digests, None, progress, lock, checkpoint_interval)
+    return Job(
+        recipe, photos, classes, out, digests, None, progress, lock, checkpoint_interval=checkpoint_interval
+    )
 
 
 def run_locally(job: Job, preemption_info: Callable[[], object] = lambda: None) -> str | None:

@@ -8,6 +8,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from ray_jobs.training import profiling
 from ray_jobs.training.log import TrainLog, step_in_name
+from ray_jobs.training.validation import Validation
 from stbir.storage.folder import Folder
 from tests.ray_jobs.local_run import local_job, resume_recipe, run_locally
 from tests.ray_jobs.test_resume import logged
@@ -27,7 +28,7 @@ def test_log_files_newer_than_the_checkpoint_are_removed(local_shards: str, tmp_
 @pytest.mark.slow(reason="trains, in this process")
 def test_tensorboard_has_all_steps_with_stage_and_noise(local_shards: str, tmp_path: Path) -> None:
     job = local_job(resume_recipe(), local_shards, str(tmp_path), checkpoint_interval=3)
-    assert run_locally(replace(job, profiler="torch", val_split="val")) is None
+    assert run_locally(replace(job, profiler="torch", validation=Validation(local_shards, ("val",)))) is None
     steps = logged(job.out)
     read = EventAccumulator(str(tmp_path / "tensorboard"), size_guidance={"scalars": 0}).Reload()
     losses = read.Scalars("loss")

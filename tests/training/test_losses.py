@@ -110,6 +110,16 @@ def test_stage_loss_weights_its_terms() -> None:
     )
 
 
+def test_class_term_counts_once_for_each_trainable_encoder() -> None:
+    features, heads, label = unit_features(4), unit(2, 8, seed=9), [0, 0, 1, 1]
+    pairs = (Pair(("photo", "text"), "sketch"), Pair(("sketch",), "photo"), Pair(("text",), "photo"))
+    stage = replace(SKETCH, trainable=("photo", "sketch"), pairs=pairs)
+    terms = stage_loss(stage, LossConstants(), features, keys([0, 1, 2, 3], label=label), heads)
+    rows = (features["sketch"], features["photo"])
+    expected = sum(arcface(each, heads, torch.tensor(label), 0.2, 32).item() for each in rows)
+    assert terms["category"].item() == pytest.approx(0.2 * expected)
+
+
 @pytest.mark.parametrize("term", ["nce", "triplet", "category"])
 def test_term_of_weight_zero_is_not_computed(term: str) -> None:
     features = unit_features(3)
