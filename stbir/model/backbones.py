@@ -36,7 +36,18 @@ def create_timm_backbone(config: ImageEncoderConfig, pretrained: bool) -> tuple[
         load_strict(backbone, read_state_dict(weights), weights, ignore=heads)
     if config.batch_norm == "folded":
         fold_batch_norms(backbone, torch.rand(1, 3, config.preprocess.size, config.preprocess.size))
-    return backbone, int(backbone.num_features)
+    return backbone, _output_width(backbone, config.preprocess.size)
+
+
+def _output_width(backbone: nn.Module, size: int) -> int:
+    """C of the output (1, C), (1, C, H, W) or (1, tokens, C) for a blank image.
+
+    timm's `num_features` is another number if layers follow the pooling, as in MobileNetV3.
+    """
+    backbone.eval()
+    with torch.no_grad():
+        output = backbone(torch.zeros(1, 3, size, size))
+    return int(output.shape[2 if output.ndim == 3 else 1])
 
 
 def create_clip_image_backbone(config: ImageEncoderConfig, pretrained: bool) -> tuple[nn.Module, int]:

@@ -15,6 +15,11 @@ HubnessModule = HubnessCorrection | HubnessQueryHead
 FULL_SCALE = 255.0
 
 
+def is_inside(name: str, paths: Sequence[str]) -> bool:
+    """Whether a dotted name is one of `paths` or below it; `blocks.10` is not below `blocks.1`."""
+    return any(name == path or name.startswith(f"{path}.") for path in paths)
+
+
 class ImageEncoder(nn.Module):
     """An image backbone (`trunk`, from open_clip or timm) and a projection of its output.
 
@@ -22,7 +27,7 @@ class ImageEncoder(nn.Module):
     appearance: head for the last dimensions of photos, of equal weight as the others. Sketches have zeros
         there. See docs/decisions/0007.
     hubness: appends dimensions for hubness correction to the unit vector.
-    frozen: prefixes of parameters that are never trainable.
+    frozen: paths of modules or parameters that are never trainable, e.g. `trunk.blocks.1`.
     fix_batch_norm: batch norms keep their statistics in training too.
     """
 
@@ -85,23 +90,24 @@ class ImageEncoder(nn.Module):
         return x.contiguous(memory_format=torch.channels_last)
 
     def set_trainable(self, trainable: bool, frozen: tuple[str, ...] = ()) -> None:
-        """Set `requires_grad` of all parameters. Prefixes in `frozen` and `self.frozen` stay frozen.
+        """Set `requires_grad` of all parameters; those in `frozen` and `self.frozen` stay frozen.
 
-        Raises InputError if no parameter has such a prefix.
+        Raises InputError if there is no such module or parameter.
         """
-        names = [name for name, _ in self.named_parameters()]
-        for prefix in frozen:
-            if not any(name.startswith(prefix) for name in names):
-                raise InputError(f"frozen: no parameter starts with {prefix!r}; the first is {names[0]}")
+        parameters = [name for name, _ in self.named_parameters()]
+        known = {*parameters, *(name for name, _ in self.named_modules())}
+        for path in (*self.frozen, *frozen):
+            if path not in known:
+                raise InputError(f"frozen: no module or parameter {path!r}; the first is {parameters[0]}")
         self._stage_frozen = frozen
         for name, parameter in self.named_parameters():
-            parameter.requires_grad_(trainable and not name.startswith((*self.frozen, *frozen)))
+            parameter.requires_grad_(trainable and not is_inside(name, (*self.frozen, *frozen)))
 
     def train(self, mode: bool = True) -> "ImageEncoder":
         """As in nn.Module, but fixed and frozen batch norms stay in eval mode."""
         super().train(mode)
         for name, module in self.named_modules():
-            fixed = self.fix_batch_norm or name.startswith((*self.frozen, *self._stage_frozen))
+            fixed = self.fix_batch_norm or is_inside(name, (*self.frozen, *self._stage_frozen))
             if fixed and isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.eval()
         return self

@@ -206,6 +206,30 @@ def test_grid_of_a_backbone_that_has_no_feature_map_is_rejected() -> None:
         build_encoder(replace(timm_config(None), photo=photo), "photo")
 
 
+CONVOLUTIONAL = ["mobilenetv3_small_050", "mobilenetv4_conv_small_035", "ghostnet_050", "lcnet_035"]
+
+
+@pytest.mark.parametrize(
+    ("name", "grid"), [("test_vit", 0), *((name, grid) for name in CONVOLUTIONAL for grid in (0, 2))]
+)
+def test_any_backbone_of_timm_has_the_width_of_its_output(name: str, grid: int) -> None:
+    photo = ImageEncoderConfig("timm", name, Preprocess(64, **HALF), grid=grid)
+    model = ModelConfig(dim=24, photo=photo, text=TextEncoderConfig("small", options=TEXT))
+    with torch.no_grad():
+        assert build_encoder(model, "photo").eval()(pixels(size=64)).shape == (2, 24)
+
+
+def test_frozen_modules_are_whole_and_exist() -> None:
+    photo = ImageEncoderConfig("timm", "test_resnet", Preprocess(64, **HALF), frozen=("trunk.layer1",))
+    model = ModelConfig(dim=24, photo=photo, text=TextEncoderConfig("small", options=TEXT))
+    encoder = build_encoder(model, "photo")
+    frozen = {name for name, parameter in encoder.named_parameters() if not parameter.requires_grad}
+    assert frozen
+    assert all(name.startswith("trunk.layer1.") for name in frozen)
+    with pytest.raises(InputError, match=r"frozen: no module or parameter 'trunk\.layer'"):
+        build_encoder(replace(model, photo=replace(photo, frozen=("trunk.layer",))), "photo")
+
+
 def test_fixed_batch_norms_keep_their_statistics_in_training() -> None:
     encoder = build_retriever(timm_config(None)).photo
     before = {name: buffer.clone() for name, buffer in encoder.named_buffers()}

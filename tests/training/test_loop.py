@@ -231,5 +231,5 @@ def test_frozen_backbone_keeps_its_batch_statistics(photos: PhotoIndex) -> None:
 
 def test_unknown_frozen_prefix_is_rejected(photos: PhotoIndex) -> None:
     r, run = new_run("image")
-    with pytest.raises(InputError, match="frozen: no parameter starts with 'trnk'"):
+    with pytest.raises(InputError, match="frozen: no module or parameter 'trnk'"):
         start_stage(replace(run.stage, frozen=("trnk",)), r, run.model, num_steps=2)
