@@ -41,7 +41,8 @@ class ModelVersions:
                 future.set_result(self._load(key))
             except BaseException as error:
                 with self._lock:
-                    self._loaded.pop(key, None)
+                    if self._loaded.get(key) is future:  # not that of a later caller, after an eviction
+                        del self._loaded[key]
                 future.set_exception(error)
         return future.result()
 

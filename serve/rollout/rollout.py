@@ -71,6 +71,7 @@ class Rollout:
         """
         if self._task is not None:
             self._task.cancel()
+            await asyncio.wait([self._task])
         deploy = Deploy(user_config, (await self._watch.refresh()).deployed_at_s)
         is_active = False
         if self.active is None:

@@ -66,6 +66,24 @@ def test_version_in_force_is_never_evicted(keys: list[str]) -> None:
     assert loader.calls.count("in force") == 1
 
 
+def test_a_failed_load_leaves_that_of_a_later_caller() -> None:
+    """Other versions evict the key during its first load, and a second one succeeds before that fails."""
+    calls = list[str]()
+
+    def load(key: str) -> str:
+        calls.append(key)
+        if calls == ["a"]:
+            for other in "bca":
+                versions.get(other)
+            raise OSError(key)
+        return key * 2
+
+    versions = ModelVersions(load)
+    with pytest.raises(OSError, match="a"):
+        versions.get("a")
+    assert versions.get_loaded("a") == "aa"
+
+
 def test_failed_load_is_retried_and_evicts_nothing() -> None:
     loader = Loader()
     versions = ModelVersions(loader)
