@@ -144,15 +144,17 @@ def _decode(
 ) -> None:
     """Add the outcome of a photo to `decoded`, and if it is new, its pixels to `pixels`."""
     if is_duplicate:
-        if isinstance(photo, Photo):
-            detail, content = "the first one stays", content_hash(photo.data)
-        else:
-            detail, content = photo.reason, photo.content  # e.g. the members of a sample are not adjacent
-        decoded.faults.append(Fault(photo.photo_id, "duplicate id", None, detail, content))
+        decoded.faults.append(_duplicate(photo))
     elif isinstance(photo, Fault):
         decoded.faults.append(photo)
     else:
         _decode_photo(photo, existing, decoded, pixels)
+
+
+def _duplicate(photo: Photo | Fault) -> Fault:
+    if isinstance(photo, Fault):  # e.g. the members of a sample are not adjacent
+        return Fault(photo.photo_id, "duplicate id", None, photo.reason, photo.content)
+    return Fault(photo.photo_id, "duplicate id", None, "the first one stays", content_hash(photo.data))
 
 
 def _decode_photo(photo: Photo, existing: Fingerprints, decoded: DecodedPart, pixels: Pixels) -> None:
