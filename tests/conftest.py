@@ -84,8 +84,8 @@ def is_listening(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-@pytest.fixture(scope="session")
-def aws() -> Iterator[None]:
+@contextlib.contextmanager
+def s3_server() -> Iterator[None]:
     """An S3 server on 127.0.0.1, configured by AWS_* variables alone, as for a user."""
     port = free_port()
     server = subprocess.Popen(
@@ -104,6 +104,13 @@ def aws() -> Iterator[None]:
         finally:
             server.terminate()
             server.wait(timeout=10)
+
+
+@pytest.fixture(scope="session")
+def aws() -> Iterator[None]:
+    """An S3 server for all tests."""
+    with s3_server():
+        yield
 
 
 def _aws_variables(port: int) -> dict[str, str]:

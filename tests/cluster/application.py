@@ -44,14 +44,18 @@ class Release:
         return {"checkpoint": self.checkpoint, "gallery": self.gallery, "version": self.version}
 
 
-def release(folder: Path, seed: int) -> Release:
+def release(folder: Path | str, seed: int) -> Release:
     """A model with random encoders, and a gallery whose photo ids start with the seed."""
-    uri, smoke = str(folder / f"checkpoint{seed}"), recipe("smoke")
+    uri, smoke = f"{folder}/checkpoint{seed}", recipe("smoke")
     checkpoint.save(uri, "epoch-0", build_retriever(smoke.model, seed), smoke, made_from="", counts={})
-    ids, dim, gallery = [f"{seed}/{n}" for n in range(32)], smoke.model.dim, Folder(str(folder / f"g{seed}"))
+    return publish_version(uri, f"{folder}/g{seed}", str(seed), seed)
+
+
+def publish_version(checkpoint_uri: str, gallery_uri: str, prefix: str, seed: int) -> Release:
+    """Publish random vectors as the next version of a gallery; its photo ids start with the prefix."""
+    ids, dim, gallery = [f"{prefix}/{n}" for n in range(32)], recipe("smoke").model.dim, Folder(gallery_uri)
     vectors = np.random.default_rng(seed).standard_normal((len(ids), dim)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    Path(gallery.uri).mkdir()
     columns_by_name = {
         "photo_id": pa.array(ids),
         "category": pa.array(["shape"] * len(ids)),
@@ -60,11 +64,12 @@ def release(folder: Path, seed: int) -> Release:
     }
     columns = [columns_by_name.get(f.name, pa.nulls(len(ids), f.type)) for f in schema(dim)]
     table = pa.Table.from_arrays(columns, schema=schema(dim))
-    written = lance.write_dataset(table, table_uri(gallery)).version
-    digest = checkpoint.read_digest(uri)
+    mode = "overwrite" if gallery.exists() else "create"
+    written = lance.write_dataset(table, table_uri(gallery), mode=mode).version
+    digest = checkpoint.read_digest(checkpoint_uri)
     candidate = prepare(gallery, written, digest, None)
     publish(gallery, candidate, {"ok": len(ids)})
-    return Release(uri, gallery.uri, candidate.version, digest, frozenset(ids))
+    return Release(checkpoint_uri, gallery.uri, candidate.version, digest, frozenset(ids))
 
 
 def sketch_png() -> bytes:

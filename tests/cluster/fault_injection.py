@@ -18,7 +18,7 @@ FAULTS = ("busy", "slow", "cut")
 
 class _Proxy(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    server: "_Server"
+    server: "FaultyServer"
 
     def do_GET(self) -> None:
         fault = self.server.draw_fault()
@@ -74,18 +74,20 @@ _HOP = {"connection", "transfer-encoding", "expect", "keep-alive"}
 _SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 
 
-class _Server(ThreadingHTTPServer):
+class FaultyServer(ThreadingHTTPServer):
+    """The proxy. `share` of the requests, which may change, gets a fault."""
+
     daemon_threads = True
 
     def __init__(self, upstream: str, share: float) -> None:
         super().__init__(("127.0.0.1", free_port()), _Proxy)
-        self.upstream, self._share = upstream, share
+        self.upstream, self.share = upstream, share
         self._random = random.Random(0)
         self.counts: Counter[str] = Counter()
 
     def draw_fault(self) -> str:
         """Draw the fault of the next request."""
-        is_faulty = self._random.random() < self._share
+        is_faulty = self._random.random() < self.share
         fault = self._random.choice(FAULTS) if is_faulty else "good"
         self.counts[fault] += 1
         return fault
@@ -93,16 +95,27 @@ class _Server(ThreadingHTTPServer):
     def handle_error(self, *_: object) -> None:
         """Ignore clients that disconnect."""
 
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
 
 @contextmanager
-def faulty_proxy(endpoint: str, share: float) -> Iterator[tuple[str, Counter[str]]]:
-    """The URL of the proxy, and the number of requests by fault."""
-    server = _Server(urlsplit(endpoint).netloc, share)
+def faulty_server(endpoint: str, share: float) -> Iterator[FaultyServer]:
+    """The running proxy."""
+    server = FaultyServer(urlsplit(endpoint).netloc, share)
     thread = Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}", server.counts
+        yield server
     finally:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@contextmanager
+def faulty_proxy(endpoint: str, share: float) -> Iterator[tuple[str, Counter[str]]]:
+    """The URL of the proxy, and the number of requests by fault."""
+    with faulty_server(endpoint, share) as server:
+        yield server.url, server.counts
