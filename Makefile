@@ -16,10 +16,13 @@ TESTS ?=
 NONE_CHOSEN = { code=$$?; [ $$code = 5 ] && [ -n '$(TESTS)' ] || exit $$code; }
 # `make demo DEMO="FOLDER PHOTOS"` sets the output folder and the number of photos.
 DEMO ?=
+# `make chaos N=200 SEED=7` injects that many faults; the seed draws them and their moments.
+N ?= 20
+SEED ?= 0
 # The CUDA build of torch is large: allow for slow networks.
 export UV_HTTP_TIMEOUT ?= 600
 
-.PHONY: help setup demo test test-on-ray test-off-ray test-fast test-cluster format format-check lint types lock clean
+.PHONY: help setup demo test test-on-ray test-off-ray test-fast test-cluster chaos format format-check lint types lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -44,6 +47,9 @@ test-fast: setup ## the quick tests: without Ray and browser
 
 test-cluster: setup ## tests that start clusters: lost nodes, failures, load (an hour)
 	$(RUN)/python -m pytest $(or $(TESTS),tests/cluster)
+
+chaos: setup ## N random faults in jobs and serving, drawn by SEED; checks invariants
+	$(RUN)/python -m tests.chaos.run --count $(N) --seed $(SEED)
 
 format: setup ## format the code
 	$(RUN)/ruff check --fix-only --quiet .

@@ -19,6 +19,7 @@ TARGETS = {
     "test-off-ray",
     "test-fast",
     "test-cluster",
+    "chaos",
     "format",
     "lint",
     "types",
