@@ -121,16 +121,22 @@ def caption_chunk(
 async def _caption_chunk(
     job: Job, endpoint: Endpoint, chunk: list[CaptionTarget], concurrency: int
 ) -> tuple[dict[str, Outcome], Usage]:
-    semaphore = asyncio.Semaphore(concurrency)
+    semaphore, failures = asyncio.Semaphore(concurrency), list[Exception]()
     async with ChatClient(endpoint, caption_schema()) as client:
 
         async def caption_with_limit(key: str, photo: bytes) -> tuple[Outcome, Usage]:
             async with semaphore:
-                return await _caption_photo(job, client, key, photo)
+                if failures:  # a full disk would not store the answer, either
+                    raise failures[0]
+                try:
+                    return await _caption_photo(job, client, key, photo)
+                except Exception as error:
+                    failures.append(error)
+                    raise
 
         photos = await asyncio.to_thread(lambda: dict(read_targets(job.shards, chunk)))
         calls = (caption_with_limit(*photo) for photo in photos.items())
-        # Finish all calls before raising: their answers are paid for, and stored.
+        # Finish the started calls before raising: their answers are paid for, and stored.
         results = await asyncio.gather(*calls, return_exceptions=True)
     done = [result for result in results if not isinstance(result, BaseException)]
     for result in results:

@@ -8,10 +8,15 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import ray
+from pydantic import SecretStr
 
 from ray_jobs.caption import parser
+from ray_jobs.captioning import tasks
+from ray_jobs.captioning.chat import Endpoint
 from ray_jobs.cli import JobFailedError
 from ray_jobs.jobs.caption import CAPTIONS_QUARANTINE, caption
+from stbir.captioning.answer_store import AnswerRecord, AnswerStore
+from stbir.captioning.prompt import load_prompt
 from stbir.data.schema import Row
 from stbir.data.shard_writer import QUARANTINE, publish, write_quarantine, write_rows
 from stbir.data.shards import open_shards
@@ -218,6 +223,24 @@ def test_a_sample_writes_a_sheet_and_its_answers_are_reused(
     assert not (out / "manifest.json").exists()
     assert run_caption(server, shards, out, "--max-error-rate", 0.5)["counts"]["captioned"] == 5
     assert server.delivered.total() == 3 + 5
+
+
+class FullStore(AnswerStore):
+    """A store on a full disk."""
+
+    def put(self, key: str, record: AnswerRecord) -> None:
+        raise InputError("No space left on device")
+
+
+def test_no_further_answer_is_paid_for_when_one_cannot_be_stored(tmp_path: Path, server: ChatServer) -> None:
+    shards = open_shards(write_shards(tmp_path / "in", [row(number) for number in range(12)], 12))
+    prompt = load_prompt()
+    store = FullStore(Folder(str(tmp_path / "answers")), MODEL, prompt)
+    job = tasks.Job(shards, store, prompt, source="model", replace=False)
+    _, survey = tasks.survey_file(job, shards.files[0])
+    with pytest.raises(InputError, match="No space left"):
+        tasks.caption_chunk(job, Endpoint(server.url, MODEL, SecretStr(KEY)), survey.targets, concurrency=2)
+    assert 0 < server.delivered.total() <= 2
 
 
 def test_many_calls_need_confirmation(tmp_path: Path, server: ChatServer, ray_cluster: str) -> None:
