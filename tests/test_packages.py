@@ -15,7 +15,7 @@ MAX_LINES = 250
 # Base classes that torch, Ray, other libraries or the type system require; exceptions are allowed too.
 ALLOWED_BASES = {
     *("nn.Module", "torch.autograd.Function", "ExecutionCallback", "DataConfig", "BaseModel"),
-    *("Protocol", "NamedTuple", "TypedDict", "argparse.Action", "LRUCache"),
+    *("Protocol", "NamedTuple", "TypedDict", "Generic", "argparse.Action", "LRUCache", "TorchTrainer"),
 }
 
 

@@ -36,7 +36,8 @@ def create_timm_backbone(config: ImageEncoderConfig, pretrained: bool) -> tuple[
         load_strict(backbone, read_state_dict(weights), weights, ignore=heads)
     if config.batch_norm == "folded":
         fold_batch_norms(backbone, torch.rand(1, 3, config.preprocess.size, config.preprocess.size))
-    return backbone, _output_width(backbone, config.preprocess.size)
+    with convert_library_errors(f"timm model {name!r}"):
+        return backbone, _output_width(backbone, config.preprocess.size)
 
 
 def _output_width(backbone: nn.Module, size: int) -> int:

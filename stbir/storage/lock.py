@@ -3,8 +3,7 @@
 The file `writer/<number>.json` with the highest number describes the lock holder. The holder renews it with a
 heartbeat. A writer takes over from a dead holder by creating the next number, which only one of several can
 do. A holder is dead if its process has ended, or, where that cannot be known, if its heartbeat has stopped. A
-holder that was only slow sees the higher number in `check` before it commits. Clocks of different machines
-are never compared.
+holder that was only slow sees the higher number in `check` before it commits. No clocks are compared.
 """
 
 import json
@@ -118,8 +117,7 @@ def artifact_lock(folder: Folder, kind: Kind) -> Iterator[Lock]:
 
 @contextmanager
 def writer_lock(folder: Folder) -> Iterator[Lock]:
-    """Hold the writer lock of a folder. Waits until a dead holder's heartbeat times out. Leaves no trace of a
-    new folder to which nothing was written.
+    """Hold the writer lock of a folder. Waits until a dead holder's heartbeat times out.
 
     Raises InputError if a live writer holds the lock, and if the storage cannot exclude a second writer.
     """
@@ -146,7 +144,7 @@ def _renew_until(lock: Lock, stopped: threading.Event) -> None:
 
 
 def _release(lock: Lock, is_new: bool, heartbeat: threading.Thread) -> None:
-    """Release the lock. A failure only delays the next writer and must not replace the job's own error."""
+    """Release the lock. A failure must not replace the job's own error."""
     try:
         if heartbeat.is_alive():  # it would undo the release, or overwrite the lock of the next writer
             raise TimeoutError("a heartbeat is still being written")
@@ -156,8 +154,7 @@ def _release(lock: Lock, is_new: bool, heartbeat: threading.Thread) -> None:
         else:
             lock.release()
     except Exception as error:
-        delay = f"the next writer waits up to {HEARTBEAT_TIMEOUT_S:g} s"
-        log.warning("%s: the lock is not released (%s); %s", lock.folder.uri, error, delay)
+        log.warning("%s: the lock is not released (%s); the next writer waits", lock.folder.uri, error)
 
 
 def _acquire(folder: Folder) -> Lock:
@@ -196,8 +193,7 @@ def _create(folder: Folder, number: int) -> Lock:
 
 
 def _wait_until_dead(folder: Folder, number: int) -> LockHolder | None:
-    """Returns the last content of the holder's file; None if it is gone. Raises InputError if the process
-    runs, or if the file changes meanwhile."""
+    """The last content of the holder's file; None if it is gone. Raises InputError if the holder lives."""
     before = current = _read(folder, number)
     deadline = time.monotonic() + HEARTBEAT_TIMEOUT_S
     while current is not None and not current.free and (runs := current.process.is_running()) is not False:

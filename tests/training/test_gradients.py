@@ -63,7 +63,9 @@ def test_gradient_cache_has_the_gradients_of_the_full_batch(stage: Stage, chunk_
     )
     assert cached.keys() == expected.keys() != set()
     for name, gradient in expected.items():
-        assert torch.allclose(cached[name], gradient, atol=1e-5, rtol=1e-3), name
+        # Sums in another order: entries near 0 are rounded as coarsely as the largest ones.
+        atol = 1e-5 * max(1.0, gradient.abs().max().item())
+        assert torch.allclose(cached[name], gradient, atol=atol, rtol=1e-3), name
 
 
 def test_second_pass_of_the_gradient_cache_draws_the_same_dropout_masks() -> None:
