@@ -222,14 +222,13 @@ def test_s3_in_and_out(tmp_path: Path, s3: str, ray_cluster: str) -> None:
     ]
 
 
-def test_unreadable_file_is_an_error_not_a_fault(tmp_path: Path, ray_cluster: str) -> None:
-    """A read error (here: a folder in place of the file) says nothing about the image."""
+def test_a_folder_in_place_of_a_photo_is_a_missing_photo(tmp_path: Path, ray_cluster: str) -> None:
     source = valid_source(tmp_path / "in", 3)
     (tmp_path / "in/p1.png").unlink()
     (tmp_path / "in/p1.png").mkdir()
-    with pytest.raises(InputError, match=r"in/p1\.png: cannot be read or written"):
-        prepare(source, tmp_path / "out", "--max-error-rate", 1)
-    assert not (tmp_path / "out/manifest.json").exists()
+    prepare(source, tmp_path / "out", "--max-error-rate", 1)
+    [fault] = pq.read_table(tmp_path / "out/quarantine.parquet").to_pylist()
+    assert (fault["photo_id"][-1], fault["reason"]) == ("1", "photo missing")
 
 
 @pytest.mark.parametrize(
