@@ -23,7 +23,7 @@ def validate(job: Job, model: TrainableModel, stage: str, epoch: float) -> Score
         return None
     results = evaluate(model.retriever, job.validation.rows()).results
     accuracy = {kind: acc for kind, summary in results.items() if (acc := summary["acc@1"]) is not None}
-    where = {"photos": job.validation.name, "stage": stage, "epoch": epoch}
+    where = {"photos": job.validation.name, "stage": stage, "epoch": round(epoch, 2)}
     return {**where, "mrr": mean_mrr(results), "acc@1": accuracy}
 
 
