@@ -25,7 +25,16 @@ import psutil
 from benchmarks.endpoint.flood import Outcomes, flood
 from benchmarks.endpoint.hostile_requests import endless
 from benchmarks.endpoint.load import OK
-from benchmarks.endpoint.sides import Row, cpu_s, key, load, make_world, serve_processes, serving
+from benchmarks.endpoint.sides import (
+    Row,
+    add_world_options,
+    cpu_s,
+    key,
+    load,
+    make_world,
+    serve_processes,
+    serving,
+)
 
 MIB = 2**20
 MAX_RATIO = 2.0  # of the p99 of searches beside hostile requests and alone
@@ -138,9 +147,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--side", choices=("ours", "serve_run"), default="ours", help="as in serve.py")
-    parser.add_argument("--world", help="folder with `checkpoint` and `gallery`; default: random ones")
-    parser.add_argument("--recipe", default="chairs_cpu", help="recipe of the random encoders")
-    parser.add_argument("--photos", type=int, default=10_000, help="size of the random gallery")
+    add_world_options(parser)
     parser.add_argument("--requests", type=int, default=20_000, help="number of hostile requests")
     parser.add_argument("--rate", type=float, default=50, help="hostile requests per second")
     parser.add_argument("--honest-rate", type=float, default=20, help="searches per second")

@@ -14,7 +14,7 @@ import tempfile
 import threading
 from typing import Any
 
-from benchmarks.endpoint.sides import Row, load, make_world, serve_processes, serving
+from benchmarks.endpoint.sides import Row, add_world_options, load, make_world, serve_processes, serving
 
 ALLOWED = {"200", "429", "504"}
 DEADLINE_MS = 10_000  # of serve/config.yaml
@@ -96,9 +96,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--side", choices=("ours", "serve_run"), default="ours", help="as in serve.py")
-    parser.add_argument("--world", help="folder with `checkpoint` and `gallery`; default: random ones")
-    parser.add_argument("--recipe", default="chairs_cpu", help="recipe of the random encoders")
-    parser.add_argument("--photos", type=int, default=10_000, help="size of the random gallery")
+    add_world_options(parser)
     parser.add_argument("--times", type=float, default=4, help="multiple of the capacity")
     parser.add_argument("--seconds", type=float, default=120, help="duration of the overload")
     parser.add_argument("--config", help="replaces serve/config.yaml")

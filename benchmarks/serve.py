@@ -18,7 +18,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
-from benchmarks.endpoint.sides import Row, cpu_s, load, make_world, serving
+from benchmarks.endpoint.sides import Row, add_world_options, cpu_s, load, make_world, serving
 
 STBIR_SIDES = ("ours", "serve_run")
 COLUMNS = ("rps", "p50_ms", "p95_ms", "p99_ms", "errors", "cpu_ms")
@@ -89,9 +89,7 @@ def _means(pairs: Iterable[tuple[str, float]]) -> dict[str, float]:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--world", help="folder with `checkpoint` and `gallery`; default: random ones")
-    parser.add_argument("--recipe", default="chairs_cpu", help="recipe of the random encoders")
-    parser.add_argument("--photos", type=int, default=10_000, help="size of the random gallery")
+    add_world_options(parser)
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32, 128], help="concurrent clients")
     parser.add_argument("--seconds", type=float, default=8, help="per measurement")
     parser.add_argument("--kinds", default="mixed", help="queries: mixed, sketch or text")

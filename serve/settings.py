@@ -8,6 +8,7 @@ import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from stbir.config.values import merge
 from stbir.errors import InputError
 from stbir.storage.folder import read_uri
 
@@ -138,7 +139,7 @@ def read_settings(uri: str | None = None) -> Settings:
     try:
         overrides = yaml.safe_load(read_uri(name))
         _refuse_renamed(name, overrides)
-        tree = _merge(yaml.safe_load(DEFAULT.read_bytes()), overrides)
+        tree = merge(yaml.safe_load(DEFAULT.read_bytes()), overrides)
         settings = TypeAdapter(Settings).validate_python(tree)
     except yaml.YAMLError as error:
         raise InputError(
@@ -169,13 +170,6 @@ def _refuse_renamed(name: str, node: Any, path: str = "") -> None:
         if field in RENAMED_SETTINGS:
             raise InputError(f"{name}: {field}: renamed; use {RENAMED_SETTINGS[field]}")
         _refuse_renamed(name, value, field)
-
-
-def _merge(defaults: Any, overrides: Any) -> Any:
-    """`overrides`; a mapping also takes the defaults of the keys that it lacks."""
-    if not (isinstance(defaults, dict) and isinstance(overrides, dict)):
-        return overrides
-    return defaults | {name: _merge(defaults.get(name), value) for name, value in overrides.items()}
 
 
 def _check_full_batch(name: str, field: str, encoder: EncoderSettings, max_group_size: int) -> None:

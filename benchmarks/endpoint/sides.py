@@ -1,5 +1,6 @@
 """Servers to measure, each in its own process, and the load on them."""
 
+import argparse
 import contextlib
 import functools
 import json
@@ -30,6 +31,13 @@ THREADS = {"floor": {"OMP_NUM_THREADS": "1"}, "flask": {"OMP_WAIT_POLICY": "PASS
 START_TIMEOUT_S = 300
 KEYS_VARIABLE = "STBIR_API_KEYS_FILE"
 Row = dict[str, Any]
+
+
+def add_world_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the checkpoint and the gallery that the endpoint serves, see `make_world`."""
+    parser.add_argument("--world", help="folder with `checkpoint` and `gallery`; default: random ones")
+    parser.add_argument("--recipe", default="chairs_cpu", help="recipe of the random encoders")
+    parser.add_argument("--photos", type=int, default=10_000, help="size of the random gallery")
 
 
 def make_world(scratch: str, recipe: str, photos: int) -> str:

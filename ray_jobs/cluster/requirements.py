@@ -227,10 +227,8 @@ def _object_store(step_bytes: int, steps: int) -> str:
 
 
 def _weights(model: ModelConfig, modality: Modality) -> str:
-    from stbir.model.builder import (
-        build_encoder,
-        resolve,
-    )  # import torch, only needed for recipes with weights
+    # These import torch, only needed for recipes with weights.
+    from stbir.model.builder import build_encoder, resolve
     from stbir.model.weights import is_pretrained_tag
 
     source = str(getattr(model, modality).weights)

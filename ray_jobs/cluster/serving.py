@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from ray_jobs.cluster import placement
 from ray_jobs.cluster.checks import CheckWarningError
 from ray_jobs.cluster.requirements import Checks, check_gpus
+from stbir.config.values import merge
 from stbir.errors import InputError
 from stbir.storage.folder import read_uri
 
@@ -68,7 +69,7 @@ def read_replicas(uri: str | None) -> list[Replicas]:
     settings = yaml.safe_load(DEFAULT.read_bytes())
     try:
         if uri is not None:
-            settings = _merge(settings, yaml.safe_load(read_uri(uri)))
+            settings = merge(settings, yaml.safe_load(read_uri(uri)))
         deployments = TypeAdapter(dict[str, Any]).validate_python(settings)
         named = {name: deployments.get(name) for name in DEPLOYMENTS}
         checked = TypeAdapter(dict[str, _Deployment]).validate_python(named)
@@ -90,13 +91,6 @@ def _replicas(name: str, options: _Options) -> Replicas:
     actor, number = options.ray_actor_options or _Actor(), options.num_replicas or 1
     scaling = options.autoscaling_config or _Scaling(number, number)
     return Replicas(name, actor.num_cpus, actor.num_gpus, scaling.min_replicas, scaling.max_replicas)
-
-
-def _merge(defaults: Any, overrides: Any) -> Any:
-    """As the endpoint merges its settings (`serve.settings`)."""
-    if not (isinstance(defaults, dict) and isinstance(overrides, dict)):
-        return overrides
-    return defaults | {name: _merge(defaults.get(name), value) for name, value in overrides.items()}
 
 
 def serving_checks(replicas: Sequence[Replicas]) -> Checks:

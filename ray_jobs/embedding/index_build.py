@@ -15,7 +15,6 @@ from stbir.gallery.latency import MAX_SLOWDOWN
 from stbir.gallery.publish import MIN_RECALL, prepare, publish
 from stbir.gallery.recall import MIN_RECALL_K
 from stbir.gallery.rows import VECTOR
-from stbir.gallery.table_writer import delete_intermediate_versions, latest_tagged_version
 from stbir.storage.folder import Folder
 from stbir.storage.lock import Lock
 
@@ -56,22 +55,6 @@ def index_and_publish(
     manifest = publish(folder, candidate, counts)
     log.info("published version %d of %s", candidate.version, folder.uri)
     return {"gallery": folder.uri, "checkpoint": checkpoint_digest, **counts, **manifest.details}
-
-
-def publish_last_version(
-    folder: Folder,
-    version: int,
-    checkpoint_digest: str,
-    plan: IndexPlan | None,
-    counts: dict[str, int],
-    lock: Lock,
-    queries: Mapping[str, Features] | None = None,
-) -> dict[str, Any]:
-    """As `index_and_publish`, and delete the unpublished versions before this one."""
-    start = latest_tagged_version(folder)
-    summary = index_and_publish(folder, version, checkpoint_digest, plan, counts, lock, queries=queries)
-    delete_intermediate_versions(folder, start, summary["version"])
-    return summary
 
 
 def build_on_cluster(dataset: lance.LanceDataset, plan: IndexPlan) -> None:

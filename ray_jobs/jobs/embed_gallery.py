@@ -16,7 +16,7 @@ import pyarrow as pa
 from ray_jobs.cli import JobFailedError, check_error_rate, check_minimum, max_removed
 from ray_jobs.cluster.connection import connect
 from ray_jobs.cluster.metrics import EmbedMetrics
-from ray_jobs.embedding.index_build import publish_last_version
+from ray_jobs.embedding.index_build import index_and_publish
 from ray_jobs.embedding.pipeline import (
     EmbeddedPart,
     EncoderPool,
@@ -41,6 +41,7 @@ from stbir.gallery.gallery import read_metadata, schema
 from stbir.gallery.index import plan_index
 from stbir.gallery.table_writer import (
     TableWriter,
+    delete_intermediate_versions,
     delete_photos,
     is_compatible,
     open_writer,
@@ -103,7 +104,8 @@ def _embed(
     plan = plan_index(table.dataset.count_rows(), args.index_threshold)
     # Exact search has a recall of 1 with any queries.
     queries = queries | catalogue_queries(catalogue, args.checkpoint) if plan else {}
-    summary = publish_last_version(folder, table.dataset.version, digest, plan, counts, lock, queries)
+    summary = index_and_publish(folder, table.dataset.version, digest, plan, counts, lock, queries=queries)
+    delete_intermediate_versions(folder, summary["version"])
     rates = {"photos_per_s": round(progress.rate, 1), "waited": round(progress.wait_share, 3)}
     return {**summary, **rates, "batch": progress.batch_size, "not_taken_by_reason": not_taken}
 
@@ -138,7 +140,9 @@ def _delete(folder: Folder, args: argparse.Namespace) -> dict[str, Any]:
         num_rows, num_deleted = dataset.count_rows(), len(set(args.delete))
         counts = {**counts, "ok": num_rows, "new": 0, "changed": 0, "removed": num_deleted}
         plan, digest = plan_index(num_rows, args.index_threshold), read_metadata(dataset).checkpoint
-        return publish_last_version(folder, dataset.version, digest, plan, counts, lock)
+        summary = index_and_publish(folder, dataset.version, digest, plan, counts, lock)
+        delete_intermediate_versions(folder, summary["version"])
+        return summary
 
 
 def _open_catalogue(args: argparse.Namespace) -> Catalogue:

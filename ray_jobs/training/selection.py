@@ -79,7 +79,5 @@ def restore_best(job: Job, model: TrainableModel, num_steps: int, device: torch.
     if published.counts["steps"] == num_steps:
         return None
     model.retriever = checkpoint.load(job.out).to(device)
-    state = checkpoint.read_training(job.out)
-    if state is not None and model.class_weight_CD is not None:
-        model.class_weight_CD.data.copy_(state["classes"])
-    return published_scores(job)
+    model.load_class_weight(checkpoint.read_training(job.out))
+    return published.details.get("validation")

@@ -45,8 +45,7 @@ def _train_stages(job: Job, device: torch.device, log: TrainLog | None) -> str |
     last, completed = last_checkpoint(job.out).uri, num_completed_steps(job.out)
     model = TrainableModel(checkpoint.load(last), len(job.classes))
     state = checkpoint.read_training(last)
-    if state is not None and model.class_weight_CD is not None:
-        model.class_weight_CD.data.copy_(state["classes"])
+    model.load_class_weight(state)
     model.to(device)
     if log and job.validation and not completed:  # what the first stage must not fall below
         save_checkpoint(job, model.retriever, 0, None, validate(job, model, "start", 0))

@@ -19,6 +19,7 @@ from stbir.data.sources.entry import name_suffix
 from stbir.data.validation import Fault
 from stbir.errors import InputError
 from stbir.images import HEAD_BYTES, is_image
+from stbir.storage.errors import MISSING_FILE_ERRORS
 from stbir.storage.fetch import DEFAULT_SCHEMES, MAX_BYTES, TIMEOUT_S, fetch
 from stbir.storage.retry import ShortReadError, is_transient, with_retries
 
@@ -74,7 +75,7 @@ def _fault(ref: PhotoRef, error: Exception) -> Fault:
     reason = "photo cannot be opened"
     if is_transient(error):
         reason = PHOTO_UNREACHABLE
-    elif isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError):
+    elif isinstance(error, MISSING_FILE_ERRORS):
         reason = "photo missing"
     name = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
     detail = name + " ".join(str(error).split())[:200]

@@ -1,6 +1,6 @@
-"""Field types shared by the configuration dataclasses: modalities and ranges of numbers."""
+"""Field types shared by the configuration dataclasses, and the merge of settings with their defaults."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -14,3 +14,10 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
+
+
+def merge(defaults: Any, overrides: Any) -> Any:
+    """`overrides`; a mapping also takes the defaults of the keys that it lacks, at every level."""
+    if not (isinstance(defaults, dict) and isinstance(overrides, dict)):
+        return overrides
+    return defaults | {name: merge(defaults.get(name), value) for name, value in overrides.items()}

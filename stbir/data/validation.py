@@ -8,6 +8,7 @@ from stbir.data.schema import Row
 from stbir.data.sources.entry import Entry
 from stbir.errors import InputError, NoStrokeError
 from stbir.images import open_image, read_sketch, require_stroke
+from stbir.storage.errors import MISSING_FILE_ERRORS
 
 # A bad sketch excludes its photo only if no readable sketch remains.
 NO_STROKE = "sketch has no stroke"
@@ -81,7 +82,7 @@ def _read_image(
     try:
         data = read(uri)
     except InputError as error:
-        if isinstance(error.__cause__, FileNotFoundError | IsADirectoryError | NotADirectoryError):
+        if isinstance(error.__cause__, MISSING_FILE_ERRORS):
             return None, Fault(entry.photo_id, f"{modality} missing", uri)
         if error.__cause__ is not None:
             raise  # storage is unreachable, so the photo is not at fault

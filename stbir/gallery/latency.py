@@ -33,11 +33,11 @@ def measure_latencies(
     return latencies
 
 
-def slowdown(latencies: Latencies, growth: float) -> float:
-    """The worst ratio of `p95_ms` to `published_p95_ms`, for a gallery that has `growth` times as many rows
-    as the published one; 0 if nothing is published. A few milliseconds do not count."""
+def slowdown(latencies: Latencies, row_ratio: float) -> float:
+    """The worst ratio of `p95_ms` to `published_p95_ms`, for a gallery that has `row_ratio` times as many
+    rows as the published one; 0 if nothing is published. A few milliseconds do not count."""
     both = [each for each in latencies.values() if "published_p95_ms" in each]
-    ratios = [each["p95_ms"] / (max(1.0, growth) * each["published_p95_ms"] + _SLACK_MS) for each in both]
+    ratios = [each["p95_ms"] / (max(1.0, row_ratio) * each["published_p95_ms"] + _SLACK_MS) for each in both]
     return max(ratios, default=0.0)
 
 

@@ -187,11 +187,11 @@ def _compare_latency(
 ) -> tuple[Latencies, float]:
     """The latencies beside those of the published version, and the slowdown: of the best trial."""
     published = _open_published(folder, gallery.dim, cache)
-    growth = gallery.count / max(1, published.count) if published else 1
+    row_ratio = gallery.count / max(1, published.count) if published else 1
     trials: list[tuple[Latencies, float]] = []
     while len(trials) < _LATENCY_TRIALS and (not trials or trials[-1][1] > MAX_SLOWDOWN):
         latencies = measure_latencies(gallery, published, query_QD, filters)
-        trials.append((latencies, slowdown(latencies, growth)))
+        trials.append((latencies, slowdown(latencies, row_ratio)))
     return min(trials, key=lambda trial: trial[1])
 
 

@@ -101,7 +101,7 @@ def check_all_rows_published(folder: Folder) -> None:
     """Raises InputError if a job has written rows that no published version contains: to start from that
     version would discard them. Indexes, compactions and deletions can be repeated and do not count."""
     latest = open_table(folder)
-    unpublished = range(latest_tagged_version(folder) + 1, latest.version + 1)
+    unpublished = range(max(_tagged_versions(latest), default=0) + 1, latest.version + 1)
     available = {each["version"] for each in latest.version_refs()}
     # The operation of a pruned version is unknown.
     if any(version not in available or _writes_rows(latest, version) for version in unpublished):
@@ -119,17 +119,18 @@ def _writes_rows(dataset: lance.LanceDataset, version: int) -> bool:
     return transaction is None or isinstance(transaction.operation, _ROW_OPERATIONS)
 
 
-def delete_intermediate_versions(folder: Folder, start: int, stop: int) -> None:
-    """Delete the untagged versions between two versions, both exclusive. No reader has seen them."""
-    dataset = open_table(folder)
+def delete_intermediate_versions(folder: Folder, published: int) -> None:
+    """Delete the untagged versions between a published version and the tagged one before it. No reader has
+    seen them."""
+    dataset, stop = open_table(folder), published
+    start = max((version for version in _tagged_versions(dataset) if version < stop), default=0)
     between = [each["version"] for each in dataset.versions() if start < each["version"] < stop]
     if between:
         dataset.cleanup_old_versions(versions=between, error_if_tagged_old_versions=False)
 
 
-def latest_tagged_version(folder: Folder) -> int:
-    """The highest version with a tag; 0 without tags."""
-    return max((tag["version"] for tag in open_table(folder).tags.list().values()), default=0)
+def _tagged_versions(dataset: lance.LanceDataset) -> list[int]:
+    return [tag["version"] for tag in dataset.tags.list().values()]
 
 
 def is_compatible(dataset: lance.LanceDataset, schema: pa.Schema, checkpoint_digest: str) -> bool:

@@ -15,6 +15,8 @@ from botocore.exceptions import (
 from stbir.errors import InputError
 
 STORAGE_ERRORS = (OSError, BotoCoreError, ClientError)
+# There is no file of that name; another read gives the same.
+MISSING_FILE_ERRORS = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 _KEYS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 _RIGHTS = "give this key the rights to list, read, write and delete there"
 _ENDPOINT = "check the network and AWS_ENDPOINT_URL"

@@ -14,17 +14,11 @@ from tenacity import (
     wait_exponential_jitter,
 )
 
-from stbir.storage.errors import STORAGE_ERRORS
+from stbir.storage.errors import MISSING_FILE_ERRORS, STORAGE_ERRORS
 
 MAX_ATTEMPTS = 5
 INITIAL_WAIT_S = 0.25  # doubled after each attempt
-_PERMANENT = (
-    FileNotFoundError,
-    FileExistsError,
-    PermissionError,
-    IsADirectoryError,
-    NotADirectoryError,
-)
+_PERMANENT = (*MISSING_FILE_ERRORS, FileExistsError, PermissionError)
 # The first line: s3fs translates permanent rejections by the object store to these.
 _PERMANENT_ERRNO = (
     *(errno.EINVAL, errno.EPERM, errno.ENAMETOOLONG, errno.ENOSYS),

@@ -12,7 +12,7 @@ from stbir.config import Modality, Recipe
 from stbir.data.photo_index import PhotoIndex
 from stbir.data.sampling import eligible_photos
 from stbir.training.clean_inputs import decode_row_group
-from stbir.training.gather import is_distributed, rank
+from stbir.training.gather import is_distributed, own_share
 from stbir.training.gradients import autocast
 from stbir.training.stages import StageRun, prepare_inputs
 
@@ -73,7 +73,7 @@ def _clean_batches(
     rng = np.random.default_rng(recipe.seed)
     mean_count = photos.sketch_count[chosen].mean() if modality == "sketch" else 1
     chosen = np.sort(rng.permutation(chosen)[: int(NUM_IMAGES / mean_count)])
-    groups = np.unique(photos.row_group[chosen])[rank() :: dist.get_world_size() if is_distributed() else 1]
+    groups = own_share(np.unique(photos.row_group[chosen]).tolist())
     batches = (
         decode_row_group(photos, chosen[photos.row_group[chosen] == group], modality, recipe)
         for group in groups

@@ -13,7 +13,7 @@ from stbir.data.photo_index import UNKNOWN, IntArray, PhotoIndex
 from stbir.data.sampling import eligible_photos
 from stbir.model.retriever import Retriever
 from stbir.training.clean_inputs import decode_row_group
-from stbir.training.gather import is_distributed, rank
+from stbir.training.gather import is_distributed, own_share
 from stbir.training.gradients import ModalityTensors, autocast
 from stbir.training.stages import StageRun, prepare_inputs
 
@@ -44,8 +44,7 @@ def build_feature_cache(
     The rows encoded together depend on the photos alone, so a resumed run gets identical features.
     """
     chosen = eligible_photos(photos, stage)
-    row_groups = np.unique(photos.row_group[chosen])
-    own_groups = row_groups[rank() :: dist.get_world_size() if is_distributed() else 1]
+    own_groups = own_share(np.unique(photos.row_group[chosen]).tolist())
     cache = FeatureCache({}, {})
     for modality in modalities:
         count = photos.sketch_count[chosen] if modality == "sketch" else np.ones_like(chosen)

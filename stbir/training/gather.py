@@ -1,11 +1,16 @@
 """Gathering of features and keys across workers into the global batch."""
 
+from collections.abc import Sequence
+from typing import TypeVar
+
 import torch
 import torch.distributed as dist
 import torch.distributed.nn.functional as dist_nn
 from torch import Tensor
 
 from stbir.training.negatives import SampleKeys
+
+T = TypeVar("T")
 
 
 def gather_features(rows: Tensor) -> Tensor:
@@ -36,6 +41,11 @@ def wait_for_all() -> None:
     """Return once all workers have called it."""
     if is_distributed():
         dist.barrier()
+
+
+def own_share(items: Sequence[T]) -> Sequence[T]:
+    """The items of this worker, if all workers share `items` in turn."""
+    return items[rank() :: dist.get_world_size() if is_distributed() else 1]
 
 
 def rank() -> int:

@@ -41,6 +41,11 @@ class TrainableModel(nn.Module):
             return fuse(features["sketch"], features["text"], gate=self.retriever.gate)
         return mean_anchor(list(features.values()))
 
+    def load_class_weight(self, state: Mapping[str, Any] | None) -> None:
+        """Take the class weights of a saved `StageRun.state`, if both have some."""
+        if state is not None and self.class_weight_CD is not None:
+            self.class_weight_CD.data.copy_(state["classes"])
+
     def set_stage(self, stage: Stage) -> None:
         """Make the parts of the stage trainable and freeze all others."""
         self.retriever.set_shared_encoder(stage.shared_encoder)

@@ -111,11 +111,11 @@ MILLISECONDS = st.floats(0.1, 1e4)
 
 
 @given(MILLISECONDS, MILLISECONDS, st.floats(0.01, 100))
-def test_slowdown_allows_for_growth_and_ignores_milliseconds(p95_ms, published_p95_ms, growth):
+def test_slowdown_allows_for_more_rows_and_ignores_milliseconds(p95_ms, published_p95_ms, row_ratio):
     latencies = {"a": {"p95_ms": p95_ms, "published_p95_ms": published_p95_ms}, "new": {"p95_ms": 1e9}}
-    worst = latency.slowdown(latencies, growth)
-    assert worst == pytest.approx(p95_ms / (max(1, growth) * published_p95_ms + 10))
-    assert latency.slowdown({"new": {"p95_ms": 1e9}}, growth) == 0
+    worst = latency.slowdown(latencies, row_ratio)
+    assert worst == pytest.approx(p95_ms / (max(1, row_ratio) * published_p95_ms + 10))
+    assert latency.slowdown({"new": {"p95_ms": 1e9}}, row_ratio) == 0
 
 
 def test_filter_on_a_column_of_the_new_version_is_not_compared(folder, tmp_path):

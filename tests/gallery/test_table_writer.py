@@ -19,7 +19,6 @@ from stbir.gallery.table_writer import (
     TableWriter,
     delete_intermediate_versions,
     delete_photos,
-    latest_tagged_version,
     open_writer,
 )
 from stbir.storage.folder import Folder
@@ -117,10 +116,8 @@ def test_another_checkpoint_or_schema_starts_an_empty_table(tmp_path: Path) -> N
 
 def test_intermediate_versions_are_deleted(tmp_path: Path) -> None:
     folder = Folder(str(tmp_path))
-    start = 0
     for catalogue in (INITIAL, UPDATED):
-        delete_intermediate_versions(folder, start, publish_catalogue(folder, catalogue))
-        start = latest_tagged_version(folder)
+        delete_intermediate_versions(folder, publish_catalogue(folder, catalogue))
     versions = [each["version"] for each in open_table(folder).versions()]
     assert len(versions) == 2
     assert [open_table(folder, version).count_rows() for version in versions] == [12, 11]

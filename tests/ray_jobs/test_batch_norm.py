@@ -1,6 +1,5 @@
 """Precise batch-norm statistics: equal to those of a slow loop, and the same on all workers."""
 
-import socket
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from stbir.model.builder import build_retriever
 from stbir.training import batch_norm
 from stbir.training.batch_norm import estimate_batch_norm
 from stbir.training.stages import StageRun, TrainableModel, start_stage
+from tests.conftest import free_port
 
 CPU = torch.device("cpu")
 BATCH = 8
@@ -93,10 +93,7 @@ def run_worker(rank: int, port: int, shards: str, out: str) -> None:
 
 @pytest.mark.slow(reason="starts two processes that import torch")
 def test_workers_agree_and_are_close_to_one(local_shards: str, tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mp.spawn(run_worker, (port, local_shards, str(tmp_path)), nprocs=2)  # type: ignore[no-untyped-call]
+    mp.spawn(run_worker, (free_port(), local_shards, str(tmp_path)), nprocs=2)  # type: ignore[no-untyped-call]
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
     single = estimate(local_shards)
     for name in (name for name in single if "running_" in name):

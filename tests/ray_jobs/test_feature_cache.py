@@ -19,7 +19,7 @@ from stbir.data.shards import open_shards
 from stbir.model.builder import build_retriever
 from stbir.model.hubness import HubnessCorrection
 from stbir.model.retriever import Retriever
-from stbir.training import feature_cache
+from stbir.training import feature_cache, gather
 from stbir.training.feature_cache import FeatureCache, build_feature_cache, measure_hubness
 from stbir.training.loop import train
 from stbir.training.stages import TrainableModel, start_stage
@@ -102,7 +102,8 @@ def test_workers_encode_parts_that_sum_to_the_complete_cache(photos: PhotoIndex)
     caches = []
     for rank in range(2):
         with (
-            patch.multiple(feature_cache, is_distributed=lambda: True, rank=lambda rank=rank: rank),
+            patch.object(feature_cache, "is_distributed", lambda: True),
+            patch.multiple(gather, is_distributed=lambda: True, rank=lambda rank=rank: rank),
             patch.multiple("torch.distributed", get_world_size=lambda: 2, all_reduce=lambda features: None),
         ):
             caches.append(cache_constant_features(retriever, r, photos))

@@ -1,6 +1,5 @@
 """The global loss and its gradient do not depend on the number of workers (two gloo processes)."""
 
-import socket
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from stbir.training.gather import gather_features, gather_keys
 from stbir.training.gradients import ModalityTensors, Terms, full_batch, gradient_cache
 from stbir.training.losses import stage_loss
 from stbir.training.negatives import SampleKeys
+from tests.conftest import free_port
 
 STAGE = Stage("sketch", ("sketch",), (Pair(("photo",), "sketch"),), 1, LossWeights(), negatives="class")
 ROWS = 6
@@ -60,10 +60,7 @@ def run_worker(rank: int, port: int, out: str) -> None:
 
 @pytest.mark.slow(reason="starts two processes that import torch")
 def test_two_workers_have_the_gradients_of_one(tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mp.spawn(run_worker, (port, str(tmp_path)), nprocs=2)  # type: ignore[no-untyped-call]
+    mp.spawn(run_worker, (free_port(), str(tmp_path)), nprocs=2)  # type: ignore[no-untyped-call]
     expected = [gradients(0, 1, shared_encoder) for shared_encoder, _ in CASES]
     assert [len(each) for each in expected] == [5, 3, 5, 3]
     for rank in range(2):
