@@ -62,18 +62,24 @@ class TextEncoderConfig:
     """The text encoder of an open_clip model; `options` is its `text_cfg` once resolved.
 
     `library` "words" is a bag of words: the sum of word vectors, trained from scratch, in any order. Its
-    `options` are `vocab_size` and `context_length`, for open_clip's own tokenizer.
+    `options` are `vocab_size` and `context_length`, for open_clip's own tokenizer. `library` "hf" is a
+    pretrained sentence encoder of any language: `model` is its folder, URI, or name on the Hugging Face hub,
+    and the `options` `pooling` ("mean", "cls") and `context_length` have defaults.
+    frozen: paths of modules or parameters that are never trainable, e.g. `trunk`.
     """
 
     model: str
     weights: str | None = None
     options: dict[str, Any] = Field(default_factory=dict)
-    library: Literal["open_clip", "words"] = "open_clip"
+    library: Literal["open_clip", "words", "hf"] = "open_clip"
+    frozen: tuple[str, ...] = ()
 
     @model_validator(mode="after")
-    def _check_bag_of_words(self) -> "TextEncoderConfig":
+    def _check_library(self) -> "TextEncoderConfig":
         if self.library == "words" and self.weights:
             raise ValueError("weights: a bag of words has no pretrained weights; leave them out")
+        if self.library == "hf" and self.weights:
+            raise ValueError("weights: with library=hf, model names the folder that has them; leave them out")
         if self.library == "words" and "hf_tokenizer_name" in self.options:
             raise ValueError(
                 "options: a bag of words uses open_clip's tokenizer; leave hf_tokenizer_name out"

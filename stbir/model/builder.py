@@ -12,6 +12,7 @@ from stbir.model.encoders import Encoder, ImageEncoder, TextEncoder
 from stbir.model.fusion import Gate
 from stbir.model.image_encoder import build_image_encoder
 from stbir.model.retriever import Retriever
+from stbir.model.sentence_backbone import resolve_sentence_options
 from stbir.model.text_encoder import build_text_encoder
 from stbir.model.weights import pretrained_config
 
@@ -50,6 +51,8 @@ def resolve(config: ModelConfig) -> ModelConfig:
 def _resolve_text(config: TextEncoderConfig, dim: int) -> TextEncoderConfig:
     if config.library == "words":
         return config
+    if config.library == "hf":
+        return replace(config, options=resolve_sentence_options(config))
     return replace(config, options=_clip_options(config, "text_cfg", dim))
 
 
@@ -66,6 +69,10 @@ def _clip_options(config: ImageEncoderConfig | TextEncoderConfig, section: str, 
     clip_config = open_clip.get_model_config(config.model)
     if clip_config is None:
         raise InputError(f"model: open_clip has no {config.model!r}; see open_clip.list_models()")
+    if "multimodal_cfg" in clip_config:
+        raise InputError(
+            f"model: {config.model!r} is a CoCa model, which has a captioner too; take a CLIP or SigLIP"
+        )
     gelu = pretrained_config(config.model, config.weights).get(
         "quick_gelu", clip_config.get("quick_gelu", False)
     )

@@ -20,6 +20,17 @@ def is_inside(name: str, paths: Sequence[str]) -> bool:
     return any(name == path or name.startswith(f"{path}.") for path in paths)
 
 
+def _set_trainable(encoder: nn.Module, trainable: bool, frozen: Sequence[str]) -> None:
+    """Set `requires_grad` of all parameters; those in `frozen` stay frozen. Raises InputError if unknown."""
+    parameters = [name for name, _ in encoder.named_parameters()]
+    known = {*parameters, *(name for name, _ in encoder.named_modules())}
+    for path in frozen:
+        if path not in known:
+            raise InputError(f"frozen: no module or parameter {path!r}; the first is {parameters[0]}")
+    for name, parameter in encoder.named_parameters():
+        parameter.requires_grad_(trainable and not is_inside(name, frozen))
+
+
 class ImageEncoder(nn.Module):
     """An image backbone (`trunk`, from open_clip or timm) and a projection of its output.
 
@@ -94,14 +105,8 @@ class ImageEncoder(nn.Module):
 
         Raises InputError if there is no such module or parameter.
         """
-        parameters = [name for name, _ in self.named_parameters()]
-        known = {*parameters, *(name for name, _ in self.named_modules())}
-        for path in (*self.frozen, *frozen):
-            if path not in known:
-                raise InputError(f"frozen: no module or parameter {path!r}; the first is {parameters[0]}")
         self._stage_frozen = frozen
-        for name, parameter in self.named_parameters():
-            parameter.requires_grad_(trainable and not is_inside(name, (*self.frozen, *frozen)))
+        _set_trainable(self, trainable, (*self.frozen, *frozen))
 
     def train(self, mode: bool = True) -> "ImageEncoder":
         """As in nn.Module, but fixed and frozen batch norms stay in eval mode."""
@@ -122,11 +127,13 @@ class TextEncoder(nn.Module):
         project: nn.Module,
         tokenize: Tokenize,
         dim: int,
+        frozen: tuple[str, ...] = (),
         hubness: HubnessModule | None = None,
     ) -> None:
         super().__init__()
         self.trunk, self.project, self.hubness, self._dim = trunk, project, hubness, dim
-        self._tokenize = tokenize
+        self._tokenize, self.frozen = tokenize, frozen
+        self.set_trainable(True)
 
     @property
     def dim(self) -> int:
@@ -144,8 +151,16 @@ class TextEncoder(nn.Module):
         return unit if self.hubness is None else self.hubness(unit)
 
     def set_trainable(self, trainable: bool, frozen: tuple[str, ...] = ()) -> None:
-        """Set `requires_grad` of all parameters. `frozen` applies to image encoders only."""
-        self.requires_grad_(trainable)
+        """As in `ImageEncoder`, but a stage's `frozen` applies to image encoders only."""
+        _set_trainable(self, trainable, self.frozen)
+
+    def train(self, mode: bool = True) -> "TextEncoder":
+        """As in nn.Module, but frozen modules stay in eval mode: without dropout."""
+        super().train(mode)
+        for name, module in self.named_modules():
+            if is_inside(name, self.frozen):
+                module.eval()
+        return self
 
 
 Encoder = ImageEncoder | TextEncoder

@@ -1,4 +1,4 @@
-"""Construction of a text encoder: an open_clip transformer, or a bag of words trained from scratch."""
+"""Construction of a text encoder: open_clip's, a pretrained sentence encoder, or a bag of words."""
 
 from typing import Any
 
@@ -10,6 +10,7 @@ from stbir.model.backbones import convert_library_errors, create_clip_text_backb
 from stbir.model.encoders import TextEncoder, Tokenize
 from stbir.model.hubness import build_hubness
 from stbir.model.projection import build_projection
+from stbir.model.sentence_backbone import create_sentence_backbone
 
 WORD_STD = 0.01
 
@@ -17,13 +18,22 @@ WORD_STD = 0.01
 def build_text_encoder(model_config: ModelConfig, pretrained: bool) -> TextEncoder:
     """The text encoder of a resolved configuration; it uses only the appearance dimensions, if any."""
     config, dim = model_config.text, model_config.appearance_dims or model_config.dim
+    backbone, width, tokenize = _create_backbone(config, dim, pretrained)
+    projection = build_projection(width, dim, allow_identity=config.library != "hf")
+    hubness = build_hubness(model_config, "text")
+    return TextEncoder(backbone, projection, tokenize, model_config.dim, config.frozen, hubness)
+
+
+def _create_backbone(
+    config: TextEncoderConfig, dim: int, pretrained: bool
+) -> tuple[nn.Module, int, Tokenize]:
+    """The backbone, the width of its output, and its tokenizer."""
+    if config.library == "hf":
+        sentence, width = create_sentence_backbone(config, pretrained)
+        return sentence, width, sentence.tokenize
     if config.library == "words":
-        backbone, width = _create_embedding_bag(config, dim), dim
-    else:
-        backbone, width = create_clip_text_backbone(config, pretrained)
-    projection = build_projection(width, dim, allow_identity=True)
-    tokenizer, hubness = _create_tokenizer(config.options), build_hubness(model_config, "text")
-    return TextEncoder(backbone, projection, tokenizer, model_config.dim, hubness)
+        return _create_embedding_bag(config, dim), dim, _create_tokenizer(config.options)
+    return *create_clip_text_backbone(config, pretrained), _create_tokenizer(config.options)
 
 
 def _create_embedding_bag(config: TextEncoderConfig, dim: int) -> nn.Module:

@@ -66,6 +66,30 @@ def test_weights_from_a_file_give_the_features_of_open_clip(tiny_clip: str, clip
         assert torch.allclose(text, reference.encode_text(tokens, normalize=True), atol=1e-5)
 
 
+def test_siglip_weights_give_the_features_of_open_clip(tmp_path: Path) -> None:
+    """A SigLIP model: a timm image encoder, a bidirectional text encoder, and a logit bias."""
+    vision = {"image_size": 32, "timm_model_name": "test_vit", "timm_pool": "token", "timm_proj": "linear"}
+    text = {**TEXT, "no_causal_mask": True, "proj_bias": True, "pool_type": "last"}
+    name, sizes = "stbir-test-siglip", {"embed_dim": 24, "init_logit_bias": -10, "custom_text": True}
+    (tmp_path / f"{name}.json").write_text(json.dumps({**sizes, "vision_cfg": vision, "text_cfg": text}))
+    open_clip.add_model_config(tmp_path)
+    reference = open_clip.create_model(name).eval()
+    assert "logit_bias" in reference.state_dict()
+    torch.save(reference.state_dict(), tmp_path / "siglip.pt")
+    model = build_retriever(clip_config(name, str(tmp_path / "siglip.pt")))
+    floats = (pixels().float() / 255 - 0.5) / 0.5
+    tokens = model.text.tokenize(["red chair", "blue shoe, white laces"])
+    with torch.no_grad():
+        photo, texts = model.encode_photo(pixels()), model.encode_text(tokens)
+        assert torch.allclose(photo, reference.encode_image(floats, normalize=True), atol=1e-5)
+        assert torch.allclose(texts, reference.encode_text(tokens, normalize=True), atol=1e-5)
+
+
+def test_coca_is_rejected() -> None:
+    with pytest.raises(InputError, match="'coca_ViT-B-32' is a CoCa model"):
+        build_retriever(clip_config("coca_ViT-B-32", None))
+
+
 def test_weights_load_from_any_uri(tiny_clip: str, clip_weights: Path) -> None:
     from stbir.storage.folder import Folder
 
