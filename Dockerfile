@@ -8,8 +8,9 @@ FROM ${PYTHON_IMAGE}
 RUN useradd --create-home --uid 1000 ray && python -m pip install --no-cache-dir uv==0.13.9
 WORKDIR /app
 COPY requirements.runtime.lock LICENSE ./
+# With bytecode: the root file system may be read-only at run time.
 RUN uv venv --python 3.11 /opt/stbir && \
-    uv pip sync --python /opt/stbir/bin/python --no-cache --require-hashes requirements.runtime.lock
+    uv pip sync --python /opt/stbir/bin/python --no-cache --compile-bytecode --require-hashes requirements.runtime.lock
 COPY stbir stbir
 COPY ray_jobs ray_jobs
 COPY serve serve

@@ -1,8 +1,10 @@
 """Development tooling: make targets, continuous integration, the lock file, the licence."""
 
+import importlib.util
 import re
 import subprocess
 import tomllib
+from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
@@ -54,6 +56,14 @@ def test_continuous_integration_runs_the_make_targets() -> None:
 
 def _lock() -> str:
     return (ROOT / "requirements.lock").read_text()
+
+
+def test_packages_are_compiled_to_bytecode() -> None:
+    """Otherwise each process compiles them where Python may not write bytecode."""
+    spec = importlib.util.find_spec("torchvision")
+    assert spec is not None
+    assert spec.origin is not None
+    assert Path(importlib.util.cache_from_source(spec.origin)).is_file()
 
 
 def test_lock_has_hashes_and_no_urls() -> None:
