@@ -3,6 +3,7 @@
 import argparse
 import logging
 from collections import Counter
+from datetime import UTC, datetime
 from typing import Any
 
 import torch
@@ -45,7 +46,16 @@ def _evaluate(
         if count:
             log.info("%d of %d photos have no %s query", count, num_photos, kind)
     print(report.table(evaluation.results))
-    facts = {"shards": shards.manifest.digest, "text_sources": text_sources(shards, args.split)}
+    if shares := evaluation.modality_shares:
+        print("", report.shares_table(shares), sep="\n")
+    recipe = checkpoint.read_recipe(model)
+    facts = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "recipe": recipe.name,
+        "model": recipe.model.names,
+        "shards": shards.manifest.digest,
+        "text_sources": text_sources(shards, args.split),
+    }
     content = report.report(evaluation, digest, args.split, **facts)
     sections = []
     if args.robustness:

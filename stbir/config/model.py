@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
-from stbir.config.values import STRICT, Count, Positive
+from stbir.config.values import STRICT, Count, Modality, Positive
 
 Triple = tuple[float, float, float]
 Cells = Annotated[int, Field(ge=1, le=32)]
@@ -112,6 +112,16 @@ class ModelConfig:
     def width(self) -> int:
         """D, the width of the embeddings: `dim`, and the dimensions of hubness correction."""
         return self.dim + (HUBNESS_DIMS if self.hubness else 0)
+
+    @property
+    def names(self) -> dict[Modality, str]:
+        """The backbone of each encoder, for reports."""
+        encoders: dict[Modality, ImageEncoderConfig | TextEncoderConfig] = {
+            "sketch": self.sketch or self.photo,
+            "photo": self.photo,
+            "text": self.text,
+        }
+        return {modality: f"{config.library} {config.model}" for modality, config in encoders.items()}
 
     @property
     def sketch_size(self) -> int:

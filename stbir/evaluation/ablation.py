@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from stbir.evaluation.comparison import COLUMNS, Comparison, Difference, Spread, value_of
 from stbir.evaluation.plots import difference_plot
-from stbir.evaluation.report import align_columns, format_value, template
+from stbir.evaluation.report import align_columns, format_number, template
 from stbir.storage.folder import Folder
 from stbir.storage.manifest import Manifest, write_artifact
 
@@ -35,7 +35,7 @@ def html(comparison: Comparison, trials: Sequence[Mapping[str, Any]], facts: Map
         means=lambda recipe, column: " / ".join(map(_mean, comparison.spreads[recipe][column].values())),
         spread=lambda recipe, column: _spread(_first_measure(comparison.spreads[recipe], column)),
         difference=lambda recipe, column: _difference(_first_measure(comparison.differences[recipe], column)),
-        value=lambda trial, column: format_value(value_of(trial, column, COLUMNS[column][0])),
+        value=lambda trial, column: format_number(value_of(trial, column, COLUMNS[column][0])),
         plot=Markup(difference_plot(comparison) if comparison.recipes[1:] else ""),
         trials=trials,
         facts=facts,

@@ -1,7 +1,7 @@
 """Evaluation of sketch, text and sketch+text queries on the photos of one split (docs/method.md)."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,6 @@ from stbir.config.choices import PROTOCOLS, Protocol
 from stbir.data.schema import Row
 from stbir.embedding.queries import (
     QUERY_KINDS,
-    Queries,
     QueryKind,
     SplitFeatures,
     embed,
@@ -18,24 +17,9 @@ from stbir.embedding.queries import (
 )
 from stbir.errors import InputError
 from stbir.evaluation import metrics
-from stbir.gallery.arrays import Features, Indices
+from stbir.evaluation.modality_shares import ModalityShare, modality_shares
+from stbir.evaluation.ranking import Ranking, rank
 from stbir.model.retriever import Retriever
-
-TOP_K = 5
-_QUERY_BATCH = 1024
-# Cosine similarities of float32 unit vectors are exact to about 1e-7. Rounded, smaller differences become
-# ties, and the metrics do not depend on the order of floating-point additions.
-_DECIMALS = 6
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """Rank of each query's target photo (Q,), and the first TOP_K photos (Q, <= TOP_K)."""
-
-    target_Q: Indices
-    sketch_Q: Indices
-    ranks_Q: metrics.Ranks
-    top_QK: Indices
 
 
 @dataclass(frozen=True)
@@ -56,7 +40,10 @@ class Evaluation:
     @property
     def results(self) -> dict[str, metrics.Summary]:
         """Summary of the metrics for each kind of query."""
-        return {kind: metrics.summary(ranking.ranks_Q) for kind, ranking in self.rankings.items()}
+        return {
+            kind: metrics.summary(ranking.ranks_Q, ranking.target_Q)
+            for kind, ranking in self.rankings.items()
+        }
 
     @property
     def by_category(self) -> dict[str, dict[str, metrics.Summary]]:
@@ -64,11 +51,17 @@ class Evaluation:
         category_N = np.array(self.categories)
         return {
             category: {
-                kind: metrics.summary(ranking.ranks_Q[category_N[ranking.target_Q] == category])
+                kind: metrics.summary(ranking.ranks_Q[chosen_Q], ranking.target_Q[chosen_Q])
                 for kind, ranking in self.rankings.items()
+                for chosen_Q in [category_N[ranking.target_Q] == category]
             }
             for category in sorted(set(self.categories))
         }
+
+    @property
+    def modality_shares(self) -> list[ModalityShare]:
+        """The sketch+text queries by the modalities that find the photo alone."""
+        return modality_shares(self.rankings)
 
     def as_dict(self) -> dict[str, Any]:
         """The fields of `report.json` that an evaluation provides."""
@@ -77,6 +70,7 @@ class Evaluation:
             "gallery_size": self.gallery_size,
             "results": self.results,
             "by_category": self.by_category,
+            "modality_shares": [asdict(share) for share in self.modality_shares],
             "not_asked": dict(self.num_skipped),
         }
 
@@ -114,15 +108,3 @@ def evaluate_features(
 def _check(protocol: str) -> None:
     if protocol not in PROTOCOLS:
         raise InputError(f"protocol: {protocol!r} is not one of {', '.join(PROTOCOLS)}")
-
-
-def rank(queries: Queries, photo_ND: Features) -> Ranking:
-    """Exact search for all queries, in batches, so that the scores (Q, N) never fill memory."""
-    ranks_Q = np.empty(len(queries.target_Q), np.int64)
-    top_QK = np.empty((len(queries.target_Q), min(TOP_K, len(photo_ND))), np.int64)
-    for start in range(0, len(ranks_Q), _QUERY_BATCH):
-        batch = slice(start, start + _QUERY_BATCH)
-        scores_QN = np.round(queries.vectors_QD[batch] @ photo_ND.T, _DECIMALS)
-        ranks_Q[batch] = metrics.ranks(scores_QN, queries.target_Q[batch])
-        top_QK[batch] = np.argsort(-scores_QN, axis=1, kind="stable")[:, :TOP_K]
-    return Ranking(queries.target_Q, queries.sketch_Q, ranks_Q, top_QK)

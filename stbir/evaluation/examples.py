@@ -10,7 +10,8 @@ import numpy as np
 from stbir.augmentation.query_corruption import LEVELS, Level, corrupt_row
 from stbir.data.schema import Row
 from stbir.embedding.queries import NO_SKETCH, QueryKind
-from stbir.evaluation.evaluate import Evaluation, Ranking
+from stbir.evaluation.evaluate import Evaluation
+from stbir.evaluation.ranking import Ranking
 from stbir.gallery.arrays import Indices
 from stbir.gallery.thumbnail import thumbnail
 

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from stbir.evaluation.bootstrap import mean_intervals
+
 Ranks = NDArray[np.int64]
 Summary = dict[str, float | None]
 ACCURACY_AT = (1, 5, 10)
@@ -30,20 +32,23 @@ def accuracy_curve(ranks_Q: Ranks, ks: Sequence[int]) -> list[float]:
     return [accuracy(ranks_Q, k) for k in ks]
 
 
-def summary(ranks_Q: Ranks) -> Summary:
+def summary(ranks_Q: Ranks, photo_Q: NDArray[np.integer]) -> Summary:
     """n, Acc@1, 5, 10 and mAP in percent, and the median rank; None if there are no queries.
 
-    With one ground-truth photo per query, mAP is the mean reciprocal rank (MRR).
+    All but the median rank have a 95 % interval, `NAME_low` to `NAME_high`, over the photos (Q,) of the
+    queries. With one ground-truth photo per query, mAP is the mean reciprocal rank (MRR).
     """
-    names = [f"acc@{k}" for k in ACCURACY_AT]
+    names = [*(f"acc@{k}" for k in ACCURACY_AT), "map"]
     if not len(ranks_Q):
-        return {"n": 0, **dict.fromkeys([*names, "map", "median_rank"])}
-    return {
-        "n": len(ranks_Q),
-        **dict(zip(names, accuracy_curve(ranks_Q, ACCURACY_AT), strict=True)),
-        "map": float(100 * np.mean(1 / ranks_Q)),
-        "median_rank": float(np.median(ranks_Q)),
-    }
+        bounds = [f"{name}_{end}" for name in names for end in ("low", "high")]
+        return {"n": 0, **dict.fromkeys([*names, "median_rank", *bounds])}
+    values_QM = 100 * np.stack([*(ranks_Q <= k for k in ACCURACY_AT), 1 / ranks_Q], axis=1)
+    result: Summary = {"n": len(ranks_Q)}
+    for name, mean, (low, high) in zip(
+        names, values_QM.mean(0).tolist(), mean_intervals(values_QM, photo_Q), strict=True
+    ):
+        result |= {name: mean, f"{name}_low": low, f"{name}_high": high}
+    return result | {"median_rank": float(np.median(ranks_Q))}
 
 
 def auc(y: Sequence[float], x: Sequence[float]) -> float:

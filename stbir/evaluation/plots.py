@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from stbir.augmentation.query_corruption import LEVELS
 from stbir.embedding.queries import QUERY_KINDS, QueryKind
 from stbir.evaluation.comparison import Comparison
-from stbir.evaluation.evaluate import Ranking
 from stbir.evaluation.metrics import accuracy_curve
+from stbir.evaluation.ranking import Ranking
 from stbir.evaluation.robustness import CORRUPTED_INPUTS, Robustness
 
 MAX_K = 50

@@ -13,6 +13,7 @@ from stbir.embedding.queries import QueryKind
 from stbir.evaluation.evaluate import Evaluation
 from stbir.evaluation.examples import corruption_examples, examples
 from stbir.evaluation.metrics import ACCURACY_AT, Summary
+from stbir.evaluation.modality_shares import ModalityShare
 from stbir.evaluation.plots import accuracy_plot, robustness_plot
 from stbir.evaluation.robustness import AUC_MEASURES, CorruptedInput, Robustness
 from stbir.storage.folder import Folder
@@ -22,6 +23,7 @@ JSON, HTML = "report.json", "report.html"
 TEMPLATE, ROBUSTNESS_TEMPLATE = "report.html.j2", "robustness.html.j2"
 MEASURES = {f"acc@{k}": f"Acc@{k}" for k in ACCURACY_AT} | {"map": "MRR", "median_rank": "median rank"}
 AUC_TITLES = [f"AUC {MEASURES[measure]}" for measure in AUC_MEASURES]
+SHARE_TITLES = ["found at rank 1 by", "queries", "% of all", "Acc@1 of sketch+text"]
 # The kinds of query that a corrupted input changes; for "both", the only one that changes in both.
 AFFECTED_KINDS: dict[CorruptedInput, tuple[QueryKind, ...]] = {
     "sketch": ("sketch", "sketch+text"),
@@ -31,7 +33,7 @@ AFFECTED_KINDS: dict[CorruptedInput, tuple[QueryKind, ...]] = {
 
 
 def report(evaluation: Evaluation, checkpoint: str, split: str, **facts: Any) -> dict[str, Any]:
-    """`report.json`: digest of the checkpoint, split, results, other facts."""
+    """`report.json`: digest of the checkpoint, split, results, other facts (date, recipe, model, shards)."""
     return {"checkpoint": checkpoint, "split": split, **evaluation.as_dict(), **facts}
 
 
@@ -46,6 +48,8 @@ def html(
         report=report,
         titles=MEASURES.values(),
         format_row=format_row,
+        share_titles=SHARE_TITLES,
+        share_rows=shares_rows(evaluation.modality_shares),
         plot=Markup(accuracy_plot(evaluation.rankings, evaluation.gallery_size)),
         sections=sections,
         examples=examples(evaluation, rows),
@@ -75,15 +79,14 @@ def robustness_rows(robustness: Robustness) -> list[list[str]]:
 
 
 def _by_level(robustness: Robustness, corrupted: CorruptedInput, kind: QueryKind) -> list[str]:
-    values, relative = robustness.curve(corrupted, kind), robustness.relative(corrupted, kind)
-    if values is None:
-        return ["–"] * len(LEVELS)
+    relative = robustness.relative(corrupted, kind)
     percents = [""] * len(LEVELS) if relative is None else ["", *(f" ({p:.0f} %)" for p in relative[1:])]
-    return [f"{value:.1f}{percent}" for value, percent in zip(values, percents, strict=True)]
+    cells = [format_value(robustness.results[corrupted][level][kind], "acc@1") for level in LEVELS]
+    return [cell + percent for cell, percent in zip(cells, percents, strict=True)]
 
 
 def _aucs(robustness: Robustness, corrupted: CorruptedInput, kind: QueryKind) -> list[str]:
-    return [format_value(robustness.auc(corrupted, kind, measure)) for measure in AUC_MEASURES]
+    return [format_number(robustness.auc(corrupted, kind, measure)) for measure in AUC_MEASURES]
 
 
 def template(name: str) -> jinja2.Template:
@@ -131,9 +134,34 @@ def align_columns(lines: list[list[str]]) -> str:
 
 def format_row(result: Summary) -> list[str]:
     """The cells of MEASURES; a dash if there were no queries."""
-    return [format_value(result[measure]) for measure in MEASURES]
+    return [format_value(result, measure) for measure in MEASURES]
 
 
-def format_value(value: float | None) -> str:
+def format_value(result: Summary, measure: str) -> str:
+    """A measure and its interval, if it has one."""
+    low, high = result.get(f"{measure}_low"), result.get(f"{measure}_high")
+    interval = "" if low is None or high is None else f" [{low:.0f}, {high:.0f}]"
+    return format_number(result[measure]) + interval
+
+
+def format_number(value: float | None) -> str:
     """One decimal; a dash for None."""
     return "–" if value is None else f"{value:.1f}"
+
+
+def shares_table(shares: Sequence[ModalityShare]) -> str:
+    """Text table of the modalities that sketch+text queries needed."""
+    return align_columns([SHARE_TITLES, *shares_rows(shares)])
+
+
+def shares_rows(shares: Sequence[ModalityShare]) -> list[list[str]]:
+    """Rows: found by, queries, percent of all with its interval, Acc@1 of sketch+text."""
+    return [
+        [
+            each.found_by,
+            str(each.n),
+            f"{each.share:.1f} [{each.low:.0f}, {each.high:.0f}]",
+            format_number(each.fused),
+        ]
+        for each in shares
+    ]

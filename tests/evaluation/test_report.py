@@ -61,7 +61,8 @@ def evaluation():
 
 @pytest.fixture(scope="module")
 def content(evaluation):
-    return report.report(evaluation, DIGEST, "test", text_sources={"machine_written": 12})
+    facts = {"date": "2026-11-30", "recipe": "smoke", "model": {"sketch": "a", "photo": "b"}}
+    return report.report(evaluation, DIGEST, "test", text_sources={"machine_written": 12}, **facts)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,11 @@ def test_json_has_the_documented_fields(content):
     assert {"checkpoint", "split", "protocol", "gallery_size", "results", "by_category"} <= set(content)
     assert list(content["results"]) == ["sketch", "text", "sketch+text"]
     for result in content["results"].values():
-        assert list(result) == ["n", "acc@1", "acc@5", "acc@10", "map", "median_rank"]
+        averaged = ["acc@1", "acc@5", "acc@10", "map"]
+        bounds = {f"{name}_{end}" for name in averaged for end in ("low", "high")}
+        assert set(result) == {"n", *averaged, *bounds, "median_rank"}
+        assert all(result[f"{name}_low"] <= result[name] <= result[f"{name}_high"] for name in averaged)
+    assert sum(share["n"] for share in content["modality_shares"]) == content["results"]["sketch+text"]["n"]
     assert set(content["by_category"]) == {"<0>", "<1>", "<2>", "<3>"}
 
 
@@ -94,6 +99,8 @@ def test_page_shows_the_results(page, content):
         assert re.search(kind.replace("+", r" \+ ") + r"\s*" + r"\s*".join(map(re.escape, line)), text)
     assert DIGEST in text
     assert "12 captions: machine written" in text
+    assert re.search(r"sketch or text\s*\d+\s*[\d.]+ \[\d+, \d+\]", text)
+    assert re.search(r"date\s*2026-11-30\s*recipe\s*smoke\s*model\s*sketch a · photo b", text)
 
 
 def test_names_are_escaped(page):
@@ -226,7 +233,7 @@ def test_table_columns_are_aligned():
     lines = report.table(evaluate(toy_retriever(), [row(0, 0), row(1, 1, sketches=0)]).results).splitlines()
     assert len(lines) == 4
     assert len({len(line) for line in lines}) == 1
-    assert lines[1].split() == ["sketch", "1", "100.0", "100.0", "100.0", "100.0", "1.0"]
+    assert re.split(r"\s{2,}", lines[1]) == ["sketch", "1", *["100.0 [100, 100]"] * 4, "1.0"]
 
 
 def test_thumbnails_keep_the_aspect_ratio():
