@@ -22,7 +22,7 @@ from serve.http.cors import cors_middleware
 from serve.messages import Query, Release, SearchResult
 from serve.metrics import RequestMetrics
 from serve.problem import Problem, problem_app
-from serve.rollout.app_status import AppStatusWatch, read_app_status
+from serve.rollout.app_status import MAX_AGE_S, AppStatusWatch, read_app_status
 from serve.rollout.records import ReleaseRecords
 from serve.rollout.rollout import Rollout
 from serve.settings import Settings, scales_to_zero
@@ -102,9 +102,12 @@ class Searcher:
         """The release that answers searches, and why the newest one was refused, if so.
 
         Answers from the last known status, without a request to a deployment. Raises Problem if no search
-        would be answered.
+        would be answered, or if the status is too old to tell.
         """
         release = self._release()
+        if not self.rollout.is_status_current:
+            detail = f"Serve's controller has not reported for {MAX_AGE_S:.0f} s; see its log"
+            raise unavailable(detail, self.limits.retry_after_s)
         if missing := sorted(self._required - self.rollout.running):
             detail = f"no replica of {', '.join(missing)} is running; try again"
             raise unavailable(detail, self.limits.retry_after_s)

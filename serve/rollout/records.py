@@ -26,6 +26,9 @@ class Store(Protocol):
     def put(self, key: str, value: bytes, overwrite: bool) -> None:
         """Store a value. Without `overwrite`, a value that exists stays, atomically."""
 
+    def keys(self, prefix: str) -> list[str]:
+        """The keys that start with a prefix."""
+
 
 class GcsStore:
     """The key-value store of Ray's GCS, where Serve stores its own state."""
@@ -38,6 +41,10 @@ class GcsStore:
     def put(self, key: str, value: bytes, overwrite: bool) -> None:
         """Store a value. Without `overwrite`, a value that exists stays, atomically."""
         internal_kv._internal_kv_put(key, value, overwrite=overwrite, namespace=_NAMESPACE)
+
+    def keys(self, prefix: str) -> list[str]:
+        """The keys that start with a prefix."""
+        return [key.decode() for key in internal_kv._internal_kv_list(prefix, namespace=_NAMESPACE)]
 
 
 @dataclass(frozen=True)
@@ -60,14 +67,18 @@ class DeployRecord:
 
 
 class ReleaseRecords:
-    """The records of one built application; a later build starts without records."""
+    """The records of one built application; a later build starts without records.
+
+    Each deploy has keys of its own, which start with its time. So the newest is that of the latest deploy in
+    whichever order ingresses write them, with no value that two of them overwrite.
+    """
 
     def __init__(self, store: Store, built_by: str = "") -> None:
         """`built_by`: user and host of this process, which builds the application."""
         self.built_by, self._scope, self._store = built_by, uuid.uuid4().hex, store
 
     def of_deploy(self, deploy: str) -> DeployRecord | None:
-        """The record of a deploy; None until `add`."""
+        """The record of a deploy; None until `add`. `deploy`: `serve.rollout.rollout.Deploy.key`."""
         value = self._store.get(self._key("deploy", deploy))
         if value is None:
             return None
@@ -79,16 +90,15 @@ class ReleaseRecords:
         self._store.put(self._key("deploy", deploy), json.dumps(asdict(record)).encode(), overwrite=False)
         stored = self.of_deploy(deploy)
         assert stored is not None
-        self._write("newest", stored.release)
         return stored
 
-    def set_active(self, release: Release) -> None:
-        """Store the release in force, which has answered a canary query."""
-        self._write("active", release)
+    def set_active(self, deploy: str) -> None:
+        """Store that the release of a deploy has answered a canary query and is loaded by all replicas."""
+        self._store.put(self._key("active", deploy), b"", overwrite=True)
 
     def active(self) -> Release | None:
-        """The release in force; None until the first is."""
-        return self._read("active")
+        """The release in force: that of the latest deploy of `set_active`; None until there is one."""
+        return self._of_latest("active")
 
     def active_checkpoint(self) -> str | None:
         """The checkpoint of the release in force."""
@@ -96,15 +106,16 @@ class ReleaseRecords:
         return None if release is None else release.checkpoint
 
     def newest(self) -> Release | None:
-        """The release of the newest deploy, which may not have answered a canary query."""
-        return self._read("newest")
+        """The release of the latest deploy, which may not have answered a canary query."""
+        return self._of_latest("deploy")
 
     def _key(self, *parts: str) -> str:
         return "/".join(("release", self._scope, *parts))
 
-    def _write(self, name: str, release: Release) -> None:
-        self._store.put(self._key(name), json.dumps(asdict(release)).encode(), overwrite=True)
-
-    def _read(self, name: str) -> Release | None:
-        value = self._store.get(self._key(name))
-        return None if value is None else Release(**json.loads(value))
+    def _of_latest(self, kind: str) -> Release | None:
+        prefix = self._key(kind, "")
+        deploys = [key.removeprefix(prefix) for key in self._store.keys(prefix)]
+        if not deploys:
+            return None
+        record = self.of_deploy(max(deploys, key=lambda deploy: float(deploy.partition("/")[0])))
+        return None if record is None else record.release

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -48,6 +49,9 @@ class Rollout:
 
     Until then, and after a failure, the previous release stays active. The first ingress that resolves a
     deploy records its release; all others read that record (docs/decisions/0023).
+
+    Serve's controller reports a deploy: its time and configuration together. Serve's `reconfigure` only comes
+    earlier, or not at all for a repeated deploy, so a late one delays nothing by more than POLL_S.
     """
 
     def __init__(
@@ -57,12 +61,18 @@ class Rollout:
         self.active: ActiveRelease | None = None
         self.failure: str | None = None  # why the release of the newest deploy is not active
         self._records, self._watch = records, watch
+        self._user_config: dict[str, Any] = {}
         self._task: asyncio.Task[None] | None = None
 
     @property
     def running(self) -> frozenset[str]:
         """The deployments with a running replica, as last reported."""
         return self._watch.status.running if self._watch.status else frozenset()
+
+    @property
+    def is_status_current(self) -> bool:
+        """Whether the controller has reported `running` within `app_status.MAX_AGE_S`."""
+        return self._watch.is_current
 
     async def start(self, user_config: dict[str, Any]) -> None:
         """Start the rollout of a deploy; cancels one in progress.
@@ -72,7 +82,9 @@ class Rollout:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
-        deploy = Deploy(user_config, (await self._watch.refresh()).deployed_at_s)
+        self._user_config = user_config
+        await self._watch.refresh()
+        deploy = self._latest()
         is_active = False
         if self.active is None:
             await self._activate_first(deploy)
@@ -88,26 +100,24 @@ class Rollout:
             if previous is None:
                 raise
             self._record_failure(deploy, error)
-            await self._switch_to(previous)
+            self.active = await self._load_everywhere(previous)
 
     async def _follow(self, deploy: Deploy, is_active: bool) -> None:
-        """Activate `deploy` unless it is active, then each later deploy of the same configuration.
-
-        Serve calls `reconfigure` only for a changed configuration, so a repeated deploy shows in its time.
-        """
+        """Activate `deploy` unless it is active, then each later deploy."""
         while True:
             if not is_active:
                 is_active = await self._try_activate(deploy)
-            await asyncio.sleep(self._interval_s())
-            newer = self._newer(deploy)
-            if newer != deploy:
-                # A changed configuration arrives by `start`, which ends this task.
-                await asyncio.sleep(POLL_S)
-                deploy, is_active = newer, False
+            end_s = time.monotonic() + self._interval_s()
+            while (latest := self._latest()) == deploy and time.monotonic() < end_s:
+                await asyncio.sleep(min(POLL_S, self._interval_s()))
+            deploy, is_active = latest, is_active and latest == deploy
 
-    def _newer(self, deploy: Deploy) -> Deploy:
+    def _latest(self) -> Deploy:
+        """The latest deploy. `start` may be called for an earlier one, while a later one is reported."""
         status = self._watch.status
-        return deploy if status is None else Deploy(deploy.user_config, status.deployed_at_s)
+        assert status is not None  # `start` has read it
+        config = self._user_config if status.user_config is None else status.user_config
+        return Deploy(config, status.deployed_at_s)
 
     def _interval_s(self) -> float:
         if self.failure is not None:
@@ -133,8 +143,12 @@ class Rollout:
         self.failure = failure
 
     async def _activate(self, deploy: Deploy) -> None:
-        await self._switch_to(await self._resolve(deploy))
-        self.failure = None
+        release = await self._resolve(deploy)
+        active = await self._load_everywhere(release)
+        if release.version is not None:
+            await asyncio.to_thread(self._records.set_active, deploy.key)
+        self.active, self.failure = active, None
+        log.info("active release: %s", release)
 
     async def _resolve(self, deploy: Deploy) -> Release:
         """The release of a deploy: its record, made now if there is none and a gallery is published."""
@@ -147,13 +161,12 @@ class Rollout:
             log.info("deploy: %s", record)
         return record.release
 
-    async def _switch_to(self, release: Release) -> None:
+    async def _load_everywhere(self, release: Release) -> ActiveRelease:
+        """Send a canary query, then load the release in all replicas."""
         info = await _retry_backpressure(lambda: self._canary(release))
         if release.version is not None:
             await asyncio.gather(*map(self._load, (self.sketch, self.text, self.fusion), [release] * 3))
-            await asyncio.to_thread(self._records.set_active, release)
-        self.active = ActiveRelease(release, info)
-        log.info("active release: %s", release)
+        return ActiveRelease(release, info)
 
     async def _load(self, deployment: Any, release: Release) -> None:
         """Load a release in all replicas, so that no request waits for it. A replica may die meanwhile."""

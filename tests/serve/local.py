@@ -29,6 +29,9 @@ class MemoryStore:
         if overwrite or key not in self.values:
             self.values[key] = value
 
+    def keys(self, prefix: str) -> list[str]:
+        return [key for key in self.values if key.startswith(prefix)]
+
 
 RUNNING = AppStatus(1.0, frozenset({"SketchReplica", "TextReplica", "FusionReplica"}))
 

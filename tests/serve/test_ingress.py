@@ -96,7 +96,7 @@ def fake_searcher(
     is_result = isinstance(fusion, SearchResult)
     handles = (FakeHandle(sketch), FakeHandle(text), FakeHandle([fusion] if is_result else fusion))
     watch = AppStatusWatch(lambda: status)
-    watch.status = status
+    asyncio.run(watch.refresh())
     rollout = Rollout(*handles, ReleaseRecords(MemoryStore()), watch)
     rollout.active = ActiveRelease(RELEASE, {"model": {}, "gallery": {}})
     return Searcher(*handles, rollout, settings)
@@ -282,6 +282,18 @@ def test_ready_answers_from_the_last_status_without_a_request():
     scaled_to_zero = fake_searcher(RESULT, status=without_text, settings=replace(SETTINGS, text=text))
     assert asyncio.run(scaled_to_zero.ready()) == expected
     assert [*searcher.sketch.calls, *searcher.text.calls, *searcher.fusion.calls] == []
+
+
+def test_ready_is_503_with_the_reason_once_the_status_is_too_old(monkeypatch):
+    searcher = fake_searcher(RESULT)
+    app = create_app(searcher, searcher.limits)
+    assert asyncio.run(request(app, "GET", "/readyz")).status_code == 200
+    monkeypatch.setattr("serve.rollout.app_status.MAX_AGE_S", 0.0)
+    response = asyncio.run(request(app, "GET", "/readyz"))
+    assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+    assert response.json()["detail"].startswith("Serve's controller has not reported for 60 s")
+    assert asyncio.run(request(app, "GET", "/healthz")).status_code == 200
+    assert search(searcher).status_code == 200
 
 
 def test_search_is_unavailable_until_a_gallery_is_published():

@@ -22,7 +22,7 @@ from tests.serve.local import Broadcast, MemoryStore
 class FakeDeployments:
     """All three deployments, the records and the status of one application.
 
-    A test may replace `on_check`, `on_load`, `versions`, which are the published ones, and `deployed_at_s`.
+    A test may replace `on_check`, `on_load` and `versions`, which are the published ones, and `deploy`.
     """
 
     def __init__(self) -> None:
@@ -31,6 +31,11 @@ class FakeDeployments:
         self.on_load: Callable[[Release], Awaitable[None]] = self.load
         self.loaded: list[Release] = []
         self.records, self.deployed_at_s = ReleaseRecords(MemoryStore(), "ada@head"), 1.0
+        self.user_config: dict[str, Any] | None = None  # in the deployed file
+
+    def deploy(self, deployed_at_s: float, name: str) -> None:
+        """What Serve's controller reports from now on; an ingress hears of it by `reconfigure` or polling."""
+        self.deployed_at_s, self.user_config = deployed_at_s, user_config(name)
 
     async def load(self, release: Release) -> None:
         self.loaded.append(release)
@@ -41,7 +46,7 @@ class FakeDeployments:
 
     def ingress(self) -> Rollout:
         """The rollout of one more ingress replica."""
-        watch = AppStatusWatch(lambda: AppStatus(self.deployed_at_s, frozenset()))
+        watch = AppStatusWatch(lambda: AppStatus(self.deployed_at_s, frozenset(), self.user_config))
         return Rollout(self, self, self, self.records, watch)
 
     async def describe(self, release: Release) -> dict[str, Any]:
@@ -171,10 +176,9 @@ def test_ingresses_that_start_around_a_publish_serve_one_release() -> None:
     asyncio.run(scenario())
 
 
-def test_repeated_deploy_takes_up_the_published_gallery_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("fast_polls")
+def test_repeated_deploy_takes_up_the_published_gallery_everywhere() -> None:
     """Serve calls no replica if the same file is deployed again: the time of the deploy shows it."""
-    for module in ("app_status", "rollout"):
-        monkeypatch.setattr(f"serve.rollout.{module}.POLL_S", 0.01)
 
     async def scenario() -> None:
         deployments = FakeDeployments()
@@ -200,6 +204,104 @@ def test_deploy_that_returns_to_an_earlier_configuration_resolves_it_again() -> 
             await rollout.start(user_config(name))
             await wait_for(lambda name=name: active_digest(rollout) == f"sha256:{name}")
         assert active_version(rollout) == 7
+
+    asyncio.run(scenario())
+
+
+@pytest.fixture
+def fast_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("app_status", "rollout"):
+        monkeypatch.setattr(f"serve.rollout.{module}.POLL_S", 0.01)
+
+
+def test_release_in_force_is_that_of_the_latest_deploy_whichever_ingress_ends_last() -> None:
+    async def scenario() -> None:
+        deployments, loaded = FakeDeployments(), asyncio.Event()
+        await started_rollout(deployments)
+
+        async def slow_check_of_new(release: Release) -> dict[str, Any]:
+            if release.digest == "sha256:new":
+                await loaded.wait()
+            return await deployments.describe(release)
+
+        deployments.on_check = slow_check_of_new
+        deployments.versions["newest"] = 3
+        deployments.deployed_at_s = 2.0
+        slow = asyncio.create_task(started_rollout(deployments, "new"))
+        await asyncio.sleep(0.02)
+        deployments.deployed_at_s = 10.0
+        latest = await started_rollout(deployments, "newest")
+        loaded.set()
+        assert active_digest(await slow) == "sha256:new"
+        assert deployments.records.active() == deployments.records.newest() == latest.active.release
+
+    asyncio.run(scenario())
+
+
+def test_late_ingress_that_falls_back_leaves_the_release_of_a_later_deploy_in_force() -> None:
+    async def scenario() -> None:
+        deployments, loaded, is_old_checked = FakeDeployments(), asyncio.Event(), asyncio.Event()
+        await started_rollout(deployments)
+
+        async def slow_check_of_old(release: Release) -> dict[str, Any]:
+            if release.digest == "sha256:old":
+                is_old_checked.set()
+                await loaded.wait()
+            return await deployments.describe(release)
+
+        deployments.on_check = slow_check_of_old
+        deployments.deployed_at_s = 2.0
+        late = asyncio.create_task(started_rollout(deployments, "nowhere"))
+        await is_old_checked.wait()
+        deployments.deployed_at_s = 3.0
+        newest = await started_rollout(deployments, "new")
+        loaded.set()
+        assert active_digest(await late) == "sha256:old"
+        assert deployments.records.active() == newest.active.release
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.usefixtures("fast_polls")
+def test_ingress_follows_a_deploy_whose_reconfigure_does_not_arrive() -> None:
+    async def scenario() -> None:
+        deployments = FakeDeployments()
+        deployments.deploy(1.0, "old")
+        rollouts = [await started_rollout(deployments) for _ in range(2)]
+        deployments.versions["old"] = 7  # published; no deploy asks for it
+        deployments.deploy(2.0, "new")
+        await wait_for(lambda: {active_digest(rollout) for rollout in rollouts} == {"sha256:new"})
+        await rollouts[0].start(user_config("new"))
+        await asyncio.sleep(0.05)
+        assert deployments.records.of_deploy(Deploy(user_config("old"), 2.0).key) is None
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.usefixtures("fast_polls")
+def test_late_reconfigure_of_an_earlier_deploy_is_that_of_the_latest() -> None:
+    async def scenario() -> None:
+        deployments = FakeDeployments()
+        deployments.deploy(1.0, "old")
+        rollout = await started_rollout(deployments)
+        deployments.versions["newest"] = 3
+        deployments.deploy(3.0, "newest")
+        await rollout.start(user_config("new"))
+        await wait_for(lambda: active_digest(rollout) == "sha256:newest")
+        assert deployments.records.of_deploy(Deploy(user_config("new"), 3.0).key) is None
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.usefixtures("fast_polls")
+def test_newer_deploy_does_not_wait_for_the_retry_of_a_failed_one() -> None:
+    async def scenario() -> None:
+        deployments = FakeDeployments()
+        rollout = await started_rollout(deployments)
+        deployments.deploy(2.0, "nowhere")
+        await wait_for(lambda: rollout.failure is not None)
+        deployments.deploy(3.0, "new")
+        await wait_for(lambda: active_digest(rollout) == "sha256:new")
 
     asyncio.run(scenario())
 
@@ -326,6 +428,11 @@ def test_resolve_pins_the_checkpoint_and_the_gallery_version(checkpoint_uri: str
     assert resolve(config) == release
 
 
+def activate(records: ReleaseRecords, release: Release) -> None:
+    records.add("1.0/old", DeployRecord.of(release, "ada@head", 1.0))
+    records.set_active("1.0/old")
+
+
 def test_late_replica_loads_the_release_in_force_before_it_counts_as_running(
     checkpoint_uri: str, gallery_uri: str
 ) -> None:
@@ -336,17 +443,17 @@ def test_late_replica_loads_the_release_in_force_before_it_counts_as_running(
     assert loaded == [resolve(config)]
 
     active, newest = (Release(name, f"sha256:{name}", "photos", 1) for name in ("old", "new"))
-    records.set_active(active)
+    activate(records, active)
     asyncio.run(Preloader(loaded.append, records)(config))
     assert loaded[1:] == [active]
-    records.add("deploy", DeployRecord.of(newest, "ada@head", 1.0))
+    records.add("2.0/new", DeployRecord.of(newest, "ada@head", 2.0))
     asyncio.run(Preloader(loaded.append, records)(config))
     assert loaded[2:] == [active, newest]
 
 
 def test_late_replica_that_cannot_load_the_release_in_force_does_not_start() -> None:
     records = ReleaseRecords(MemoryStore())
-    records.set_active(Release("old/step-1", "sha256:old", "photos", 1))
+    activate(records, Release("old/step-1", "sha256:old", "photos", 1))
 
     def load(release: Release) -> None:
         raise OSError("connection reset")
