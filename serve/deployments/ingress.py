@@ -19,6 +19,7 @@ from serve.http.admission import Admission, AdmissionControl, set_process_contro
 from serve.http.api import create_app
 from serve.http.auth import create_authenticator
 from serve.http.cors import cors_middleware
+from serve.http.wait_estimate import WaitEstimate
 from serve.messages import Query, Release, SearchResult
 from serve.metrics import RequestMetrics
 from serve.problem import Problem, problem_app
@@ -50,18 +51,25 @@ class Searcher:
         names = zip(("SketchReplica", "TextReplica", "FusionReplica"), parts, strict=True)
         self._required = {name for name, options in names if not scales_to_zero(options)}
         self._coalescer = Coalescer(self._search, settings.ingress.coalescing)
+        self._wait = WaitEstimate()
         self._thumbnail_slots = asyncio.Semaphore(settings.ingress.thumbnails.max_concurrent)
 
     async def search(self, query: Query) -> SearchResult:
         """The hits of a query."""
         deadline = Deadline.after(query.budget_s)
-        try:
-            return await self._send(query)
-        except Problem as problem:
-            if not problem.replica_died:
-                raise
-        # A search is idempotent, and another replica may answer.
-        return await self._send(replace(query, budget_s=deadline.remaining_s))
+        with self._wait.measure():
+            try:
+                return await self._send(query)
+            except Problem as problem:
+                if not problem.replica_died:
+                    raise
+            # A search is idempotent, and another replica may answer.
+            return await self._send(replace(query, budget_s=deadline.remaining_s))
+
+    @property
+    def is_late(self) -> bool:
+        """Whether one more search may pass its deadline. Half of it is a margin: waits grow quickly."""
+        return self._wait.seconds > self.limits.deadline_s / 2
 
     async def _send(self, query: Query) -> SearchResult:
         return cast(SearchResult, await map_errors(self._coalescer(query), self.limits.retry_after_s))
@@ -167,7 +175,11 @@ class Ingress:
         reject = problem_app(at_capacity(limits.retry_after_s))
         admission = AdmissionControl(
             reject,
-            Admission(self.ingress.coalescing.max_in_flight, self.metrics.set_in_flight),
+            Admission(
+                self.ingress.coalescing.max_in_flight,
+                self.metrics.set_in_flight,
+                lambda: self.searcher.is_late,
+            ),
             Admission(self.ingress.thumbnails.max_in_flight),
         )
         # In front of `create_app`, so a rejection needs its own CORS headers and access log line.

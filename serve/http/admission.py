@@ -1,6 +1,7 @@
 """Admission control: rejects a request with 429 before its body is read when too many are in flight.
 
-It is the only limit of an ingress. Searches and thumbnails have one each: neither keeps the other out.
+It also rejects one that would be answered too late. It is the only limit of an ingress. Searches and
+thumbnails have one each: neither keeps the other out.
 """
 
 import math
@@ -14,17 +15,24 @@ from serve.http.paths import SEARCH, THUMBNAILS, route_path
 
 
 class Admission:
-    """The requests of one kind in flight in this process; calls `on_change` with their number."""
+    """The requests of one kind in flight in this process; calls `on_change` with their number.
+
+    `is_late` tells whether one more would be answered too late, however few are in flight.
+    """
 
     def __init__(
-        self, max_in_flight: float = math.inf, on_change: Callable[[int], None] | None = None
+        self,
+        max_in_flight: float = math.inf,
+        on_change: Callable[[int], None] | None = None,
+        is_late: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._max_in_flight, self._on_change, self.in_flight = max_in_flight, on_change, 0
+        self._max_in_flight, self._on_change, self._is_late = max_in_flight, on_change, is_late
+        self.in_flight = 0
 
     @property
     def is_full(self) -> bool:
         """Whether the next request is rejected."""
-        return self.in_flight >= self._max_in_flight
+        return self.in_flight >= self._max_in_flight or self._is_late()
 
     @contextmanager
     def place(self) -> Iterator[None]:
