@@ -13,7 +13,6 @@ from types import FrameType
 
 # Time to release locks and to end Ray's processes. `ray job stop` and Kubernetes allow longer.
 GRACE_S = 4.0
-_READ_S = 0.5
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _received: list[int] = []  # the first signal
 
@@ -37,7 +36,8 @@ def handle_interrupts() -> None:
 
 
 def _exit_as_interrupted() -> None:
-    """Keep the exit code of the signal: Ray's own exit during a call gives 1."""
+    """Keep the exit code of the signal: Ray's own exit during a call gives 1, maybe before the thread has
+    read the signal. It has when Ray's processes have ended."""
     if _received:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -49,8 +49,6 @@ def exit_code(error: BaseException) -> int | None:
 
     `error` may differ from what the handler raises: libraries replace it by an exception of their own.
     """
-    if isinstance(error, SystemExit) and error.code == 1:
-        time.sleep(_READ_S)  # Ray exits so at a signal, maybe before the thread has read it
     if _received:
         return 128 + _received[0]
     if isinstance(error, KeyboardInterrupt):

@@ -48,7 +48,8 @@ def _train_stages(job: Job, device: torch.device, log: TrainLog | None) -> str |
     model.load_class_weight(state)
     model.to(device)
     if log and job.validation and not completed:  # what the first stage must not fall below
-        save_checkpoint(job, model.retriever, 0, None, validate(job, model, "start", 0))
+        job.lock.check()
+        checkpoint.add_details(job.out, {"validation": validate(job, model, "start", 0)})
     batches = ingest.iter_batches(ray.train.get_dataset_shard("train"))
     offset = 0
     for index, (stage, num_steps) in enumerate(zip(job.recipe.stages, job.steps, strict=True)):

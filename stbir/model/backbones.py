@@ -3,8 +3,6 @@
 Exceptions of these libraries become InputError.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import open_clip
@@ -16,7 +14,7 @@ from torch import nn
 from stbir.config import ImageEncoderConfig, TextEncoderConfig
 from stbir.errors import InputError
 from stbir.model.batch_norm_folding import fold_batch_norms
-from stbir.model.weights import is_pretrained_tag, load_clip_weights, load_strict
+from stbir.model.weights import convert_library_errors, is_pretrained_tag, load_clip_weights, load_strict
 from stbir.model.weights_file import read_state_dict
 
 Options = dict[str, Any]
@@ -92,13 +90,3 @@ def _split_options(options: Options) -> tuple[Options, int, bool]:
     backbone_options = dict(options)
     width, gelu = backbone_options.pop("embed_dim"), backbone_options.pop("quick_gelu")
     return backbone_options, int(width), bool(gelu)
-
-
-@contextmanager
-def convert_library_errors(subject: str) -> Iterator[None]:
-    """Convert exceptions of timm and open_clip for unusable names and options to InputError."""
-    try:
-        yield
-    except (AttributeError, RuntimeError, TypeError, ValueError, OSError, AssertionError) as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise InputError(f"model: cannot create {subject}: {reason}; check its name and options") from error

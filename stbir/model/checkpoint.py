@@ -60,6 +60,15 @@ def save(
     return manifest
 
 
+def add_details(uri: str, details: dict[str, Any]) -> None:
+    """Add to the details of the published checkpoint, without writing its files again."""
+    root = Folder(uri)
+    name = read_manifest(root, "checkpoint").detail("folder")
+    for folder in (root.child(name), root):
+        manifest = read_manifest(folder, "checkpoint")
+        write_manifest(folder, replace(manifest, details={**manifest.details, **details}), {})
+
+
 def _files(
     retriever: Retriever, recipe: Recipe, training: dict[str, Any] | None
 ) -> Iterator[tuple[str, bytes]]:

@@ -8,11 +8,12 @@ from torch import Tensor, nn
 from stbir.config import ImageEncoderConfig, ModelConfig
 from stbir.errors import InputError
 from stbir.model.appearance import AppearanceHead
-from stbir.model.backbones import convert_library_errors, create_clip_image_backbone, create_timm_backbone
+from stbir.model.backbones import create_clip_image_backbone, create_timm_backbone
 from stbir.model.encoders import ImageEncoder
 from stbir.model.hubness import build_hubness
 from stbir.model.projection import build_projection
 from stbir.model.spatial_pooling import GridPooling, MultiscalePooling
+from stbir.model.weights import convert_library_errors
 
 
 def build_image_encoder(

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from stbir.config import TextEncoderConfig
 from stbir.errors import InputError
-from stbir.model.backbones import convert_library_errors
-from stbir.model.weights import load_strict
+from stbir.model.weights import convert_library_errors, load_strict
 from stbir.model.weights_file import read_state_dict
 from stbir.storage.folder import Folder
 

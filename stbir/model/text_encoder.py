@@ -6,11 +6,12 @@ from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 from torch import nn
 
 from stbir.config import ModelConfig, TextEncoderConfig
-from stbir.model.backbones import convert_library_errors, create_clip_text_backbone
+from stbir.model.backbones import create_clip_text_backbone
 from stbir.model.encoders import TextEncoder, Tokenize
 from stbir.model.hubness import build_hubness
 from stbir.model.projection import build_projection
 from stbir.model.sentence_backbone import create_sentence_backbone
+from stbir.model.weights import convert_library_errors
 
 WORD_STD = 0.01
 

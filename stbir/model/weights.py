@@ -19,6 +19,8 @@ _UNUSED_CLIP_ENTRIES = (
     *("logit_bias", "input_resolution", "context_length", "vocab_size"),
     "text.transformer.embeddings.position_ids",
 )
+_NOT_CREATED = "model: cannot create {}: {}; check its name and options"
+_MISMATCH = "weights: {} does not match the model: {}"
 
 
 def is_pretrained_tag(weights: str) -> bool:
@@ -33,26 +35,37 @@ def load_clip_weights(model: nn.Module, name: str, weights: str) -> None:
     """
     file = _download(name, weights) if is_pretrained_tag(weights) else weights
     if PurePosixPath(file).suffix == ".npz":  # big_vision's own format
-        with local_copy(file) as path, _convert_mismatch(weights):
+        with local_copy(file) as path, convert_library_errors(weights, _MISMATCH):
             open_clip.load_checkpoint(model, path)
         return
     state = convert_state_dict(model, read_state_dict(file))
     if "positional_embedding" in state:  # both encoders at the top level
         state = convert_to_custom_text_state_dict(state)
-    with _convert_mismatch(weights):
+    with convert_library_errors(weights, _MISMATCH):
         resize_pos_embed(state, model)
         resize_text_pos_embed(state, model)
     load_strict(model, state | {"logit_scale": model.logit_scale}, weights, ignore=_UNUSED_CLIP_ENTRIES)
 
 
 @contextmanager
-def _convert_mismatch(weights: str) -> Iterator[None]:
-    """Convert exceptions of open_clip for weights of another model to InputError."""
+def convert_library_errors(subject: str, message: str = _NOT_CREATED) -> Iterator[None]:
+    """Convert exceptions of timm and open_clip, for unusable names, options or weights, to InputError.
+
+    `message` has a place for the subject and one for the reason.
+    """
     try:
         yield
-    except (RuntimeError, KeyError, ValueError, AttributeError, TypeError, AssertionError) as error:
+    except (
+        AttributeError,
+        RuntimeError,
+        TypeError,
+        LookupError,
+        ValueError,
+        OSError,
+        AssertionError,
+    ) as error:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise InputError(f"weights: {weights} does not match the model: {reason}") from error
+        raise InputError(message.format(subject, reason)) from error
 
 
 def pretrained_config(name: str, weights: str | None) -> dict[str, Any]:

@@ -107,6 +107,18 @@ def test_verify_rejects_files_that_differ_from_the_manifest(model: Retriever, tm
         checkpoint.verify(version_uri, digest)
 
 
+def test_details_are_added_without_writing_the_files_again(model: Retriever, tmp_path: Path) -> None:
+    save(tmp_path, model)
+    times = {file: file.stat().st_mtime_ns for file in tmp_path.glob("*/*") if file.name != "manifest.json"}
+    pinned = checkpoint.resolve_pinned(str(tmp_path))
+    checkpoint.add_details(str(tmp_path), {"validation": {"mrr": 1.5}})
+    for folder in (tmp_path, tmp_path / "step-1"):
+        details = read_manifest(Folder(str(folder)), "checkpoint").details
+        assert (details["validation"], details["recipe"]) == ({"mrr": 1.5}, "smoke")
+    assert checkpoint.resolve_pinned(str(tmp_path)) == pinned
+    assert times == {file: file.stat().st_mtime_ns for file in times}
+
+
 def test_manifest_contains_counts_and_origin(model: Retriever) -> None:
     save("memory://checkpoints/run", model)
     manifest = read_manifest(Folder("memory://checkpoints/run"), "checkpoint")

@@ -23,7 +23,7 @@ from tests.data.image_files import png
 
 KEY = "sk-very-secret-93b1"
 MODEL = "test/vision-7b"
-RETRY_AFTER_S = 0.5
+RETRY_AFTER_S = 1
 TOKENS = (100, 20)  # input and output tokens of each answer
 _STEP = 5  # red difference of consecutive images: more than the JPEG error
 
