@@ -2,6 +2,7 @@
 
 import argparse
 import functools
+import logging
 from collections.abc import Callable, Collection
 from dataclasses import asdict
 from datetime import timedelta
@@ -24,7 +25,9 @@ from stbir.gallery.rows import VECTOR
 from stbir.gallery.table_writer import published_version
 from stbir.storage.folder import Folder
 from stbir.storage.lock import Lock, artifact_lock
-from stbir.storage.manifest import MANIFEST_FILE, read_manifest
+from stbir.storage.manifest import MANIFEST_FILE, Manifest, read_manifest
+
+log = logging.getLogger(__name__)
 
 
 def exclusive(action: Callable[[argparse.Namespace, Lock], dict[str, Any]]) -> Callable[..., dict[str, Any]]:
@@ -100,7 +103,11 @@ def import_(args: argparse.Namespace, lock: Lock) -> dict[str, Any]:
     """Publish vectors from plain files. Raises InputError if they lack rows of the export, or too many of the
     published photos."""
     source, folder = Folder(args.source), Folder(args.gallery)
-    digest, num_exported = _checkpoint_and_count(source, args.checkpoint)
+    digest, exported = _checkpoint_and_export(source, args.checkpoint)
+    is_verified = exported is not None and export_import.ROWS_DIGEST in exported.details
+    if not is_verified:
+        log.warning("%s: no digest of its rows; vectors and photo ids are imported unverified", source.uri)
+    num_exported = exported.counts.get("ok") if exported else None
     guard = RemovalGuard(published_version(folder), max_removed(args))
 
     def check(photo_ids: Collection[str]) -> None:
@@ -111,21 +118,24 @@ def import_(args: argparse.Namespace, lock: Lock) -> dict[str, Any]:
         guard.check()
         lock.check()
 
-    version = export_import.import_table(source, folder, check)
+    version = export_import.import_table(source, folder, check, exported)
     num_rows = open_table(folder, version).count_rows()
     counts = {"in": num_rows, "ok": num_rows, "quarantined": 0}
-    return _publish(folder, version, digest, counts, args, lock)
+    return _publish(folder, version, digest, counts, args, lock) | {"verified": is_verified}
 
 
-def _checkpoint_and_count(source: Folder, checkpoint: str | None) -> tuple[str, int | None]:
-    """The digest of the checkpoint that embedded the vectors, and the number of exported rows if the vectors
-    have a manifest."""
+def _checkpoint_and_export(source: Folder, checkpoint: str | None) -> tuple[str, Manifest | None]:
+    """The digest of the checkpoint that embedded the vectors, and the manifest of their export if they have
+    one. Raises InputError if --checkpoint is another than that of the export."""
     digest = read_manifest(Folder(checkpoint), "checkpoint").digest if checkpoint else None
     if digest and not source.exists(MANIFEST_FILE):
         return digest, None
     remedy = f"name the checkpoint of the vectors with --checkpoint, and remove another {MANIFEST_FILE}"
     exported = read_manifest(source, "vectors", remedy)
-    return digest or exported.made_from, exported.counts.get("ok")
+    if digest not in (None, exported.made_from):
+        problem = f"--checkpoint {checkpoint}: its digest is {digest}, the vectors have {exported.made_from}"
+        raise InputError(f"{problem}; leave the option out, or give the checkpoint that embedded them")
+    return exported.made_from, exported
 
 
 def _publish(

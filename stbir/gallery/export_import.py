@@ -1,9 +1,9 @@
 """VECTORS: a gallery as plain files, exported and imported. Parquet holds all columns of a row. `npy` is one
 array of vectors, with a Parquet file of the other columns in the same order."""
 
-import hashlib
 from collections.abc import Callable, Collection, Iterator
 from itertools import chain
+from typing import TypeVar
 
 import lance
 import numpy as np
@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from stbir.config.choices import ExportFormat
 from stbir.errors import InputError
+from stbir.gallery.digest import RowsDigest
 from stbir.gallery.gallery import table_uri
 from stbir.gallery.rows import VECTOR, extract_vectors
 from stbir.gallery.vector_files import ARRAY_FILE, BATCH_ROWS, REQUIRED_COLUMNS, ROWS_FILE, read_vectors
@@ -19,6 +20,8 @@ from stbir.storage.folder import Folder
 from stbir.storage.manifest import MANIFEST_FILE, Manifest, write_manifest
 
 _PART = "part-00000.parquet"
+ROWS_DIGEST = "rows_digest"  # in the details of the manifest; exports of earlier versions have none
+T = TypeVar("T", pa.Table, pa.RecordBatch)
 
 
 def export_table(
@@ -28,7 +31,8 @@ def export_table(
     format: ExportFormat,
     check: Callable[[], None] = lambda: None,
 ) -> Manifest:
-    """Write a version's rows and a manifest with the checkpoint's digest. Replaces an earlier export.
+    """Write a version's rows, and a manifest with the digest of checkpoint, ids and vectors. Replaces an
+    earlier export.
 
     `check` is called before anything is removed and before the manifest is written, and may raise an error.
     """
@@ -36,34 +40,46 @@ def export_table(
     for name in (MANIFEST_FILE, ARRAY_FILE, ROWS_FILE, _PART):
         out.remove(name)
     rows, dim = dataset.count_rows(), dataset.schema.field(VECTOR).type.list_size
-    digest = hashlib.sha256()
+    digest = RowsDigest(checkpoint)
     batches = _hash_batches(dataset.to_batches(batch_size=BATCH_ROWS), digest)
     if format == "parquet":
         _write_parquet(out, _PART, batches, dataset.schema)
     else:
         _write_array(out, batches, dataset.schema, (rows, dim))
-    details = {"form": format, "dim": dim, "version": dataset.version}
-    manifest = Manifest("vectors", f"sha256:{digest.hexdigest()}", {"ok": rows}, checkpoint, details)
+    details = {"form": format, "dim": dim, "version": dataset.version, ROWS_DIGEST: str(digest)}
+    manifest = Manifest("vectors", str(digest), {"ok": rows}, checkpoint, details)
     check()
     write_manifest(out, manifest, out.file_sizes([_PART] if format == "parquet" else [ARRAY_FILE, ROWS_FILE]))
     return manifest
 
 
 def import_table(
-    source: Folder, folder: Folder, check: Callable[[Collection[str]], None] = lambda _: None
+    source: Folder,
+    folder: Folder,
+    check: Callable[[Collection[str]], None] = lambda _: None,
+    exported: Manifest | None = None,
 ) -> int:
     """Write the vectors of `source` as a new, unpublished version of the table; returns its number.
 
     `source` holds Parquet files with photo_id, category, embedding and any other columns, or vectors.npy and
     rows.parquet. Vectors are normalised to unit length. `check` receives the photo ids of all rows before the
-    version is committed, and may raise InputError.
+    version is committed, and may raise InputError. `exported` is the manifest of `export_table`, if there is
+    one: one with ROWS_DIGEST proves that each vector belongs to its id and to the checkpoint.
 
-    Raises InputError, naming file and row, for missing columns, invalid values and duplicate ids.
+    Raises InputError, naming file and row, for missing columns, invalid values and duplicate ids, and for
+    rows that differ from those of `exported`.
     """
     tables = read_vectors(source)
     head = next(tables)
     errors: list[InputError] = []
-    batches = _validated_batches(chain([head], tables), head.schema, check, errors)
+    digest = RowsDigest(exported.made_from if exported else "")
+
+    def check_all(photo_ids: Collection[str]) -> None:
+        check(photo_ids)
+        _verify(digest, exported, source)
+
+    tables = _hash_batches(chain([head], tables), digest)
+    batches = _validated_batches(tables, head.schema, check_all, errors)
     reader = pa.RecordBatchReader.from_batches(head.schema, batches)
     try:
         return int(lance.write_dataset(reader, table_uri(folder), mode="overwrite").version)
@@ -73,11 +89,18 @@ def import_table(
         raise
 
 
-def _hash_batches(batches: Iterator[pa.RecordBatch], digest: "hashlib._Hash") -> Iterator[pa.RecordBatch]:
+def _hash_batches(batches: Iterator[T], digest: RowsDigest) -> Iterator[T]:
     for batch in batches:
-        digest.update("".join(f"{photo_id}\0" for photo_id in batch["photo_id"].to_pylist()).encode())
-        digest.update(extract_vectors(batch).tobytes())
+        digest.add(batch)
         yield batch
+
+
+def _verify(digest: RowsDigest, exported: Manifest | None, source: Folder) -> None:
+    expected = exported and exported.details.get(ROWS_DIGEST)
+    if expected not in (None, str(digest)):
+        problem = "photo ids, vectors or checkpoint are not those that were exported"
+        remedy = f"copy all files again, or remove {MANIFEST_FILE} and name their checkpoint by --checkpoint"
+        raise InputError(f"{source.uri}: {problem}; {remedy}")
 
 
 def _write_parquet(out: Folder, name: str, batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> None:

@@ -1,6 +1,5 @@
 """Publish a table version as a gallery: build its index, measure its recall, move the tag of the readers."""
 
-import hashlib
 import json
 import logging
 from collections.abc import Mapping
@@ -9,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 import lance
 
 from stbir.gallery.arrays import Features
+from stbir.gallery.digest import RowsDigest
 from stbir.gallery.filters import Condition
 from stbir.gallery.gallery import (
     PUBLISHED,
@@ -38,7 +38,7 @@ from stbir.gallery.recall import (
     share_filters,
     worst_recall,
 )
-from stbir.gallery.rows import VECTOR, extract_vectors
+from stbir.gallery.rows import VECTOR
 from stbir.storage.folder import Folder
 from stbir.storage.manifest import Manifest, write_manifest
 
@@ -204,9 +204,7 @@ def _open_published(folder: Folder, dim: int, cache: CacheConfig | None) -> Gall
 
 
 def _digest(dataset: lance.LanceDataset) -> str:
-    """The digest of ids and vectors in table order; independent of the layout of the files."""
-    ids, vectors = hashlib.sha256(), hashlib.sha256()
+    digest = RowsDigest()
     for batch in dataset.to_batches(columns=["photo_id", VECTOR]):
-        ids.update("".join(f"{photo_id}\0" for photo_id in batch["photo_id"].to_pylist()).encode())
-        vectors.update(extract_vectors(batch).tobytes())
-    return f"sha256:{hashlib.sha256(ids.digest() + vectors.digest()).hexdigest()}"
+        digest.add(batch)
+    return str(digest)

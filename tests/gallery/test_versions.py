@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from datetime import timedelta
 
 import lance
@@ -245,6 +246,41 @@ def test_export_and_import_round_trip(tmp_path, request, format, is_remote):
     candidate = prepare(copy, export_import.import_table(out, copy), DIGEST, None)
     assert publish(copy, candidate, COUNTS).digest == read_manifest(folder, "gallery").digest
     assert open_gallery(copy.uri, DIGEST).thumbnail("photo-17") == b"jpeg 17"
+
+
+@pytest.mark.parametrize("format", EXPORT_FORMATS)
+def test_an_import_proves_that_vectors_belong_to_their_ids_and_checkpoint(tmp_path, format):
+    folder, out, copy = (Folder(str(tmp_path / name)) for name in ("gallery", "out", "copy"))
+    publish_gallery(folder, unit_vectors(300))
+    exported = export_import.export_table(open_table(folder), DIGEST, out, format)
+    export_import.import_table(out, copy, exported=exported)
+    without = replace(exported, details={"form": format})  # of an earlier version of stbir
+    other_checkpoint = replace(exported, made_from="sha256:other")
+    with pytest.raises(InputError, match="out: photo ids, vectors or checkpoint are not those that were"):
+        export_import.import_table(out, copy, exported=other_checkpoint)
+    [rows] = out.list_files("*.parquet")
+    table = pq.read_table(tmp_path / "out" / rows)
+    ids = table["photo_id"].to_pylist()
+    ids[3], ids[200] = ids[200], ids[3]
+    swapped = table.set_column(table.column_names.index("photo_id"), "photo_id", [ids])
+    pq.write_table(swapped, tmp_path / "out" / rows)
+    version = open_table(copy).version
+    with pytest.raises(InputError, match=r"copy all files again, or remove manifest\.json"):
+        export_import.import_table(out, copy, exported=exported)
+    assert open_table(copy).version == version
+    export_import.import_table(out, copy, exported=without)
+
+
+def test_the_digest_of_an_export_does_not_depend_on_the_layout_of_its_file(tmp_path):
+    folder, out, copy = (Folder(str(tmp_path / name)) for name in ("gallery", "out", "copy"))
+    publish_gallery(folder, unit_vectors(300))
+    exported = export_import.export_table(open_table(folder), DIGEST, out, "parquet")
+    path = tmp_path / "out" / "part-00000.parquet"
+    table = pq.read_table(path)
+    for number in range(3):
+        part = table.slice(number * 100, 100)
+        pq.write_table(part, path.with_name(f"part-{number:05d}.parquet"), row_group_size=7)
+    export_import.import_table(out, copy, exported=exported)
 
 
 def test_export_replaces_an_earlier_one_in_any_format(tmp_path):
