@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from stbir.catalogue.listing import ListedFile, list_files
 from stbir.catalogue.photo import NOT_AN_IMAGE, Part, Photo, PhotoRef, split_into_parts
 from stbir.catalogue.reading import read_photos
 from stbir.data.sources.entry import IMAGE_SUFFIXES, is_system_file, name_suffix
 from stbir.data.validation import Fault
 from stbir.storage.folder import Folder
+from stbir.storage.listing import ListedFile, list_files
 
 
 @dataclass(frozen=True)

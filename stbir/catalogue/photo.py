@@ -7,8 +7,10 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from stbir.catalogue.listing import LISTED_LINK, NOT_A_FILE
+from stbir.data.sources.layout import OUTSIDE, describe, match_layout
 from stbir.data.validation import Fault
+from stbir.storage.folder import Folder
+from stbir.storage.listing import LISTED_LINK, NOT_A_FILE, NOT_SEARCHED
 
 PART_SIZE = 256  # photos that one task reads and decodes
 NO_CATEGORY = "unknown"
@@ -18,7 +20,7 @@ NOT_AN_IMAGE = "not an image"
 OTHER_IMAGE = "other image of a sample"
 NAME_NOT_UTF8 = "name is not UTF-8"
 # Files that a catalogue lists but that are no photos: reported and counted, but no errors.
-NOT_TAKEN = frozenset({NOT_AN_IMAGE, LISTED_LINK, NOT_A_FILE, OTHER_IMAGE})
+NOT_TAKEN = frozenset({NOT_AN_IMAGE, LISTED_LINK, NOT_A_FILE, OTHER_IMAGE, OUTSIDE, NOT_SEARCHED})
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,12 @@ class Catalogue(Protocol):
 
     def read(self, part: Part) -> Iterator[Photo | Fault]:
         """One result per id of the part, in order."""
+
+
+def other_files(folder: Folder, pattern: str) -> list[PhotoRef]:
+    """What a folder holds beside the files of a pattern, as references that are not taken."""
+    _, others = match_layout(folder, [pattern])
+    return [PhotoRef(each.name, NO_CATEGORY, None, problem=": ".join(describe(each))) for each in others]
 
 
 def split_into_parts(refs: Iterable[PhotoRef]) -> Iterator[Part]:

@@ -14,16 +14,17 @@ from typing import Any
 import pyarrow as pa
 
 from stbir.catalogue.fields import check_column_name, column_type
-from stbir.catalogue.photo import NO_CATEGORY, Part, Photo, PhotoRef, split_into_parts
+from stbir.catalogue.photo import NO_CATEGORY, Part, Photo, PhotoRef, other_files, split_into_parts
 from stbir.catalogue.reading import read_photos
 from stbir.catalogue.table_file import open_batches, read_schema
-from stbir.data.sources.entry import join_uri, resolve_files
+from stbir.data.sources.entry import IMAGE_SUFFIXES, join_uri, resolve_files
 from stbir.data.validation import Fault
 from stbir.errors import InputError
 from stbir.storage.fetch import DEFAULT_SCHEMES
 from stbir.storage.folder import Folder
 from stbir.storage.uri import is_absolute, uri_scheme
 
+_SUFFIXES, _PATTERN = (".parquet", ".csv"), "*.parquet"
 _ID, _URI, _CATEGORY = "photo_id", "uri", "category"
 # Types of the option --column. A column `text` has the captions of hits.
 COLUMN_TYPES = {"text": pa.string(), "int": pa.int64(), "float": pa.float64()}
@@ -54,7 +55,8 @@ class TableCatalogue:
 
     def count(self) -> int:
         """See Catalogue."""
-        return sum(table.num_rows for _, table in self._tables())
+        num_rows: int = sum(table.num_rows for _, table in self._tables())
+        return num_rows + len(self._others)
 
     def parts(self) -> Iterator[Part]:
         """See Catalogue. Holds one batch of rows in memory."""
@@ -66,12 +68,18 @@ class TableCatalogue:
 
     @property
     def _files(self) -> tuple[Folder, list[str]]:
-        folder, names = resolve_files(self.uri, (".parquet", ".csv"), "*.parquet")
+        folder, names = resolve_files(self.uri, _SUFFIXES, _PATTERN)
         if not names:
             raise InputError(
                 f"{self.uri}: no table found; give a .parquet or .csv file, or a folder of .parquet files"
             )
         return folder, names
+
+    @property
+    def _others(self) -> list[PhotoRef]:
+        """What a folder holds beside its tables, but for images, which rows may name."""
+        others = [] if self.uri.endswith(_SUFFIXES) else other_files(Folder(self.uri), _PATTERN)
+        return [ref for ref in others if not ref.photo_id.lower().endswith(IMAGE_SUFFIXES)]
 
     @cached_property
     def _schema(self) -> pa.Schema:
@@ -100,6 +108,7 @@ class TableCatalogue:
             for row in self._cast(table, file).to_pylist():
                 number += 1
                 yield self._ref(folder, row, f"{file}:{number}")
+        yield from self._others
 
     def _cast(self, table: pa.Table, file: str) -> pa.Table:
         types = {_ID: pa.string(), _CATEGORY: pa.string()}

@@ -22,6 +22,7 @@ from stbir.catalogue.photo import (
     Part,
     Photo,
     PhotoRef,
+    other_files,
     split_into_parts,
 )
 from stbir.catalogue.reading import read_photos
@@ -32,6 +33,7 @@ from stbir.errors import InputError
 from stbir.storage.folder import Folder
 
 _CATEGORY = "category"
+_SUFFIX, _PATTERN = ".tar", "*.tar"
 _NOT_ADJACENT = "members are not adjacent: write all files of a sample one after the other"
 
 
@@ -78,7 +80,7 @@ class WebDatasetCatalogue:
 
     @property
     def _files(self) -> tuple[Folder, list[str]]:
-        folder, names = resolve_files(self.uri, (".tar",), "*.tar")
+        folder, names = resolve_files(self.uri, (_SUFFIX,), _PATTERN)
         if not names:
             raise InputError(f"{self.uri}: no .tar file found; decompress compressed tar files first")
         return folder, names
@@ -88,7 +90,9 @@ class WebDatasetCatalogue:
         for name in names:
             uri = absolute_uri(folder, name)
             for sample in _samples(folder, name):
-                yield self._ref(sample, f"{name[: -len('.tar')]}/{sample.key}", uri)
+                yield self._ref(sample, f"{name.removesuffix(_SUFFIX)}/{sample.key}", uri)
+        if not self.uri.endswith(_SUFFIX):
+            yield from other_files(folder, _PATTERN)
 
     def _ref(self, sample: Sample, photo_id: str, uri: str) -> PhotoRef:
         if sample.image is None or sample.problem is not None:

@@ -24,6 +24,7 @@ from stbir.catalogue.registry import open_catalogue
 from stbir.catalogue.shards import ShardsCatalogue
 from stbir.data.shard_writer import publish, write_rows
 from stbir.data.shards import open_shards
+from stbir.data.sources.layout import OUTSIDE
 from stbir.data.validation import Fault
 from stbir.errors import InputError
 from stbir.storage import retry
@@ -110,10 +111,38 @@ def test_a_table_of_photos_at_any_uri(tmp_path: Path, kind: str) -> None:
     catalogue = open_catalogue(f"table:{uri}", schemes=["memory", "unknown"])
     assert [str(field.type) for field in catalogue.fields] == ["string", "double", "bool"]
     one, two, *faults = read_all(catalogue)
+    if kind == "folder":
+        assert faults.pop() == Fault("in", "folder not searched", detail="in")
     assert one == Photo("1", "cup", ("in/1.png", 2.5, True), png(1))
     assert two == Photo("2", "unknown", ("memory://elsewhere/2.png", None, False), png(2))
     assert all(isinstance(fault, Fault) for fault in faults)
     assert [fault.reason for fault in faults] == ["photo missing", "no uri", "photo cannot be opened"]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("is_remote", [False, True])
+@pytest.mark.parametrize("kind", ["table", "webdataset"])
+def test_what_a_folder_holds_beside_its_tables_or_tar_files_is_not_taken(
+    tmp_path: Path, s3: str, kind: str, is_remote: bool
+) -> None:
+    """A glob of one level sees neither nested files nor those with another suffix."""
+    pq.write_table(pa.table({"photo_id": ["1"], "uri": ["1.png"]}), tmp_path / "list.parquet")
+    write_tar(tmp_path / "a.tar", {"1.png": png(1)})
+    own = "list.parquet" if kind == "table" else "a.tar"
+    names = ("more.csv", "b.tar.gz", "deep/er/c.parquet", "deep/c.tar", "README")
+    files = {own: (tmp_path / own).read_bytes(), "1.png": png(1), **dict.fromkeys(names, b"")}
+    uri = f"{s3}/beside_{kind}" if is_remote else str(tmp_path / kind)
+    for name, data in files.items():
+        folder, _, base = f"{uri}/{name}".rpartition("/")
+        Folder(folder).write(base, data)
+    taken, *others = read_all(open_catalogue(f"{kind}:{uri}"))
+    assert isinstance(taken, Photo)
+    assert {(other.photo_id, other.reason, other.detail) for other in others} == {
+        *({("1.png", OUTSIDE, ".png")} if kind == "webdataset" else set()),
+        *(("more.csv", OUTSIDE, ".csv"), ("b.tar.gz", OUTSIDE, ".gz"), ("README", OUTSIDE, "no suffix")),
+        ("deep", "folder not searched", "deep"),
+    }
+    assert {other.reason for other in others} <= photo.NOT_TAKEN
+    assert isinstance(read_all(open_catalogue(f"{kind}:{uri}/{own}"))[-1], Photo)
 
 
 def test_metadata_types(tmp_path: Path) -> None:

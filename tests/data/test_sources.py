@@ -82,6 +82,52 @@ def test_files_that_no_photo_uses_are_counted_by_reason(tmp_path: Path) -> None:
         }
 
 
+def test_files_outside_the_layout_are_counted_by_reason(tmp_path: Path) -> None:
+    """Nested folders, other folders, other texts, broken links and pipes: a glob by folder sees none."""
+    sketchy, other_tx = f"256x256/photo/{TX}", "256x256/photo/tx_000100000000"
+    for kind, photo, nested, other in (
+        ("qmul", "trainB/a.png", "trainB/deep/b.png", "valB/c.png"),
+        ("sketchy", f"{sketchy}/cat/a.png", f"{sketchy}/cat/deep/b.png", f"{other_tx}/cat/a.png"),
+    ):
+        root = tmp_path / kind
+        texts = ("README.md", ".hidden", "notes.txt", "chair_trian.txt")
+        write_files(root, {photo: b"", nested: b"", other: b"", **dict.fromkeys(texts, b"a\tb")})
+        (root / photo).with_name("broken.png").symlink_to("nowhere")
+        os.mkfifo(root / "pipe")
+        source = open_source(f"{kind}:{root}")
+        assert [stem(entry.photo) for entry in source.entries] == ["a"]
+        other_folder = "valB" if kind == "qmul" else other_tx
+        assert source.unused == {
+            f"folder not searched ({nested.removesuffix('/b.png')})": 1,
+            f"folder not searched ({other_folder})": 1,
+            "file outside the layout (.md)": 1,
+            "file outside the layout (.hidden)": 1,
+            "file outside the layout (.txt)": 2,
+            "not a file (.png)": 1,
+            "not a file (no suffix)": 1,
+        }
+
+
+def test_a_photo_with_captions_in_two_splits_is_refused(tmp_path: Path) -> None:
+    """Its split is unknown. Photos of equal name in two folders take a caption each."""
+    captions = {"c_train.txt": "x.png\tone", "c_test.txt": "x.png\ttwo"}
+    qmul = write_files(tmp_path / "qmul", {"trainB/x.png": b"", **captions})
+    with pytest.raises(InputError, match=r"x has a caption in c_test\.txt and c_train\.txt; keep the line"):
+        open_source(f"qmul:{qmul}")
+    write_files(qmul, {"testB/x.png": b""})
+    assert [entry.split for entry in open_source(f"qmul:{qmul}").entries] == ["train", "test"]
+    write_files(qmul, {"c_val.txt": "x.png\tthree"})
+    with pytest.raises(InputError, match=r"c_test\.txt and c_train\.txt and c_val\.txt"):
+        open_source(f"qmul:{qmul}")
+    files = {
+        f"256x256/photo/{TX}/cat/x.jpg": b"",
+        "captions_train.txt": "cat/x\ta",
+        "captions_val.txt": "cat/x\tb",
+    }
+    with pytest.raises(InputError, match=r"cat/x has a caption in captions_train\.txt and captions_val\.txt"):
+        open_source(f"sketchy:{write_files(tmp_path / 'sketchy', files)}")
+
+
 def test_qmul_reads_a_test_folder_without_a_train_folder(tmp_path: Path) -> None:
     files = {"testA/x_1_1.png": b"s", "testB/x_1.png": b"p", "shoe_test.txt": "x_1.png\tblue boot"}
     (entry,) = open_source(f"qmul:{write_files(tmp_path, files)}").entries
@@ -252,12 +298,19 @@ def test_a_caption_line_without_a_tab_is_refused_with_its_number(tmp_path: Path)
 def test_sources_open_at_s3(s3: str) -> None:
     folder = f"{s3}/sources/chairs"
     files = {"trainA/a_1.png": png(), "trainB/a.png": png(9), "chair_train.txt": b"a.png\tred"}
+    files |= dict.fromkeys(("trainB/deep/er/b.png", "trainB//c.png", "x/y.png", "README.md"), b"")
     for name, data in files.items():
         with fsspec.open(f"{folder}/{name}", "wb") as file:
             file.write(data)
     source = open_source(f"qmul:{folder}")
     (entry,) = source.entries
     assert (entry.photo, entry.text) == (f"{folder}/trainB/a.png", "red")
+    assert source.unused == {
+        "folder not searched (trainB/deep)": 1,
+        "file outside the layout (.png)": 1,
+        "folder not searched (x)": 1,
+        "file outside the layout (.md)": 1,
+    }
     assert source.read(entry.photo) == png(9)
     assert source.read(entry.sketches[0]) == png()
     with pytest.raises(InputError) as error:
@@ -282,4 +335,4 @@ def test_the_real_data_sets_are_listed_completely(
     assert sum(len(entry.sketches) for entry in source.entries) == sketches
     assert {entry.split for entry in source.entries} == splits
     assert all(entry.text for entry in source.entries)
-    assert not source.unused
+    assert source.unused.keys() <= {"file outside the layout (.npz)"}

@@ -2,13 +2,14 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from stbir.data.sources.entry import SPLITS, read_text
 from stbir.errors import InputError
 from stbir.storage.folder import Folder
 
+PATTERNS = tuple(f"{prefix}{split}.txt" for split in SPLITS for prefix in ("", "*_"))
 _NAME = re.compile(rf"(?:(?P<category>.+)_)?(?P<split>{'|'.join(SPLITS)})\.txt")
 
 
@@ -16,19 +17,30 @@ _NAME = re.compile(rf"(?:(?P<category>.+)_)?(?P<split>{'|'.join(SPLITS)})\.txt")
 class CaptionFile:
     """A caption file. `category` (or "") and `split` come from its name; `captions` maps photo to caption."""
 
+    name: str
     category: str
     split: str
     captions: dict[str, str]
 
 
-def caption_files(folder: Folder, key: Callable[[str], str], unused: Counter[str]) -> list[CaptionFile]:
-    """The files of a folder that are named as caption files, read as `read_pairs` does."""
-    names = folder.list_files("*.txt")
+def caption_files(
+    folder: Folder, names: Iterable[str], key: Callable[[str], str], unused: Counter[str]
+) -> list[CaptionFile]:
+    """The files that are named as caption files, read as `read_pairs` does."""
     return [
-        CaptionFile(match["category"] or "", match["split"], read_pairs(folder, [name], key, unused))
+        CaptionFile(name, match["category"] or "", match["split"], read_pairs(folder, [name], key, unused))
         for name in names
         if (match := _NAME.fullmatch(name))
     ]
+
+
+def refuse_two_splits(folder: Folder, photo: str, files: Sequence[CaptionFile], taken: int = 1) -> None:
+    """Raises InputError if more files than `taken` have a caption of a photo: its split is unknown, so it may
+    be trained on and tested with."""
+    names = [file.name for file in files if photo in file.captions]
+    if len(names) > taken:
+        problem = f"{photo} has a caption in {' and '.join(names)}"
+        raise InputError(f"{folder.uri}: {problem}; keep the line in the file of its split only")
 
 
 def read_pairs(

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from stbir.errors import InputError
@@ -75,10 +75,10 @@ def stem(name: str) -> str:
     return base
 
 
-def list_images(folder: Folder, pattern: str, unused: Counter[str]) -> list[str]:
-    """Sorted names of the images that match a glob pattern. Counts other files in `unused`, by reason."""
+def select_images(names: Iterable[str], unused: Counter[str]) -> list[str]:
+    """The names of images. Counts other files in `unused`, by reason."""
     images = []
-    for name in folder.list_files(pattern):
+    for name in names:
         if is_system_file(name) or not name.lower().endswith(IMAGE_SUFFIXES):
             unused[f"files without an image suffix ({name_suffix(name)})"] += 1
         elif name != name.encode("utf-8", "ignore").decode():

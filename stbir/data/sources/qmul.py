@@ -5,17 +5,19 @@
     <category>_train.txt, …_val.txt, …_test.txt     photo<TAB>caption
     *_classes.tsv      photo<TAB>class
 
-The caption file of a photo decides its split, because trainB holds photos of train and val. A photo without
-a caption has the split of its folder. photo_id is `<category>:<stem>`; the category is the prefix of the
-caption file, or else the folder's name.
+The caption file of a photo decides its split, because trainB holds photos of train and val; captions in the
+files of two splits are refused. A photo without a caption has the split of its folder. photo_id is
+`<category>:<stem>`; the category is the prefix of the caption file, or else the folder's name.
 """
 
+import fnmatch
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 
-from stbir.data.sources.captions import CaptionFile, caption_files, read_pairs
-from stbir.data.sources.entry import Entry, Source, absolute_uri, list_images, stem
+from stbir.data.sources.captions import PATTERNS, CaptionFile, caption_files, read_pairs, refuse_two_splits
+from stbir.data.sources.entry import Entry, Source, absolute_uri, select_images, stem
+from stbir.data.sources.layout import describe, match_layout
 from stbir.errors import InputError
 from stbir.storage.folder import Folder, read_uri
 
@@ -24,22 +26,27 @@ _FOLDERS = {
     "trainB": ("trainA", ("train", "val", "test")),
     "testB": ("testA", ("test", "val", "train")),
 }
+_CLASSES = "*_classes.tsv"
+_PATTERNS = ("trainA/*", "trainB/*", "testA/*", "testB/*", _CLASSES, *PATTERNS)
 
 
 def open_qmul(path: str) -> Source:
     """The source of the photos below `path` (any fsspec URI). Raises InputError if there are none."""
     folder = Folder(path)
     unused: Counter[str] = Counter()
-    files = caption_files(folder, stem, unused)
+    listed, others = match_layout(folder, _PATTERNS)
+    unused.update("{} ({})".format(*describe(other)) for other in others)
+    tables = [name for name in listed if "/" not in name]
+    files = caption_files(folder, tables, stem, unused)
     category = _default_category(folder, files)
     files = [replace(file, category=file.category or category) for file in files]
-    classes = read_pairs(folder, folder.list_files("*_classes.tsv"), stem, unused, "classes")
+    classes = read_pairs(folder, fnmatch.filter(tables, _CLASSES), stem, unused, "classes")
     entries: list[Entry] = []
     for photos, (sketches, splits) in _FOLDERS.items():
-        names = list_images(folder, f"{photos}/*", unused)
-        drawings = list_images(folder, f"{sketches}/*", unused)
+        names = select_images(fnmatch.filter(listed, f"{photos}/*"), unused)
+        drawings = select_images(fnmatch.filter(listed, f"{sketches}/*"), unused)
         matches, num_unmatched = match_sketches(map(stem, names), drawings)
-        default = CaptionFile(category, splits[0], {})
+        default = CaptionFile("", category, splits[0], {})
         ordered = sorted(files, key=lambda file: splits.index(file.split))
         for name in names:
             file = next((file for file in ordered if stem(name) in file.captions), default)
@@ -47,6 +54,9 @@ def open_qmul(path: str) -> Source:
         unused["sketches without photo"] += num_unmatched
     if not entries:
         raise InputError(f"qmul:{path}: no photo in trainB/ or testB/; give the folder that holds them")
+    folders = {(entry.photo.rpartition("/")[0], stem(entry.photo)) for entry in entries}
+    for name, count in Counter(name for _, name in folders).items():
+        refuse_two_splits(folder, name, files, taken=count)
     captioned = {name for file in files for name in file.captions}
     unused["captions without photo"] = len(captioned - {stem(entry.photo) for entry in entries})
     return Source(entries, read_uri, +unused)

@@ -10,15 +10,18 @@ Photos of a plain `captions.txt` are therefore split 80 / 10 / 10 by a hash of t
 other photos.
 """
 
+import fnmatch
 import hashlib
 from collections import Counter, defaultdict
 
-from stbir.data.sources.captions import caption_files, read_pairs
-from stbir.data.sources.entry import Entry, Source, absolute_uri, list_images, stem
+from stbir.data.sources.captions import PATTERNS, caption_files, read_pairs, refuse_two_splits
+from stbir.data.sources.entry import Entry, Source, absolute_uri, select_images, stem
+from stbir.data.sources.layout import describe, match_layout
 from stbir.errors import InputError
 from stbir.storage.folder import Folder, read_uri
 
 TX = "tx_000000000000"
+_PLAIN = "captions.txt"
 _PHOTOS = f"256x256/photo/{TX}"
 _SKETCHES = f"256x256/sketch/{TX}"
 
@@ -27,11 +30,13 @@ def open_sketchy(path: str) -> Source:
     """The source of the photos below `path` (any fsspec URI). Raises InputError if there are none."""
     folder = Folder(path)
     unused: Counter[str] = Counter()
-    texts, splits = _captions(folder, unused)
+    listed, others = match_layout(folder, (_PLAIN, *PATTERNS, f"{_SKETCHES}/*/*", f"{_PHOTOS}/*/*"))
+    unused.update("{} ({})".format(*describe(other)) for other in others)
+    texts, splits = _captions(folder, listed, unused)
     sketches: defaultdict[str, list[str]] = defaultdict(list)
-    for name in list_images(folder, f"{_SKETCHES}/*/*", unused):
+    for name in select_images(fnmatch.filter(listed, f"{_SKETCHES}/*"), unused):
         sketches[_key(name).rpartition("-")[0]].append(name)
-    names = list_images(folder, f"{_PHOTOS}/*/*", unused)
+    names = select_images(fnmatch.filter(listed, f"{_PHOTOS}/*"), unused)
     if not names:
         raise InputError(f"sketchy:{path}: no photo in {_PHOTOS}/; give the folder that holds 256x256/")
     keys = {_key(name) for name in names}
@@ -47,11 +52,16 @@ def hash_split(key: str) -> str:
     return {8: "val", 9: "test"}.get(tenth, "train")
 
 
-def _captions(folder: Folder, unused: Counter[str]) -> tuple[dict[str, str], dict[str, str]]:
-    """Photo → caption, and photo → split for caption files named after a split. The first file stays."""
-    texts = read_pairs(folder, folder.list_files("captions.txt"), _key, unused)
+def _captions(
+    folder: Folder, listed: list[str], unused: Counter[str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Photo → caption, and photo → split for caption files named after a split, whose captions come first."""
+    texts = read_pairs(folder, [_PLAIN] if _PLAIN in listed else [], _key, unused)
     splits: dict[str, str] = {}
-    for file in caption_files(folder, _key, unused):
+    files = caption_files(folder, [name for name in listed if "/" not in name], _key, unused)
+    for photo in {photo: None for file in files for photo in file.captions}:
+        refuse_two_splits(folder, photo, files)
+    for file in files:
         unused["repeated captions"] += len(file.captions.keys() & texts.keys())
         texts = file.captions | texts
         splits = dict.fromkeys(file.captions, file.split) | splits

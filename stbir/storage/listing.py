@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from stbir.storage.retry import with_retries
 
 LISTED_LINK = "link to a listed folder"
 NOT_A_FILE = "not a file"
+NOT_SEARCHED = "folder not searched"
 
 
 @dataclass(frozen=True)
@@ -28,21 +29,21 @@ class ListedFile:
     problem: str | None = None
 
 
-def list_files(root: Folder) -> Iterator[ListedFile]:
+def list_files(root: Folder, is_listed: Callable[[str], bool] = lambda _: True) -> Iterator[ListedFile]:
     """The files of a folder by name, then those of its subfolders. Holds one folder per level in memory.
 
-    Follows a link to a folder unless that folder is listed by itself. Raises InputError for a folder that
-    cannot be listed.
+    Follows a link to a folder unless that folder is listed by itself. A subfolder for whose name `is_listed`
+    is false counts as one file with a problem. Raises InputError for a folder that cannot be listed.
     """
     if root.is_local:
-        yield from _LocalListing(root).list_folder("", is_linked=False)
+        yield from _LocalListing(root, is_listed).list_folder("", is_linked=False)
     else:
-        yield from _list_remote(root, root.path)
+        yield from _list_remote(root, root.path, is_listed)
 
 
 class _LocalListing:
-    def __init__(self, root: Folder) -> None:
-        self._root, self._real_root = root, os.path.realpath(root.path)
+    def __init__(self, root: Folder, is_listed: Callable[[str], bool]) -> None:
+        self._root, self._real_root, self._is_named = root, os.path.realpath(root.path), is_listed
         self._listed_targets: set[str] = set()  # real paths of the folders below links
 
     def list_folder(self, prefix: str, is_linked: bool) -> Iterator[ListedFile]:
@@ -56,7 +57,9 @@ class _LocalListing:
         yield from (_local_file(prefix, entry) for entry in files if not _is_folder(entry))
         for entry in folders:
             name, is_link = prefix + entry.name, is_linked or entry.is_symlink()
-            if is_link and self._is_listed(entry.path):
+            if not self._is_named(name):
+                yield ListedFile(name, entry.path, 0, NOT_SEARCHED)
+            elif is_link and self._is_listed(entry.path):
                 yield ListedFile(name, entry.path, 0, LISTED_LINK)
             else:
                 yield from self.list_folder(f"{name}/", is_link)
@@ -87,15 +90,18 @@ def _local_file(prefix: str, entry: os.DirEntry[str]) -> ListedFile:
     return ListedFile(name, entry.path, status.st_size if is_file else 0, None if is_file else NOT_A_FILE)
 
 
-def _list_remote(root: Folder, path: str) -> Iterator[ListedFile]:
+def _list_remote(root: Folder, path: str, is_listed: Callable[[str], bool]) -> Iterator[ListedFile]:
     infos = [info for info in _list(root, path) if info["name"] != path]
     folders = [info["name"] for info in infos if info["type"] == "directory"]
     yield from (_remote_file(root, info) for info in infos if info["type"] != "directory")
     for folder in folders:
-        if folder == f"{path}/":  # keys with two slashes in a row; `ls` cannot list below the first one
+        name = folder[len(root.path) + 1 :]
+        if not is_listed(name.rstrip("/")):
+            yield ListedFile(name, str(root.fs.unstrip_protocol(folder)), 0, NOT_SEARCHED)
+        elif folder == f"{path}/":  # keys with two slashes in a row; `ls` cannot list below the first one
             yield from (_remote_file(root, info) for info in _list_double_slash(root, path))
         else:
-            yield from _list_remote(root, folder)
+            yield from _list_remote(root, folder, is_listed)
 
 
 def _remote_file(root: Folder, info: dict[str, Any]) -> ListedFile:
