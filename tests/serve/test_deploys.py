@@ -10,6 +10,8 @@ from ray import serve
 from ray.serve.context import _get_global_client
 from ray.serve.schema import ServeDeploySchema
 
+from serve.messages import Release
+from serve.rollout.records import DeployRecord, GcsStore, ReleaseRecords
 from stbir.gallery.gallery import open_table
 from stbir.gallery.publish import prepare, publish
 from stbir.model import checkpoint
@@ -50,6 +52,18 @@ def client(serve_port: int) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=f"http://127.0.0.1:{serve_port}/{APP}", timeout=30) as client:
         yield client
     serve.delete(APP)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_gcs_stores_the_records_of_deploys() -> None:
+    records = ReleaseRecords(GcsStore())
+    assert (records.active(), records.newest()) == (None, None)
+    releases = {time_s: Release(f"c/step-{time_s}", "sha256:c", "g", 1) for time_s in (2.0, 10.0)}
+    for time_s in (10.0, 2.0):  # the earlier deploy is the later one to be written
+        records.add(f"{time_s!r}/config", DeployRecord.of(releases[time_s], "ada@head", time_s))
+        records.set_active(f"{time_s!r}/config")
+    assert records.active() == records.newest() == releases[10.0]
+    assert ReleaseRecords(GcsStore()).newest() is None
 
 
 def deploy(file: dict[str, Any]) -> None:

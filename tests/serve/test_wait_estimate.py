@@ -126,6 +126,6 @@ def test_overloaded_endpoint_rejects_instead_of_missing_deadlines() -> None:
     searcher = fake_searcher(RESULT)
     searcher.limits = replace(searcher.limits, deadline_s=2.0)
     searcher.fusion = OneByOne(0.05)
-    statuses = Counter(asyncio.run(flood(searcher, 40, 6)))
+    statuses = Counter(asyncio.run(flood(searcher, 40, 4)))
     assert statuses.keys() == {200, 429}
-    assert statuses[200] >= 70  # of about 120 that it can answer in that time
+    assert statuses[200] >= 40  # of about 80 that it can answer in that time
