@@ -1,4 +1,6 @@
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,9 +9,11 @@ from pydantic import ValidationError
 from ray_jobs.recipes import RETIRED, recipe, recipe_names
 from ray_jobs.recipes.ablations import ABLATIONS
 from ray_jobs.recipes.override import RENAMED_STAGES, override
-from stbir.config import Noise, Preprocess, choices
-from stbir.config.recipe_json import RENAMED_FIELDS, from_json, to_json
+from stbir.config import Noise, Preprocess, Sampling, Trainable, choices
+from stbir.config.recipe_json import MOVED_STAGE_FIELDS, RENAMED_FIELDS, from_json, to_json
 from stbir.errors import InputError
+
+OLD_RECIPES = ("smoke", "reference", "chairs_cpu")
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -31,21 +35,25 @@ def test_override_replaces_one_field() -> None:
     ("assignment", "message"),
     [
         ("stages.sketch.epoch=2", "no field 'epoch'; available: name, trainable"),
+        ("stages.*.epoch=2", "no field 'epoch'; available: name, trainable"),
+        ("stages.sketch.objective.pairs.2.nce=1", "no field '2'; available: 0, 1"),
+        ("augmentation.*=0", "no field '*'; available: flip, scale"),
         ("stages.colour.epochs=2", "no field 'colour'; available: pretrain, sketch"),
         ("batch_size.x=2", "no field 'x'"),
         ("batch_size=many", "batch_size: Input should be a valid integer"),
         ("stages.sketch.epochs=0", "greater than or equal to 1"),
-        ("optimizer.lr=-1", "optimizer.lr: Input should be greater than 0"),
+        ("stages.*.optimizer.lr=-1", "optimizer.lr: Input should be greater than 0"),
         ("model.photo.library=keras", "model.photo.library"),
         ("batch_size", "FIELD=VALUE"),
-        ("stages.pretrain.weights.nce=0", "no term would align the encoders"),
-        ('stages.pretrain.trainable=["sketch"]', "trainable: sketch is in no pair"),
-        ("stages.sketch.negatives=stored", "negatives=stored and hard_negatives > 0 require each other"),
+        ("stages.pretrain.objective.pairs.0.nce=0", "no term would align the pair"),
+        ('stages.pretrain.trainable.encoders=["sketch"]', "trainable.encoders: sketch is in no pair"),
+        ("stages.text.trainable.encoders=[]", "encoders: none is trainable, nor the gate; name one"),
+        ("stages.sketch.objective.pairs.*.candidates=hard", "sampling.hard_negatives > 0 require each other"),
         ("stages.sketch.name=pretrain", "duplicate name"),
         ("model.photo.preprocess.std=[0,1,1]", "greater than 0"),
-        ("stages.sketch.shared_encoder=true", "trainable together or not at all"),
-        ('stages.sketch.trainable=["sketch","gate"]', "gate is in no pair"),
-        ('stages.image.trainable=["gate"]', "there is no gate; set model.gate"),
+        ("stages.sketch.trainable.shared=true", "trainable together or not at all"),
+        ("stages.sketch.trainable.gate=true", "trainable.gate: no pair has the anchor sketch, text"),
+        ("stages.image.trainable.gate=true", "trainable.gate: there is no gate; set model.gate"),
         ("stages.image.noise.kind=query", "needs a trainable sketch"),
         ("model.appearance_dims=8", "appearance_dims needs the feature maps of a timm photo encoder"),
         ("model.photo.grid=2", "grid needs a convolutional timm backbone"),
@@ -70,17 +78,17 @@ def test_unknown_recipe_error_lists_the_recipes() -> None:
         (
             "chairs_cpu",
             "model.sketch.preprocess.size=96",
-            "stages.pretrain_multi.shared_encoder: model.sketch must",
+            "stages.pretrain_multi.trainable.shared: model.sketch must",
         ),
         (
             "smoke",
-            "stages.text.shared_encoder=true",
-            "stages.text.shared_encoder: stage sketch trained the sketch encoder alone",
+            "stages.text.trainable.shared=true",
+            "stages.text.trainable.shared: stage sketch trained the sketch encoder alone",
         ),
         (
             "demo",
-            "stages.joint.shared_encoder=true",
-            "stages.joint.shared_encoder: sketches and photos would share batch",
+            "stages.joint.trainable.shared=true",
+            "stages.joint.trainable.shared: sketches and photos would share batch",
         ),
     ],
 )
@@ -96,7 +104,7 @@ def test_noise_ramp_ends_within_its_stage() -> None:
             assert stage.noise is None or stage.noise.start + stage.noise.ramp <= stage.epochs
 
 
-@pytest.mark.parametrize("path", ["", "model.", "model.photo.", "optimizer."])
+@pytest.mark.parametrize("path", ["", "model.", "model.photo.", "loss_constants."])
 def test_a_recipe_with_a_field_of_the_future_is_refused(path: str) -> None:
     """Unlike a manifest: a field of a recipe changes what the model computes."""
     content = json.loads(to_json(recipe("smoke")))
@@ -119,32 +127,16 @@ def test_reference_recipe_has_the_published_values() -> None:
     reference = recipe("reference")
     assert [s.name for s in reference.stages] == ["sketch", "image", "text"]
     assert [s.epochs for s in reference.stages] == [8, 12, 8]
-    assert {(s.weights.nce, s.weights.triplet, s.weights.category) for s in reference.stages} == {
-        (0.8, 0.7, 0.2)
-    }
-    assert {(s.negatives, s.hard_negatives, s.sketches) for s in reference.stages} == {("stored", 6, "one")}
-    assert (
-        reference.batch_size,
-        reference.optimizer.lr,
-        reference.optimizer.weight_decay,
-        reference.optimizer.grad_clip,
-    ) == (
-        16,
-        5e-5,
-        1e-4,
-        1,
+    assert {s.objective.category for s in reference.stages} == {0.2}
+    pairs = [pair for s in reference.stages for pair in s.objective.pairs]
+    assert {(p.nce, p.triplet, p.temperature, p.candidates) for p in pairs} == {(0.8, 0.7, 0.07, "hard")}
+    assert {s.sampling for s in reference.stages} == {Sampling("one", hard_negatives=6)}
+    [optimizer] = {s.optimizer for s in reference.stages}
+    assert (reference.batch_size, optimizer.lr, optimizer.weight_decay, optimizer.grad_clip) == (
+        *(16, 5e-5, 1e-4, 1),
     )
-    assert (
-        reference.loss_constants.temperature,
-        reference.loss_constants.triplet_margin,
-        reference.loss_constants.arcface_margin,
-        reference.loss_constants.arcface_scale,
-    ) == (
-        0.07,
-        0.2,
-        0.2,
-        32,
-    )
+    constants = reference.loss_constants
+    assert (constants.triplet_margin, constants.arcface_margin, constants.arcface_scale) == (0.2, 0.2, 32)
 
 
 def test_each_component_has_an_ablation() -> None:
@@ -160,8 +152,8 @@ def test_each_component_has_an_ablation() -> None:
         assert {s.noise for s in recipe(f"{name}_without_curriculum").stages if s.name != "fusion"} == {None}
         assert not recipe(f"{name}_without_category").uses_classes
         assert recipe(f"{name}_with_clusters").num_clusters == 24
-        joint = [s for s in recipe(f"{name}_joint_only").stages if not s.aux]
-        assert [s.trainable for s in joint if s.name != "fusion"] == [("sketch", "photo", "text")]
+        joint = [s for s in recipe(f"{name}_joint_only").stages if not s.sampling.aux]
+        assert [s.trainable for s in joint if s.name != "fusion"] == [Trainable(("sketch", "photo", "text"))]
         assert [s for s in joint if s.name == "fusion"] == [
             s for s in recipe(name).stages if s.name == "fusion"
         ]
@@ -191,15 +183,32 @@ def test_retired_ablation_of_a_retired_recipe_names_both_new_names() -> None:
 
 
 def test_renamed_field_error_names_the_new_one() -> None:
-    for assignment, new in [("batch=4", "batch_size"), ("stages.sketch.tied=true", "shared_encoder")]:
-        with pytest.raises(InputError, match=f"is now '{new}'"):
+    for assignment, new in [
+        ("batch=4", "batch_size"),
+        ("optimizer.lr=1", "stages.*.optimizer.lr"),
+        ("optimiser.clip=1", "stages.*.optimizer.grad_clip"),
+        ("loss_constants.temperature=1", "stages.*.objective.pairs.*.temperature"),
+        ("stages.sketch.tied=true", "stages.sketch.trainable.shared"),
+        ('stages.sketch.trainable=["photo"]', "stages.sketch.trainable.encoders"),
+        *((f"stages.image.{old}=1", f"stages.image.{new}") for old, new in MOVED_STAGE_FIELDS.items()),
+    ]:
+        with pytest.raises(InputError, match=re.escape(f"is now '{new}'")):
             override(recipe("smoke"), [assignment])
+
+
+def test_asterisk_sets_a_field_of_all_stages_and_pairs() -> None:
+    changed = override(
+        recipe("smoke"), ["stages.*.optimizer.lr=0.5", "stages.*.objective.pairs.*.temperature=0.05"]
+    )
+    assert {stage.optimizer.lr for stage in changed.stages} == {0.5}
+    assert {pair.temperature for stage in changed.stages for pair in stage.objective.pairs} == {0.05}
+    assert [stage.name for stage in changed.stages] == [stage.name for stage in recipe("smoke").stages]
 
 
 @pytest.mark.parametrize(("old", "new"), RENAMED_STAGES.items())
 def test_renamed_stage_error_names_the_new_one(old: str, new: str) -> None:
     for name in ("smoke", "chairs_cpu"):
-        with pytest.raises(InputError, match=f"--set stages.{old}.epochs: '{old}' is now '{new}'"):
+        with pytest.raises(InputError, match=f"'stages.{old}.epochs' is now 'stages.{new}.epochs'"):
             override(recipe(name), [f"stages.{old}.epochs=2"])
 
 
@@ -209,9 +218,36 @@ def test_removed_recipe_is_not_said_to_be_renamed() -> None:
             recipe(name)
 
 
-@pytest.mark.parametrize("name", recipe_names())
-def test_recipe_with_old_field_names_is_read(name: str) -> None:
-    assert from_json(json.dumps(_with_old_names(json.loads(to_json(recipe(name)))))) == recipe(name)
+@pytest.mark.parametrize("name", OLD_RECIPES)
+def test_recipe_of_an_old_checkpoint_is_read(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Written before stage fields were grouped, and the same with the field names of 0.1."""
+    monkeypatch.delenv("STBIR_DATA", raising=False)
+    text = Path(__file__).with_name("old_recipes").joinpath(f"{name}.json").read_text()
+    assert from_json(text) == recipe(name)
+    assert from_json(json.dumps(_with_old_names(json.loads(text)))) == recipe(name)
+
+
+@pytest.mark.parametrize("path", ["", "optimizer.", "loss_constants.", "stages.2.", "stages.2.weights."])
+def test_an_old_recipe_with_an_unknown_field_is_refused(path: str) -> None:
+    with pytest.raises(InputError, match=r"^x: .*mixture: this version of stbir has no such field"):
+        from_json(old_recipe_with(path, mixture=3), "x")
+
+
+@pytest.mark.parametrize("path", ["stages.2.weights", "stages.2.noise", "stages", "loss_constants"])
+def test_a_damaged_old_recipe_is_refused(path: str) -> None:
+    *parents, last = path.split(".")
+    with pytest.raises(InputError, match=r"^x: not the recipe of any version"):
+        from_json(old_recipe_with("".join(f"{name}." for name in parents), **{last: 7}), "x")
+
+
+def old_recipe_with(path: str, **fields: Any) -> str:
+    text = Path(__file__).with_name("old_recipes").joinpath("smoke.json").read_text()
+    tree = json.loads(text)
+    node: Any = tree
+    for name in path.split(".")[:-1]:
+        node = node[int(name) if name.isdigit() else name]
+    node |= fields
+    return json.dumps(tree)
 
 
 def _with_old_names(node: Any, path: str = "") -> Any:

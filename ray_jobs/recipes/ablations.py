@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from ray_jobs.recipes.stages import with_epochs
-from stbir.config import MODALITIES, Recipe
+from ray_jobs.recipes.stages import with_epochs, with_sampling, with_terms
+from stbir.config import MODALITIES, Objective, Recipe, Trainable
 
 NUM_CLUSTERS = 24  # the number of hand-made classes of the chairs
 ZERO_LR = 1e-12  # trains nothing; a learning rate must be positive
@@ -12,9 +12,7 @@ ZERO_LR = 1e-12  # trains nothing; a learning rate must be positive
 
 def without_curriculum(parent: Recipe) -> Recipe:
     """Module 3 off: no noise. The fusion gate keeps its corrupted queries, the only thing it learns from."""
-    stages = tuple(
-        stage if stage.trainable == ("gate",) else replace(stage, noise=None) for stage in parent.stages
-    )
+    stages = tuple(stage if stage.trainable.gate else replace(stage, noise=None) for stage in parent.stages)
     return replace(parent, name=f"{parent.name}_without_curriculum", stages=stages)
 
 
@@ -23,10 +21,8 @@ def without_category(parent: Recipe) -> Recipe:
     stages = tuple(
         replace(
             stage,
-            weights=replace(stage.weights, category=0.0),
-            negatives="batch",
-            hard_negatives=0,
-            per_class=1,
+            sampling=replace(stage.sampling, hard_negatives=0, per_class=1),
+            objective=Objective(with_terms(stage.objective.pairs, candidates="batch")),
         )
         for stage in parent.stages
     )
@@ -47,7 +43,8 @@ def without_hubness(parent: Recipe) -> Recipe:
 def without_gate(parent: Recipe) -> Recipe:
     """Fusion by the plain mean: the gate starts as the mean and is not trained. Same encoders."""
     stages = tuple(
-        replace(stage, lr=ZERO_LR) if stage.trainable == ("gate",) else stage for stage in parent.stages
+        replace(stage, optimizer=replace(stage.optimizer, lr=ZERO_LR)) if stage.trainable.gate else stage
+        for stage in parent.stages
     )
     return replace(parent, name=f"{parent.name}_without_gate", stages=stages)
 
@@ -59,21 +56,23 @@ def joint_only(parent: Recipe) -> Recipe:
     fraction as long, are not compensated. A shared encoder stays shared. The noise is that of the longest
     stage with noise, as the curriculum is another module.
     """
-    pretraining = tuple(stage for stage in parent.stages if stage.aux)
-    fusion = tuple(stage for stage in parent.stages if stage.trainable == ("gate",))
-    merged = [stage for stage in parent.stages if not stage.aux and stage not in fusion]
-    epochs = sum(stage.epochs for stage in merged if stage.sketches == merged[0].sketches)
+    pretraining = tuple(stage for stage in parent.stages if stage.sampling.aux)
+    fusion = tuple(stage for stage in parent.stages if stage.trainable.gate)
+    merged = [stage for stage in parent.stages if not stage.sampling.aux and stage not in fusion]
+    epochs = sum(stage.epochs for stage in merged if stage.sampling.sketches == merged[0].sampling.sketches)
     noisy = sorted((stage for stage in merged if stage.noise), key=lambda stage: stage.epochs)
+    last = max(merged, key=lambda stage: stage.objective.category)
+    alignments = dict.fromkeys((p.anchor, p.positive) for stage in merged for p in stage.objective.pairs)
+    [terms, *_] = last.objective.pairs
+    pairs = tuple(replace(terms, anchor=anchor, positive=positive) for anchor, positive in alignments)
     last = replace(
-        max(merged, key=lambda stage: stage.weights.category),
+        with_sampling(last, sketches=merged[0].sampling.sketches),
         name="joint_only",
-        trainable=MODALITIES,
-        pairs=tuple(dict.fromkeys(pair for stage in merged for pair in stage.pairs)),
+        trainable=Trainable(MODALITIES, shared=merged[0].trainable.shared),
+        objective=replace(last.objective, pairs=pairs),
         epochs=epochs,
         noise=with_epochs(noisy[-1], epochs).noise if noisy else None,
-        sketches=merged[0].sketches,
-        shared_encoder=merged[0].shared_encoder,
-        lr=None,
+        optimizer=max(merged, key=lambda stage: stage.epochs).optimizer,
     )
     return replace(parent, name=f"{parent.name}_joint_only", stages=(*pretraining, last, *fusion))
 

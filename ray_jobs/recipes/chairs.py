@@ -14,6 +14,7 @@ from ray_jobs.recipes.stages import (
     with_epochs,
     with_frozen_backbone,
     with_hubness,
+    with_optimizer,
     with_shared_encoder,
     with_sketch_corruption,
     with_text_queries,
@@ -57,7 +58,14 @@ def chairs_cpu() -> Recipe:
         multiscale=((16, 8),),
     )
     text = TextEncoderConfig("bag", options={"context_length": 24, "vocab_size": 49408}, library="words")
-    refined = refine((2, 2, 3), (3e-4, 3e-4, 3e-4))
+    stages = (
+        with_frozen_backbone(pretrain(4)),
+        *with_text_queries((with_shared_encoder(pretrain_multi(6)), *refine((2, 2, 3)))),
+        *with_text_queries((with_sketch_corruption(joint(24)),)),
+        with_hubness(fusion(8)),
+    )
+    optimizer = OptimizerConfig(lr=1e-3, weight_decay=0.05, warmup_ratio=0.1, final_lr_ratio=0.02)
+    rates = {"sketch": 3e-4, "image": 3e-4, "text": 3e-4, "fusion": 3e-3}
     return Recipe(
         name="chairs_cpu",
         model=ModelConfig(
@@ -69,14 +77,8 @@ def chairs_cpu() -> Recipe:
             gate=32,
             hubness=1024,
         ),
-        stages=(
-            with_frozen_backbone(pretrain(4)),
-            *with_text_queries((with_shared_encoder(pretrain_multi(6)), *refined)),
-            *with_text_queries((with_sketch_corruption(joint(24)),)),
-            with_hubness(fusion(8, 3e-3)),
-        ),
+        stages=with_optimizer(optimizer, stages, rates),
         batch_size=64,
-        optimizer=OptimizerConfig(lr=1e-3, weight_decay=0.05, warmup_ratio=0.1, final_lr_ratio=0.02),
         augmentation=Augmentation(scale=0.2, shift=0.1, rotate=10, photo_ratio=0.7, word_dropout=0.2),
     )
 
@@ -92,7 +94,7 @@ def chairs_cpu_reference() -> Recipe:
     options = {"context_length": 24, "vocab_size": 49408, "width": 256, "heads": 4, "layers": 2}
     text = TextEncoderConfig("small", options=options)
     model = ModelConfig(512, photo=image, sketch=image, text=text)
-    first = replace(pretrain(4), lr=PRETRAIN_LR)
+    [first] = with_optimizer(OptimizerConfig(lr=PRETRAIN_LR), (pretrain(4),))
     return replace(parent, name="chairs_cpu_reference", model=model, stages=(first, *parent.stages))
 
 

@@ -4,53 +4,77 @@ import json
 from typing import Any
 
 from stbir.config import Recipe
-from stbir.config.recipe_json import RENAMED_FIELDS, from_json, to_json
+from stbir.config.recipe_json import MOVED_STAGE_FIELDS, RENAMED_FIELDS, from_json, to_json
 from stbir.errors import InputError
 
 # Stage names before 0.2: old → new.
 RENAMED_STAGES = {"clip": "pretrain", "broad": "pretrain_multi", "weigh": "fusion"}
+ALL = "*"  # of the items of a list
+TEMPERATURE = "loss_constants.temperature"
 
 
 def override(recipe: Recipe, assignments: list[str]) -> Recipe:
     """The recipe with fields replaced by `FIELD=VALUE` assignments, e.g. `stages.sketch.epochs=2`.
 
-    Stages are addressed by name. A value is JSON if it parses as JSON, else a string. Raises InputError for
-    an unknown or renamed field, and for a wrong type or range.
+    Stages are addressed by name, pairs by number, all of either by `*`. A value is JSON if it parses as
+    JSON, else a string. Raises InputError for an unknown, renamed or moved field, and for a wrong type or
+    range.
     """
     tree: dict[str, Any] = json.loads(to_json(recipe))
     for assignment in assignments:
         field, equals, value = assignment.partition("=")
         if not equals:
             raise InputError(f"--set {assignment}: write it as FIELD=VALUE")
-        _assign(tree, field.strip(), _value(value))
+        field = field.strip()
+        if (current := _current_field(field)) != field:
+            raise InputError(f"--set {field}: {field!r} is now {current!r}")
+        _assign(tree, field.split("."), _value(value), field)
     return from_json(json.dumps(tree), name="--set")
 
 
-def _assign(tree: dict[str, Any], field: str, value: Any) -> None:
-    node: Any = tree
-    *parents, last = field.split(".")
-    for name in parents:
-        node = _child(node, name, field)
-    _child(node, last, field)  # refuses an unknown name
-    node[last] = value
+def _assign(node: Any, names: list[str], value: Any, field: str) -> None:
+    name, *rest = names
+    keys = _keys(node)
+    for key in keys.values() if name == ALL and isinstance(node, list) else [_key(keys, name, field)]:
+        if rest:
+            _assign(node[key], rest, value, field)
+        else:
+            node[key] = value
 
 
-def _child(node: Any, name: str, field: str) -> Any:
-    choices = {item["name"]: item for item in node} if isinstance(node, list) else node
-    if not isinstance(choices, dict) or name not in choices:
-        known = ", ".join(choices) if isinstance(choices, dict) else "none, it is a single value"
-        if current := _current_name(name, node):
-            raise InputError(f"--set {field}: {name!r} is now {current!r}")
-        raise InputError(f"--set {field}: no field {name!r}; available: {known}")
-    return choices[name]
-
-
-def _current_name(name: str, node: Any) -> str | None:
-    """The current name of a renamed stage, or of a renamed field that the node has."""
+def _keys(node: Any) -> dict[str, Any]:
+    """Key or index of each child, by the name it is addressed by."""
     if isinstance(node, list):
-        return RENAMED_STAGES.get(name)
-    fields = {old: new for names in RENAMED_FIELDS.values() for old, new in names.items()}
-    return fields.get(name) if isinstance(node, dict) and fields.get(name) in node else None
+        return {i["name"] if isinstance(i, dict) and "name" in i else str(n): n for n, i in enumerate(node)}
+    return {name: name for name in node} if isinstance(node, dict) else {}
+
+
+def _key(keys: dict[str, Any], name: str, field: str) -> Any:
+    if name not in keys:
+        known = ", ".join(keys) or "none, it is a single value"
+        raise InputError(f"--set {field}: no field {name!r}; available: {known}")
+    return keys[name]
+
+
+def _current_field(field: str) -> str:
+    """The path of a renamed or moved field; any other path itself."""
+    names, path = list[str](), ""
+    for name in field.split("."):
+        if path == "stages" and len(names) == 1:  # the name of a stage, whose fields are those of `stages`
+            names.append(RENAMED_STAGES.get(name, name))
+            continue
+        names.append(RENAMED_FIELDS.get(path, {}).get(name, name))
+        path = f"{path}.{names[-1]}".lstrip(".")
+    return _moved(names)
+
+
+def _moved(names: list[str]) -> str:
+    if names[0] == "stages" and len(names) > 2:
+        return ".".join((*names[:2], MOVED_STAGE_FIELDS.get(".".join(names[2:]), ".".join(names[2:]))))
+    field = ".".join(names)
+    if field == TEMPERATURE:
+        return "stages.*.objective.pairs.*.temperature"
+    return f"stages.*.{field}" if names[0] == "optimizer" else field
 
 
 def _value(text: str) -> Any:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from ray_jobs.recipes.reference import reference
+from ray_jobs.recipes.stages import with_optimizer, with_sampling
 from stbir.config import Augmentation, Recipe
 
 BATCH = 96  # divisible by 1, 2, 3, 4, 6 and 8 workers, so that an elastic run may have 1 to 4
@@ -30,16 +31,14 @@ def _published(name: str) -> Recipe:
     The batch is six times the reference's, so the learning rate is multiplied by the square root of six.
     """
     parent = reference()
-    stages = tuple(
-        replace(stage, sketches="all") if "sketch" in stage.modalities else stage for stage in parent.stages
-    )
-    rate = round(parent.optimizer.lr * (BATCH / parent.batch_size) ** 0.5, 6)
+    stages = tuple(with_sampling(stage, sketches="all") for stage in parent.stages)
+    optimizer = parent.stages[0].optimizer
+    rate = round(optimizer.lr * (BATCH / parent.batch_size) ** 0.5, 6)
     return replace(
         parent,
         name=name,
-        stages=stages,
+        stages=with_optimizer(replace(optimizer, lr=rate, warmup_ratio=0.05), stages),
         batch_size=BATCH,
         chunk_size=CHUNK,
-        optimizer=replace(parent.optimizer, lr=rate, warmup_ratio=0.05),
         augmentation=Augmentation(),
     )

@@ -1,6 +1,13 @@
 """Recipes for the synthetic data set: encoders from scratch that a CPU trains in seconds or minutes."""
 
-from ray_jobs.recipes.stages import joint, pretrain, refine, with_half_noise, with_one_sketch
+from ray_jobs.recipes.stages import (
+    joint,
+    pretrain,
+    refine,
+    with_half_noise,
+    with_one_sketch,
+    with_optimizer,
+)
 from stbir.config import (
     Augmentation,
     ImageEncoderConfig,
@@ -19,12 +26,12 @@ def smoke() -> Recipe:
     image_options = {"image_size": 32, "patch_size": 8, "layers": 2, "width": 64, "head_width": 32}
     text_options = {"context_length": 16, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2}
     image = ImageEncoderConfig("open_clip", "tiny", Preprocess(32, **HALF), options=image_options)
+    stages = with_one_sketch((pretrain(1), *refine((1, 1, 1))))
     return Recipe(
         name="smoke",
         model=ModelConfig(dim=32, photo=image, text=TextEncoderConfig("tiny", options=text_options)),
-        stages=with_one_sketch((pretrain(1), *refine((1, 1, 1), lr=(1e-3, 1e-3, 1e-3)))),
+        stages=with_optimizer(OptimizerConfig(lr=1e-3), stages),
         batch_size=16,
-        optimizer=OptimizerConfig(lr=1e-3),
         augmentation=Augmentation(),
     )
 
@@ -34,12 +41,12 @@ def demo() -> Recipe:
     image = ImageEncoderConfig("timm", "test_resnet", Preprocess(64, **HALF), batch_norm="learn")
     options = {"context_length": 16, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 1}
     text = TextEncoderConfig("small", options=options)
-    refined = with_half_noise(refine((2, 2, 2), lr=(2e-4, 2e-4, 2e-4)))
+    stages = with_one_sketch((pretrain(3), joint(12), *with_half_noise(refine((2, 2, 2)))))
+    optimizer = OptimizerConfig(lr=2e-3, weight_decay=0.05, warmup_ratio=0.1, final_lr_ratio=0.05)
     return Recipe(
         name="demo",
         model=ModelConfig(dim=128, photo=image, sketch=image, text=text),
-        stages=with_one_sketch((pretrain(3), joint(12), *refined)),
+        stages=with_optimizer(optimizer, stages, lr=dict.fromkeys(("sketch", "image", "text"), 2e-4)),
         batch_size=64,
-        optimizer=OptimizerConfig(lr=2e-3, weight_decay=0.05, warmup_ratio=0.1, final_lr_ratio=0.05),
         augmentation=Augmentation(scale=0.1, shift=0.05, rotate=5),
     )

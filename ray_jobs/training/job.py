@@ -66,7 +66,7 @@ def num_completed_steps(out: str) -> int:
 def step_bytes(recipe: Recipe) -> int:
     """Size of the largest decoded step: a photo (3, H, W) and a sketch (1, H, W) per row."""
     row_bytes = 3 * recipe.model.photo.preprocess.size**2 + recipe.model.sketch_size**2
-    return max(recipe.batch_size * (1 + stage.hard_negatives) * row_bytes for stage in recipe.stages)
+    return max(recipe.batch_size * (1 + stage.sampling.hard_negatives) * row_bytes for stage in recipe.stages)
 
 
 def worker_range(workers: str, batch_size: int) -> tuple[int, int]:

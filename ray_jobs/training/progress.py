@@ -20,7 +20,7 @@ def print_plan(job: Job, num_steps: int) -> None:
     if job.recipe.stages[0].name == "pretrain":
         lines += ["no pretrained CLIP: stage pretrain first aligns photos and captions"]
     if job.photos.aux.any():
-        aux_stages = ", ".join(stage.name for stage in job.recipe.stages if stage.aux) or "none"
+        aux_stages = ", ".join(stage.name for stage in job.recipe.stages if stage.sampling.aux) or "none"
         lines += [f"{job.photos.aux.sum()} photos are auxiliary; stages that use them: {aux_stages}"]
     lines += [_validation_plan(job)]
     if num_steps:

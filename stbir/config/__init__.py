@@ -13,13 +13,9 @@ from stbir.config.model import (
 from stbir.config.recipe import (
     Augmentation,
     LossConstants,
-    LossWeights,
-    Noise,
-    OptimizerConfig,
-    Pair,
     Recipe,
-    Stage,
 )
+from stbir.config.stage import Noise, Objective, OptimizerConfig, Pair, Sampling, Stage, Trainable
 from stbir.config.values import MODALITIES, PARTS, Modality, Part
 
 __all__ = [
@@ -29,15 +25,17 @@ __all__ = [
     "Augmentation",
     "ImageEncoderConfig",
     "LossConstants",
-    "LossWeights",
     "Modality",
     "ModelConfig",
     "Noise",
+    "Objective",
     "OptimizerConfig",
     "Pair",
     "Part",
     "Preprocess",
     "Recipe",
+    "Sampling",
     "Stage",
     "TextEncoderConfig",
+    "Trainable",
 ]

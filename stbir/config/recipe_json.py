@@ -30,6 +30,20 @@ RENAMED_FIELDS: dict[str, dict[str, str]] = {
     "augmentation": {"photo": "photo_ratio", "words": "word_dropout"},
 }
 
+# Stage fields before they were grouped: old → new, below `stages.NAME`.
+MOVED_STAGE_FIELDS = {
+    "trainable": "trainable.encoders",
+    "shared_encoder": "trainable.shared",
+    "frozen": "trainable.frozen",
+    "pairs": "objective.pairs",
+    "weights.category": "objective.category",
+    "weights.nce": "objective.pairs.*.nce",
+    "weights.triplet": "objective.pairs.*.triplet",
+    "negatives": "objective.pairs.*.candidates",
+    **{name: f"sampling.{name}" for name in ("sketches", "aux", "per_class", "hard_negatives")},
+    "lr": "optimizer.lr",
+}
+
 
 def to_json(recipe: Recipe) -> str:
     """The recipe as JSON that `from_json` reads back to an equal recipe."""
@@ -42,20 +56,62 @@ def from_json(text: str | bytes, name: str = "recipe") -> Recipe:
     Raises InputError that starts with `name` and names the first wrong field.
     """
     try:
-        return TypeAdapter(Recipe).validate_python(upgraded(json.loads(text)))
+        return TypeAdapter(Recipe).validate_python(_with_groups(_with_current_names(json.loads(text))))
     except ValueError as error:
         raise InputError(f"{name}: {_first_error(error)}") from error
+    except (AttributeError, KeyError, TypeError) as error:  # in the conversion of an old recipe
+        raise InputError(f"{name}: not the recipe of any version of stbir ({error!r})") from error
 
 
-def upgraded(node: Any, path: str = "") -> Any:
-    """The JSON tree of a recipe with old field names replaced by the current ones."""
+def _with_current_names(node: Any, path: str = "") -> Any:
+    """The JSON tree of a recipe with the field names of 0.1 replaced by the current ones."""
     if isinstance(node, list):
-        return [upgraded(item, path) for item in node]
+        return [_with_current_names(item, path) for item in node]
     if not isinstance(node, dict):
         return node
     names = RENAMED_FIELDS.get(path, {})
     current = {names.get(name, name): value for name, value in node.items()}
-    return {name: upgraded(value, f"{path}.{name}".lstrip(".")) for name, value in current.items()}
+    return {name: _with_current_names(value, f"{path}.{name}".lstrip(".")) for name, value in current.items()}
+
+
+def _with_groups(recipe: Any) -> Any:
+    """The JSON tree of a recipe whose stages had single fields and shared the recipe's optimizer."""
+    if not (isinstance(recipe, dict) and "optimizer" in recipe):
+        return recipe
+    optimizer, constants = recipe.pop("optimizer"), recipe["loss_constants"]
+    temperature = constants.pop("temperature")
+    stages = [_grouped_stage(stage, optimizer, temperature) for stage in recipe["stages"]]
+    return recipe | {"stages": stages}
+
+
+def _grouped_stage(stage: dict[str, Any], optimizer: dict[str, Any], temperature: float) -> dict[str, Any]:
+    """The stage with groups. Fields that it does not know remain, and are refused later."""
+    weights, parts, noise, lr = (stage.pop(name) for name in ("weights", "trainable", "noise", "lr"))
+    kind = stage.pop("negatives")
+    terms = {name: weights.pop(name) for name in ("nce", "triplet")}
+    constant = {"temperature": temperature, "candidates": "hard" if kind == "stored" else kind}
+    pairs = [
+        constant
+        | {name: weight * pair["weight"] for name, weight in terms.items()}
+        | _without(pair, "weight")
+        for pair in stage.pop("pairs")
+    ]
+    if noise and noise["kind"] == "drawing":
+        noise |= {"kind": "query", "modalities": ["sketch"]}
+    trainable = {"encoders": [part for part in parts if part != "gate"], "gate": "gate" in parts}
+    sampling = {name: stage.pop(name) for name in ("sketches", "aux", "per_class", "hard_negatives")}
+    return {
+        "trainable": trainable | {"shared": stage.pop("shared_encoder"), "frozen": stage.pop("frozen")},
+        "objective": {"pairs": pairs, **weights},
+        "sampling": sampling,
+        "noise": noise,
+        "optimizer": optimizer if lr is None else optimizer | {"lr": lr},
+        **stage,
+    }
+
+
+def _without(node: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in node.items() if key != name}
 
 
 def _first_error(error: ValueError) -> str:

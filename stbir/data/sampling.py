@@ -40,7 +40,7 @@ class Step:
 def eligible_photos(photos: PhotoIndex, stage: Stage) -> IntArray:
     """Indices of the photos that have all modalities of the stage. Raises InputError if there are none."""
     modalities = stage.modalities
-    mask = np.full(len(photos), True) if stage.aux else ~photos.aux
+    mask = np.full(len(photos), True) if stage.sampling.aux else ~photos.aux
     if "sketch" in modalities:
         mask &= photos.sketch_count > 0
     if "text" in modalities:
@@ -55,8 +55,7 @@ def eligible_photos(photos: PhotoIndex, stage: Stage) -> IntArray:
 def samples_per_epoch(photos: PhotoIndex, stage: Stage) -> int:
     """Number of samples in one epoch of the stage."""
     members = eligible_photos(photos, stage)
-    uses_all_sketches = "sketch" in stage.modalities and stage.sketches == "all"
-    return int(photos.sketch_count[members].sum()) if uses_all_sketches else int(members.size)
+    return int(photos.sketch_count[members].sum()) if stage.uses_all_sketches else int(members.size)
 
 
 def num_stage_steps(photos: PhotoIndex, stage: Stage, batch_size: int) -> int:
@@ -112,10 +111,10 @@ def _windows(row_group: IntArray, rng: np.random.Generator, shuffle_window: int)
 def _window_order(photos: PhotoIndex, stage: Stage, members: IntArray, rng: np.random.Generator) -> Order:
     photo, sketch = _samples(photos, stage, members, rng)
     order = rng.permutation(len(photo))
-    if stage.per_class > 1:
-        order = _group_by_class(order, photos.label[photo], photo, stage.per_class)
+    if stage.sampling.per_class > 1:
+        order = _group_by_class(order, photos.label[photo], photo, stage.sampling.per_class)
     photo = photo[order]
-    hard_negatives = _sample_hard_negatives(photos.label, photo, members, stage.hard_negatives, rng)
+    hard_negatives = _sample_hard_negatives(photos.label, photo, members, stage.sampling.hard_negatives, rng)
     return Order(photo, sketch[order], hard_negatives)
 
 
@@ -125,7 +124,7 @@ def _samples(
     if "sketch" not in stage.modalities:
         return members, np.full(len(members), UNKNOWN)
     sketch_count = photos.sketch_count[members]
-    if stage.sketches == "one":
+    if stage.sampling.sketches == "one":
         return members, rng.integers(0, sketch_count)
     return expand_sketches(members, sketch_count)
 

@@ -17,7 +17,7 @@ def start_class_head(run: StageRun, recipe: Recipe, photos: PhotoIndex, device: 
     to reach. A class without photos keeps its random weights.
     """
     weight_CD = run.model.class_weight_CD
-    first = next((stage for stage in recipe.stages if stage.weights.category > 0), None)
+    first = next((stage for stage in recipe.stages if stage.objective.category > 0), None)
     if weight_CD is None or run.stage is not first or run.step > 0:
         return
     run.model.retriever.photo.eval()

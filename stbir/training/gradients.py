@@ -8,7 +8,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from stbir.config import Modality, Part
+from stbir.config import Modality
 from stbir.training.gather import is_distributed
 
 ModalityTensors = dict[Modality, Tensor]  # inputs or features, (N, …) each
@@ -30,7 +30,7 @@ def full_batch(model: nn.Module) -> Backward:
     return backward
 
 
-def gradient_cache(model: nn.Module, chunk_size: int, trainable: Collection[Part]) -> Backward:
+def gradient_cache(model: nn.Module, chunk_size: int, trainable: Collection[Modality]) -> Backward:
     """The same gradients with activations of `chunk_size` rows at a time (Gao et al., arXiv 2101.06983).
 
     A first pass without gradient encodes all chunks, and the loss gives the gradient of each feature. A

@@ -46,7 +46,7 @@ def train(
     run: StageRun, recipe: Recipe, photos: PhotoIndex, batches: Iterable[Batch], device: torch.device
 ) -> Iterator[Metrics]:
     """Train one stage on its batches, starting at `run.step`; yield metrics after each step."""
-    model, optimizer, config = run.model, run.optimizer, recipe.optimizer
+    model, optimizer, config = run.model, run.optimizer, run.stage.optimizer
     measure_hubness(run, recipe, photos, device)
     constant = recipe.constant(run.stage)
     cache = build_feature_cache(constant, model.retriever, recipe, run.stage, photos, device)
@@ -107,9 +107,8 @@ def _require_finite(name: str, value: float, run: StageRun, photos: PhotoIndex, 
     """Return the value. Raises DivergedError, which names stage, step and photos, if it is not finite."""
     if not math.isfinite(value):
         ids = ", ".join(photos.ids[photo] for photo in keys.photo[:: keys.rows_per_sample].tolist())
-        lr = "optimizer.lr" if run.stage.lr is None else f"stages.{run.stage.name}.lr"
         raise DivergedError(
-            f"stage {run.stage.name}, step {run.step + 1}: the {name} is {value} for photos {ids};"
-            f" lower the learning rate with --set {lr}=… and choose a new --out"
+            f"stage {run.stage.name}, step {run.step + 1}: the {name} is {value} for photos {ids}; lower the"
+            f" learning rate with --set stages.{run.stage.name}.optimizer.lr=… and choose a new --out"
         )
     return value

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stbir.config import LossConstants, Modality, Stage
+from stbir.config import MODALITIES, LossConstants, Modality, Stage
 from stbir.model.fusion import mean_anchor
 from stbir.training.negatives import SampleKeys, negative_masks
 
@@ -73,25 +73,24 @@ def stage_loss(
     `features` hold N = B·(1 + K) rows a modality, each sample followed by its K hard negatives.
     `anchor_fn` computes the anchors (N, D) from the features of the anchor modalities.
     """
-    weights, rows_per_sample = stage.weights, keys.rows_per_sample
-    nce_BN, triplet_BN = negative_masks(stage.negatives, keys)
+    objective, rows_per_sample = stage.objective, keys.rows_per_sample
     terms: dict[str, Tensor] = {}
-    for pair in stage.pairs:
+    for pair in objective.pairs:
+        nce_BN, triplet_BN = negative_masks(pair.candidates, keys)
         anchor_BD = anchor_fn({m: features[m] for m in pair.anchor})[::rows_per_sample]
         candidates_ND = features[pair.positive]
         positive_BD = candidates_ND[::rows_per_sample]
         rows = (anchor_BD, positive_BD, candidates_ND)
-        if weights.nce:
-            _add(terms, "nce", pair.weight * weights.nce * info_nce(*rows, nce_BN, constants.temperature))
-        if weights.triplet:
-            hinge = triplet(*rows, triplet_BN, constants.triplet_margin)
-            _add(terms, "triplet", pair.weight * weights.triplet * hinge)
-    if weights.category and class_weight_CD is not None:
+        if pair.nce:
+            _add(terms, "nce", pair.nce * info_nce(*rows, nce_BN, pair.temperature))
+        if pair.triplet:
+            _add(terms, "triplet", pair.triplet * triplet(*rows, triplet_BN, constants.triplet_margin))
+    if objective.category and class_weight_CD is not None:
         label_B, margin = keys.label[::rows_per_sample], constants.arcface_margin
-        for modality in stage.trainable_encoders:
+        for modality in (m for m in MODALITIES if m in stage.trainable.encoders):
             rows_BD = features[modality][::rows_per_sample]
             category = arcface(rows_BD, class_weight_CD, label_B, margin, constants.arcface_scale)
-            _add(terms, "category", weights.category * category)
+            _add(terms, "category", objective.category * category)
     return terms
 
 

@@ -24,7 +24,7 @@ Masks = tuple[Tensor, Tensor]
 
 
 def negative_masks(kind: str, keys: SampleKeys) -> Masks:
-    """The masks for InfoNCE and for the triplet term, each (B, N). `kind` is a stage's `negatives`."""
+    """The masks for InfoNCE and for the triplet term, each (B, N). `kind` is a pair's `candidates`."""
     return KINDS[kind](keys)
 
 
@@ -49,13 +49,13 @@ def _class(keys: SampleKeys) -> Masks:
     return others, torch.where(same_class.any(1, keepdim=True), same_class, others)
 
 
-def _stored(keys: SampleKeys) -> Masks:
+def _hard(keys: SampleKeys) -> Masks:
     """Both terms use only the hard negatives that follow a sample."""
     row_N = torch.arange(keys.photo.shape[0], device=keys.photo.device)
     sample_N, is_negative_N = row_N // keys.rows_per_sample, row_N % keys.rows_per_sample > 0
     own_BN = (sample_N[:: keys.rows_per_sample, None] == sample_N[None]) & is_negative_N[None]
-    stored = own_BN & other_instances(keys)
-    return stored, stored
+    hard = own_BN & other_instances(keys)
+    return hard, hard
 
 
-KINDS: dict[str, Callable[[SampleKeys], Masks]] = {"batch": _batch, "class": _class, "stored": _stored}
+KINDS: dict[str, Callable[[SampleKeys], Masks]] = {"batch": _batch, "class": _class, "hard": _hard}

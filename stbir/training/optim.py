@@ -8,15 +8,14 @@ from torch.optim import AdamW, Optimizer
 from stbir.config import OptimizerConfig
 
 
-def adamw(config: OptimizerConfig, model: nn.Module, lr: float | None = None) -> AdamW:
+def adamw(config: OptimizerConfig, model: nn.Module) -> AdamW:
     """AdamW over the trainable parameters; image backbones have `backbone_lr_ratio` times the rate."""
-    base_lr = config.lr if lr is None else lr
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     backbone = [p for name, p in named if _is_image_backbone(name)]
     others = [p for name, p in named if not _is_image_backbone(name)]
     groups = [
         {"params": params, "lr": base, "base": base}
-        for params, base in ((backbone, base_lr * config.backbone_lr_ratio), (others, base_lr))
+        for params, base in ((backbone, config.lr * config.backbone_lr_ratio), (others, config.lr))
         if params
     ]
     return AdamW(groups, weight_decay=config.weight_decay, fused=True)

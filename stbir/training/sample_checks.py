@@ -25,7 +25,7 @@ def sample_problems(photos: PhotoIndex, recipe: Recipe) -> list[str]:
     if single:
         problems += [
             f"stages {', '.join(single)}: all photos have one class, so the category loss is 0;"
-            " add photos of other classes, or --set stages.NAME.weights.category=0"
+            " add photos of other classes, or --set stages.NAME.objective.category=0"
         ]
     return problems
 
@@ -36,11 +36,10 @@ def share_without_negatives(photos: PhotoIndex, stage: Stage, batch_size: int) -
     In random batches, a photo with the share f of the samples fills the batch of a sample with f^(size - 1).
     """
     members = eligible_photos(photos, stage)
-    uses_all_sketches = "sketch" in stage.modalities and stage.sketches == "all"
-    samples = photos.sketch_count[members] if uses_all_sketches else np.ones(len(members), np.int64)
+    samples = photos.sketch_count[members] if stage.uses_all_sketches else np.ones(len(members), np.int64)
     share, text = samples / samples.sum(), photos.text_key[members]
     # Stored negatives are other photos whenever there are any, as in a very large batch.
-    size = 10**6 if stage.hard_negatives else batch_size
+    size = 10**6 if stage.sampling.hard_negatives else batch_size
     has_text = text >= 0
     return max(_expected_share(members, share, size), _expected_share(text[has_text], share[has_text], size))
 
@@ -52,4 +51,4 @@ def _expected_share(key: IntArray, share: FloatArray, size: int) -> float:
 
 def _has_single_class(photos: PhotoIndex, recipe: Recipe, stage: Stage) -> bool:
     labels = photos.label[eligible_photos(photos, stage)]
-    return bool(recipe.uses_classes and stage.weights.category and np.unique(labels[labels >= 0]).size == 1)
+    return bool(recipe.uses_classes and stage.objective.category and np.unique(labels[labels >= 0]).size == 1)

@@ -48,16 +48,16 @@ class TrainableModel(nn.Module):
 
     def set_stage(self, stage: Stage) -> None:
         """Make the parts of the stage trainable and freeze all others."""
-        self.retriever.set_shared_encoder(stage.shared_encoder)
+        self.retriever.set_shared_encoder(stage.trainable.shared)
         for modality in MODALITIES:
-            trainable = modality in stage.trainable
+            trainable = modality in stage.trainable.encoders
             encoder = self.retriever.encoder(modality)
-            encoder.set_trainable(trainable, stage.frozen)
+            encoder.set_trainable(trainable, stage.trainable.frozen)
             encoder.train(trainable)
         if self.retriever.gate is not None:
-            self.retriever.gate.requires_grad_("gate" in stage.trainable).train("gate" in stage.trainable)
+            self.retriever.gate.requires_grad_(stage.trainable.gate).train(stage.trainable.gate)
         if self.class_weight_CD is not None:
-            self.class_weight_CD.requires_grad_(stage.weights.category > 0)
+            self.class_weight_CD.requires_grad_(stage.objective.category > 0)
 
 
 @dataclass
@@ -87,12 +87,11 @@ def start_stage(
     """Set up the model and a new optimizer for the stage; resume from `state` (`StageRun.state`) if given."""
     model.set_stage(stage)
     model.zero_grad(set_to_none=True)  # gradients of the stage before would count in gradient clipping
-    optimizer = adamw(recipe.optimizer, model, stage.lr)
+    optimizer = adamw(stage.optimizer, model)
     if state:
         optimizer.load_state_dict(state["optimizer"])
-    backward = (
-        gradient_cache(model, recipe.chunk_size, stage.trainable) if recipe.chunk_size else full_batch(model)
-    )
+    encoders, chunk_size = stage.trainable.encoders, recipe.chunk_size
+    backward = gradient_cache(model, chunk_size, encoders) if chunk_size else full_batch(model)
     return StageRun(stage, model, backward, optimizer, state["step"] if state else 0, num_steps)
 
 

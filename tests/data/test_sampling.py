@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from ray_jobs.recipes import recipe
-from ray_jobs.recipes.stages import PHOTO_TO_TEXT, TO_SKETCH
-from stbir.config import Recipe, Stage
+from ray_jobs.recipes.stages import PHOTO_TO_TEXT, SKETCH, TO_SKETCH, with_sampling
+from stbir.config import Objective, Recipe, Sampling, Stage, Trainable
 from stbir.data.photo_index import UNKNOWN, PhotoIndex, hash_text
 from stbir.data.sampling import (
     Order,
@@ -22,9 +22,9 @@ from stbir.data.sampling import (
 )
 from stbir.errors import InputError
 
-ONE = Stage("sketch", ("sketch",), (TO_SKETCH,), 2)
-ALL = replace(ONE, sketches="all")
-PRETRAIN = Stage("pretrain", ("photo", "text"), (PHOTO_TO_TEXT,), 2, aux=True)
+ONE = Stage("sketch", SKETCH, Objective((TO_SKETCH,)), 2)
+ALL = with_sampling(ONE, sketches="all")
+PRETRAIN = Stage("pretrain", Trainable(("photo", "text")), Objective((PHOTO_TO_TEXT,)), 2, Sampling(aux=True))
 SEED = (0, 0, 0)
 
 
@@ -105,10 +105,10 @@ def test_few_photos_fill_a_batch(count: int) -> None:
 def test_only_stages_with_aux_use_auxiliary_photos() -> None:
     index = photo_index([1, 1, 0], aux=2)
     assert eligible_photos(index, PRETRAIN).tolist() == [0, 1, 2, 3, 4]
-    assert eligible_photos(index, replace(PRETRAIN, aux=False)).tolist() == [0, 1, 2]
+    assert eligible_photos(index, with_sampling(PRETRAIN, aux=False)).tolist() == [0, 1, 2]
     index.sketch_count[4] = 2
     assert eligible_photos(index, ONE).tolist() == [0, 1]
-    assert eligible_photos(index, replace(ONE, aux=True)).tolist() == [0, 1, 4]
+    assert eligible_photos(index, with_sampling(ONE, aux=True)).tolist() == [0, 1, 4]
 
 
 def test_a_window_has_complete_row_groups() -> None:
@@ -122,7 +122,7 @@ def test_a_window_has_complete_row_groups() -> None:
 def test_per_class_groups_classes_and_keeps_all_photos() -> None:
     index = photo_index([1] * 60, classes=6, group_size=60)
     shuffled = epoch_order(index, ONE, SEED, 60).photo
-    grouped = epoch_order(index, replace(ONE, per_class=3), SEED, 60).photo
+    grouped = epoch_order(index, with_sampling(ONE, per_class=3), SEED, 60).photo
 
     def num_same_class(order: np.ndarray) -> int:  # type: ignore[type-arg]
         return sum(a == b for a, b in pairwise(index.label[order]))
@@ -132,7 +132,9 @@ def test_per_class_groups_classes_and_keeps_all_photos() -> None:
 
 
 def hard_negatives_order(index: PhotoIndex, k: int) -> Order:
-    return epoch_order(index, replace(ONE, negatives="stored", hard_negatives=k), SEED, len(index))
+    pair = replace(TO_SKETCH, candidates="hard")
+    stage = replace(ONE, objective=Objective((pair,)), sampling=Sampling(hard_negatives=k))
+    return epoch_order(index, stage, SEED, len(index))
 
 
 def test_hard_negatives_are_other_photos_of_the_class() -> None:

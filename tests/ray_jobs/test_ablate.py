@@ -58,7 +58,7 @@ def test_diverged_trial_is_named_and_the_others_complete(
     folds: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(JobFailedError, match=r"smoke-fold0-seed0: stage \w+, step \d+: the loss is nan"):
-        run(folds, tmp_path / "all", "--folds", "fold0", "fold1", "--set", "optimizer.lr=1e30")
+        run(folds, tmp_path / "all", "--folds", "fold0", "fold1", "--set", "stages.*.optimizer.lr=1e30")
     errors, result = iter([DivergedError("stage pretrain, step 1")]), job._result
     monkeypatch.setattr(job, "_result", lambda task: next(errors, None) or result(task))
     with pytest.raises(

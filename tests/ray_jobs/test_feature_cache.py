@@ -11,7 +11,14 @@ import torch
 from pydantic import ValidationError
 
 from ray_jobs.recipes import recipe
-from ray_jobs.recipes.stages import CORRUPTED_QUERIES, fusion, joint, with_hubness
+from ray_jobs.recipes.stages import (
+    CORRUPTED_QUERIES,
+    fusion,
+    joint,
+    with_hubness,
+    with_optimizer,
+    with_sampling,
+)
 from ray_jobs.training.decode import iter_local_batches
 from stbir.config import Augmentation, OptimizerConfig, Recipe, Stage
 from stbir.data.photo_index import PhotoIndex, build_photo_index, class_names
@@ -34,12 +41,13 @@ def photos(local_shards: str) -> PhotoIndex:
     return build_photo_index(shards, ["train"], class_names(shards, ["train"]))
 
 
-def plain(*names: str, **changes: object) -> Recipe:
+def plain(*names: str, sketches: str = "one") -> Recipe:
     """Stages of `chairs_cpu_reference` with the encoders of `smoke`, not augmented."""
     stages = [stage for stage in recipe("chairs_cpu_reference").stages if stage.name in names]
-    changed = tuple(replace(stage, epochs=2, **changes) for stage in stages)  # type: ignore[arg-type]
+    changed = tuple(with_sampling(replace(stage, epochs=2), sketches=sketches) for stage in stages)
     # This learning rate changes no weight: AdamW would amplify the different rounding of another batch size.
-    return replace(recipe("smoke"), augmentation=None, stages=changed, optimizer=OptimizerConfig(lr=1e-12))
+    changed = with_optimizer(OptimizerConfig(lr=1e-12), changed)
+    return replace(recipe("smoke"), augmentation=None, stages=changed)
 
 
 def cache_constant_features(retriever: Retriever, r: Recipe, photos: PhotoIndex) -> FeatureCache:
@@ -116,7 +124,7 @@ def test_workers_encode_parts_that_sum_to_the_complete_cache(photos: PhotoIndex)
 def hubness_recipe() -> Recipe:
     smoke = recipe("smoke")
     model = replace(smoke.model, gate=4, hubness=64)
-    return replace(smoke, model=model, stages=(with_hubness(fusion(1, lr=1e-3)),))
+    return replace(smoke, model=model, stages=(with_hubness(fusion(1)),))
 
 
 def test_hubness_is_measured_from_training_queries_before_the_first_step(photos: PhotoIndex) -> None:
@@ -151,12 +159,12 @@ def test_resumed_stage_does_not_repeat_the_measurement(photos: PhotoIndex) -> No
     [
         ({"model": recipe("smoke").model}, "set model.hubness"),
         (
-            {"stages": (with_hubness(fusion(1, 1e-3)), joint(1))},
+            {"stages": (with_hubness(fusion(1)), joint(1))},
             "an encoder is trainable in this stage or later",
         ),
         ({"stages": (with_hubness(joint(1)),)}, "an encoder is trainable in this stage or later"),
         (
-            {"stages": tuple(with_hubness(replace(fusion(1, 1e-3), name=n)) for n in "ab")},
+            {"stages": tuple(with_hubness(replace(fusion(1), name=n)) for n in "ab")},
             "one stage is enough",
         ),
     ],
@@ -175,8 +183,8 @@ def test_recipe_with_a_useless_measurement_is_rejected(changes: dict[str, Any], 
         (plain("sketch").stages[0], Augmentation(), ()),
         (plain("image").stages[0], None, ("sketch", "text")),
         (joint(1), None, ()),
-        (fusion(1, 1e-2), None, ("photo",)),
-        (replace(fusion(1, 1e-2), noise=None), None, ("sketch", "photo", "text")),
+        (fusion(1), None, ("photo",)),
+        (replace(fusion(1), noise=None), None, ("sketch", "photo", "text")),
         (replace(plain("text").stages[0], noise=CORRUPTED_QUERIES), None, ("sketch", "photo")),
     ],
 )

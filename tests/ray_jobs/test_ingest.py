@@ -80,7 +80,7 @@ def smoke_stage(name: str) -> Stage:
 
 
 QUERY_NOISE = replace(SKETCH_NOISE, kind="query")
-DRAWING_NOISE = replace(SKETCH_NOISE, kind="drawing")
+DRAWING_NOISE = replace(SKETCH_NOISE, kind="query", modalities=("sketch",))
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ DRAWING_NOISE = replace(SKETCH_NOISE, kind="drawing")
         (replace(joint(1), noise=QUERY_NOISE), {"sketch", "text"}, True),
         (replace(joint(1), noise=DRAWING_NOISE), {"sketch"}, True),
         (replace(smoke_stage("sketch"), noise=QUERY_NOISE), {"sketch"}, True),
-        (fusion(1, 1e-3), {"sketch", "text"}, True),
+        (fusion(1), {"sketch", "text"}, True),
     ],
 )
 def test_noise_applies_to_trainable_modalities_or_queries_of_the_gate(

@@ -54,7 +54,7 @@ def test_checkpoint_of_another_run_is_not_resumed(
 def test_diverged_run_names_step_and_photos_and_keeps_the_checkpoint(
     local_shards: str, tmp_path: Path
 ) -> None:
-    diverging = override(recipe("smoke"), ["optimizer.lr=1e38"])
+    diverging = override(recipe("smoke"), ["stages.*.optimizer.lr=1e38"])
     stopped = run_locally(local_job(diverging, local_shards, str(tmp_path)))
     assert stopped is not None
     assert re.match(r"stage pretrain, step \d: the loss is nan for photos synthetic-0:", stopped)

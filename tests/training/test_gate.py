@@ -37,7 +37,7 @@ def noisy_features(seed: int) -> tuple[ModalityTensors, torch.Tensor]:
 def train_gate(lr: float) -> Gate:
     """A gate after 150 steps."""
     torch.manual_seed(0)
-    stage, model = fusion(1, lr), TrainableModel(build_retriever(MODEL), num_classes=0)
+    stage, model = fusion(1), TrainableModel(build_retriever(MODEL), num_classes=0)
     model.set_stage(stage)
     gate = model.retriever.gate
     assert gate is not None
@@ -68,8 +68,7 @@ def test_gate_lowers_the_weight_of_sketches_that_carry_no_information() -> None:
 
 
 def test_gate_ablation_fuses_with_the_plain_mean() -> None:
-    lr = recipe("chairs_cpu_without_gate").stages[-1].lr
-    assert lr is not None
+    lr = recipe("chairs_cpu_without_gate").stages[-1].optimizer.lr
     gate, (rows, _) = train_gate(lr), noisy_features(1000)
     assert gate(rows["sketch"], rows["text"]).abs().max() < 1e-6
 

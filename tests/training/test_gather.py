@@ -8,14 +8,15 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor, nn
 
-from stbir.config import LossConstants, LossWeights, Modality, Pair, Stage
+from stbir.config import LossConstants, Modality, Objective, Pair, Stage, Trainable
 from stbir.training.gather import gather_features, gather_keys
 from stbir.training.gradients import ModalityTensors, Terms, full_batch, gradient_cache
 from stbir.training.losses import stage_loss
 from stbir.training.negatives import SampleKeys
 from tests.conftest import free_port
 
-STAGE = Stage("sketch", ("sketch",), (Pair(("photo",), "sketch"),), 1, LossWeights(), negatives="class")
+PAIR = Pair(("photo",), "sketch", nce=0.8, triplet=0.7, candidates="class")
+STAGE = Stage("sketch", Trainable(("sketch",)), Objective((PAIR,), category=0.2), 1)
 ROWS = 6
 TRAINABLE: tuple[Modality, ...] = ("sketch", "photo")
 CHUNK_SIZE = 2

@@ -12,7 +12,7 @@ import torch
 
 from ray_jobs.recipes import recipe
 from ray_jobs.recipes.stages import fusion, joint, with_frozen_backbone, with_shared_encoder
-from stbir.config import MODALITIES, Recipe
+from stbir.config import MODALITIES, Recipe, Trainable
 from stbir.data.batch import Batch
 from stbir.data.photo_index import PhotoIndex
 from stbir.errors import InputError
@@ -52,9 +52,9 @@ def batches(stage_name: str, steps: int, start: int = 0) -> Iterator[Batch]:
 
 
 def with_more_stages(r: Recipe) -> Recipe:
-    images = replace(joint(1), name="images", trainable=("sketch", "photo"))
+    images = replace(joint(1), name="images", trainable=Trainable(("sketch", "photo")))
     model = replace(r.model, gate=4)
-    return replace(r, model=model, stages=(with_shared_encoder(joint(1)), images, *r.stages, fusion(1, 1e-2)))
+    return replace(r, model=model, stages=(with_shared_encoder(joint(1)), images, *r.stages, fusion(1)))
 
 
 def with_dropout(r: Recipe) -> Recipe:
@@ -94,7 +94,8 @@ def test_only_trainable_parts_change(name: str, photos: PhotoIndex) -> None:
         for key, value in snapshot(run).items()
         if not torch.equal(value, before[key])
     }
-    assert changed - {"class_weight_CD"} == set(run.stage.trainable)
+    gate = {"gate"} if run.stage.trainable.gate else set()
+    assert changed - {"class_weight_CD"} == {*run.stage.trainable.encoders} | gate
 
 
 def test_frozen_backbone_is_trainable_in_the_next_stage(photos: PhotoIndex) -> None:
@@ -232,4 +233,4 @@ def test_frozen_backbone_keeps_its_batch_statistics(photos: PhotoIndex) -> None:
 def test_unknown_frozen_prefix_is_rejected(photos: PhotoIndex) -> None:
     r, run = new_run("image")
     with pytest.raises(InputError, match="frozen: no module or parameter 'trnk'"):
-        start_stage(replace(run.stage, frozen=("trnk",)), r, run.model, num_steps=2)
+        start_stage(replace(run.stage, trainable=Trainable(("photo",), frozen=("trnk",))), r, run.model, 2)

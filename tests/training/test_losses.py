@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from stbir.config import MODALITIES, LossConstants, LossWeights, Modality, Pair, Stage
+from stbir.config import MODALITIES, LossConstants, Modality, Objective, Pair, Sampling, Stage, Trainable
 from stbir.training.losses import arcface, info_nce, stage_loss, triplet
 from stbir.training.negatives import SampleKeys
 
@@ -92,7 +92,8 @@ def unit_features(n: int) -> dict[Modality, Tensor]:
     return {modality: unit(n, 8, seed=i).requires_grad_() for i, modality in enumerate(MODALITIES)}
 
 
-SKETCH = Stage("sketch", ("sketch",), (Pair(("photo", "text"), "sketch"),), 1)
+TO_SKETCH = Pair(("photo", "text"), "sketch", nce=0.8, triplet=0.7)
+SKETCH = Stage("sketch", Trainable(("sketch",)), Objective((TO_SKETCH,), category=0.2), 1)
 
 
 def test_stage_loss_weights_its_terms() -> None:
@@ -113,7 +114,9 @@ def test_stage_loss_weights_its_terms() -> None:
 def test_class_term_counts_once_for_each_trainable_encoder() -> None:
     features, heads, label = unit_features(4), unit(2, 8, seed=9), [0, 0, 1, 1]
     pairs = (Pair(("photo", "text"), "sketch"), Pair(("sketch",), "photo"), Pair(("text",), "photo"))
-    stage = replace(SKETCH, trainable=("photo", "sketch"), pairs=pairs)
+    stage = replace(
+        SKETCH, trainable=Trainable(("photo", "sketch")), objective=Objective(pairs, category=0.2)
+    )
     terms = stage_loss(stage, LossConstants(), features, keys([0, 1, 2, 3], label=label), heads)
     rows = (features["sketch"], features["photo"])
     expected = sum(arcface(each, heads, torch.tensor(label), 0.2, 32).item() for each in rows)
@@ -123,7 +126,13 @@ def test_class_term_counts_once_for_each_trainable_encoder() -> None:
 @pytest.mark.parametrize("term", ["nce", "triplet", "category"])
 def test_term_of_weight_zero_is_not_computed(term: str) -> None:
     features = unit_features(3)
-    stage = replace(SKETCH, weights=replace(LossWeights(), **{term: 0.0}))
+    changed = {term: 0.0}
+    objective = (
+        Objective((TO_SKETCH,), **changed)
+        if term == "category"
+        else replace(SKETCH.objective, pairs=(replace(TO_SKETCH, **changed),))
+    )
+    stage = replace(SKETCH, objective=objective)
     terms = stage_loss(stage, LossConstants(), features, keys([0, 1, 2]), unit(1, 8))
     assert set(terms) == {"nce", "triplet", "category"} - {term}
 
@@ -140,15 +149,8 @@ def test_batch_of_one_photo_has_a_finite_loss(photos: list[int]) -> None:
 
 
 def test_hard_negatives_are_candidates_and_not_samples() -> None:
-    stage = Stage(
-        "sketch",
-        ("sketch",),
-        (Pair(("photo",), "sketch"),),
-        1,
-        LossWeights(1, 0, 0),
-        negatives="stored",
-        hard_negatives=2,
-    )
+    objective = Objective((Pair(("photo",), "sketch", candidates="hard"),))
+    stage = Stage("sketch", Trainable(("sketch",)), objective, 1, Sampling(hard_negatives=2))
     features = unit_features(6)
     terms = stage_loss(stage, LossConstants(), features, keys([0, 1, 2, 5, 6, 7], rows=3), None)
     expected = 0.0

@@ -16,9 +16,9 @@ def slow(keys: SampleKeys, kind: str) -> tuple[list[list[bool]], list[list[bool]
         same_class = [
             other[j] and bool(keys.label[i] >= 0) and bool(keys.label[j] == keys.label[i]) for j in range(n)
         ]
-        nce.append(stored if kind == "stored" else other)
+        nce.append(stored if kind == "hard" else other)
         hard_negatives.append(
-            stored if kind == "stored" else same_class if kind == "class" and any(same_class) else other
+            stored if kind == "hard" else same_class if kind == "class" and any(same_class) else other
         )
     return nce, hard_negatives
 
@@ -30,7 +30,7 @@ def test_masks_equal_an_explicit_loop() -> None:
             torch.randint(low, high, (12,), generator=generator) for low, high in ((0, 6), (-1, 4), (-1, 3))
         ]
         keys = SampleKeys(*rows, rows_per_sample=step)
-        for kind in ("batch", "class", "stored"):
+        for kind in ("batch", "class", "hard"):
             assert tuple(mask.tolist() for mask in negative_masks(kind, keys)) == slow(keys, kind)
 
 

@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ray_jobs.recipes import recipe
+from ray_jobs.recipes.stages import with_sampling, with_terms
+from stbir.config import Objective, Sampling
 from stbir.data.photo_index import PhotoIndex
 from stbir.data.sampling import iter_steps
 from stbir.training.negatives import SampleKeys, negative_masks
@@ -47,7 +49,7 @@ def test_photos_of_several_classes_are_not_reported() -> None:
 def test_one_class_is_reported_for_the_stages_with_a_category_loss() -> None:
     photos = photo_index([2] * 12, list(range(12)), [0] * 12)
     [problem] = sample_problems(photos, SMOKE)
-    names = [stage.name for stage in SMOKE.stages if stage.weights.category]
+    names = [stage.name for stage in SMOKE.stages if stage.objective.category]
     assert problem.startswith(f"stages {', '.join(names)}: all photos have one class")
 
 
@@ -61,7 +63,7 @@ def test_a_batch_of_one_sample_or_one_caption_is_reported(batch_size: int, texts
 def test_a_photo_with_most_of_the_sketches_often_fills_a_batch() -> None:
     photos = photo_index([300, 1], [1, 2], [0, 1])
     [stage] = [stage for stage in SMOKE.stages if stage.name == "sketch"]
-    stage = replace(stage, sketches="all")
+    stage = with_sampling(stage, sketches="all")
     assert share_without_negatives(photos, stage, 16) == pytest.approx((300 / 301) ** 16, abs=1e-6)
 
 
@@ -77,10 +79,11 @@ def test_share_is_1_only_if_the_loss_has_no_negative(
 ) -> None:
     sketch_count, texts, labels = (list(column) for column in zip(*photos, strict=True))
     index = photo_index(sketch_count, texts, labels)
-    kind, k = ("stored", 2) if is_stored else ("batch", 0)
+    kind, k = ("hard", 2) if is_stored else ("batch", 0)
     [stage] = [stage for stage in SMOKE.stages if stage.name == "image"]
-    pairs = tuple(pair for pair in stage.pairs if "text" not in (*pair.anchor, pair.positive))
-    stage = replace(stage, pairs=pairs, negatives=kind, hard_negatives=k, epochs=8)
+    pairs = tuple(p for p in stage.objective.pairs if "text" not in (*p.anchor, p.positive))
+    objective = Objective(with_terms(pairs, candidates=kind))
+    stage = replace(stage, objective=objective, sampling=Sampling(hard_negatives=k), epochs=8)
     has_negative = False
     for step in iter_steps(index, replace(SMOKE, stages=(stage,), batch_size=batch_size)):
         rows = np.column_stack([step.order.photo, step.order.hard_negatives]).ravel()

@@ -1,0 +1,181 @@
+"""Stage dataclasses: what is trainable, on which samples, with which pairs, noise and optimizer."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+from pydantic.dataclasses import dataclass
+
+from stbir.config.values import MODALITIES, STRICT, Count, Fraction, Modality, NotNegative, Positive
+
+
+@dataclass(frozen=True, config=STRICT)
+class Trainable:
+    """The trainable encoders, and whether the fusion gate is. All others are frozen entirely.
+
+    shared: the photo encoder encodes sketches too (siamese, Yu et al., CVPR 2016). A later stage without it
+        continues from two equal encoders.
+    frozen: parameter prefixes of the image encoders that stay frozen in this stage, in addition to the
+        encoders' own.
+    """
+
+    encoders: tuple[Modality, ...] = ()
+    gate: bool = False
+    shared: bool = False
+    frozen: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _check_encoders(self) -> "Trainable":
+        if not (self.encoders or self.gate):
+            raise ValueError("encoders: none is trainable, nor the gate; name one")
+        if self.shared and ("sketch" in self.encoders) != ("photo" in self.encoders):
+            raise ValueError("shared: sketch and photo are trainable together or not at all")
+        return self
+
+
+@dataclass(frozen=True, config=STRICT)
+class Sampling:
+    """The samples of an epoch and their order.
+
+    sketches: one random sketch a photo and epoch, or all of them.
+    aux: photos of auxiliary data sets take part.
+    per_class: photos of one class placed side by side in the order, so that a batch holds hard negatives.
+    hard_negatives: other photos of the same class that are sampled with each sample.
+    """
+
+    sketches: Literal["one", "all"] = "one"
+    aux: bool = False
+    per_class: Count = 1
+    hard_negatives: Annotated[int, Field(ge=0)] = 0
+
+
+@dataclass(frozen=True, config=STRICT)
+class Pair:
+    """One alignment: the normalised mean of the `anchor` modalities retrieves `positive`.
+
+    nce, triplet: weights of the terms. A term of weight 0 is not computed.
+    temperature: of InfoNCE.
+    candidates: "batch" takes every other instance of the global batch as a negative; "class" does the same,
+        but the triplet term takes those of the same class; "hard" takes only the sample's hard negatives.
+    """
+
+    anchor: Annotated[tuple[Modality, ...], Field(min_length=1)]
+    positive: Modality
+    nce: NotNegative = 1.0
+    triplet: NotNegative = 0.0
+    temperature: Positive = 0.07
+    candidates: Literal["batch", "class", "hard"] = "batch"
+
+    @model_validator(mode="after")
+    def _require_term(self) -> "Pair":
+        if self.nce == self.triplet == 0:
+            raise ValueError("nce and triplet are both 0: no term would align the pair; set one above 0")
+        return self
+
+
+@dataclass(frozen=True, config=STRICT)
+class Objective:
+    """The pairs, and the weight of the class term of each trainable encoder (0: not computed)."""
+
+    pairs: Annotated[tuple[Pair, ...], Field(min_length=1)]
+    category: NotNegative = 0.0
+
+
+@dataclass(frozen=True, config=STRICT)
+class Noise:
+    """A linear ramp of probability and strength over the epochs of a stage (docs/method.md, module 3).
+
+    kind: "pixels" is the reference's noise on images. "query" corrupts sketches and captions
+        (`augmentation.query_corruption`) with any severity up to the strength.
+    modalities: those that it applies to, if their encoder is trainable or the gate learns from them; None:
+        all of the kind.
+    """
+
+    start: NotNegative
+    ramp: Positive
+    probability: tuple[Fraction, Fraction]
+    strength: tuple[Fraction, Fraction]
+    kind: Literal["pixels", "query"] = "pixels"
+    modalities: tuple[Modality, ...] | None = None
+
+    @property
+    def applicable(self) -> tuple[Modality, ...]:
+        """The modalities that the noise may apply to."""
+        of_kind: tuple[Modality, ...] = ("sketch", "photo") if self.kind == "pixels" else ("sketch", "text")
+        return tuple(m for m in of_kind if self.modalities is None or m in self.modalities)
+
+
+@dataclass(frozen=True, config=STRICT)
+class OptimizerConfig:
+    """AdamW, created anew for each stage.
+
+    grad_clip: maximum gradient norm. warmup_ratio: share of the stage's steps. final_lr_ratio: last learning
+    rate over the first. backbone_lr_ratio: rate of pretrained backbones over that of projections and heads.
+    """
+
+    lr: Positive = 5e-5
+    weight_decay: NotNegative = 1e-4
+    grad_clip: Positive = 1.0
+    warmup_ratio: Fraction = 0.0
+    final_lr_ratio: Fraction = 1.0
+    backbone_lr_ratio: Positive = 1.0
+
+
+@dataclass(frozen=True, config=STRICT)
+class Stage:
+    """One training stage.
+
+    hubness: hubness correction is measured before the first step; no encoder is trainable from then on.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+    trainable: Trainable
+    objective: Objective
+    epochs: Count
+    sampling: Sampling = Sampling()
+    noise: Noise | None = None
+    optimizer: OptimizerConfig = OptimizerConfig()
+    hubness: bool = False
+
+    @model_validator(mode="after")
+    def _check_fields(self) -> "Stage":
+        pairs = self.objective.pairs
+        if unused := set(self.trainable.encoders) - set(self.modalities):
+            raise ValueError(f"trainable.encoders: {', '.join(sorted(unused))} is in no pair; add one")
+        if self.trainable.gate and not any(set(pair.anchor) == {"sketch", "text"} for pair in pairs):
+            raise ValueError("trainable.gate: no pair has the anchor sketch, text; add one")
+        if self.noise and self.noise.kind == "query" and not self.corrupted:
+            raise ValueError("noise.kind=query needs a trainable sketch, text or gate; use kind=pixels")
+        if any(pair.candidates == "hard" for pair in pairs) != (self.sampling.hard_negatives > 0):
+            raise ValueError(
+                "objective.pairs: candidates=hard and sampling.hard_negatives > 0 require each other"
+            )
+        return self
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """The modalities whose features the stage needs, in the order sketch, photo, text."""
+        used = {m for pair in self.objective.pairs for m in (*pair.anchor, pair.positive)}
+        return tuple(m for m in MODALITIES if m in used)
+
+    @property
+    def corrupted(self) -> tuple[Modality, ...]:
+        """The modalities that `noise` applies to: trainable ones, or the queries that the gate learns from.
+
+        All other inputs of the stage stay clean.
+        """
+        if self.noise is None:
+            return ()
+        inputs = ("sketch", "text") if self.trainable.gate else self.trainable.encoders
+        return tuple(m for m in self.noise.applicable if m in inputs)
+
+    @property
+    def uses_all_sketches(self) -> bool:
+        """Whether an epoch has a sample for each sketch, not for each photo."""
+        return "sketch" in self.modalities and self.sampling.sketches == "all"
+
+    @property
+    def uses_classes(self) -> bool:
+        """Whether the stage needs class labels."""
+        sampling, objective = self.sampling, self.objective
+        by_class = sampling.per_class > 1 or any(pair.candidates != "batch" for pair in objective.pairs)
+        return by_class or objective.category > 0
