@@ -37,6 +37,7 @@ def test_override_replaces_one_field() -> None:
         ("stages.sketch.epoch=2", "no field 'epoch'; available: name, trainable"),
         ("stages.*.epoch=2", "no field 'epoch'; available: name, trainable"),
         ("stages.sketch.objective.pairs.2.nce=1", "no field '2'; available: 0, 1"),
+        ("stages.sketch.objective.pairs.0.candidates=batch+hard", "hard_negatives > 0 require each other"),
         ("augmentation.*=0", "no field '*'; available: flip, scale"),
         ("stages.colour.epochs=2", "no field 'colour'; available: pretrain, sketch"),
         ("batch_size.x=2", "no field 'x'"),

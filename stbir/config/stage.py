@@ -53,9 +53,12 @@ class Pair:
     """One alignment: the normalised mean of the `anchor` modalities retrieves `positive`.
 
     nce, triplet: weights of the terms. A term of weight 0 is not computed.
-    temperature: of InfoNCE.
+    temperature: of InfoNCE; with `learn_temperature` the one that the stage starts from, a parameter clamped
+        to [0.01, 1] as in CLIP (Radford et al., arXiv 2103.00020, section 2.5).
     candidates: "batch" takes every other instance of the global batch as a negative; "class" does the same,
-        but the triplet term takes those of the same class; "hard" takes only the sample's hard negatives.
+        but the triplet term takes those of the same class; "batch+hard" takes the hard negatives of all
+        samples too, and the triplet term only the sample's own; "hard" takes only the sample's own.
+    symmetric: InfoNCE is the mean of both directions, as in CLIP.
     """
 
     anchor: Annotated[tuple[Modality, ...], Field(min_length=1)]
@@ -63,13 +66,24 @@ class Pair:
     nce: NotNegative = 1.0
     triplet: NotNegative = 0.0
     temperature: Positive = 0.07
-    candidates: Literal["batch", "class", "hard"] = "batch"
+    learn_temperature: bool = False
+    candidates: Literal["batch", "class", "batch+hard", "hard"] = "batch"
+    symmetric: bool = False
 
     @model_validator(mode="after")
     def _require_term(self) -> "Pair":
         if self.nce == self.triplet == 0:
             raise ValueError("nce and triplet are both 0: no term would align the pair; set one above 0")
+        if self.learn_temperature and not 0.01 <= self.temperature <= 1:
+            raise ValueError(
+                "temperature: one that is learnt starts in [0.01, 1]; or set learn_temperature=false"
+            )
         return self
+
+    @property
+    def uses_hard_negatives(self) -> bool:
+        """Whether the hard negatives of the samples are candidates."""
+        return self.candidates in ("batch+hard", "hard")
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -145,9 +159,9 @@ class Stage:
             raise ValueError("trainable.gate: no pair has the anchor sketch, text; add one")
         if self.noise and self.noise.kind == "query" and not self.corrupted:
             raise ValueError("noise.kind=query needs a trainable sketch, text or gate; use kind=pixels")
-        if any(pair.candidates == "hard" for pair in pairs) != (self.sampling.hard_negatives > 0):
+        if any(pair.uses_hard_negatives for pair in pairs) != (self.sampling.hard_negatives > 0):
             raise ValueError(
-                "objective.pairs: candidates=hard and sampling.hard_negatives > 0 require each other"
+                "objective.pairs: candidates with hard and sampling.hard_negatives > 0 require each other"
             )
         return self
 

@@ -91,8 +91,8 @@ def _loss_fn(
         # The gate's dropout mask must be the same on every worker, with and without chunks.
         torch.manual_seed(step_seed(recipe.seed, batch.stage, batch.number))
         gathered = {modality: gather_features(rows) for modality, rows in (features | cached).items()}
-        weight, anchor = run.model.class_weight_CD, run.model.anchor
-        return stage_loss(run.stage, recipe.loss_constants, gathered, keys, weight, anchor)
+        weight, anchor, temperature = run.model.class_weight_CD, run.model.anchor, run.model.temperature()
+        return stage_loss(run.stage, recipe.loss_constants, gathered, keys, weight, anchor, temperature)
 
     return loss_fn
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stbir.config import MODALITIES, LossConstants, Modality, Stage
+from stbir.config import MODALITIES, LossConstants, Modality, Pair, Stage
 from stbir.model.fusion import mean_anchor
 from stbir.training.negatives import SampleKeys, negative_masks
 
@@ -18,7 +18,11 @@ Features = Mapping[Modality, Tensor]
 
 
 def info_nce(
-    anchor_BD: Tensor, positive_BD: Tensor, candidates_ND: Tensor, negative_BN: Tensor, temperature: float
+    anchor_BD: Tensor,
+    positive_BD: Tensor,
+    candidates_ND: Tensor,
+    negative_BN: Tensor,
+    temperature: float | Tensor,
 ) -> Tensor:
     """Mean of -log(e^{a·p/τ} / (e^{a·p/τ} + Σ_j e^{a·n_j/τ})), over j with `negative_BN`.
 
@@ -65,32 +69,55 @@ def stage_loss(
     keys: SampleKeys,
     class_weight_CD: Tensor | None,
     anchor_fn: Callable[[Features], Tensor] = lambda features: mean_anchor(list(features.values())),
+    temperature_P: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """The weighted terms of a stage, named `nce`, `triplet`, `category`; their sum is the loss.
 
     `nce` and `triplet` are sums over the pairs, `category` over the trainable encoders.
 
     `features` hold N = B·(1 + K) rows a modality, each sample followed by its K hard negatives.
-    `anchor_fn` computes the anchors (N, D) from the features of the anchor modalities.
+    `anchor_fn` computes the anchors (N, D) from the features of the anchor modalities. `temperature_P` has
+    the learnt temperatures, one a pair; the entries of pairs with a fixed one are not used.
     """
-    objective, rows_per_sample = stage.objective, keys.rows_per_sample
+    objective = stage.objective
     terms: dict[str, Tensor] = {}
-    for pair in objective.pairs:
-        nce_BN, triplet_BN = negative_masks(pair.candidates, keys)
-        anchor_BD = anchor_fn({m: features[m] for m in pair.anchor})[::rows_per_sample]
-        candidates_ND = features[pair.positive]
-        positive_BD = candidates_ND[::rows_per_sample]
-        rows = (anchor_BD, positive_BD, candidates_ND)
-        if pair.nce:
-            _add(terms, "nce", pair.nce * info_nce(*rows, nce_BN, pair.temperature))
-        if pair.triplet:
-            _add(terms, "triplet", pair.triplet * triplet(*rows, triplet_BN, constants.triplet_margin))
+    for number, pair in enumerate(objective.pairs):
+        anchor_ND = anchor_fn({m: features[m] for m in pair.anchor})
+        is_fixed = temperature_P is None or not pair.learn_temperature
+        temperature = pair.temperature if is_fixed else temperature_P[number]  # type: ignore[index]
+        values = pair_terms(
+            pair, anchor_ND, features[pair.positive], keys, temperature, constants.triplet_margin
+        )
+        for name, value in values.items():
+            _add(terms, name, value)
     if objective.category and class_weight_CD is not None:
-        label_B, margin = keys.label[::rows_per_sample], constants.arcface_margin
+        label_B, margin = keys.label[:: keys.rows_per_sample], constants.arcface_margin
         for modality in (m for m in MODALITIES if m in stage.trainable.encoders):
-            rows_BD = features[modality][::rows_per_sample]
+            rows_BD = features[modality][:: keys.rows_per_sample]
             category = arcface(rows_BD, class_weight_CD, label_B, margin, constants.arcface_scale)
             _add(terms, "category", objective.category * category)
+    return terms
+
+
+def pair_terms(
+    pair: Pair,
+    anchor_ND: Tensor,
+    positive_ND: Tensor,
+    keys: SampleKeys,
+    temperature: float | Tensor,
+    margin: float,
+) -> dict[str, Tensor]:
+    """The weighted terms of one pair, `nce` and `triplet`. Anchor row i belongs to positive row i."""
+    nce_BN, triplet_BN = negative_masks(pair.candidates, keys)
+    anchor_BD, positive_BD = anchor_ND[:: keys.rows_per_sample], positive_ND[:: keys.rows_per_sample]
+    terms: dict[str, Tensor] = {}
+    if pair.nce:
+        nce = info_nce(anchor_BD, positive_BD, positive_ND, nce_BN, temperature)
+        if pair.symmetric:  # as in CLIP, arXiv 2103.00020, figure 3
+            nce = (nce + info_nce(positive_BD, anchor_BD, anchor_ND, nce_BN, temperature)) / 2
+        terms["nce"] = pair.nce * nce
+    if pair.triplet:
+        terms["triplet"] = pair.triplet * triplet(anchor_BD, positive_BD, positive_ND, triplet_BN, margin)
     return terms
 
 

@@ -37,25 +37,40 @@ def other_instances(keys: SampleKeys) -> Tensor:
 
 
 def _batch(keys: SampleKeys) -> Masks:
-    others = other_instances(keys)
+    """Both terms use the other samples, without the hard negatives that other pairs may need."""
+    others = other_instances(keys) & ~_hard_rows(keys)
     return others, others
 
 
 def _class(keys: SampleKeys) -> Masks:
     """The triplet term uses negatives of the same class, or all if the batch has none for a sample."""
-    others = other_instances(keys)
+    others, _ = _batch(keys)
     label_B1 = keys.label[:: keys.rows_per_sample, None]
     same_class = others & (label_B1 == keys.label[None]) & (label_B1 >= 0)
     return others, torch.where(same_class.any(1, keepdim=True), same_class, others)
 
 
+def _batch_and_hard(keys: SampleKeys) -> Masks:
+    """InfoNCE uses all rows. The triplet term, a mean, uses the sample's own hard negatives."""
+    return other_instances(keys), _hard(keys)[1]
+
+
 def _hard(keys: SampleKeys) -> Masks:
     """Both terms use only the hard negatives that follow a sample."""
-    row_N = torch.arange(keys.photo.shape[0], device=keys.photo.device)
-    sample_N, is_negative_N = row_N // keys.rows_per_sample, row_N % keys.rows_per_sample > 0
-    own_BN = (sample_N[:: keys.rows_per_sample, None] == sample_N[None]) & is_negative_N[None]
-    hard = own_BN & other_instances(keys)
+    sample_N = torch.arange(keys.photo.shape[0], device=keys.photo.device) // keys.rows_per_sample
+    own_BN = sample_N[:: keys.rows_per_sample, None] == sample_N[None]
+    hard = own_BN & _hard_rows(keys) & other_instances(keys)
     return hard, hard
 
 
-KINDS: dict[str, Callable[[SampleKeys], Masks]] = {"batch": _batch, "class": _class, "hard": _hard}
+def _hard_rows(keys: SampleKeys) -> Tensor:
+    """(N,): whether the row is a hard negative, not a sample."""
+    return torch.arange(keys.photo.shape[0], device=keys.photo.device) % keys.rows_per_sample > 0
+
+
+KINDS: dict[str, Callable[[SampleKeys], Masks]] = {
+    "batch": _batch,
+    "class": _class,
+    "batch+hard": _batch_and_hard,
+    "hard": _hard,
+}

@@ -9,16 +9,24 @@ from stbir.config import OptimizerConfig
 
 
 def adamw(config: OptimizerConfig, model: nn.Module) -> AdamW:
-    """AdamW over the trainable parameters; image backbones have `backbone_lr_ratio` times the rate."""
+    """AdamW over the trainable parameters; image backbones have `backbone_lr_ratio` times the rate.
+
+    Learnt temperatures have no weight decay, as in CLIP.
+    """
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    temperature = [p for name, p in named if name.endswith("logit_scale_P")]
     backbone = [p for name, p in named if _is_image_backbone(name)]
-    others = [p for name, p in named if not _is_image_backbone(name)]
+    others = [p for name, p in named if not (_is_image_backbone(name) or name.endswith("logit_scale_P"))]
     groups = [
-        {"params": params, "lr": base, "base": base}
-        for params, base in ((backbone, config.lr * config.backbone_lr_ratio), (others, config.lr))
+        {"params": params, "lr": lr, "base": lr, "weight_decay": decay}
+        for params, lr, decay in (
+            (temperature, config.lr, 0.0),
+            (backbone, config.lr * config.backbone_lr_ratio, config.weight_decay),
+            (others, config.lr, config.weight_decay),
+        )
         if params
     ]
-    return AdamW(groups, weight_decay=config.weight_decay, fused=True)
+    return AdamW(groups, fused=True)
 
 
 def _is_image_backbone(name: str) -> bool:

@@ -1,5 +1,6 @@
 """A training stage in progress: trainable parts, optimizer, step."""
 
+import math
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from stbir.model.retriever import Retriever
 from stbir.training.gradients import Backward, full_batch, gradient_cache
 from stbir.training.optim import adamw
 
+MIN_TEMPERATURE = 0.01  # as in CLIP (Radford et al., arXiv 2103.00020)
+
 
 class TrainableModel(nn.Module):
     """The retriever and the class head. `forward` encodes the modalities of a batch."""
@@ -25,6 +28,7 @@ class TrainableModel(nn.Module):
         self.retriever = retriever
         weight = torch.empty(num_classes, retriever.dim)
         self.class_weight_CD = nn.Parameter(nn.init.xavier_uniform_(weight)) if num_classes else None
+        self.logit_scale_P: nn.Parameter | None = None  # log(1 / τ) of the stage's pairs, if one is learnt
 
     def forward(self, inputs: dict[Modality, Tensor]) -> dict[Modality, Tensor]:
         """Pixels or tokens of each modality → unit vectors (N, D); frozen encoders without gradient."""
@@ -40,6 +44,17 @@ class TrainableModel(nn.Module):
         if self.retriever.gate is not None and features.keys() == {"sketch", "text"}:
             return fuse(features["sketch"], features["text"], gate=self.retriever.gate)
         return mean_anchor(list(features.values()))
+
+    def temperature(self) -> Tensor | None:
+        """The learnt temperatures (P,) of the stage's pairs; None if all are fixed.
+
+        Clamps the parameter, not its use, which would have no gradient beyond the limits (as open_clip).
+        """
+        if self.logit_scale_P is None:
+            return None
+        with torch.no_grad():
+            self.logit_scale_P.clamp_(0, -math.log(MIN_TEMPERATURE))
+        return torch.exp(-self.logit_scale_P)
 
     def load_class_weight(self, state: Mapping[str, Any] | None) -> None:
         """Take the class weights of a saved `StageRun.state`, if both have some."""
@@ -58,6 +73,14 @@ class TrainableModel(nn.Module):
             self.retriever.gate.requires_grad_(stage.trainable.gate).train(stage.trainable.gate)
         if self.class_weight_CD is not None:
             self.class_weight_CD.requires_grad_(stage.objective.category > 0)
+        self.logit_scale_P = self._initial_logit_scale(stage)
+
+    def _initial_logit_scale(self, stage: Stage) -> nn.Parameter | None:
+        pairs = stage.objective.pairs
+        if not any(pair.learn_temperature for pair in pairs):
+            return None
+        device = next(self.retriever.parameters()).device
+        return nn.Parameter(-torch.tensor([pair.temperature for pair in pairs], device=device).log())
 
 
 @dataclass
@@ -78,6 +101,7 @@ class StageRun:
             "step": self.step,
             "optimizer": self.optimizer.state_dict(),
             "classes": self.model.class_weight_CD,
+            "logit_scale": self.model.logit_scale_P,
         }
 
 
@@ -90,6 +114,8 @@ def start_stage(
     optimizer = adamw(stage.optimizer, model)
     if state:
         optimizer.load_state_dict(state["optimizer"])
+        if model.logit_scale_P is not None:
+            model.logit_scale_P.data.copy_(state["logit_scale"])
     encoders, chunk_size = stage.trainable.encoders, recipe.chunk_size
     backward = gradient_cache(model, chunk_size, encoders) if chunk_size else full_batch(model)
     return StageRun(stage, model, backward, optimizer, state["step"] if state else 0, num_steps)

@@ -15,7 +15,9 @@ from stbir.training.losses import stage_loss
 from stbir.training.negatives import SampleKeys
 from tests.conftest import free_port
 
-PAIR = Pair(("photo",), "sketch", nce=0.8, triplet=0.7, candidates="class")
+PAIR = Pair(
+    ("photo",), "sketch", nce=0.8, triplet=0.7, learn_temperature=True, candidates="class", symmetric=True
+)
 STAGE = Stage("sketch", Trainable(("sketch",)), Objective((PAIR,), category=0.2), 1)
 ROWS = 6
 TRAINABLE: tuple[Modality, ...] = ("sketch", "photo")
@@ -30,6 +32,7 @@ class LinearEncoders(nn.Module):
         self.sketch = nn.Linear(5, 4)
         self.photo = self.sketch if shared_encoder else nn.Linear(5, 4)
         self.heads = nn.Parameter(torch.randn(2, 4))
+        self.temperature_P = nn.Parameter(torch.tensor([0.1]))
 
     def forward(self, inputs: ModalityTensors) -> ModalityTensors:
         return {m: nn.functional.normalize(getattr(self, m)(rows), dim=-1) for m, rows in inputs.items()}
@@ -46,7 +49,9 @@ def gradients(rank: int, world: int, shared_encoder: bool, use_cache: bool = Fal
 
     def loss_fn(features: ModalityTensors) -> Terms:
         gathered = {m: gather_features(rows) for m, rows in features.items()}
-        return stage_loss(STAGE, LossConstants(), gathered, keys, encoders.heads)
+        return stage_loss(
+            STAGE, LossConstants(), gathered, keys, encoders.heads, temperature_P=encoders.temperature_P
+        )
 
     backward = gradient_cache(encoders, CHUNK_SIZE, TRAINABLE) if use_cache else full_batch(encoders)
     backward({"sketch": sketch[own], "photo": photo[own]}, loss_fn, torch.device("cpu"), 0)
@@ -63,7 +68,7 @@ def run_worker(rank: int, port: int, out: str) -> None:
 def test_two_workers_have_the_gradients_of_one(tmp_path: Path) -> None:
     mp.spawn(run_worker, (free_port(), str(tmp_path)), nprocs=2)  # type: ignore[no-untyped-call]
     expected = [gradients(0, 1, shared_encoder) for shared_encoder, _ in CASES]
-    assert [len(each) for each in expected] == [5, 3, 5, 3]
+    assert [len(each) for each in expected] == [6, 4, 6, 4]
     for rank in range(2):
         results = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         for result, single in zip(results, expected, strict=True):

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from ray_jobs.recipes import recipe
-from ray_jobs.recipes.stages import fusion, joint, with_frozen_backbone, with_shared_encoder
-from stbir.config import MODALITIES, Recipe, Trainable
+from ray_jobs.recipes.stages import fusion, joint, with_frozen_backbone, with_shared_encoder, with_terms
+from stbir.config import MODALITIES, Objective, Recipe, Trainable
 from stbir.data.batch import Batch
 from stbir.data.photo_index import PhotoIndex
 from stbir.errors import InputError
@@ -53,8 +53,12 @@ def batches(stage_name: str, steps: int, start: int = 0) -> Iterator[Batch]:
 
 def with_more_stages(r: Recipe) -> Recipe:
     images = replace(joint(1), name="images", trainable=Trainable(("sketch", "photo")))
+    pairs = with_terms(joint(1).objective.pairs, learn_temperature=True, temperature=0.011, symmetric=True)
+    learnt = replace(joint(1), name="learnt", objective=Objective(pairs))
     model = replace(r.model, gate=4)
-    return replace(r, model=model, stages=(with_shared_encoder(joint(1)), images, *r.stages, fusion(1)))
+    return replace(
+        r, model=model, stages=(with_shared_encoder(joint(1)), images, learnt, *r.stages, fusion(1))
+    )
 
 
 def with_dropout(r: Recipe) -> Recipe:
@@ -156,7 +160,7 @@ def test_metrics_count_steps_and_their_terms_sum_to_the_loss(photos: PhotoIndex)
     assert all(m.worked_s > 0 and m.waited_s >= 0 for m in metrics)
 
 
-@pytest.mark.parametrize("name", ["sketch", "joint"])
+@pytest.mark.parametrize("name", ["sketch", "joint", "learnt"])
 def test_resumed_stage_equals_an_uninterrupted_one(name: str, photos: PhotoIndex, tmp_path: Path) -> None:
     r, uninterrupted = new_run(name)
     losses = [m.loss for m in train(uninterrupted, r, photos, batches(name, 6), CPU)]
@@ -234,3 +238,22 @@ def test_unknown_frozen_prefix_is_rejected(photos: PhotoIndex) -> None:
     r, run = new_run("image")
     with pytest.raises(InputError, match="frozen: no module or parameter 'trnk'"):
         start_stage(replace(run.stage, trainable=Trainable(("photo",), frozen=("trnk",))), r, run.model, 2)
+
+
+def test_learnt_temperature_is_clamped_as_in_clip(photos: PhotoIndex) -> None:
+    """Untrained encoders find nothing, so a temperature near the lower limit grows."""
+    r, run = new_run("learnt")
+    start = run.model.temperature()
+    assert start is not None
+    assert start.tolist() == pytest.approx([0.011] * 3)
+    list(train(run, r, photos, batches("joint", 4), CPU))
+    trained = run.model.temperature()
+    assert trained is not None
+    assert (trained > start).all()
+    assert run.model.logit_scale_P is not None
+    run.model.logit_scale_P.data[:] = torch.tensor([7.0, -1.0, 2.0])
+    clamped = run.model.temperature()
+    assert clamped is not None
+    assert clamped.tolist() == pytest.approx([0.01, 1.0, math.exp(-2)])
+    fixed = start_stage(next(s for s in r.stages if s.name == "joint"), r, run.model, num_steps=2)
+    assert fixed.model.temperature() is None

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from stbir.config import MODALITIES, LossConstants, Modality, Objective, Pair, Sampling, Stage, Trainable
-from stbir.training.losses import arcface, info_nce, stage_loss, triplet
-from stbir.training.negatives import SampleKeys
+from stbir.training.losses import arcface, info_nce, pair_terms, stage_loss, triplet
+from stbir.training.negatives import SampleKeys, negative_masks
 
 
 def unit(*shape: int, seed: int = 0) -> Tensor:
@@ -160,3 +160,57 @@ def test_hard_negatives_are_candidates_and_not_samples() -> None:
         wrong = sum(math.exp(dot(a, features["sketch"][j]) / 0.07) for j in negatives)
         expected += -math.log(right / (right + wrong)) / 2
     assert terms["nce"].item() == pytest.approx(expected)
+
+
+@settings(max_examples=30)
+@given(
+    st.integers(0, 10_000),
+    st.sampled_from(["batch", "class", "batch+hard", "hard"]),
+    st.booleans(),
+    st.sampled_from([0.02, 0.07, 1.0]),
+)
+def test_terms_of_a_pair_equal_an_explicit_loop(
+    seed: int, candidates: str, symmetric: bool, temperature: float
+) -> None:
+    """Three samples of two hard negatives each, one of which is the sample's own photo or caption."""
+    sample_keys = keys(
+        [0, 1, 0, 2, 3, 4, 5, 2, 6], [0, 1, 2, 3, 3, 5, 6, 7, 8], [0, 0, 0, 0, 1, 0, 1, 1, 0], 3
+    )
+    anchor, positive = unit(9, 4, seed=seed), unit(9, 4, seed=seed + 1)
+    pair = Pair(("photo",), "sketch", 0.5, 0.25, candidates=candidates, symmetric=symmetric)  # type: ignore[arg-type]
+    terms = pair_terms(pair, anchor, positive, sample_keys, temperature, margin=0.2)
+    masks = negative_masks(candidates, sample_keys)
+    nce, hinge = 0.0, 0.0
+    directions = [(anchor, positive), (positive, anchor)] if symmetric else [(anchor, positive)]
+    for row, i in enumerate((0, 3, 6)):
+        for a, p in directions:
+            right = math.exp(dot(a[i], p[i]) / temperature)
+            wrong = sum(math.exp(dot(a[i], p[j]) / temperature) for j in range(9) if masks[0][row, j])
+            nce -= math.log(right / (right + wrong)) / len(directions) / 3
+        own = [
+            max(0.0, 0.2 + dot(anchor[i], positive[j] - positive[i])) for j in range(9) if masks[1][row, j]
+        ]
+        hinge += sum(own) / len(own) / 3 if own else 0.0
+    assert terms["nce"].item() == pytest.approx(0.5 * nce, rel=1e-6, abs=1e-9)
+    assert terms["triplet"].item() == pytest.approx(0.25 * hinge, rel=1e-6, abs=1e-9)
+
+
+def test_only_pairs_with_a_learnt_temperature_use_the_parameter() -> None:
+    fixed, learnt = (
+        Pair(("photo",), "sketch", temperature=0.5),
+        Pair(("text",), "sketch", learn_temperature=True),
+    )
+    features, sample_keys = unit_features(4), keys([0, 1, 2, 3])
+    temperature = torch.tensor([0.3, 0.1], dtype=torch.float64, requires_grad=True)
+    stage = replace(SKETCH, objective=Objective((fixed, learnt)))
+    terms = stage_loss(stage, LossConstants(), features, sample_keys, None, temperature_P=temperature)
+    others, sketch = ~torch.eye(4, dtype=torch.bool), features["sketch"]
+    expected = [
+        info_nce(features[modality], sketch, sketch, others, value)
+        for modality, value in (("photo", 0.5), ("text", 0.1))
+    ]
+    assert terms["nce"].item() == pytest.approx(sum(each.item() for each in expected))
+    terms["nce"].backward()  # type: ignore[no-untyped-call]
+    assert temperature.grad is not None
+    assert temperature.grad[0] == 0
+    assert temperature.grad[1] != 0

@@ -12,14 +12,14 @@ def slow(keys: SampleKeys, kind: str) -> tuple[list[list[bool]], list[list[bool]
             bool(keys.photo[j] != keys.photo[i]) and not (keys.text[i] >= 0 and keys.text[j] == keys.text[i])
             for j in range(n)
         ]
-        stored = [other[j] and j != i and j // step == i // step for j in range(n)]
+        hard = [other[j] and j != i and j // step == i // step for j in range(n)]
+        batch = [other[j] and j % step == 0 for j in range(n)]
         same_class = [
-            other[j] and bool(keys.label[i] >= 0) and bool(keys.label[j] == keys.label[i]) for j in range(n)
+            batch[j] and bool(keys.label[i] >= 0) and bool(keys.label[j] == keys.label[i]) for j in range(n)
         ]
-        nce.append(stored if kind == "hard" else other)
-        hard_negatives.append(
-            stored if kind == "hard" else same_class if kind == "class" and any(same_class) else other
-        )
+        nce.append({"hard": hard, "batch+hard": other}.get(kind, batch))
+        by_class = same_class if any(same_class) else batch
+        hard_negatives.append({"batch": batch, "class": by_class}.get(kind, hard))
     return nce, hard_negatives
 
 
@@ -30,7 +30,7 @@ def test_masks_equal_an_explicit_loop() -> None:
             torch.randint(low, high, (12,), generator=generator) for low, high in ((0, 6), (-1, 4), (-1, 3))
         ]
         keys = SampleKeys(*rows, rows_per_sample=step)
-        for kind in ("batch", "class", "hard"):
+        for kind in ("batch", "class", "batch+hard", "hard"):
             assert tuple(mask.tolist() for mask in negative_masks(kind, keys)) == slow(keys, kind)
 
 

@@ -1,9 +1,11 @@
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 
 from ray_jobs.recipes import recipe
-from stbir.config import OptimizerConfig
+from ray_jobs.recipes.stages import QUERIES, joint, with_terms
+from stbir.config import Objective, OptimizerConfig
 from stbir.model.builder import build_retriever
 from stbir.training.optim import adamw, lr_factor, set_lr
 from stbir.training.stages import TrainableModel
@@ -32,6 +34,16 @@ def test_image_backbones_have_their_ratio_of_the_learning_rate() -> None:
     assert {rates[i] for i in backbones} == {0.025}
     assert {lr for i, lr in rates.items() if i not in backbones} == {0.05}
     assert all(group["weight_decay"] == 0.01 for group in optimizer.param_groups)
+
+
+def test_learnt_temperatures_have_no_weight_decay() -> None:
+    model = TrainableModel(build_retriever(recipe("smoke").model), num_classes=2)
+    pairs = with_terms(QUERIES, learn_temperature=True)
+    model.set_stage(replace(joint(1), objective=Objective(pairs)))
+    groups = adamw(OptimizerConfig(weight_decay=0.3), model).param_groups
+    [temperature] = [group for group in groups if any(p is model.logit_scale_P for p in group["params"])]
+    assert (temperature["weight_decay"], len(temperature["params"])) == (0, 1)
+    assert {group["weight_decay"] for group in groups if group is not temperature} == {0.3}
 
 
 def test_optimizer_has_only_trainable_parameters() -> None:
