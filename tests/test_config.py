@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ from pydantic import ValidationError
 from ray_jobs.recipes import RETIRED, recipe, recipe_names
 from ray_jobs.recipes.ablations import ABLATIONS
 from ray_jobs.recipes.override import RENAMED_STAGES, override
-from stbir.config import Noise, Preprocess, Sampling, Trainable, choices
+from ray_jobs.recipes.stages import INTRA_MODAL, joint
+from stbir.config import Noise, Objective, Preprocess, Sampling, Trainable, choices
 from stbir.config.recipe_json import MOVED_STAGE_FIELDS, RENAMED_FIELDS, from_json, to_json
 from stbir.errors import InputError
 
@@ -38,6 +40,7 @@ def test_override_replaces_one_field() -> None:
         ("stages.*.epoch=2", "no field 'epoch'; available: name, trainable"),
         ("stages.sketch.objective.pairs.2.nce=1", "no field '2'; available: 0, 1"),
         ("stages.sketch.objective.pairs.0.candidates=batch+hard", "hard_negatives > 0 require each other"),
+        ('stages.pretrain.objective.pairs.0.anchor=["text"]', "positive: text retrieves itself"),
         ("augmentation.*=0", "no field '*'; available: flip, scale"),
         ("stages.colour.epochs=2", "no field 'colour'; available: pretrain, sketch"),
         ("batch_size.x=2", "no field 'x'"),
@@ -274,3 +277,11 @@ def test_choices_of_options_equal_the_implementations() -> None:
     assert set(profiling.PROFILERS) == set(choices.PROFILERS)
     assert set(REQUIRED_PARTS) == set(choices.REQUIREMENTS)
     assert set(JOB_CHECKS) == set(REQUIRED_OPTIONS) == set(choices.PREFLIGHT_JOBS)
+
+
+def test_a_warped_view_needs_augmentation() -> None:
+    trainable = Trainable(("sketch", "photo"))
+    stage = replace(joint(1), trainable=trainable, objective=Objective(INTRA_MODAL))
+    warping = replace(recipe("smoke"), stages=(stage,))
+    with pytest.raises(InputError, match=r"stages.joint: without augmentation nothing is warped; set"):
+        override(warping, ["augmentation=null"])

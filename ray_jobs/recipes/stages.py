@@ -15,6 +15,11 @@ SKETCH_TO_PHOTO = Pair(("sketch",), "photo")
 TEXT_TO_PHOTO = Pair(("text",), "photo")
 PHOTO_TO_TEXT = Pair(("photo",), "text")
 QUERIES = (SKETCH_TO_PHOTO, PHOTO_TO_TEXT, TO_PHOTO)
+# Intra-modal terms (Sain et al., CVPR 2023, arXiv 2303.13779).
+TO_OTHER_SKETCH = Pair(("sketch",), "other_sketch")
+TO_WARPED_PHOTO = Pair(("photo",), "warped_photo")
+TO_FLIPPED_PHOTO = Pair(("photo",), "flipped_photo")
+INTRA_MODAL = (TO_OTHER_SKETCH, TO_WARPED_PHOTO, TO_FLIPPED_PHOTO)
 
 SKETCH, PHOTO, TEXT = Trainable(("sketch",)), Trainable(("photo",)), Trainable(("text",))
 SKETCH_NOISE = Noise(start=0, ramp=4, probability=(0.05, 0.7), strength=(0.2, 1.0))

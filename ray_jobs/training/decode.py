@@ -35,7 +35,8 @@ def read_shares(
     for step in steps:
         for worker in range(num_workers):
             part = slice(worker * size, (worker + 1) * size)
-            yield collate(photos, step, recipe.streamed(recipe.stages[step.stage]), tables, part)
+            stage = recipe.stages[step.stage]
+            yield collate(photos, step, (*recipe.streamed(stage), *stage.views), tables, part)
 
 
 def decode_share(batch: EncodedBatch, recipe: Recipe, epoch_sizes: list[int]) -> Batch:
@@ -46,6 +47,7 @@ def decode_share(batch: EncodedBatch, recipe: Recipe, epoch_sizes: list[int]) ->
         photo_size=recipe.model.photo.preprocess.size,
         seed=recipe.seed,
         augment=recipe.augmentation,
+        views=recipe.stages[batch.stage].views,
         **_noise_arguments(batch, recipe, epoch_sizes),
     )
 

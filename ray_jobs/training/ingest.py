@@ -19,7 +19,7 @@ from ray.data._internal.execution.execution_callback import ExecutionCallback
 
 from ray_jobs.training.decode import decode_share, read_shares, step_ranges
 from ray_jobs.training.job import STEPS_IN_FLIGHT, step_bytes
-from stbir.config import Recipe
+from stbir.config import VIEWS, Recipe
 from stbir.data.batch import Batch, EncodedBatch
 from stbir.data.photo_index import PhotoIndex
 from stbir.data.sampling import samples_per_epoch
@@ -57,7 +57,9 @@ def resource_limits(photos: PhotoIndex, recipe: Recipe, gpu: bool) -> ray.data.E
     if gpu:
         return for_limits()
     [share] = itertools.islice(read_shares(photos, recipe, num_workers=1, start=0, count=1), 1)
-    encoded_bytes = sum(map(len, (*share.photos, *share.sketches)))  # camera photos exceed decoded ones
+    encoded_bytes = sum(
+        map(len, (*share.photos, *share.sketches, *share.other_sketches))
+    )  # camera photos exceed decoded ones
     return for_limits(object_store_memory=STEPS_IN_FLIGHT * max(encoded_bytes, step_bytes(recipe)))
 
 
@@ -113,6 +115,7 @@ def iter_batches(shard: ray.data.DataIterator) -> Iterator[Batch]:
                 images.get("sketches"),
                 images.get("photos"),
                 list(block["texts"][row]) if "texts" in block else None,
+                {view: np.array(block[view][row]) for view in VIEWS if view in block},
             )
 
 
@@ -132,7 +135,7 @@ def _decode(table: pa.Table, recipe: Recipe, epoch_sizes: list[int], low_priorit
     [row] = table.to_pylist()
     share = EncodedBatch(**row | {name: np.array(row[name]) for name in ARRAY_COLUMNS})
     batch = decode_share(share, recipe, epoch_sizes)
-    images = {name: getattr(batch, name) for name in IMAGE_COLUMNS}
+    images = {name: getattr(batch, name) for name in IMAGE_COLUMNS} | batch.views
     columns = {name: pixels[None] for name, pixels in images.items() if pixels is not None}
     columns |= {name: np.array([getattr(batch, name)]) for name in SCALAR_COLUMNS}
     texts = {"texts": [batch.texts]} if batch.texts else {}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from ray.util.queue import Queue
 
 from ray_jobs.training.validation import Validation
-from stbir.config import Recipe
+from stbir.config import MODALITY_OF, Recipe
 from stbir.config.choices import Select
 from stbir.data.photo_index import PhotoIndex
 from stbir.data.sampling import num_stage_steps
@@ -64,9 +64,15 @@ def num_completed_steps(out: str) -> int:
 
 
 def step_bytes(recipe: Recipe) -> int:
-    """Size of the largest decoded step: a photo (3, H, W) and a sketch (1, H, W) per row."""
-    row_bytes = 3 * recipe.model.photo.preprocess.size**2 + recipe.model.sketch_size**2
-    return max(recipe.batch_size * (1 + stage.sampling.hard_negatives) * row_bytes for stage in recipe.stages)
+    """Size of the largest decoded step: a photo (3, H, W), a sketch (1, H, W) and their views per row."""
+    size = {"photo": 3 * recipe.model.photo.preprocess.size**2, "sketch": recipe.model.sketch_size**2}
+    return recipe.batch_size * max(
+        (1 + stage.sampling.hard_negatives)
+        * sum(
+            size[modality] for modality in ("photo", "sketch", *(MODALITY_OF[view] for view in stage.views))
+        )
+        for stage in recipe.stages
+    )
 
 
 def worker_range(workers: str, batch_size: int) -> tuple[int, int]:

@@ -16,14 +16,17 @@ from stbir.config.recipe import (
     Recipe,
 )
 from stbir.config.stage import Noise, Objective, OptimizerConfig, Pair, Sampling, Stage, Trainable
-from stbir.config.values import MODALITIES, PARTS, Modality, Part
+from stbir.config.values import MODALITIES, MODALITY_OF, PARTS, VIEWS, Input, Modality, Part, View
 
 __all__ = [
     "HUBNESS_DIMS",
     "MODALITIES",
+    "MODALITY_OF",
     "PARTS",
+    "VIEWS",
     "Augmentation",
     "ImageEncoderConfig",
+    "Input",
     "LossConstants",
     "Modality",
     "ModelConfig",
@@ -38,4 +41,5 @@ __all__ = [
     "Stage",
     "TextEncoderConfig",
     "Trainable",
+    "View",
 ]

@@ -7,7 +7,16 @@ from pydantic.dataclasses import dataclass
 
 from stbir.config.model import ModelConfig
 from stbir.config.stage import Stage
-from stbir.config.values import MODALITIES, STRICT, Count, Fraction, Modality, NotNegative, Positive
+from stbir.config.values import (
+    MODALITIES,
+    MODALITY_OF,
+    STRICT,
+    Count,
+    Fraction,
+    Modality,
+    NotNegative,
+    Positive,
+)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -65,6 +74,10 @@ class Recipe:
         for number, stage in enumerate(self.stages):
             if stage.trainable.gate and not self.model.gate:
                 raise ValueError(f"stages.{stage.name}.trainable.gate: there is no gate; set model.gate")
+            if self.augmentation is None and any(view.startswith("warped") for view in stage.views):
+                raise ValueError(
+                    f"stages.{stage.name}: without augmentation nothing is warped; set augmentation"
+                )
             if stage.hubness and (reason := self._hubness_error(self.stages[number:])):
                 raise ValueError(f"stages.{stage.name}.hubness: {reason}")
             if stage.trainable.shared and (reason := self._sharing_error(self.stages[:number])):
@@ -100,7 +113,8 @@ class Recipe:
         """Modalities with a frozen encoder and the same inputs every epoch: features are computed once."""
         if self.augmentation is not None:
             return ()
-        return tuple(m for m in stage.modalities if m not in (*stage.trainable.encoders, *stage.corrupted))
+        changing = {*stage.trainable.encoders, *stage.corrupted, *(MODALITY_OF[view] for view in stage.views)}
+        return tuple(m for m in stage.modalities if m not in changing)
 
     def streamed(self, stage: Stage) -> tuple[Modality, ...]:
         """Modalities whose inputs are needed at each step: those that are not `constant`."""

@@ -5,7 +5,19 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
-from stbir.config.values import MODALITIES, STRICT, Count, Fraction, Modality, NotNegative, Positive
+from stbir.config.values import (
+    MODALITIES,
+    MODALITY_OF,
+    STRICT,
+    VIEWS,
+    Count,
+    Fraction,
+    Input,
+    Modality,
+    NotNegative,
+    Positive,
+    View,
+)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -50,8 +62,10 @@ class Sampling:
 
 @dataclass(frozen=True, config=STRICT)
 class Pair:
-    """One alignment: the normalised mean of the `anchor` modalities retrieves `positive`.
+    """One alignment: the normalised mean of the `anchor` inputs retrieves `positive`.
 
+    anchor, positive: modalities or views. A pair of two views of one modality is an intra-modal term, as in
+        Sain et al., CVPR 2023 (arXiv 2303.13779), for example sketch → other_sketch, photo → warped_photo.
     nce, triplet: weights of the terms. A term of weight 0 is not computed.
     temperature: of InfoNCE; with `learn_temperature` the one that the stage starts from, a parameter clamped
         to [0.01, 1] as in CLIP (Radford et al., arXiv 2103.00020, section 2.5).
@@ -61,8 +75,8 @@ class Pair:
     symmetric: InfoNCE is the mean of both directions, as in CLIP.
     """
 
-    anchor: Annotated[tuple[Modality, ...], Field(min_length=1)]
-    positive: Modality
+    anchor: Annotated[tuple[Input, ...], Field(min_length=1)]
+    positive: Input
     nce: NotNegative = 1.0
     triplet: NotNegative = 0.0
     temperature: Positive = 0.07
@@ -71,7 +85,9 @@ class Pair:
     symmetric: bool = False
 
     @model_validator(mode="after")
-    def _require_term(self) -> "Pair":
+    def _check_terms(self) -> "Pair":
+        if self.anchor == (self.positive,):
+            raise ValueError(f"positive: {self.positive} retrieves itself; name another input")
         if self.nce == self.triplet == 0:
             raise ValueError("nce and triplet are both 0: no term would align the pair; set one above 0")
         if self.learn_temperature and not 0.01 <= self.temperature <= 1:
@@ -168,8 +184,23 @@ class Stage:
     @property
     def modalities(self) -> tuple[Modality, ...]:
         """The modalities whose features the stage needs, in the order sketch, photo, text."""
-        used = {m for pair in self.objective.pairs for m in (*pair.anchor, pair.positive)}
+        used = {MODALITY_OF[name] for name in self._pair_inputs}
         return tuple(m for m in MODALITIES if m in used)
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """The further images of each sample that the pairs use."""
+        return tuple(view for view in VIEWS if view in self._pair_inputs)
+
+    @property
+    def trainable_inputs(self) -> tuple[Input, ...]:
+        """The modalities and views whose encoder is trainable."""
+        inputs = (*self.modalities, *self.views)
+        return tuple(name for name in inputs if MODALITY_OF[name] in self.trainable.encoders)
+
+    @property
+    def _pair_inputs(self) -> set[Input]:
+        return {name for pair in self.objective.pairs for name in (*pair.anchor, pair.positive)}
 
     @property
     def corrupted(self) -> tuple[Modality, ...]:

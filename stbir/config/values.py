@@ -1,11 +1,26 @@
 """Field types shared by the configuration dataclasses, and the merge of settings with their defaults."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import ConfigDict, Field
 
 Modality = Literal["sketch", "photo", "text"]
 MODALITIES: tuple[Modality, ...] = ("sketch", "photo", "text")
+# Further images of a sample, by what they show: another sketch of the photo, the image with another random
+# geometry, its mirror image.
+View = Literal["other_sketch", "warped_sketch", "flipped_sketch", "warped_photo", "flipped_photo"]
+VIEWS: tuple[View, ...] = get_args(View)
+Input = Literal[Modality, View]  # of an encoder
+MODALITY_OF: dict[Input, Modality] = {
+    "sketch": "sketch",
+    "photo": "photo",
+    "text": "text",
+    "other_sketch": "sketch",
+    "warped_sketch": "sketch",
+    "flipped_sketch": "sketch",
+    "warped_photo": "photo",
+    "flipped_photo": "photo",
+}
 Part = Literal["sketch", "photo", "text", "gate"]  # of the model: encoders and fusion gate
 PARTS: tuple[Part, ...] = (*MODALITIES, "gate")
 

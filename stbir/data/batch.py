@@ -1,7 +1,7 @@
 """Batches: samples of a step with encoded images, and the same decoded, augmented and corrupted (uint8)."""
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
@@ -11,7 +11,8 @@ from PIL import Image
 
 from stbir.augmentation.curriculum_noise import add_photo_noise, add_sketch_noise, apply_word_dropout
 from stbir.augmentation.query_corruption import corrupt_sketch, corrupt_text
-from stbir.config import Augmentation
+from stbir.config import MODALITY_OF, Augmentation, View
+from stbir.data.geometry import sample_geometry, view_geometry
 from stbir.data.image_cache import ImageCache
 from stbir.data.photo_index import IntArray, PhotoIndex
 from stbir.data.sampling import Step
@@ -46,6 +47,7 @@ class EncodedBatch:
     sketches: list[bytes]
     photos: list[bytes]
     texts: list[str]
+    other_sketches: list[bytes] = field(default_factory=list)  # of view "other_sketch"
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Batch:
     """One worker's decoded samples of step `number` of a stage. `photo` and `sketch` as in `EncodedBatch`.
 
     `sketches` (N, 1, H, W) and `photos` (N, 3, H, W) are uint8. A modality that is not needed is None.
+    `views` have the shape of their modality.
     """
 
     stage: int
@@ -63,6 +66,7 @@ class Batch:
     sketches: Pixels | None
     photos: Pixels | None
     texts: list[str] | None
+    views: dict[View, Pixels] = field(default_factory=dict)
 
 
 def list_row_groups(photos: PhotoIndex, steps: Sequence[Step]) -> list[int]:
@@ -85,7 +89,11 @@ def read_row_groups(photos: PhotoIndex, groups: Sequence[int], modalities: Colle
 
 
 def collate(
-    photos: PhotoIndex, step: Step, modalities: Sequence[str], tables: RowGroups, part: slice = slice(None)
+    photos: PhotoIndex,
+    step: Step,
+    inputs: Sequence[str],
+    tables: RowGroups,
+    part: slice = slice(None),
 ) -> EncodedBatch:
     """The encoded samples of a part of a step, one worker's share."""
     order = step.order[part]
@@ -93,17 +101,22 @@ def collate(
     rows_per_sample = 1 + order.hard_negatives.shape[1]
     start = step.offset + (part.start or 0)
     # A hard negative takes the sketch of the same number, modulo its sketch count.
-    sketch = np.repeat(order.sketch, rows_per_sample) % np.maximum(photos.sketch_count[rows], 1)
+    count = np.maximum(photos.sketch_count[rows], 1)
+    sketch = np.repeat(order.sketch, rows_per_sample) % count
+    position = start + np.repeat(np.arange(len(order.photo)), rows_per_sample)
+    # Any other sketch in turn; of a photo with a single sketch that one.
+    other = (sketch + 1 + position % np.maximum(count - 1, 1)) % count
     return EncodedBatch(
         stage=step.stage,
         number=step.number,
         rows_per_sample=rows_per_sample,
         photo=rows,
         sketch=sketch,
-        position=start + np.repeat(np.arange(len(order.photo)), rows_per_sample),
-        sketches=_encoded_sketches(photos, rows, sketch, tables) if "sketch" in modalities else [],
-        photos=[_cell(photos, row, tables, "photo").as_py() for row in rows] if "photo" in modalities else [],
-        texts=[photos.texts[row] or "" for row in rows] if "text" in modalities else [],
+        position=position,
+        sketches=_encoded_sketches(photos, rows, sketch, tables) if "sketch" in inputs else [],
+        photos=[_cell(photos, row, tables, "photo").as_py() for row in rows] if "photo" in inputs else [],
+        texts=[photos.texts[row] or "" for row in rows] if "text" in inputs else [],
+        other_sketches=_encoded_sketches(photos, rows, other, tables) if "other_sketch" in inputs else [],
     )
 
 
@@ -129,8 +142,9 @@ def decode_batch(
     photo_noise: RowNoise | None = None,
     text_noise: RowNoise | None = None,
     use_query_corruption: bool = False,
+    views: Sequence[View] = (),
 ) -> Batch:
-    """Decode, augment and corrupt a batch. A modality without noise stays clean.
+    """Decode, augment and corrupt a batch. A modality without noise stays clean, and so do its views.
 
     Text noise is always query corruption (`augmentation.query_corruption`). Sketch noise is the reference's
     pixel noise, or query corruption with `use_query_corruption`.
@@ -139,18 +153,30 @@ def decode_batch(
         np.random.default_rng((seed, batch.stage, int(position), row % batch.rows_per_sample))
         for row, position in enumerate(batch.position)
     ]
-    views = [_sample_views(augment, rng) for rng in rngs]
+    geometry = [sample_geometry(augment, rng) for rng in rngs]
     texts = batch.texts
     if augment and texts:
         texts = [
             apply_word_dropout(text, augment.word_dropout, rng) for text, rng in zip(texts, rngs, strict=True)
         ]
     texts = _corrupt_rows(texts, _corrupt_text, rngs, text_noise)
-    sketches = _decode_images(batch.sketches, _open_sketch, sketch_size, [sketch for sketch, _ in views])
     add_noise = _corrupt_sketch if use_query_corruption else add_sketch_noise
-    sketches = _corrupt_rows(sketches, add_noise, rngs, sketch_noise)
-    photos = _decode_images(batch.photos, _open_photo, photo_size, [photo for _, photo in views])
-    photos = _corrupt_rows(photos, add_photo_noise, rngs, photo_noise)
+
+    def decode_sketches(images: list[bytes], geometry: list[Geometry | None]) -> list[Pixels]:
+        pixels = _decode_images(images, _open_sketch, sketch_size, geometry)
+        return _corrupt_rows(pixels, add_noise, rngs, sketch_noise)
+
+    def decode_photos(images: list[bytes], geometry: list[Geometry | None]) -> list[Pixels]:
+        pixels = _decode_images(images, _open_photo, photo_size, geometry)
+        return _corrupt_rows(pixels, add_photo_noise, rngs, photo_noise)
+
+    sketches = decode_sketches(batch.sketches, [sketch for sketch, _ in geometry])
+    photos = decode_photos(batch.photos, [photo for _, photo in geometry])
+    view_pixels: dict[View, Pixels] = {}
+    for view in views:
+        rows = [view_geometry(view, row, augment, rng) for row, rng in zip(geometry, rngs, strict=True)]
+        decode = decode_sketches if MODALITY_OF[view] == "sketch" else decode_photos
+        view_pixels[view] = np.stack(decode(_view_images(batch, view), rows))
     return Batch(
         stage=batch.stage,
         number=batch.number,
@@ -160,18 +186,25 @@ def decode_batch(
         sketches=np.stack(sketches) if sketches else None,
         photos=np.stack(photos) if photos else None,
         texts=texts or None,
+        views=view_pixels,
     )
+
+
+def _view_images(batch: EncodedBatch, view: View) -> list[bytes]:
+    if view == "other_sketch":
+        return batch.other_sketches
+    return batch.sketches if MODALITY_OF[view] == "sketch" else batch.photos
 
 
 def _decode_images(
     images: list[bytes],
     open_image: Callable[[bytes, int], Image.Image],
     size: int,
-    views: list[Geometry | None],
+    geometry: list[Geometry | None],
 ) -> list[Pixels]:
     if not images:
         return []
-    return [to_pixels(open_image(data, size), view) for data, view in zip(images, views, strict=True)]
+    return [to_pixels(open_image(data, size), row) for data, row in zip(images, geometry, strict=True)]
 
 
 def _corrupt_rows(
@@ -194,24 +227,3 @@ def _corrupt_sketch(sketch: Pixels, max_severity: float, rng: np.random.Generato
 
 def _corrupt_text(text: str, max_severity: float, rng: np.random.Generator) -> str:
     return corrupt_text(text, max_severity * rng.random(), rng)
-
-
-def _sample_views(
-    augment: Augmentation | None, rng: np.random.Generator
-) -> tuple[Geometry | None, Geometry | None]:
-    """Random views of the sketch and of the photo: flipped together, otherwise independent."""
-    if augment is None:
-        return None, None
-    flip = bool(augment.flip and rng.random() < 0.5)
-    return _sample_view(augment, 1.0, flip, rng), _sample_view(augment, augment.photo_ratio, flip, rng)
-
-
-def _sample_view(augment: Augmentation, ratio: float, flip: bool, rng: np.random.Generator) -> Geometry:
-    scale, stretch, dx, dy, angle = rng.uniform(-1, 1, 5) * ratio
-    return Geometry(
-        flip=flip,
-        scale=1 + augment.scale * scale,
-        stretch=1 + augment.scale / 2 * stretch,
-        shift=(augment.shift * dx, augment.shift * dy),
-        rotate=augment.rotate * angle,
-    )

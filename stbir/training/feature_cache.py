@@ -14,7 +14,7 @@ from stbir.data.sampling import eligible_photos
 from stbir.model.retriever import Retriever
 from stbir.training.clean_inputs import decode_row_group
 from stbir.training.gather import is_distributed, own_share
-from stbir.training.gradients import ModalityTensors, autocast
+from stbir.training.gradients import InputTensors, autocast
 from stbir.training.stages import StageRun, prepare_inputs
 
 
@@ -22,10 +22,10 @@ from stbir.training.stages import StageRun, prepare_inputs
 class FeatureCache:
     """Features (R, D) of each modality, one row a sketch or photo. `first_row` (P,): first row of a photo."""
 
-    features: ModalityTensors
+    features: dict[Modality, torch.Tensor]
     first_row: dict[Modality, IntArray]
 
-    def lookup(self, batch: Batch) -> ModalityTensors:
+    def lookup(self, batch: Batch) -> InputTensors:
         """The features of the batch's samples, (N, D) of each cached modality."""
         return {m: rows[_row_indices(self.first_row[m], m, batch)] for m, rows in self.features.items()}
 

@@ -8,20 +8,20 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from stbir.config import Modality
+from stbir.config import Input
 from stbir.training.gather import is_distributed
 
-ModalityTensors = dict[Modality, Tensor]  # inputs or features, (N, …) each
+InputTensors = dict[Input, Tensor]  # inputs or features of modalities and views, (N, …) each
 Terms = dict[str, Tensor]
-LossFn = Callable[[ModalityTensors], Terms]
-Backward = Callable[[ModalityTensors, LossFn, torch.device, int], Terms]  # inputs, loss, device, RNG seed
+LossFn = Callable[[InputTensors], Terms]
+Backward = Callable[[InputTensors, LossFn, torch.device, int], Terms]  # inputs, loss, device, RNG seed
 
 
 def full_batch(model: nn.Module) -> Backward:
     """Encode all inputs at once. Every worker gets the gradient of the global loss."""
     forward = DistributedDataParallel(model, broadcast_buffers=False) if is_distributed() else model
 
-    def backward(inputs: ModalityTensors, loss_fn: LossFn, device: torch.device, seed: int) -> Terms:
+    def backward(inputs: InputTensors, loss_fn: LossFn, device: torch.device, seed: int) -> Terms:
         torch.manual_seed(seed)
         with autocast(device):
             features = forward(inputs)
@@ -30,15 +30,15 @@ def full_batch(model: nn.Module) -> Backward:
     return backward
 
 
-def gradient_cache(model: nn.Module, chunk_size: int, trainable: Collection[Modality]) -> Backward:
+def gradient_cache(model: nn.Module, chunk_size: int, trainable: Collection[Input]) -> Backward:
     """The same gradients with activations of `chunk_size` rows at a time (Gao et al., arXiv 2101.06983).
 
     A first pass without gradient encodes all chunks, and the loss gives the gradient of each feature. A
     second pass with the same random numbers propagates these gradients into the trainable encoders.
     """
 
-    def backward(inputs: ModalityTensors, loss_fn: LossFn, device: torch.device, seed: int) -> Terms:
-        def encode(chunk: ModalityTensors, number: int) -> ModalityTensors:
+    def backward(inputs: InputTensors, loss_fn: LossFn, device: torch.device, seed: int) -> Terms:
+        def encode(chunk: InputTensors, number: int) -> InputTensors:
             torch.manual_seed((seed + number) % 2**64)
             with autocast(device):
                 return model(chunk)  # type: ignore[no-any-return]
@@ -69,7 +69,7 @@ def _backward(terms: Terms) -> Terms:
     return {name: term.detach() for name, term in terms.items()}
 
 
-def _split(inputs: ModalityTensors, chunk_size: int) -> list[ModalityTensors]:
+def _split(inputs: InputTensors, chunk_size: int) -> list[InputTensors]:
     num_rows = max((len(x) for x in inputs.values()), default=0)  # 0 if only the gate is trainable
     starts = range(0, num_rows, chunk_size)
     return [{m: x[start : start + chunk_size] for m, x in inputs.items()} for start in starts]

@@ -14,7 +14,7 @@ from stbir.data.batch import Batch
 from stbir.data.photo_index import PhotoIndex
 from stbir.training.feature_cache import build_feature_cache, measure_hubness
 from stbir.training.gather import gather_features, gather_keys, rank
-from stbir.training.gradients import LossFn, ModalityTensors, Terms
+from stbir.training.gradients import InputTensors, LossFn, Terms
 from stbir.training.losses import stage_loss
 from stbir.training.negatives import SampleKeys
 from stbir.training.optim import lr_factor, set_lr
@@ -82,12 +82,10 @@ def step_seed(*parts: int) -> int:
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0])
 
 
-def _loss_fn(
-    run: StageRun, recipe: Recipe, keys: SampleKeys, batch: Batch, cached: ModalityTensors
-) -> LossFn:
+def _loss_fn(run: StageRun, recipe: Recipe, keys: SampleKeys, batch: Batch, cached: InputTensors) -> LossFn:
     """The loss terms over the global batch, from one worker's encoded and cached features."""
 
-    def loss_fn(features: ModalityTensors) -> Terms:
+    def loss_fn(features: InputTensors) -> Terms:
         # The gate's dropout mask must be the same on every worker, with and without chunks.
         torch.manual_seed(step_seed(recipe.seed, batch.stage, batch.number))
         gathered = {modality: gather_features(rows) for modality, rows in (features | cached).items()}

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stbir.config import MODALITIES, LossConstants, Modality, Pair, Stage
+from stbir.config import MODALITIES, Input, LossConstants, Pair, Stage
 from stbir.model.fusion import mean_anchor
 from stbir.training.negatives import SampleKeys, negative_masks
 
-Features = Mapping[Modality, Tensor]
+Features = Mapping[Input, Tensor]
 
 
 def info_nce(

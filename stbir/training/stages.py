@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
 
-from stbir.config import MODALITIES, Modality, Recipe, Stage
+from stbir.config import MODALITIES, MODALITY_OF, Input, Modality, Recipe, Stage
 from stbir.data.batch import Batch
 from stbir.model.fusion import fuse, mean_anchor
 from stbir.model.retriever import Retriever
-from stbir.training.gradients import Backward, full_batch, gradient_cache
+from stbir.training.gradients import Backward, InputTensors, full_batch, gradient_cache
 from stbir.training.optim import adamw
 
 MIN_TEMPERATURE = 0.01  # as in CLIP (Radford et al., arXiv 2103.00020)
@@ -30,17 +30,17 @@ class TrainableModel(nn.Module):
         self.class_weight_CD = nn.Parameter(nn.init.xavier_uniform_(weight)) if num_classes else None
         self.logit_scale_P: nn.Parameter | None = None  # log(1 / τ) of the stage's pairs, if one is learnt
 
-    def forward(self, inputs: dict[Modality, Tensor]) -> dict[Modality, Tensor]:
-        """Pixels or tokens of each modality → unit vectors (N, D); frozen encoders without gradient."""
-        return {modality: self._encode(modality, rows) for modality, rows in inputs.items()}
+    def forward(self, inputs: InputTensors) -> InputTensors:
+        """Pixels or tokens of each input → unit vectors (N, D); frozen encoders without gradient."""
+        return {name: self._encode(MODALITY_OF[name], rows) for name, rows in inputs.items()}
 
     def _encode(self, modality: Modality, rows: Tensor) -> Tensor:
         encoder = self.retriever.encoder(modality)
         with nullcontext() if encoder.training else torch.no_grad():
             return encoder(rows)  # type: ignore[no-any-return]
 
-    def anchor(self, features: Mapping[Modality, Tensor]) -> Tensor:
-        """The anchors (N, D): the mean of the modalities; sketch and text are fused as in a query."""
+    def anchor(self, features: Mapping[Input, Tensor]) -> Tensor:
+        """The anchors (N, D): the mean of the inputs; sketch and text are fused as in a query."""
         if self.retriever.gate is not None and features.keys() == {"sketch", "text"}:
             return fuse(features["sketch"], features["text"], gate=self.retriever.gate)
         return mean_anchor(list(features.values()))
@@ -116,18 +116,20 @@ def start_stage(
         optimizer.load_state_dict(state["optimizer"])
         if model.logit_scale_P is not None:
             model.logit_scale_P.data.copy_(state["logit_scale"])
-    encoders, chunk_size = stage.trainable.encoders, recipe.chunk_size
-    backward = gradient_cache(model, chunk_size, encoders) if chunk_size else full_batch(model)
+    inputs, chunk_size = stage.trainable_inputs, recipe.chunk_size
+    backward = gradient_cache(model, chunk_size, inputs) if chunk_size else full_batch(model)
     return StageRun(stage, model, backward, optimizer, state["step"] if state else 0, num_steps)
 
 
-def prepare_inputs(batch: Batch, retriever: Retriever, device: torch.device) -> dict[Modality, Tensor]:
+def prepare_inputs(batch: Batch, retriever: Retriever, device: torch.device) -> InputTensors:
     """The batch on the device: uint8 pixels (N, C, H, W), token ids (N, L)."""
-    inputs: dict[Modality, Tensor] = {}
+    inputs: InputTensors = {}
     if batch.sketches is not None:
         inputs["sketch"] = torch.from_numpy(batch.sketches).to(device, non_blocking=True)
     if batch.photos is not None:
         inputs["photo"] = torch.from_numpy(batch.photos).to(device, non_blocking=True)
     if batch.texts is not None:
         inputs["text"] = retriever.text.tokenize(batch.texts).to(device, non_blocking=True)
+    for view, pixels in batch.views.items():
+        inputs[view] = torch.from_numpy(pixels).to(device, non_blocking=True)
     return inputs

@@ -7,17 +7,18 @@ import pytest
 from PIL import Image
 
 from stbir.augmentation.query_corruption import corrupt_sketch, corrupt_text
-from stbir.config import Augmentation
+from stbir.config import MODALITY_OF, VIEWS, Augmentation
 from stbir.data.batch import Batch, EncodedBatch, decode_batch
 
 N = 16
 FLIP_ONLY = Augmentation(scale=0, shift=0, rotate=0, photo_ratio=0)
 
 
-def half_black_png(size: int = 32) -> bytes:
-    """Black on the left, white on the right."""
+def half_black_png(size: int = 32, upside_down: bool = False) -> bytes:
+    """Black on the left, white on the right; or black at the bottom."""
     pixels = np.full((size, size), 255, np.uint8)
     pixels[:, : size // 2] = 0
+    pixels = np.rot90(pixels) if upside_down else pixels
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     return buffer.getvalue()
@@ -34,6 +35,7 @@ def decode(augment: Augmentation | None, start: int = 0, **options: object) -> B
         sketches=[half_black_png()] * N,
         photos=[half_black_png()] * N,
         texts=["red oak stool"] * N,
+        other_sketches=[half_black_png(upside_down=True)] * N,
     )
     return decode_batch(batch, sketch_size=32, photo_size=32, seed=0, augment=augment, **options)  # type: ignore[arg-type]
 
@@ -96,3 +98,51 @@ def test_query_corruption_equals_corrupting_each_row_by_its_own_rng() -> None:
         assert (pixels(corrupted)[0][row] == sketch).all()
     assert (pixels(corrupted)[1] == pixels(clean)[1]).all()
     assert len(set(corrupted.texts)) > 1
+
+
+def test_views_of_a_sample_change_nothing_else() -> None:
+    noise = {"sketch_noise": (np.full(N, 0.5), np.ones(N)), "photo_noise": (np.full(N, 0.5), np.ones(N))}
+    plain = decode(Augmentation(word_dropout=0.5), **noise)
+    batch = decode(Augmentation(word_dropout=0.5), **noise, views=VIEWS)
+    assert batch.views.keys() == set(VIEWS)
+    assert plain.texts == batch.texts
+    for a, b in zip(pixels(plain), pixels(batch), strict=True):
+        assert (a == b).all()
+    for view, images in batch.views.items():
+        assert images.shape == pixels(batch)[0 if MODALITY_OF[view] == "sketch" else 1].shape
+
+
+def test_flipped_view_is_the_mirror_image() -> None:
+    for augment in (None, FLIP_ONLY, Augmentation(shift=0)):
+        batch = decode(augment, views=("flipped_sketch", "flipped_photo"))
+        for images, view in zip(pixels(batch), batch.views.values(), strict=True):
+            difference = np.abs(view.astype(int) - images[..., ::-1])
+            assert np.median(difference) == 0
+            assert (difference > 64).mean() < (0.15 if augment and augment.scale else 0.001)
+
+
+def test_warped_view_has_the_flip_of_its_sample_and_another_geometry() -> None:
+    batch = decode(FLIP_ONLY, views=("warped_sketch", "warped_photo"))
+    for images, view in zip(pixels(batch), batch.views.values(), strict=True):
+        assert (images == view).all()  # nothing but the flip is random
+    batch = decode(Augmentation(), views=("warped_sketch", "warped_photo"))
+    for images, view in zip(pixels(batch), batch.views.values(), strict=True):
+        assert (images != view).any((1, 2, 3)).all()
+
+
+def test_other_sketch_is_decoded_from_its_own_image() -> None:
+    batch = decode(None, views=("other_sketch",))
+    other = batch.views["other_sketch"]
+    assert (other[:, 0, 24:] == 0).all()
+    assert (other[:, 0, :8] == 255).all()
+
+
+@pytest.mark.parametrize("modality", ["sketch", "photo"])
+def test_noise_changes_the_views_of_its_modality_only(modality: str) -> None:
+    noise = (np.ones(N), np.ones(N))
+    clean, noisy = (
+        decode(None, **options, views=("other_sketch", "flipped_photo"))
+        for options in ({}, {f"{modality}_noise": noise})
+    )
+    changed = {MODALITY_OF[view] for view in clean.views if (clean.views[view] != noisy.views[view]).any()}
+    assert changed == {modality}

@@ -13,14 +13,19 @@ from pydantic import ValidationError
 from ray_jobs.recipes import recipe
 from ray_jobs.recipes.stages import (
     CORRUPTED_QUERIES,
+    TO_FLIPPED_PHOTO,
+    TO_OTHER_SKETCH,
+    TO_SKETCH,
     fusion,
     joint,
     with_hubness,
     with_optimizer,
     with_sampling,
+    with_terms,
 )
-from ray_jobs.training.decode import iter_local_batches
-from stbir.config import Augmentation, OptimizerConfig, Recipe, Stage
+from ray_jobs.training.decode import iter_local_batches, read_shares
+from stbir.config import Augmentation, Modality, Objective, OptimizerConfig, Recipe, Stage, Trainable
+from stbir.data.batch import read_row_groups
 from stbir.data.photo_index import PhotoIndex, build_photo_index, class_names
 from stbir.data.shards import open_shards
 from stbir.model.builder import build_retriever
@@ -75,6 +80,36 @@ def test_losses_are_equal_with_cached_and_computed_features(
         computed = train_losses(r, photos)
     assert len(cached) > 12
     assert cached == pytest.approx(computed, rel=1e-4)
+
+
+@pytest.mark.parametrize(("trainable", "chunk_size"), [("photo", None), ("sketch", 9)])
+def test_losses_with_views_are_equal_with_cached_and_computed_features(
+    photos: PhotoIndex, trainable: Modality, chunk_size: int | None
+) -> None:
+    """The text encoder is frozen in both; the views of a frozen encoder are not cached."""
+    pairs = with_terms((TO_SKETCH, TO_OTHER_SKETCH, TO_FLIPPED_PHOTO), candidates="batch+hard")
+    stage = replace(plain("sketch").stages[0], objective=Objective(pairs), trainable=Trainable((trainable,)))
+    r = replace(plain("sketch"), stages=(stage,), chunk_size=chunk_size)
+    assert r.constant(r.stages[0]) == ("text",)
+    cached = train_losses(r, photos)
+    with patch.object(Recipe, "constant", lambda self, stage: ()):
+        computed = train_losses(r, photos)
+    assert len(cached) > 4
+    assert cached == pytest.approx(computed, rel=1e-4)
+
+
+def test_other_sketch_is_another_one_of_the_photo(photos: PhotoIndex) -> None:
+    stage = replace(joint(4), objective=Objective((TO_OTHER_SKETCH,)), trainable=Trainable(("sketch",)))
+    r = replace(plain("sketch"), stages=(stage,))
+    for share in read_shares(photos, r, 1, 0, 6):
+        for photo, sketch, image, other in zip(
+            share.photo, share.sketch, share.sketches, share.other_sketches, strict=True
+        ):
+            table = read_row_groups(photos, [int(photos.row_group[photo])], ["sketch"])
+            [all_sketches] = [t["sketches"][int(photos.row[photo])].as_py() for t in table.values()]
+            assert image == all_sketches[sketch]
+            assert other in all_sketches
+            assert len(all_sketches) == 1 or other != image
 
 
 def test_batch_contains_only_inputs_of_trainable_encoders(photos: PhotoIndex) -> None:

@@ -13,11 +13,11 @@ import pytest
 import ray
 
 from ray_jobs.recipes import recipe
-from ray_jobs.recipes.stages import SKETCH_NOISE, fusion, joint
+from ray_jobs.recipes.stages import INTRA_MODAL, SKETCH_NOISE, fusion, joint
 from ray_jobs.training import decode, ingest
 from ray_jobs.training.data_config import PlanDataConfig
 from ray_jobs.training.job import STEPS_IN_FLIGHT, Job
-from stbir.config import Augmentation, Recipe, Stage
+from stbir.config import Augmentation, Objective, Recipe, Stage, Trainable
 from stbir.data.batch import Batch, EncodedBatch
 from stbir.data.photo_index import PhotoIndex, build_photo_index
 from stbir.data.sampling import iter_steps
@@ -58,6 +58,15 @@ def test_local_batches_equal_those_of_ray_data(photos: PhotoIndex, small: Recipe
         assert local.photo.tolist() == remote.photo.tolist()
         for name in ingest.IMAGE_COLUMNS:
             assert np.array_equal(getattr(local, name), getattr(remote, name))
+
+
+def test_local_views_equal_those_of_ray_data(photos: PhotoIndex, small: Recipe) -> None:
+    stage = replace(joint(1), objective=Objective(INTRA_MODAL), trainable=Trainable(("sketch", "photo")))
+    small = replace(small, augmentation=Augmentation(), stages=(stage,))
+    remote_batches = ray_batches(photos, small, start=0, num_workers=1)
+    for local, remote in zip(decode.iter_local_batches(photos, small), remote_batches, strict=True):
+        assert local.views.keys() == remote.views.keys() == set(stage.views) != set()
+        assert all(np.array_equal(local.views[view], remote.views[view]) for view in local.views)
 
 
 def test_two_workers_share_the_batches_of_one_from_any_step(photos: PhotoIndex, small: Recipe) -> None:

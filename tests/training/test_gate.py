@@ -15,7 +15,7 @@ from stbir.model import checkpoint
 from stbir.model.builder import build_retriever
 from stbir.model.fusion import Gate, fuse
 from stbir.storage.folder import Folder
-from stbir.training.gradients import ModalityTensors
+from stbir.training.gradients import InputTensors
 from stbir.training.losses import stage_loss
 from stbir.training.negatives import SampleKeys
 from stbir.training.stages import TrainableModel
@@ -24,13 +24,13 @@ N, D = 24, 32
 MODEL = replace(recipe("smoke").model, gate=8)
 
 
-def noisy_features(seed: int) -> tuple[ModalityTensors, torch.Tensor]:
+def noisy_features(seed: int) -> tuple[InputTensors, torch.Tensor]:
     """Features of photos, sketches and texts, and a mask of the sketches that carry no information."""
     rng = torch.Generator().manual_seed(seed)
     photo, sketch, text = (torch.randn(N, D, generator=rng) for _ in range(3))
     is_empty = torch.arange(N) % 2 == 0
     sketch = torch.where(is_empty[:, None], torch.ones(D) + 0.3 * sketch, photo + 0.5 * sketch)
-    rows: ModalityTensors = {"photo": photo, "sketch": sketch, "text": photo + 1.5 * text}
+    rows: InputTensors = {"photo": photo, "sketch": sketch, "text": photo + 1.5 * text}
     return {modality: F.normalize(x, dim=-1) for modality, x in rows.items()}, is_empty
 
 

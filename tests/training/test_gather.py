@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from stbir.config import LossConstants, Modality, Objective, Pair, Stage, Trainable
 from stbir.training.gather import gather_features, gather_keys
-from stbir.training.gradients import ModalityTensors, Terms, full_batch, gradient_cache
+from stbir.training.gradients import InputTensors, Terms, full_batch, gradient_cache
 from stbir.training.losses import stage_loss
 from stbir.training.negatives import SampleKeys
 from tests.conftest import free_port
@@ -34,7 +34,7 @@ class LinearEncoders(nn.Module):
         self.heads = nn.Parameter(torch.randn(2, 4))
         self.temperature_P = nn.Parameter(torch.tensor([0.1]))
 
-    def forward(self, inputs: ModalityTensors) -> ModalityTensors:
+    def forward(self, inputs: InputTensors) -> InputTensors:
         return {m: nn.functional.normalize(getattr(self, m)(rows), dim=-1) for m, rows in inputs.items()}
 
 
@@ -47,7 +47,7 @@ def gradients(rank: int, world: int, shared_encoder: bool, use_cache: bool = Fal
     keys = gather_keys(SampleKeys(numbers[own], numbers[own], (numbers % 2)[own]))
     encoders = LinearEncoders(shared_encoder).double()
 
-    def loss_fn(features: ModalityTensors) -> Terms:
+    def loss_fn(features: InputTensors) -> Terms:
         gathered = {m: gather_features(rows) for m, rows in features.items()}
         return stage_loss(
             STAGE, LossConstants(), gathered, keys, encoders.heads, temperature_P=encoders.temperature_P

@@ -5,10 +5,17 @@ import pytest
 import torch
 
 from ray_jobs.recipes import recipe
-from ray_jobs.recipes.stages import fusion, joint, with_shared_encoder
-from stbir.config import LossConstants, Stage
+from ray_jobs.recipes.stages import (
+    INTRA_MODAL,
+    SKETCH_TO_PHOTO,
+    fusion,
+    joint,
+    with_shared_encoder,
+    with_terms,
+)
+from stbir.config import MODALITY_OF, VIEWS, LossConstants, Objective, Stage, Trainable
 from stbir.model.builder import build_retriever
-from stbir.training.gradients import ModalityTensors, Terms, full_batch, gradient_cache
+from stbir.training.gradients import InputTensors, Terms, full_batch, gradient_cache
 from stbir.training.losses import stage_loss
 from stbir.training.negatives import SampleKeys
 from stbir.training.stages import TrainableModel
@@ -17,16 +24,20 @@ CPU = torch.device("cpu")
 N = 7
 
 
-def inputs() -> ModalityTensors:
+def inputs() -> InputTensors:
     rng = torch.Generator().manual_seed(2)
     sketches, photos = (
         torch.randint(0, 256, (N, channels, 32, 32), generator=rng, dtype=torch.uint8) for channels in (1, 3)
     )
-    return {"sketch": sketches, "photo": photos, "text": torch.randint(1, 400, (N, 16), generator=rng)}
+    text = torch.randint(1, 400, (N, 16), generator=rng)
+    views: InputTensors = {
+        view: (sketches if MODALITY_OF[view] == "sketch" else photos).flip(0) for view in VIEWS
+    }
+    return {"sketch": sketches, "photo": photos, "text": text} | views
 
 
 @functools.cache
-def gradients(stage: Stage, chunk_size: int | None, dropout: float = 0.0) -> tuple[Terms, ModalityTensors]:
+def gradients(stage: Stage, chunk_size: int | None, dropout: float = 0.0) -> tuple[Terms, InputTensors]:
     config = recipe("smoke").model
     options = config.photo.options | {"patch_dropout": dropout}
     config = replace(config, photo=replace(config.photo, options=options), gate=4)
@@ -37,13 +48,17 @@ def gradients(stage: Stage, chunk_size: int | None, dropout: float = 0.0) -> tup
     model.retriever.gate.eval()  # the loop seeds its dropout
     numbers = torch.arange(N)
     keys = SampleKeys(numbers, numbers, numbers % 2)
-    backward = (
-        gradient_cache(model, chunk_size, stage.trainable.encoders) if chunk_size else full_batch(model)
-    )
+    backward = gradient_cache(model, chunk_size, stage.trainable_inputs) if chunk_size else full_batch(model)
     terms = backward(
-        {m: inputs()[m] for m in stage.modalities},
+        {name: inputs()[name] for name in (*stage.modalities, *stage.views)},
         lambda features: stage_loss(
-            stage, LossConstants(), features, keys, model.class_weight_CD, model.anchor
+            stage,
+            LossConstants(),
+            features,
+            keys,
+            model.class_weight_CD,
+            model.anchor,
+            model.temperature(),
         ),
         CPU,
         2**64 - 1,  # the largest possible seed
@@ -52,7 +67,13 @@ def gradients(stage: Stage, chunk_size: int | None, dropout: float = 0.0) -> tup
 
 
 def stages() -> list[Stage]:
-    return [*recipe("smoke").stages, with_shared_encoder(joint(1)), fusion(1)]
+    pairs = with_terms((SKETCH_TO_PHOTO, *INTRA_MODAL), symmetric=True, learn_temperature=True)
+    views = replace(
+        joint(1), name="views", objective=Objective(pairs), trainable=Trainable(("sketch", "photo"))
+    )
+    photo_views = replace(views, name="photo_views", trainable=Trainable(("photo",)))
+    shared = with_shared_encoder(joint(1))
+    return [*recipe("smoke").stages, shared, views, photo_views, fusion(1)]
 
 
 @pytest.mark.parametrize("chunk_size", [1, 3, N, 50])
