@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
@@ -14,6 +15,7 @@ from ray_jobs.recipes.stages import INTRA_MODAL, joint
 from stbir.config import Noise, Objective, Preprocess, Sampling, Trainable, choices
 from stbir.config.recipe_json import MOVED_STAGE_FIELDS, RENAMED_FIELDS, from_json, to_json
 from stbir.errors import InputError
+from stbir.training.curriculum import noise_level
 
 OLD_RECIPES = ("smoke", "reference", "chairs_cpu")
 
@@ -143,24 +145,70 @@ def test_reference_recipe_has_the_published_values() -> None:
     assert (constants.triplet_margin, constants.arcface_margin, constants.arcface_scale) == (0.2, 0.2, 32)
 
 
-def test_each_component_has_an_ablation() -> None:
-    for name in (
-        "smoke",
-        "demo",
-        "chairs_cpu",
-        "chairs_cpu_fast",
-        "reference",
-        "chairs_cpu_reference",
-        "chairs_cpu_reference_fast",
-    ):
-        assert {s.noise for s in recipe(f"{name}_without_curriculum").stages if s.name != "fusion"} == {None}
-        assert not recipe(f"{name}_without_category").uses_classes
-        assert recipe(f"{name}_with_clusters").num_clusters == 24
-        joint = [s for s in recipe(f"{name}_joint_only").stages if not s.sampling.aux]
-        assert [s.trainable for s in joint if s.name != "fusion"] == [Trainable(("sketch", "photo", "text"))]
-        assert [s for s in joint if s.name == "fusion"] == [
-            s for s in recipe(name).stages if s.name == "fusion"
-        ]
+WITH_MODULES = [
+    *("smoke", "demo", "chairs_cpu", "chairs_cpu_fast", "reference", "stbir_s"),
+    *("chairs_cpu_reference", "chairs_cpu_reference_fast"),
+]
+
+
+@pytest.mark.parametrize("name", WITH_MODULES)
+def test_curriculum_ablation_has_the_same_mean_noise(name: str) -> None:
+    parent, ablated = recipe(name), recipe(f"{name}_without_curriculum")
+    assert replace(ablated, name=name, stages=parent.stages) == parent
+    for stage, constant in zip(parent.stages, ablated.stages, strict=True):
+        assert replace(constant, noise=stage.noise) == stage
+        if stage.noise and constant.noise:
+            epochs = np.linspace(0, stage.epochs, 20_001)
+            (p, s), (constant_p, constant_s) = (noise_level(n, epochs) for n in (stage.noise, constant.noise))
+            assert np.ptp(constant_p) == np.ptp(constant_s) == 0
+            assert constant_p.mean() == pytest.approx(p.mean(), rel=1e-3)
+            assert (constant_p * constant_s).mean() == pytest.approx((p * s).mean(), rel=1e-3)
+
+
+@pytest.mark.parametrize("name", WITH_MODULES)
+def test_category_ablation_differs_only_in_its_classes(name: str) -> None:
+    parent, ablated = recipe(name), recipe(f"{name}_without_category")
+    assert replace(ablated, name=name, stages=parent.stages, num_clusters=None) == parent
+    assert (ablated.num_clusters, {s.objective.category for s in ablated.stages}) == (1, {0})
+    for stage, other in zip(parent.stages, ablated.stages, strict=True):
+        assert replace(other, objective=stage.objective) == stage
+        assert other.objective.pairs == stage.objective.pairs
+
+
+@pytest.mark.parametrize("name", WITH_MODULES)
+def test_joint_ablation_differs_only_in_what_trains(name: str) -> None:
+    parent, ablated = recipe(name), recipe(f"{name}_joint_only")
+    assert replace(ablated, name=name, stages=parent.stages) == parent
+    names = ("sketch", "image", "text")
+    all_pairs = {p for s in parent.stages if s.name in names for p in s.objective.pairs}
+    for stage, other in zip(parent.stages, ablated.stages, strict=True):
+        if stage.name not in names:
+            assert other == stage
+            continue
+        assert other.trainable.encoders == ("sketch", "photo", "text")
+        assert {*other.objective.pairs} == all_pairs
+        assert other.corrupted == stage.corrupted
+        parent_fields = {"trainable": stage.trainable, "objective": stage.objective, "noise": stage.noise}
+        assert replace(other, **parent_fields) == stage  # same samples, so the same steps
+        assert other.modalities == stage.modalities
+
+
+@pytest.mark.parametrize("name", WITH_MODULES)
+def test_ablations_that_replace_a_module(name: str) -> None:
+    assert {s.noise for s in recipe(f"{name}_without_noise").stages if s.name != "fusion"} == {None}
+    assert recipe(f"{name}_with_clusters").num_clusters == 24
+
+
+def test_recipes_of_published_data_sets_use_all_queries_and_negatives() -> None:
+    for name in ("stbir_s", "stbir_c", "stbir_d"):
+        pairs = [pair for stage in recipe(name).stages for pair in stage.objective.pairs]
+        assert {p.candidates for p in pairs} == {"batch+hard"}
+        queries = {p.anchor for p in pairs if p.positive == "photo"}
+        assert {frozenset(q) for q in queries} == {
+            frozenset({"sketch"}),
+            frozenset({"text"}),
+            frozenset({"sketch", "text"}),
+        }
 
 
 def test_hubness_and_gate_ablations_exist_only_where_they_apply() -> None:

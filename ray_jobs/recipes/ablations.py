@@ -1,32 +1,48 @@
-"""Ablations: a recipe with one module of the method switched off."""
+"""Ablations: a recipe with one module of the method switched off, and nothing else changed."""
 
 from collections.abc import Callable
 from dataclasses import replace
 
-from ray_jobs.recipes.stages import with_epochs, with_sampling, with_terms
-from stbir.config import MODALITIES, Objective, Recipe, Trainable
+from stbir.config import MODALITIES, Noise, Recipe, Stage, Trainable
 
 NUM_CLUSTERS = 24  # the number of hand-made classes of the chairs
 ZERO_LR = 1e-12  # trains nothing; a learning rate must be positive
 
 
 def without_curriculum(parent: Recipe) -> Recipe:
-    """Module 3 off: no noise. The fusion gate keeps its corrupted queries, the only thing it learns from."""
-    stages = tuple(stage if stage.trainable.gate else replace(stage, noise=None) for stage in parent.stages)
+    """Module 3 off: the same noise without a ramp. As many images are corrupted, as strongly on average."""
+    stages = tuple(
+        replace(stage, noise=stage.noise and _constant(stage.noise, stage.epochs)) for stage in parent.stages
+    )
     return replace(parent, name=f"{parent.name}_without_curriculum", stages=stages)
 
 
+def _constant(noise: Noise, epochs: int) -> Noise:
+    """The noise of constant level with the stage's mean of p, and of p·σ; its ramp ends within `epochs`."""
+    (p0, p1), (s0, s1) = noise.probability, noise.strength
+    mean_r = 1 - (noise.start + noise.ramp / 2) / epochs  # of r, `training.curriculum`
+    mean_r2 = 1 - (noise.start + noise.ramp * 2 / 3) / epochs
+    p = p0 + (p1 - p0) * mean_r
+    mean_ps = p0 * s0 + (p0 * (s1 - s0) + s0 * (p1 - p0)) * mean_r + (p1 - p0) * (s1 - s0) * mean_r2
+    strength = mean_ps / p
+    return replace(noise, probability=(p, p), strength=(strength, strength))
+
+
+def without_noise(parent: Recipe) -> Recipe:
+    """No noise at all. The fusion gate keeps its corrupted queries, the only thing it learns from."""
+    stages = tuple(stage if stage.trainable.gate else replace(stage, noise=None) for stage in parent.stages)
+    return replace(parent, name=f"{parent.name}_without_noise", stages=stages)
+
+
 def without_category(parent: Recipe) -> Recipe:
-    """Module 2 off: no classes, neither in the loss nor in the choice of negatives."""
+    """Module 2 off: no class term, and all photos are one class.
+
+    A sample has as many negatives as before, of any class.
+    """
     stages = tuple(
-        replace(
-            stage,
-            sampling=replace(stage.sampling, hard_negatives=0, per_class=1),
-            objective=Objective(with_terms(stage.objective.pairs, candidates="batch")),
-        )
-        for stage in parent.stages
+        replace(stage, objective=replace(stage.objective, category=0.0)) for stage in parent.stages
     )
-    return replace(parent, name=f"{parent.name}_without_category", stages=stages)
+    return replace(parent, name=f"{parent.name}_without_category", stages=stages, num_clusters=1)
 
 
 def with_clusters(parent: Recipe) -> Recipe:
@@ -50,35 +66,35 @@ def without_gate(parent: Recipe) -> Recipe:
 
 
 def joint_only(parent: Recipe) -> Recipe:
-    """Module 1 off: after pretraining, one stage trains all encoders from all pairs of the stages.
+    """Module 1 off: each stage that trains one encoder trains the encoders of all these, on all their pairs.
 
-    It has as many epochs as the stages that use every sketch have together; stages of one sketch a photo, a
-    fraction as long, are not compensated. A shared encoder stays shared. The noise is that of the longest
-    stage with noise, as the curriculum is another module.
+    Samples, steps, noise and optimizers stay the same, and so do the other stages.
     """
-    pretraining = tuple(stage for stage in parent.stages if stage.sampling.aux)
-    fusion = tuple(stage for stage in parent.stages if stage.trainable.gate)
-    merged = [stage for stage in parent.stages if not stage.sampling.aux and stage not in fusion]
-    epochs = sum(stage.epochs for stage in merged if stage.sampling.sketches == merged[0].sampling.sketches)
-    noisy = sorted((stage for stage in merged if stage.noise), key=lambda stage: stage.epochs)
-    last = max(merged, key=lambda stage: stage.objective.category)
-    alignments = dict.fromkeys((p.anchor, p.positive) for stage in merged for p in stage.objective.pairs)
-    [terms, *_] = last.objective.pairs
-    pairs = tuple(replace(terms, anchor=anchor, positive=positive) for anchor, positive in alignments)
-    last = replace(
-        with_sampling(last, sketches=merged[0].sampling.sketches),
-        name="joint_only",
-        trainable=Trainable(MODALITIES, shared=merged[0].trainable.shared),
-        objective=replace(last.objective, pairs=pairs),
-        epochs=epochs,
-        noise=with_epochs(noisy[-1], epochs).noise if noisy else None,
-        optimizer=max(merged, key=lambda stage: stage.epochs).optimizer,
+    single = [stage for stage in parent.stages if _trains_one_encoder(stage)]
+    encoders = {encoder for stage in single for encoder in stage.trainable.encoders}
+    trainable = Trainable(tuple(m for m in MODALITIES if m in encoders))
+    pairs = tuple(dict.fromkeys(pair for stage in single for pair in stage.objective.pairs))
+    stages = tuple(
+        replace(
+            stage,
+            trainable=replace(trainable, frozen=stage.trainable.frozen),
+            objective=replace(stage.objective, pairs=pairs),
+            noise=stage.noise and replace(stage.noise, modalities=stage.corrupted),
+        )
+        if stage in single
+        else stage
+        for stage in parent.stages
     )
-    return replace(parent, name=f"{parent.name}_joint_only", stages=(*pretraining, last, *fusion))
+    return replace(parent, name=f"{parent.name}_joint_only", stages=stages)
+
+
+def _trains_one_encoder(stage: Stage) -> bool:
+    return len(stage.trainable.encoders) == 1 and not stage.trainable.gate
 
 
 ABLATIONS: dict[str, Callable[[Recipe], Recipe]] = {
     "without_curriculum": without_curriculum,
+    "without_noise": without_noise,
     "without_category": without_category,
     "without_hubness": without_hubness,
     "without_gate": without_gate,

@@ -76,6 +76,12 @@ def with_terms(pairs: tuple[Pair, ...], **terms: Any) -> tuple[Pair, ...]:
     return tuple(replace(pair, **terms) for pair in pairs)
 
 
+def with_candidates(stage: Stage, candidates: str) -> Stage:
+    """The stage with other candidates of all pairs."""
+    pairs = with_terms(stage.objective.pairs, candidates=candidates)
+    return replace(stage, objective=replace(stage.objective, pairs=pairs))
+
+
 def with_sampling(stage: Stage, **changes: Any) -> Stage:
     """The stage with other samples."""
     return replace(stage, sampling=replace(stage.sampling, **changes))
@@ -134,12 +140,12 @@ def with_text_queries(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
     Without them the photo encoder follows the sketches, and text-only accuracy falls.
     """
     return tuple(
-        _with_pair(stage, TEXT_TO_PHOTO) if {"photo", "text"} & {*stage.trainable.encoders} else stage
+        with_pair(stage, TEXT_TO_PHOTO) if {"photo", "text"} & {*stage.trainable.encoders} else stage
         for stage in stages
     )
 
 
-def _with_pair(stage: Stage, pair: Pair) -> Stage:
+def with_pair(stage: Stage, pair: Pair) -> Stage:
     """The stage with one more pair, whose terms are those of its other pairs."""
     first = stage.objective.pairs[0]
     added = replace(first, anchor=pair.anchor, positive=pair.positive)

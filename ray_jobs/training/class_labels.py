@@ -59,6 +59,9 @@ def _read_clusters(photos: PhotoIndex, out: str) -> IntArray:
 def _cluster_photos(photos: PhotoIndex, recipe: Recipe) -> IntArray:
     assert recipe.num_clusters is not None
     labels, own = photos.label.copy(), np.flatnonzero(~photos.aux)
+    if recipe.num_clusters == 1:  # needs no features
+        labels[own] = 0
+        return labels
     labels[own] = cluster(_image_features(photos, own, recipe), recipe.num_clusters, recipe.seed)
     return labels
 

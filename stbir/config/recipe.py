@@ -52,7 +52,8 @@ class Recipe:
     batch_size: samples of the global batch, over all workers. chunk_size: samples a worker encodes at a time
     with gradient caching (Gao et al. 2021), equal in gradient to encoding all at once; None encodes all.
     augmentation: None leaves images unchanged. shuffle_window: photos within which the order is random.
-    num_clusters: use that many clusters of image features as classes in place of the labels.
+    num_clusters: use that many clusters of image features as classes in place of the labels; with 1, all
+    photos are one class.
     """
 
     name: str

@@ -51,8 +51,19 @@ def test_resumed_run_reads_its_saved_clusters(local_shards: str, tmp_path: Path)
     assert index_photos_with_labels(r, shards, ["train"], [], str(tmp_path))[0].digest == moved.digest
 
 
+def test_one_cluster_is_one_class_and_needs_no_model(
+    local_shards: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("ray_jobs.training.class_labels.build_retriever")
+    photos, classes = index_photos_with_labels(
+        recipe("smoke_without_category"), open_shards(local_shards), ["train"]
+    )
+    assert classes == ["cluster 0"]
+    assert set(photos.label) == {0}
+
+
 def test_recipe_that_needs_no_classes_gets_no_clusters(local_shards: str) -> None:
-    plain = replace(recipe("smoke_without_category"), num_clusters=3)
+    plain = replace(recipe("smoke"), stages=recipe("smoke").stages[:1], num_clusters=3)
     assert index_photos_with_labels(plain, open_shards(local_shards), ["train"])[1] == []
 
 
