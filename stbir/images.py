@@ -8,6 +8,7 @@ import io
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pillow_heif
@@ -19,6 +20,7 @@ from stbir.errors import ImageTooLargeError, InputError, NoStrokeError
 from stbir.sketch_normalization import has_stroke, lay_on_paper, normalize_sketch
 
 Pixels = NDArray[np.uint8]
+Resize = Literal["pad", "stretch"]  # to a square: with white margins, or filling it
 MAX_PIXELS = 64_000_000
 MAX_SIDE = 65_535  # of a JPEG; Pillow takes 8 bytes a row, however narrow the image
 # Pillow reads more formats, some of them with other programs: Ghostscript would execute a PostScript file.
@@ -102,23 +104,23 @@ def _lay_on(image: Image.Image, ground: int) -> Image.Image:
     return Image.alpha_composite(paper, image).convert("RGB")
 
 
-def decode_photo(data: bytes, size: int, geometry: Geometry | None = None) -> Pixels:
+def decode_photo(data: bytes, size: int, geometry: Geometry | None = None, resize: Resize = "pad") -> Pixels:
     """Decode a photo to (3, size, size) uint8."""
-    return to_pixels(open_photo(data, size), geometry)
+    return to_pixels(open_photo(data, size, resize), geometry)
 
 
-def decode_sketch(data: bytes, size: int, geometry: Geometry | None = None) -> Pixels:
+def decode_sketch(data: bytes, size: int, geometry: Geometry | None = None, resize: Resize = "pad") -> Pixels:
     """Decode a sketch of a data set to (1, size, size) uint8, normalized as `read_sketch` does."""
-    return to_pixels(open_sketch(data, size), geometry)
+    return to_pixels(open_sketch(data, size, resize), geometry)
 
 
-def decode_query_sketch(data: bytes, size: int) -> Pixels:
+def decode_query_sketch(data: bytes, size: int, resize: Resize = "pad") -> Pixels:
     """Decode a sketch that somebody searches with, a file of one of QUERY_FORMATS, as `decode_sketch` does.
 
     Raises InputError as `open_image` does, ImageTooLargeError if memory runs out, and NoStrokeError.
     """
     try:
-        return to_pixels(_resize_and_pad(require_stroke(read_sketch(data, QUERY_FORMATS)), size))
+        return to_pixels(_to_square(require_stroke(read_sketch(data, QUERY_FORMATS)), size, resize))
     except MemoryError as error:
         raise ImageTooLargeError("sketch: it needs more memory than there is; shrink it") from error
 
@@ -138,19 +140,19 @@ def require_stroke(sketch: Image.Image) -> Image.Image:
     return sketch
 
 
-def resize_photo(image: Image.Image, size: int) -> Pixels:
+def resize_photo(image: Image.Image, size: int, resize: Resize = "pad") -> Pixels:
     """Resize a decoded RGB photo to (3, size, size) uint8. Same result as `decode_photo` of its bytes."""
-    return to_pixels(_resize_and_pad(image, size))
+    return to_pixels(_to_square(image, size, resize))
 
 
-def open_photo(data: bytes, size: int) -> Image.Image:
+def open_photo(data: bytes, size: int, resize: Resize = "pad") -> Image.Image:
     """Decode a photo to a square RGB image, the input of `to_pixels`."""
-    return _resize_and_pad(open_image(data, "photo"), size)
+    return _to_square(open_image(data, "photo"), size, resize)
 
 
-def open_sketch(data: bytes, size: int) -> Image.Image:
+def open_sketch(data: bytes, size: int, resize: Resize = "pad") -> Image.Image:
     """Decode a sketch to a square greyscale image, normalized as `read_sketch` does."""
-    return _resize_and_pad(read_sketch(data), size)
+    return _to_square(read_sketch(data), size, resize)
 
 
 def to_pixels(square: Image.Image, geometry: Geometry | None = None) -> Pixels:
@@ -161,8 +163,10 @@ def to_pixels(square: Image.Image, geometry: Geometry | None = None) -> Pixels:
     return np.array(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1), np.uint8, order="C")
 
 
-def _resize_and_pad(image: Image.Image, size: int) -> Image.Image:
-    """Resize to fit a square, keeping the aspect ratio, and pad with white."""
+def _to_square(image: Image.Image, size: int, resize: Resize) -> Image.Image:
+    """Resize to fill a square ("stretch"), or to fit it with its aspect ratio and white margins ("pad")."""
+    if resize == "stretch":
+        return image.resize((size, size), Image.Resampling.BICUBIC)
     # Not ImageOps.pad, which gives a very thin image 0 pixels. Resized first: to pad a long, thin image to
     # its full square could take gigabytes.
     longest = max(image.size)

@@ -333,3 +333,23 @@ def test_a_warped_view_needs_augmentation() -> None:
     warping = replace(recipe("smoke"), stages=(stage,))
     with pytest.raises(InputError, match=r"stages.joint: without augmentation nothing is warped; set"):
         override(warping, ["augmentation=null"])
+
+
+@pytest.mark.parametrize("name", ["shared_encoder", "shared_encoder_resnet50", "shared_encoder_clip"])
+def test_recipes_with_a_shared_encoder(name: str) -> None:
+    shared = recipe(name)
+    [stage] = shared.stages
+    assert stage.trainable.shared
+    assert shared.model.sketch is None
+    assert shared.model.photo.preprocess.resize == "stretch"
+    pairs = stage.objective.pairs
+    assert {(p.temperature, p.symmetric, p.candidates) for p in pairs} == {(0.05, True, "batch")}
+    for suffix in ("joint_only", "without_category", "with_clusters", "without_curriculum"):
+        with pytest.raises(InputError, match="which lacks that module"):
+            recipe(f"{name}_{suffix}")
+
+
+def test_preprocessing_of_an_old_checkpoint_pads() -> None:
+    tree = json.loads(to_json(recipe("smoke")))
+    del tree["model"]["photo"]["preprocess"]["resize"]
+    assert from_json(json.dumps(tree)) == recipe("smoke")

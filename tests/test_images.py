@@ -15,9 +15,11 @@ from stbir.images import (
     QUERY_FORMATS,
     Geometry,
     decode_photo,
+    decode_query_sketch,
     decode_sketch,
     encode_png,
     open_image,
+    read_sketch,
     render_strokes,
     resize_photo,
 )
@@ -125,6 +127,20 @@ def test_an_image_of_the_requested_size_is_unchanged() -> None:
 def test_a_rectangular_image_is_padded_with_white() -> None:
     pixels = decode_photo(png(0, size=(40, 20)), 40)
     assert (pixels[:, :9].min(), pixels[:, 11:29].max(), pixels[:, 31:].min()) == (255, 0, 255)
+
+
+def test_a_stretched_image_fills_the_square() -> None:
+    image = random_image((50, 31))
+    expected = np.asarray(image.resize((40, 40), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
+    np.testing.assert_array_equal(decode_photo(encode(image), 40, resize="stretch"), expected)
+    np.testing.assert_array_equal(resize_photo(image, 40, "stretch"), expected)
+    drawing = Image.new("L", (50, 31), 255)
+    drawing.paste(0, (10, 5, 14, 25))
+    square = read_sketch(encode(drawing)).resize((40, 40), Image.Resampling.BICUBIC)
+    for decode in (decode_sketch, decode_query_sketch):
+        np.testing.assert_array_equal(decode(encode(drawing), 40, resize="stretch"), np.asarray(square)[None])
+    moved = decode_photo(encode(image), 40, Geometry(flip=True), "stretch")
+    np.testing.assert_allclose(moved.astype(int), expected[..., ::-1], atol=1)
 
 
 @pytest.mark.parametrize("size", [(1, 20_000), (20_000, 1), (3, 5_000)])

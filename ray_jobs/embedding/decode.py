@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from stbir.catalogue.photo import NOT_TAKEN, PHOTO_UNREACHABLE, Catalogue, Part, Photo
+from stbir.config import Preprocess
 from stbir.data.validation import Fault
 from stbir.errors import InputError
 from stbir.gallery.fingerprint import Fingerprints, content_hash, fingerprint
 from stbir.gallery.thumbnail import encode_thumbnail
-from stbir.images import Pixels, open_image, resize_photo
+from stbir.images import Pixels, Resize, open_image, resize_photo
 
 _UNDECODABLE = "photo does not decode"
 KILLS_WORKER, PHOTO_TIMED_OUT = "kills its worker", "timed out"
@@ -66,19 +67,19 @@ def decode_part(
     part: Part,
     duplicates: frozenset[int],
     existing: Fingerprints,
-    image_size: int,
+    preprocess: Preprocess,
     photo_timeout_s: float | None = None,
 ) -> tuple[DecodedPart, Pixels]:
-    """Read the photos of a part and decode the new ones: uint8 (B, 3, image_size, image_size).
+    """Read the photos of a part and decode the new ones: uint8 (B, 3, size, size).
 
     `duplicates` are the positions of repeated ids in the part, `existing` the fingerprints of the table's
     rows. A photo that takes longer than `photo_timeout_s` ends the process. Raises InputError if the
     catalogue changes while it is read.
     """
     decoded = DecodedPart()
-    pixels_B3SS = np.empty((len(part.ids), 3, image_size, image_size), np.uint8)
+    pixels_B3SS = np.empty((len(part.ids), 3, preprocess.size, preprocess.size), np.uint8)
     for position, photo in enumerate(_time_each(catalogue.read(part), photo_timeout_s)):
-        _decode(photo, position in duplicates, existing, decoded, pixels_B3SS)
+        _decode(photo, position in duplicates, existing, preprocess.resize, decoded, pixels_B3SS)
     if decoded.num_photos != len(part.ids):
         raise _catalogue_changed(part)
     return decoded, pixels_B3SS[: len(decoded.photo_ids)]
@@ -89,7 +90,7 @@ def decode_photos(
     part: Part,
     duplicates: frozenset[int],
     existing: Fingerprints,
-    image_size: int,
+    preprocess: Preprocess,
     start: int,
     photo_timeout_s: float,
 ) -> Iterator[tuple[DecodedPart, Pixels] | None]:
@@ -99,8 +100,8 @@ def decode_photos(
     for photo in _time_each(_read_each(catalogue, part, start), photo_timeout_s):
         if position == len(part.ids):
             raise _catalogue_changed(part)
-        decoded, pixels_13SS = DecodedPart(), np.empty((1, 3, image_size, image_size), np.uint8)
-        _decode(photo, position in duplicates, existing, decoded, pixels_13SS)
+        decoded, pixels_13SS = DecodedPart(), np.empty((1, 3, preprocess.size, preprocess.size), np.uint8)
+        _decode(photo, position in duplicates, existing, preprocess.resize, decoded, pixels_13SS)
         faulthandler.cancel_dump_traceback_later()  # the next photo may wait for its turn
         yield decoded, pixels_13SS[: len(decoded.photo_ids)]
         position += 1
@@ -140,7 +141,12 @@ def _catalogue_changed(part: Part) -> InputError:
 
 
 def _decode(
-    photo: Photo | Fault, is_duplicate: bool, existing: Fingerprints, decoded: DecodedPart, pixels: Pixels
+    photo: Photo | Fault,
+    is_duplicate: bool,
+    existing: Fingerprints,
+    resize: Resize,
+    decoded: DecodedPart,
+    pixels: Pixels,
 ) -> None:
     """Add the outcome of a photo to `decoded`, and if it is new, its pixels to `pixels`."""
     if is_duplicate:
@@ -148,7 +154,7 @@ def _decode(
     elif isinstance(photo, Fault):
         decoded.faults.append(photo)
     else:
-        _decode_photo(photo, existing, decoded, pixels)
+        _decode_photo(photo, existing, resize, decoded, pixels)
 
 
 def _duplicate(photo: Photo | Fault) -> Fault:
@@ -157,7 +163,9 @@ def _duplicate(photo: Photo | Fault) -> Fault:
     return Fault(photo.photo_id, "duplicate id", None, "the first one stays", content_hash(photo.data))
 
 
-def _decode_photo(photo: Photo, existing: Fingerprints, decoded: DecodedPart, pixels: Pixels) -> None:
+def _decode_photo(
+    photo: Photo, existing: Fingerprints, resize: Resize, decoded: DecodedPart, pixels: Pixels
+) -> None:
     content = content_hash(photo.data)
     photo_fingerprint = fingerprint(photo.photo_id, photo.category, content, photo.metadata)
     if photo_fingerprint in existing.get(photo.photo_id, ()):
@@ -168,7 +176,7 @@ def _decode_photo(photo: Photo, existing: Fingerprints, decoded: DecodedPart, pi
     except InputError as error:
         decoded.faults.append(Fault(photo.photo_id, _UNDECODABLE, detail=str(error), content=content))
         return
-    pixels[len(decoded.photo_ids)] = resize_photo(image, pixels.shape[-1])
+    pixels[len(decoded.photo_ids)] = resize_photo(image, pixels.shape[-1], resize)
     decoded.photo_ids.append(photo.photo_id)
     decoded.categories.append(photo.category)
     decoded.thumbnails.append(encode_thumbnail(image))

@@ -10,6 +10,7 @@ from ray.exceptions import NodeDiedError, ObjectLostError, OutOfMemoryError, Wor
 from ray_jobs.cli import JobFailedError
 from ray_jobs.embedding.decode import KILLS_WORKER, PHOTO_TIMED_OUT, DecodedPart, decode_photos
 from stbir.catalogue.photo import Part
+from stbir.config import Preprocess
 from stbir.data.validation import Fault
 from stbir.gallery.fingerprint import Fingerprints
 from stbir.images import Pixels
@@ -35,7 +36,7 @@ def decode_isolated(
     part: Part,
     duplicates: frozenset[int],
     existing: Fingerprints,
-    image_size: int,
+    preprocess: Preprocess,
     label_selector: dict[str, str] | None,
 ) -> tuple[DecodedPart, Pixels]:
     """As `decode_part`, from the driver. `catalogue` is an object reference.
@@ -51,7 +52,7 @@ def decode_isolated(
     deaths, progressed = 0, time.monotonic()
     while len(results) < len(part.ids):
         start, fault = len(results), None
-        args = (catalogue, part, duplicates, existing, image_size, start, PHOTO_TIMEOUT_S)
+        args = (catalogue, part, duplicates, existing, preprocess, start, PHOTO_TIMEOUT_S)
         died_after_s = _collect(task.remote(*args), results)
         if len(results) > start:
             deaths, progressed = 0, time.monotonic()
@@ -59,7 +60,7 @@ def decode_isolated(
             deaths += 1
             fault = _fault(part.ids[len(results)], died_after_s, deaths)
         if fault is not None:
-            pixels_0 = np.empty((0, 3, image_size, image_size), np.uint8)
+            pixels_0 = np.empty((0, 3, preprocess.size, preprocess.size), np.uint8)
             results.append((DecodedPart(faults=[fault]), pixels_0))
             deaths = 0
         if time.monotonic() - progressed > STALL_TIMEOUT_S:

@@ -24,6 +24,7 @@ from ray_jobs.embedding.isolation import (
     stalled,
 )
 from stbir.catalogue.photo import Catalogue, Part
+from stbir.config import Preprocess
 from stbir.gallery.existing_rows import ExistingRows
 
 log = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ class EncoderPool:
     """The encoder actors of a job. `batch_size`: None to tune it."""
 
     checkpoint: str
-    image_size: int
+    preprocess: Preprocess
     num_workers: int
     use_gpu: bool
     batch_size: int | None = None
@@ -83,7 +84,7 @@ def embed_catalogue(
         while len(pending) >= scheduler.window:
             yield _get(pending.popleft())
         fingerprints = existing_rows.lookup_fingerprints(part.ids)
-        args = (catalogue_ref, part, duplicates, fingerprints, pool.image_size)
+        args = (catalogue_ref, part, duplicates, fingerprints, pool.preprocess)
         decoded, pixels = scheduler.task.remote(*args, PHOTO_TIMEOUT_S)
         actor = actors[number % len(actors)]
         pending.append(_PendingPart(args, actor, decoded, actor.encode.remote(pixels)))

@@ -83,7 +83,7 @@ def _embed(
     model = checkpoint.read_recipe(args.checkpoint).model
     queries = read_queries(args.queries, model.width)
     num_workers, use_gpu = allocate_encoders(args.workers, args.gpu, args.resource_timeout)
-    pool = EncoderPool(args.checkpoint, model.photo.preprocess.size, num_workers, use_gpu, args.batch)
+    pool = EncoderPool(args.checkpoint, model.photo.preprocess, num_workers, use_gpu, args.batch)
     columns = schema(model.width, catalogue.fields)
     published, table = published_version(folder), open_writer(folder, columns, digest)
     metrics = EmbedMetrics(folder.uri)

@@ -15,6 +15,7 @@ from ray_jobs.recipes.chairs import (
 )
 from ray_jobs.recipes.published import stbir_c, stbir_d, stbir_s
 from ray_jobs.recipes.reference import reference
+from ray_jobs.recipes.shared import shared_encoder, shared_encoder_clip, shared_encoder_resnet50
 from ray_jobs.recipes.small import demo, smoke
 from stbir.config import Recipe
 from stbir.errors import InputError
@@ -27,6 +28,9 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "chairs_cpu_reference": chairs_cpu_reference,
     "chairs_cpu_reference_fast": chairs_cpu_reference_fast,
     "reference": reference,
+    "shared_encoder": shared_encoder,
+    "shared_encoder_resnet50": shared_encoder_resnet50,
+    "shared_encoder_clip": shared_encoder_clip,
     "stbir_s": stbir_s,
     "stbir_c": stbir_c,
     "stbir_d": stbir_d,

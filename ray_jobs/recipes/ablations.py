@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from stbir.config import MODALITIES, Noise, Recipe, Stage, Trainable
+from stbir.config import MODALITIES, Noise, Recipe, Stage
 
 NUM_CLUSTERS = 24  # the number of hand-made classes of the chairs
 ZERO_LR = 1e-12  # trains nothing; a learning rate must be positive
@@ -42,12 +42,14 @@ def without_category(parent: Recipe) -> Recipe:
     stages = tuple(
         replace(stage, objective=replace(stage.objective, category=0.0)) for stage in parent.stages
     )
-    return replace(parent, name=f"{parent.name}_without_category", stages=stages, num_clusters=1)
+    num_clusters = 1 if parent.uses_classes else parent.num_clusters
+    return replace(parent, name=f"{parent.name}_without_category", stages=stages, num_clusters=num_clusters)
 
 
 def with_clusters(parent: Recipe) -> Recipe:
     """Module 2 without labels: clusters of image features are the classes."""
-    return replace(parent, name=f"{parent.name}_with_clusters", num_clusters=NUM_CLUSTERS)
+    num_clusters = NUM_CLUSTERS if parent.uses_classes else parent.num_clusters
+    return replace(parent, name=f"{parent.name}_with_clusters", num_clusters=num_clusters)
 
 
 def without_hubness(parent: Recipe) -> Recipe:
@@ -72,12 +74,11 @@ def joint_only(parent: Recipe) -> Recipe:
     """
     single = [stage for stage in parent.stages if _trains_one_encoder(stage)]
     encoders = {encoder for stage in single for encoder in stage.trainable.encoders}
-    trainable = Trainable(tuple(m for m in MODALITIES if m in encoders))
     pairs = tuple(dict.fromkeys(pair for stage in single for pair in stage.objective.pairs))
     stages = tuple(
         replace(
             stage,
-            trainable=replace(trainable, frozen=stage.trainable.frozen),
+            trainable=replace(stage.trainable, encoders=tuple(m for m in MODALITIES if m in encoders)),
             objective=replace(stage.objective, pairs=pairs),
             noise=stage.noise and replace(stage.noise, modalities=stage.corrupted),
         )

@@ -25,7 +25,6 @@ from stbir.config import (
     ImageEncoderConfig,
     ModelConfig,
     OptimizerConfig,
-    Preprocess,
     Recipe,
     TextEncoderConfig,
 )
@@ -49,7 +48,7 @@ def chairs_cpu() -> Recipe:
     image = ImageEncoderConfig(
         "timm",
         "mobilenetv2_100",
-        Preprocess(128, **HALF),
+        replace(HALF, size=128),
         weights=f"{data_root()}/weights/mobilenetv2_100_imagenet_fp16.safetensors",
         options={"pad_type": "same"},
         frozen=("trunk.conv_stem", "trunk.bn1", "trunk.blocks.0"),
@@ -113,6 +112,6 @@ def chairs_cpu_reference_fast() -> Recipe:
 def _fast(parent: Recipe, name: str, epochs: dict[str, int]) -> Recipe:
     """The recipe on smaller images with other epochs; noise ramps take the same share of them."""
     stages = (with_epochs(stage, epochs[stage.name]) for stage in parent.stages)
-    small = replace(parent.model.photo, preprocess=Preprocess(FAST_SIZE, **HALF))
+    small = replace(parent.model.photo, preprocess=replace(HALF, size=FAST_SIZE))
     model = replace(parent.model, photo=small, sketch=small)
     return replace(parent, name=name, model=model, stages=tuple(stages))

@@ -23,8 +23,8 @@ from stbir.config import (
     TextEncoderConfig,
 )
 
-IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
-CLIP = {"mean": (0.48145466, 0.4578275, 0.40821073), "std": (0.26862954, 0.26130258, 0.27577711)}
+IMAGENET = Preprocess(224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+CLIP = Preprocess(224, mean=(0.48145466, 0.4578275, 0.40821073), std=(0.26862954, 0.26130258, 0.27577711))
 
 
 def reference() -> Recipe:
@@ -39,8 +39,8 @@ def reference() -> Recipe:
         name="reference",
         model=ModelConfig(
             dim=512,
-            photo=ImageEncoderConfig("open_clip", "ViT-B-32", Preprocess(224, **CLIP), weights="openai"),
-            sketch=ImageEncoderConfig("timm", "resnet50", Preprocess(224, **IMAGENET), weights="tv_in1k"),
+            photo=ImageEncoderConfig("open_clip", "ViT-B-32", CLIP, weights="openai"),
+            sketch=ImageEncoderConfig("timm", "resnet50", IMAGENET, weights="tv_in1k"),
             text=TextEncoderConfig("ViT-B-32", weights="openai"),
         ),
         stages=stages,

@@ -1,5 +1,7 @@
 """Recipes for the synthetic data set: encoders from scratch that a CPU trains in seconds or minutes."""
 
+from dataclasses import replace
+
 from ray_jobs.recipes.stages import (
     joint,
     pretrain,
@@ -18,14 +20,14 @@ from stbir.config import (
     TextEncoderConfig,
 )
 
-HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}  # x / 127.5 - 1
+HALF = Preprocess(32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))  # x / 127.5 - 1
 
 
 def smoke() -> Recipe:
     """Random tiny encoders that train in seconds: for tests, continuous integration and a first try."""
     image_options = {"image_size": 32, "patch_size": 8, "layers": 2, "width": 64, "head_width": 32}
     text_options = {"context_length": 16, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2}
-    image = ImageEncoderConfig("open_clip", "tiny", Preprocess(32, **HALF), options=image_options)
+    image = ImageEncoderConfig("open_clip", "tiny", HALF, options=image_options)
     stages = with_one_sketch((pretrain(1), *refine((1, 1, 1))))
     return Recipe(
         name="smoke",
@@ -38,7 +40,7 @@ def smoke() -> Recipe:
 
 def demo() -> Recipe:
     """Small encoders from scratch that learn the synthetic pairs in minutes on a CPU: for `make demo`."""
-    image = ImageEncoderConfig("timm", "test_resnet", Preprocess(64, **HALF), batch_norm="learn")
+    image = ImageEncoderConfig("timm", "test_resnet", replace(HALF, size=64), batch_norm="learn")
     options = {"context_length": 16, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 1}
     text = TextEncoderConfig("small", options=options)
     stages = with_one_sketch((pretrain(3), joint(12), *with_half_noise(refine((2, 2, 2)))))

@@ -43,8 +43,8 @@ def decode_share(batch: EncodedBatch, recipe: Recipe, epoch_sizes: list[int]) ->
     """Decode one share. `epoch_sizes` are the samples per epoch of each stage, for the noise curriculum."""
     return decode_batch(
         batch,
-        sketch_size=recipe.model.sketch_size,
-        photo_size=recipe.model.photo.preprocess.size,
+        sketch=recipe.model.sketch_preprocess,
+        photo=recipe.model.photo.preprocess,
         seed=recipe.seed,
         augment=recipe.augmentation,
         views=recipe.stages[batch.stage].views,

@@ -65,7 +65,10 @@ def num_completed_steps(out: str) -> int:
 
 def step_bytes(recipe: Recipe) -> int:
     """Size of the largest decoded step: a photo (3, H, W), a sketch (1, H, W) and their views per row."""
-    size = {"photo": 3 * recipe.model.photo.preprocess.size**2, "sketch": recipe.model.sketch_size**2}
+    size = {
+        "photo": 3 * recipe.model.photo.preprocess.size**2,
+        "sketch": recipe.model.sketch_preprocess.size**2,
+    }
     return recipe.batch_size * max(
         (1 + stage.sampling.hard_negatives)
         * sum(

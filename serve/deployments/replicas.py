@@ -61,7 +61,7 @@ class SketchReplica:
         """The vectors of images, or their InputError or DeadlineExceededError; None stays None."""
         deadlines = [Deadline.after(budget_s) for budget_s in budgets_s]
         encoder = await _get_encoder(self.encoders, checkpoint_uri)
-        decode = partial(self.decoder, encoder.encoder.preprocess.size)
+        decode = partial(self.decoder, encoder.encoder.preprocess)
         # All are decoded before the first is encoded, so that they form one batch.
         decoded = await map_items(decode, sketches, deadlines)
         return await map_items(partial(self._encode, encoder), decoded, deadlines)

@@ -14,11 +14,15 @@ HUBNESS_DIMS = 3  # in addition to `dim`, see `model.hubness`
 
 @dataclass(frozen=True, config=STRICT)
 class Preprocess:
-    """Input of an image encoder: `size` pixels square, (x / 255 - mean) / std a channel."""
+    """Input of an image encoder: `size` pixels square, (x / 255 - mean) / std a channel.
+
+    resize: "pad" keeps the aspect ratio and pads with white; "stretch" fills the square.
+    """
 
     size: Annotated[int, Field(ge=16, le=2048)]
     mean: Triple
     std: tuple[Positive, Positive, Positive]
+    resize: Literal["pad", "stretch"] = "pad"
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -124,9 +128,9 @@ class ModelConfig:
         return {modality: f"{config.library} {config.model}" for modality, config in encoders.items()}
 
     @property
-    def sketch_size(self) -> int:
-        """Input size of the sketch encoder, in pixels."""
-        return (self.sketch or self.photo).preprocess.size
+    def sketch_preprocess(self) -> Preprocess:
+        """The input of the sketch encoder."""
+        return (self.sketch or self.photo).preprocess
 
     @model_validator(mode="after")
     def _check_appearance_dims(self) -> "ModelConfig":

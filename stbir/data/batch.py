@@ -11,13 +11,13 @@ from PIL import Image
 
 from stbir.augmentation.curriculum_noise import add_photo_noise, add_sketch_noise, apply_word_dropout
 from stbir.augmentation.query_corruption import corrupt_sketch, corrupt_text
-from stbir.config import MODALITY_OF, Augmentation, View
+from stbir.config import MODALITY_OF, Augmentation, Preprocess, View
 from stbir.data.geometry import sample_geometry, view_geometry
 from stbir.data.image_cache import ImageCache
 from stbir.data.photo_index import IntArray, PhotoIndex
 from stbir.data.sampling import Step
 from stbir.data.shards import open_shards
-from stbir.images import Geometry, Pixels, open_photo, open_sketch, to_pixels
+from stbir.images import Geometry, Pixels, Resize, open_photo, open_sketch, to_pixels
 
 # Each process has one cache for photos and one for sketches.
 _CACHE_BYTES, _MACHINE_CACHE_BYTES = 2**28, 2**31
@@ -134,8 +134,8 @@ def _cell(photos: PhotoIndex, photo: int, tables: RowGroups, column: str) -> pa.
 def decode_batch(
     batch: EncodedBatch,
     *,
-    sketch_size: int,
-    photo_size: int,
+    sketch: Preprocess,
+    photo: Preprocess,
     seed: int,
     augment: Augmentation | None = None,
     sketch_noise: RowNoise | None = None,
@@ -163,15 +163,15 @@ def decode_batch(
     add_noise = _corrupt_sketch if use_query_corruption else add_sketch_noise
 
     def decode_sketches(images: list[bytes], geometry: list[Geometry | None]) -> list[Pixels]:
-        pixels = _decode_images(images, _open_sketch, sketch_size, geometry)
+        pixels = _decode_images(images, _open_sketch, sketch, geometry)
         return _corrupt_rows(pixels, add_noise, rngs, sketch_noise)
 
     def decode_photos(images: list[bytes], geometry: list[Geometry | None]) -> list[Pixels]:
-        pixels = _decode_images(images, _open_photo, photo_size, geometry)
+        pixels = _decode_images(images, _open_photo, photo, geometry)
         return _corrupt_rows(pixels, add_photo_noise, rngs, photo_noise)
 
-    sketches = decode_sketches(batch.sketches, [sketch for sketch, _ in geometry])
-    photos = decode_photos(batch.photos, [photo for _, photo in geometry])
+    sketches = decode_sketches(batch.sketches, [of_sketch for of_sketch, _ in geometry])
+    photos = decode_photos(batch.photos, [of_photo for _, of_photo in geometry])
     view_pixels: dict[View, Pixels] = {}
     for view in views:
         rows = [view_geometry(view, row, augment, rng) for row, rng in zip(geometry, rngs, strict=True)]
@@ -198,13 +198,14 @@ def _view_images(batch: EncodedBatch, view: View) -> list[bytes]:
 
 def _decode_images(
     images: list[bytes],
-    open_image: Callable[[bytes, int], Image.Image],
-    size: int,
+    open_image: Callable[[bytes, int, Resize], Image.Image],
+    to: Preprocess,
     geometry: list[Geometry | None],
 ) -> list[Pixels]:
     if not images:
         return []
-    return [to_pixels(open_image(data, size), row) for data, row in zip(images, geometry, strict=True)]
+    squares = [open_image(data, to.size, to.resize) for data in images]
+    return [to_pixels(square, row) for square, row in zip(squares, geometry, strict=True)]
 
 
 def _corrupt_rows(

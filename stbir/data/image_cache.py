@@ -8,9 +8,11 @@ from collections.abc import Callable
 from cachetools import LRUCache, cached
 from PIL import Image
 
+from stbir.images import Resize
+
 
 class ImageCache:
-    """`decode(data, size)` with an LRU cache of at most `max_bytes` of pixels.
+    """`decode(data, size, resize)` with an LRU cache of at most `max_bytes` of pixels.
 
     `machine_max_bytes` limits all processes of a machine together, one per CPU. Keys are digests, so the
     encoded bytes take no memory. An image larger than the cache is not stored.
@@ -18,18 +20,20 @@ class ImageCache:
 
     def __init__(
         self,
-        decode: Callable[[bytes, int], Image.Image],
+        decode: Callable[[bytes, int, Resize], Image.Image],
         max_bytes: int,
         machine_max_bytes: int | None = None,
     ) -> None:
         if machine_max_bytes is not None:
             max_bytes = min(max_bytes, machine_max_bytes // (os.cpu_count() or 1))
-        self._cache: LRUCache[tuple[bytes, int], Image.Image] = LRUCache(max_bytes, getsizeof=_pixel_bytes)
+        self._cache: LRUCache[tuple[bytes, int, Resize], Image.Image] = LRUCache(
+            max_bytes, getsizeof=_pixel_bytes
+        )
         self._decode = cached(self._cache, key=_digest, lock=threading.Lock())(decode)
 
-    def __call__(self, data: bytes, size: int) -> Image.Image:
+    def __call__(self, data: bytes, size: int, resize: Resize = "pad") -> Image.Image:
         """The decoded image; do not modify it. Raises what `decode` raises."""
-        return self._decode(data, size)
+        return self._decode(data, size, resize)
 
     @property
     def used_bytes(self) -> int:
@@ -37,8 +41,8 @@ class ImageCache:
         return int(self._cache.currsize)
 
 
-def _digest(data: bytes, size: int) -> tuple[bytes, int]:
-    return hashlib.blake2b(data, digest_size=16).digest(), size
+def _digest(data: bytes, size: int, resize: Resize) -> tuple[bytes, int, Resize]:
+    return hashlib.blake2b(data, digest_size=16).digest(), size, resize
 
 
 def _pixel_bytes(image: Image.Image) -> int:

@@ -124,8 +124,9 @@ def _embed_sketches(
     decoded = {}
     assert encoder is not None or not images
     for n, image in images.items():
+        to = encoder.preprocess  # type: ignore[union-attr]
         try:
-            decoded[n] = torch.from_numpy(decode_query_sketch(image, encoder.preprocess.size))  # type: ignore
+            decoded[n] = torch.from_numpy(decode_query_sketch(image, to.size, to.resize))  # type: ignore
         except InputError as error:
             errors[n] = str(error)
     if not decoded or encoder is None:

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from stbir.config import Preprocess
 from stbir.gallery.arrays import Features
-from stbir.images import Pixels, decode_photo, decode_sketch
+from stbir.images import Geometry, Pixels, Resize, decode_photo, decode_sketch
 from stbir.model.encoders import ImageEncoder, TextEncoder
 
-Decode = Callable[[bytes, int], Pixels]
+Decode = Callable[[bytes, int, Geometry | None, Resize], Pixels]
 BATCH = 64
 T = TypeVar("T")
 
@@ -56,11 +57,12 @@ def eval_mode(module: nn.Module) -> Iterator[None]:
 
 
 def _embed_images(encoder: ImageEncoder, images: Sequence[bytes], decode: Decode, batch: int) -> Features:
-    return _embed_batches(encoder, images, partial(_stack, decode, encoder.preprocess.size), batch)
+    return _embed_batches(encoder, images, partial(_stack, decode, encoder.preprocess), batch)
 
 
-def _stack(decode: Decode, size: int, images: Sequence[bytes]) -> Tensor:
-    return torch.from_numpy(np.stack([decode(image, size) for image in images]))  # (B, C, size, size)
+def _stack(decode: Decode, to: Preprocess, images: Sequence[bytes]) -> Tensor:
+    pixels = [decode(image, to.size, None, to.resize) for image in images]
+    return torch.from_numpy(np.stack(pixels))  # (B, C, size, size)
 
 
 def _embed_batches(

@@ -16,7 +16,7 @@ def decode_row_group(photos: PhotoIndex, members: IntArray, modality: Modality, 
     tables = read_row_groups(photos, [int(photos.row_group[members[0]])], (modality,))
     return decode_batch(
         collate(photos, Step(0, 0, 0, order), (modality,), tables),
-        sketch_size=recipe.model.sketch_size,
-        photo_size=recipe.model.photo.preprocess.size,
+        sketch=recipe.model.sketch_preprocess,
+        photo=recipe.model.photo.preprocess,
         seed=recipe.seed,
     )

@@ -1,16 +1,18 @@
 """Decoding of batches: views depend on the seed and the position, noise on the modality."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from stbir.augmentation.query_corruption import corrupt_sketch, corrupt_text
-from stbir.config import MODALITY_OF, VIEWS, Augmentation
+from stbir.config import MODALITY_OF, VIEWS, Augmentation, Preprocess
 from stbir.data.batch import Batch, EncodedBatch, decode_batch
 
 N = 16
+INPUT = Preprocess(32, (0, 0, 0), (1, 1, 1))
 FLIP_ONLY = Augmentation(scale=0, shift=0, rotate=0, photo_ratio=0)
 
 
@@ -37,7 +39,7 @@ def decode(augment: Augmentation | None, start: int = 0, **options: object) -> B
         texts=["red oak stool"] * N,
         other_sketches=[half_black_png(upside_down=True)] * N,
     )
-    return decode_batch(batch, sketch_size=32, photo_size=32, seed=0, augment=augment, **options)  # type: ignore[arg-type]
+    return decode_batch(batch, sketch=INPUT, photo=INPUT, seed=0, augment=augment, **options)  # type: ignore[arg-type]
 
 
 def pixels(batch: Batch) -> tuple[np.ndarray, np.ndarray]:
@@ -146,3 +148,20 @@ def test_noise_changes_the_views_of_its_modality_only(modality: str) -> None:
     )
     changed = {MODALITY_OF[view] for view in clean.views if (clean.views[view] != noisy.views[view]).any()}
     assert changed == {modality}
+
+
+def test_images_are_resized_as_their_encoder_needs() -> None:
+    buffer = io.BytesIO()
+    Image.new("L", (64, 32)).save(buffer, "PNG")
+    image = buffer.getvalue()
+    one = np.zeros(1, np.int64)
+    batch = EncodedBatch(0, 0, 1, one, one, one, [image], [image], [], [image])
+    for sketch, photo in (("pad", "stretch"), ("stretch", "pad")):
+        inputs = (replace(INPUT, resize=resize) for resize in (sketch, photo))
+        decoded = decode_batch(
+            batch, **dict(zip(("sketch", "photo"), inputs, strict=True)), seed=0, views=VIEWS
+        )
+        for resize, images in zip((sketch, photo), pixels(decoded), strict=True):
+            assert (images.max() == 255) == (resize == "pad")
+        for view, images in decoded.views.items():
+            assert (images.max() == 255) == ((sketch if MODALITY_OF[view] == "sketch" else photo) == "pad")

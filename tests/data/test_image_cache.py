@@ -4,12 +4,13 @@ import pytest
 from PIL import Image
 
 from stbir.data.image_cache import ImageCache
+from stbir.images import Resize
 
 
 def counting_cache(calls: list[bytes]) -> ImageCache:
     """A cache of 250 bytes that records each decoded image."""
 
-    def decode(data: bytes, size: int) -> Image.Image:
+    def decode(data: bytes, size: int, resize: Resize) -> Image.Image:
         calls.append(data)
         if data == b"bad":
             raise ValueError(data)
@@ -26,6 +27,8 @@ def test_images_are_evicted_in_lru_order() -> None:
         assert cache.used_bytes <= 200
     assert calls == [b"a", b"b", b"c", b"b"]
     assert cache(b"a", 5).size == (5, 5)
+    cache(b"a", 5, "stretch")
+    assert calls == [b"a", b"b", b"c", b"b", b"a", b"a"]
 
 
 def test_an_image_larger_than_the_cache_is_returned_but_not_stored() -> None:
@@ -37,7 +40,9 @@ def test_an_image_larger_than_the_cache_is_returned_but_not_stored() -> None:
 
 def test_processes_of_a_machine_share_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
-    cache = ImageCache(lambda data, size: Image.new("L", (size, size)), max_bytes=250, machine_max_bytes=600)
+    cache = ImageCache(
+        lambda data, size, resize: Image.new("L", (size, size)), max_bytes=250, machine_max_bytes=600
+    )
     cache(b"a", 10)
     cache(b"b", 10)
     assert cache.used_bytes == 100

@@ -1,7 +1,18 @@
-import numpy as np
-import torch
+from dataclasses import replace
 
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+from ray_jobs.recipes import recipe
+from serve.deadline import Deadline
+from serve.deployments.sketch_decoder import _decode
+from stbir.embedding import batch_search
 from stbir.embedding.embed import embed_photos, embed_sketches, embed_texts, encode, eval_mode
+from stbir.images import encode_png
+from stbir.model import checkpoint
+from stbir.model.builder import build_retriever
 from tests.gallery.toy_dataset import IMAGE_SIZE, NUM_KINDS, png, toy_retriever
 
 
@@ -40,3 +51,37 @@ def test_eval_mode_restores_modes_after_an_error():
     except KeyError:
         assert module.training
         assert module.dropout.training
+
+
+def rectangle_and_square() -> tuple[bytes, bytes]:
+    """A drawing of 64 x 32 pixels, and the same stretched to 32 x 32."""
+    image = Image.new("RGB", (64, 32), "white")
+    ImageDraw.Draw(image).line([(5, 5), (50, 25), (60, 8)], "black", 3)
+    return encode_png(image), encode_png(image.resize((32, 32), Image.Resampling.BICUBIC))
+
+
+@pytest.mark.parametrize("resize", ["pad", "stretch"])
+def test_every_input_is_resized_as_the_encoder_needs(resize, tmp_path):
+    smoke = recipe("smoke")
+    photo = replace(smoke.model.photo, preprocess=replace(smoke.model.photo.preprocess, resize=resize))
+    smoke = replace(smoke, model=replace(smoke.model, photo=photo))
+    checkpoint.save(str(tmp_path), "step-1", build_retriever(smoke.model), smoke, made_from="", counts={})
+    model = checkpoint.load(str(tmp_path)).eval()
+    rectangle, square = rectangle_and_square()
+
+    def embed_queries(encoder, images):
+        features = batch_search._embed_sketches(dict(enumerate(images)), encoder, {})
+        return np.stack([features[n] for n in range(len(images))])
+
+    def embed_served(encoder, images):
+        pixels = [_decode(encoder.preprocess, image, Deadline.after(9)).pixels_1HW for image in images]
+        return encode(encoder, torch.from_numpy(np.stack(pixels)))
+
+    for embed, encoder in (
+        (embed_photos, model.photo),
+        (embed_sketches, model.sketch),
+        (embed_queries, model.sketch),
+        (embed_served, model.sketch),
+    ):
+        first, second = embed(encoder, [rectangle, square])
+        assert np.allclose(first, second, atol=0.02) == (resize == "stretch")

@@ -5,7 +5,7 @@ import torch
 
 from ray_jobs.recipes import recipe
 from ray_jobs.recipes.small import HALF
-from stbir.config import ImageEncoderConfig, ModelConfig, Preprocess, TextEncoderConfig
+from stbir.config import ImageEncoderConfig, ModelConfig, TextEncoderConfig
 from stbir.errors import InputError
 from stbir.model import checkpoint
 from stbir.model.appearance import NUM_COLOURS, NUM_TEXTURE_MAPS, AppearanceHead, colour_histogram
@@ -18,7 +18,7 @@ EMBEDDING_BAG = TextEncoderConfig("bag", library="words", options={"vocab_size":
 
 
 def config(**changes: object) -> ModelConfig:
-    photo = ImageEncoderConfig("timm", "test_resnet", Preprocess(32, **HALF), grid=2, multiscale=((8, 2),))
+    photo = ImageEncoderConfig("timm", "test_resnet", HALF, grid=2, multiscale=((8, 2),))
     model = ModelConfig(
         dim=DIM, photo=photo, sketch=photo, text=EMBEDDING_BAG, appearance_dims=APPEARANCE_DIMS
     )
@@ -116,7 +116,7 @@ def test_embedding_bag_ignores_word_order() -> None:
     [
         ({"appearance_dims": DIM}, "appearance_dims: 24 leaves none of dim=24"),
         (
-            {"photo": ImageEncoderConfig("open_clip", "ViT-B-32", Preprocess(32, **HALF))},
+            {"photo": ImageEncoderConfig("open_clip", "ViT-B-32", HALF)},
             "maps of a timm photo encoder",
         ),
     ],
@@ -143,6 +143,6 @@ def test_embedding_bag_rejects_weights_and_requires_sizes(changes: dict[str, obj
 
 
 def test_backbone_for_another_image_size_is_rejected() -> None:
-    photo = ImageEncoderConfig("timm", "vit_tiny_patch16_224", Preprocess(32, **HALF))
+    photo = ImageEncoderConfig("timm", "vit_tiny_patch16_224", HALF)
     with pytest.raises(InputError, match="cannot create timm model 'vit_tiny_patch16_224': Input height"):
         build_retriever(config(photo=photo, sketch=None))

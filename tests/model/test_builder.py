@@ -10,7 +10,7 @@ import torch
 
 from ray_jobs.recipes import recipe
 from ray_jobs.recipes.small import HALF
-from stbir.config import ImageEncoderConfig, ModelConfig, Preprocess, TextEncoderConfig
+from stbir.config import ImageEncoderConfig, ModelConfig, TextEncoderConfig
 from stbir.errors import InputError
 from stbir.model.batch_norm_folding import fold_batch_norms
 from stbir.model.builder import build_encoder, build_retriever
@@ -46,7 +46,7 @@ def clip_weights(tiny_clip: str, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 def clip_config(name: str, weights: str | None) -> ModelConfig:
-    photo = ImageEncoderConfig("open_clip", name, Preprocess(32, **HALF), weights=weights)
+    photo = ImageEncoderConfig("open_clip", name, HALF, weights=weights)
     return ModelConfig(dim=24, photo=photo, text=TextEncoderConfig(name, weights=weights))
 
 
@@ -138,7 +138,7 @@ def test_missing_weights_file_is_rejected(tiny_clip: str) -> None:
 
 
 def timm_config(weights: str | None, **changes: object) -> ModelConfig:
-    photo = ImageEncoderConfig("timm", "mobilenetv2_035", Preprocess(32, **HALF), weights=weights)
+    photo = ImageEncoderConfig("timm", "mobilenetv2_035", HALF, weights=weights)
     text = recipe("smoke").model.text
     return ModelConfig(dim=8, photo=replace(photo, **changes), text=text)  # type: ignore[arg-type]
 
@@ -225,7 +225,7 @@ def test_encoder_is_rebuilt_from_its_configuration(changes: dict[str, object]) -
 
 
 def test_grid_of_a_backbone_that_has_no_feature_map_is_rejected() -> None:
-    photo = ImageEncoderConfig("timm", "vit_tiny_patch16_224", Preprocess(224, **HALF), grid=2)
+    photo = ImageEncoderConfig("timm", "vit_tiny_patch16_224", replace(HALF, size=224), grid=2)
     with pytest.raises(InputError, match="'vit_tiny_patch16_224' returns no feature map"):
         build_encoder(replace(timm_config(None), photo=photo), "photo")
 
@@ -237,14 +237,14 @@ CONVOLUTIONAL = ["mobilenetv3_small_050", "mobilenetv4_conv_small_035", "ghostne
     ("name", "grid"), [("test_vit", 0), *((name, grid) for name in CONVOLUTIONAL for grid in (0, 2))]
 )
 def test_any_backbone_of_timm_has_the_width_of_its_output(name: str, grid: int) -> None:
-    photo = ImageEncoderConfig("timm", name, Preprocess(64, **HALF), grid=grid)
+    photo = ImageEncoderConfig("timm", name, replace(HALF, size=64), grid=grid)
     model = ModelConfig(dim=24, photo=photo, text=TextEncoderConfig("small", options=TEXT))
     with torch.no_grad():
         assert build_encoder(model, "photo").eval()(pixels(size=64)).shape == (2, 24)
 
 
 def test_frozen_modules_are_whole_and_exist() -> None:
-    photo = ImageEncoderConfig("timm", "test_resnet", Preprocess(64, **HALF), frozen=("trunk.layer1",))
+    photo = ImageEncoderConfig("timm", "test_resnet", replace(HALF, size=64), frozen=("trunk.layer1",))
     model = ModelConfig(dim=24, photo=photo, text=TextEncoderConfig("small", options=TEXT))
     encoder = build_encoder(model, "photo")
     frozen = {name for name, parameter in encoder.named_parameters() if not parameter.requires_grad}

@@ -7,7 +7,7 @@ import torch
 
 from ray_jobs.recipes import recipe
 from ray_jobs.recipes.small import HALF
-from stbir.config import ImageEncoderConfig, Preprocess
+from stbir.config import ImageEncoderConfig
 from stbir.errors import InputError
 from stbir.model import checkpoint
 from stbir.model.builder import build_retriever
@@ -127,7 +127,7 @@ def test_manifest_contains_counts_and_origin(model: Retriever) -> None:
 
 def test_checkpoint_with_old_module_names_opens(tmp_path: Path) -> None:
     """Version 0.1 wrote `finer`, `details` and `usual`."""
-    image = ImageEncoderConfig("timm", "test_resnet", Preprocess(32, **HALF), multiscale=((8, 2),))
+    image = ImageEncoderConfig("timm", "test_resnet", HALF, multiscale=((8, 2),))
     smoke = recipe("smoke")
     model = replace(smoke.model, photo=image, appearance_dims=8, hubness=4)
     retriever = build_retriever(model)

@@ -16,7 +16,7 @@ from serve.messages import Encoded
 from serve.rollout.records import ReleaseRecords
 from serve.settings import read_settings
 from stbir.errors import ImageTooLargeError, InputError, NoStrokeError
-from stbir.images import Pixels, decode_query_sketch, encode_png
+from stbir.images import Pixels, Resize, decode_query_sketch, encode_png
 from tests.data.image_files import drawing, png
 from tests.serve.local import MemoryStore
 
@@ -37,7 +37,7 @@ def test_a_group_is_decoded_a_few_sketches_at_a_time(
 ) -> None:
     lock, active, most = threading.Lock(), 0, 0
 
-    def decode(data: bytes, size: int) -> Pixels:
+    def decode(data: bytes, size: int, resize: Resize) -> Pixels:
         nonlocal active, most
         with lock:
             active += 1
@@ -45,7 +45,7 @@ def test_a_group_is_decoded_a_few_sketches_at_a_time(
         time.sleep(0.02)
         with lock:
             active -= 1
-        return decode_query_sketch(data, size)
+        return decode_query_sketch(data, size, resize)
 
     monkeypatch.setattr(sketch_decoder, "decode_query_sketch", decode)
     results = encode(replica, checkpoint_uri, [encode_png(drawing())] * GROUP)

@@ -12,7 +12,7 @@ import torch
 
 from ray_jobs.recipes import recipe
 from ray_jobs.recipes.stages import fusion, joint, with_frozen_backbone, with_shared_encoder, with_terms
-from stbir.config import MODALITIES, Objective, Recipe, Trainable
+from stbir.config import MODALITIES, Objective, OptimizerConfig, Recipe, Trainable
 from stbir.data.batch import Batch
 from stbir.data.photo_index import PhotoIndex
 from stbir.errors import InputError
@@ -257,3 +257,14 @@ def test_learnt_temperature_is_clamped_as_in_clip(photos: PhotoIndex) -> None:
     assert clamped.tolist() == pytest.approx([0.01, 1.0, math.exp(-2)])
     fixed = start_stage(next(s for s in r.stages if s.name == "joint"), r, run.model, num_steps=2)
     assert fixed.model.temperature() is None
+
+
+def test_stage_of_the_shared_encoder_recipes_learns(photos: PhotoIndex) -> None:
+    r = replace(recipe("shared_encoder"), model=recipe("smoke").model)
+    torch.manual_seed(0)
+    model = TrainableModel(build_retriever(r.model), num_classes=0)
+    stage = replace(r.stages[0], optimizer=OptimizerConfig(lr=1e-3))
+    batch = next(batches("joint", 1))
+    losses = [m.loss for m in train(start_stage(stage, r, model, 25), r, photos, [batch] * 25, CPU)]
+    assert losses[-1] < 0.5 * losses[0]
+    assert model.retriever.sketch.trunk is model.retriever.photo.trunk
