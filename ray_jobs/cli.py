@@ -10,15 +10,7 @@ from typing import Any, NoReturn
 
 from ray_jobs.interrupts import exit_code
 from stbir.config.choices import INDEX_THRESHOLD
-from stbir.errors import InputError
-
-
-class JobFailedError(Exception):
-    """The job ended with an unacceptable result, e.g. too many photos in quarantine: exit code 1."""
-
-    def __init__(self, message: str, summary: dict[str, Any]) -> None:
-        super().__init__(message)
-        self.summary = summary
+from stbir.errors import InputError, JobFailedError
 
 
 def run(main: Callable[[argparse.Namespace], dict[str, Any]], parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,6 @@
-"""`InputError`, the exception for input that cannot be used."""
+"""`InputError`, the exception for input that cannot be used, and `JobFailedError`."""
+
+from typing import Any
 
 
 class InputError(ValueError):
@@ -14,3 +16,14 @@ class ImageTooLargeError(InputError):
 
 class NoStrokeError(InputError):
     """A sketch is a valid image of one colour: nothing is drawn on it."""
+
+
+class JobFailedError(Exception):
+    """A job ended with an unacceptable result, e.g. too many photos in quarantine. Commands exit with 1.
+
+    `summary` has the counts of the job.
+    """
+
+    def __init__(self, message: str, summary: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.summary = summary

@@ -28,7 +28,7 @@ LIBRARY = {
     "stbir/catalogue": {"stbir/errors", "stbir/images", "stbir/storage", "stbir/data"},
     "stbir/embedding": {
         *("stbir/errors", "stbir/config", "stbir/images"),
-        *("stbir/model", "stbir/gallery", "stbir/data"),
+        *("stbir/model", "stbir/gallery", "stbir/data", "stbir/catalogue"),
     },
     "stbir/training": {"stbir/errors", "stbir/config", "stbir/model", "stbir/data"},
     "stbir/evaluation": {

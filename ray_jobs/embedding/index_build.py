@@ -7,8 +7,8 @@ from typing import Any
 import lance
 import lance_ray
 
-from ray_jobs.cli import JobFailedError
 from ray_jobs.cluster import placement
+from stbir.errors import JobFailedError
 from stbir.gallery.arrays import Features
 from stbir.gallery.index import SAMPLE_RATE, IndexPlan, build_index, index_options
 from stbir.gallery.latency import MAX_SLOWDOWN

@@ -7,11 +7,11 @@ import numpy as np
 import ray
 from ray.exceptions import NodeDiedError, ObjectLostError, OutOfMemoryError, WorkerCrashedError
 
-from ray_jobs.cli import JobFailedError
-from ray_jobs.embedding.decode import KILLS_WORKER, PHOTO_TIMED_OUT, DecodedPart, decode_photos
 from stbir.catalogue.photo import Part
 from stbir.config import Preprocess
 from stbir.data.validation import Fault
+from stbir.embedding.decode import KILLS_WORKER, PHOTO_TIMED_OUT, DecodedPart, decode_photos
+from stbir.errors import JobFailedError
 from stbir.gallery.fingerprint import Fingerprints
 from stbir.images import Pixels
 

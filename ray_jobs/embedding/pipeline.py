@@ -14,7 +14,6 @@ from ray.exceptions import GetTimeoutError
 
 from ray_jobs.cluster import placement, requirements
 from ray_jobs.cluster.checks import enforce
-from ray_jobs.embedding.decode import DecodedPart, decode_part
 from ray_jobs.embedding.encoder_actor import EncodedPart, EncoderActor
 from ray_jobs.embedding.isolation import (
     PHOTO_TIMEOUT_S,
@@ -25,6 +24,7 @@ from ray_jobs.embedding.isolation import (
 )
 from stbir.catalogue.photo import Catalogue, Part
 from stbir.config import Preprocess
+from stbir.embedding.decode import DecodedPart, decode_part
 from stbir.gallery.existing_rows import ExistingRows
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayTaskError
 
-from ray_jobs.cli import JobFailedError, check_minimum
+from ray_jobs.cli import check_minimum
 from ray_jobs.cluster import placement, requirements
 from ray_jobs.cluster.checks import enforce
 from ray_jobs.cluster.connection import connect
@@ -19,7 +19,7 @@ from ray_jobs.training.job import WORKER_ENVIRONMENT
 from ray_jobs.training.trial import Trial, run_trial
 from stbir.config import ModelConfig
 from stbir.data.shards import open_shards
-from stbir.errors import InputError
+from stbir.errors import InputError, JobFailedError
 from stbir.evaluation import ablation
 from stbir.evaluation.comparison import compare
 from stbir.model.builder import build_retriever

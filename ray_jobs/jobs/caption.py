@@ -17,7 +17,6 @@ from ray_jobs.captioning.ledger import CaptionTarget, Ledger, Outcome
 from ray_jobs.captioning.options import build_endpoint, check_options, engine_options
 from ray_jobs.captioning.sample import sample_job, write_sheet
 from ray_jobs.captioning.tasks import Job
-from ray_jobs.cli import JobFailedError
 from ray_jobs.cluster import placement
 from ray_jobs.cluster.connection import connect
 from stbir.captioning.answer_store import AnswerStore, Usage
@@ -25,7 +24,7 @@ from stbir.captioning.estimate import Estimate, Price, estimate, format_duration
 from stbir.captioning.prompt import load_prompt
 from stbir.data.shard_writer import QUARANTINE, ShardPart, publish, write_quarantine
 from stbir.data.shards import Shards, open_shards
-from stbir.errors import InputError
+from stbir.errors import InputError, JobFailedError
 from stbir.storage.folder import Folder
 from stbir.storage.lock import Lock, artifact_lock
 from stbir.storage.manifest import Manifest

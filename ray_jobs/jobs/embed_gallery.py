@@ -13,7 +13,7 @@ from typing import Any
 import lance
 import pyarrow as pa
 
-from ray_jobs.cli import JobFailedError, check_error_rate, check_minimum, max_removed
+from ray_jobs.cli import check_error_rate, check_minimum, max_removed
 from ray_jobs.cluster.connection import connect
 from ray_jobs.cluster.metrics import EmbedMetrics
 from ray_jobs.embedding.index_build import index_and_publish
@@ -26,8 +26,6 @@ from ray_jobs.embedding.pipeline import (
 )
 from ray_jobs.embedding.progress import Progress
 from ray_jobs.embedding.recall_queries import catalogue_queries, read_queries
-from ray_jobs.embedding.removal_guard import RemovalGuard, check_removal
-from ray_jobs.embedding.writer import BackgroundWriter
 from stbir.catalogue.folder import FolderCatalogue
 from stbir.catalogue.photo import NOT_TAKEN, Catalogue
 from stbir.catalogue.registry import open_catalogue
@@ -35,7 +33,9 @@ from stbir.catalogue.shards import ShardsCatalogue
 from stbir.data.shard_writer import QUARANTINE, write_quarantine
 from stbir.data.shards import open_shards
 from stbir.data.validation import Fault
-from stbir.errors import InputError
+from stbir.embedding.removal_guard import RemovalGuard, check_removal
+from stbir.errors import InputError, JobFailedError
+from stbir.gallery.background_writer import BackgroundWriter
 from stbir.gallery.existing_rows import ExistingRows, count_changes, read_existing_rows
 from stbir.gallery.gallery import read_metadata, schema
 from stbir.gallery.index import plan_index

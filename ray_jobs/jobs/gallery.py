@@ -14,7 +14,7 @@ from ray_jobs.cli import max_removed
 from ray_jobs.cluster.connection import connect
 from ray_jobs.embedding.index_build import index_and_publish
 from ray_jobs.embedding.recall_queries import read_queries
-from ray_jobs.embedding.removal_guard import RemovalGuard
+from stbir.embedding.removal_guard import RemovalGuard
 from stbir.errors import InputError
 from stbir.gallery import export_import, versions
 from stbir.gallery.arrays import Features

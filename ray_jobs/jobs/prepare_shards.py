@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import ray.data
 
-from ray_jobs.cli import JobFailedError, check_error_rate, check_minimum
+from ray_jobs.cli import check_error_rate, check_minimum
 from ray_jobs.cluster import placement, requirements
 from ray_jobs.cluster.checks import enforce
 from ray_jobs.cluster.connection import connect
@@ -31,7 +31,7 @@ from stbir.data.shard_writer import (
 from stbir.data.sources.entry import Entry, Source
 from stbir.data.sources.registry import open_source
 from stbir.data.validation import Fault, drop_duplicates, validate_entry
-from stbir.errors import InputError
+from stbir.errors import InputError, JobFailedError
 from stbir.storage.folder import Folder
 from stbir.storage.lock import Lock, artifact_lock
 from stbir.storage.manifest import refuse_other_kind

@@ -15,7 +15,6 @@ import pyarrow.parquet as pq
 import ray.data
 from pydantic import TypeAdapter, ValidationError
 
-from ray_jobs.cli import JobFailedError
 from ray_jobs.cluster import placement
 from ray_jobs.cluster.connection import connect
 from stbir.embedding.batch_search import (
@@ -26,7 +25,7 @@ from stbir.embedding.batch_search import (
     SearchParams,
     search_table,
 )
-from stbir.errors import InputError
+from stbir.errors import InputError, JobFailedError
 from stbir.gallery.filters import Condition
 from stbir.gallery.gallery import open_gallery, open_version
 from stbir.gallery.local_cache import CacheConfig

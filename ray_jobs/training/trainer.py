@@ -7,11 +7,11 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError
 
-from ray_jobs.cli import JobFailedError
 from ray_jobs.cluster import placement
 from ray_jobs.training import ingest
 from ray_jobs.training.data_config import PlanDataConfig
 from ray_jobs.training.job import WORKER_ENVIRONMENT, Job, num_completed_steps
+from stbir.errors import JobFailedError
 from stbir.storage.folder import Folder
 
 RAY_FOLDER = ".ray"  # Ray Train's own state while a run lasts; resuming does not use it

@@ -7,10 +7,9 @@ import lance
 import pyarrow.parquet as pq
 import pytest
 
-from ray_jobs.cli import JobFailedError
 from ray_jobs.embed_gallery import parser
 from ray_jobs.jobs.embed_gallery import embed_gallery
-from stbir.errors import InputError
+from stbir.errors import InputError, JobFailedError
 from stbir.gallery.gallery import open_gallery, open_table
 from stbir.model import checkpoint
 from stbir.storage.folder import Folder

@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 from ray_jobs import ablate, prepare_shards
-from ray_jobs.cli import JobFailedError
 from ray_jobs.jobs import ablate as job
-from stbir.errors import InputError
+from stbir.errors import InputError, JobFailedError
 from stbir.training.loop import DivergedError
 
 RECIPES = ["smoke", "smoke_without_category"]

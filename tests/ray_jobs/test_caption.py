@@ -13,7 +13,6 @@ from pydantic import SecretStr
 from ray_jobs.caption import parser
 from ray_jobs.captioning import tasks
 from ray_jobs.captioning.chat import Endpoint
-from ray_jobs.cli import JobFailedError
 from ray_jobs.jobs.caption import CAPTIONS_QUARANTINE, caption
 from stbir.captioning.answer_store import AnswerRecord, AnswerStore
 from stbir.captioning.prompt import load_prompt
@@ -21,7 +20,7 @@ from stbir.data.schema import Row
 from stbir.data.shard_writer import QUARANTINE, publish, write_quarantine, write_rows
 from stbir.data.shards import open_shards
 from stbir.data.validation import Fault
-from stbir.errors import InputError
+from stbir.errors import InputError, JobFailedError
 from stbir.storage.folder import Folder
 from tests.conftest import Command
 from tests.data.image_files import png

@@ -14,7 +14,7 @@ import ray
 
 from ray_jobs import cli
 from ray_jobs.cluster import connection
-from stbir.errors import InputError
+from stbir.errors import InputError, JobFailedError
 from tests.conftest import ROOT, free_port
 
 
@@ -30,7 +30,7 @@ def _main(arguments: argparse.Namespace) -> dict[str, Any]:
         raise InputError("--numbers: one is negative; give none below 0")
     total = sum(arguments.numbers)
     if total > 10:
-        raise cli.JobFailedError("more than 10", {"total": total})
+        raise JobFailedError("more than 10", {"total": total})
     return {"total": total}
 
 

@@ -8,7 +8,6 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from ray_jobs.cli import JobFailedError
 from ray_jobs.embed_gallery import parser
 from ray_jobs.jobs.embed_gallery import _check_faults, _check_listing, _count_not_taken, embed_gallery
 from ray_jobs.recipes import recipe
@@ -20,7 +19,7 @@ from stbir.data.shard_writer import publish, write_rows
 from stbir.data.shards import open_shards
 from stbir.data.validation import Fault
 from stbir.embedding.embed import embed_photos
-from stbir.errors import InputError
+from stbir.errors import InputError, JobFailedError
 from stbir.gallery.gallery import open_gallery
 from stbir.model import builder, checkpoint
 from stbir.storage.folder import Folder

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from ray_jobs.embedding import encoder_actor
-from ray_jobs.embedding.decode import DecodedPart
 from ray_jobs.embedding.encoder_actor import BatchSizeTuner, EncodedPart, EncoderActor
 from ray_jobs.embedding.pipeline import EmbeddedPart
 from ray_jobs.embedding.progress import Progress
 from stbir.catalogue.photo import NOT_AN_IMAGE, PHOTO_UNREACHABLE
 from stbir.data.validation import Fault
+from stbir.embedding.decode import DecodedPart
 from stbir.embedding.embed import encode
 from stbir.errors import InputError
 from stbir.model import checkpoint

@@ -5,12 +5,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ray_jobs.cli import JobFailedError
 from ray_jobs.cluster import placement
 from ray_jobs.embedding import index_build
 from ray_jobs.embedding.index_build import build_distributed
 from ray_jobs.gallery import RETIRED, main, parser
-from stbir.errors import InputError
+from stbir.errors import InputError, JobFailedError
 from stbir.gallery import versions
 from stbir.gallery.gallery import PUBLISHED, Gallery, Metadata, open_gallery, open_table, table_uri
 from stbir.gallery.index import IndexPlan

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import ray
 
-from ray_jobs.embedding.decode import DecodedPart, decode_part, decode_photos
 from ray_jobs.embedding.isolation import _fault, decode_isolated
 from ray_jobs.embedding.pipeline import EncoderPool, embed_catalogue
 from ray_jobs.recipes import recipe
 from stbir.catalogue.photo import Part, Photo
 from stbir.config import Preprocess
 from stbir.data.validation import Fault
+from stbir.embedding.decode import DecodedPart, decode_part, decode_photos
 from stbir.errors import InputError
 from stbir.gallery.existing_rows import read_existing_rows
 from stbir.model import builder, checkpoint
@@ -68,8 +68,8 @@ def test_the_fault_names_what_ended_the_worker(
 
 
 SLOW_PART = """
-from ray_jobs.embedding.decode import decode_part
 from stbir.config import Preprocess
+from stbir.embedding.decode import decode_part
 from tests.ray_jobs.dangerous_catalogue import DangerousCatalogue
 
 catalogue = DangerousCatalogue(sleeper="03")

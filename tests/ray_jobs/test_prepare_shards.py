@@ -9,14 +9,13 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from ray_jobs.cli import JobFailedError
 from ray_jobs.jobs.prepare_shards import prepare_shards
 from ray_jobs.prepare_shards import parser
 from stbir.data.schema import SHARD_SCHEMA
 from stbir.data.shard_writer import QUARANTINE
 from stbir.data.shards import Shards, open_shards
 from stbir.data.sources.registry import open_source
-from stbir.errors import InputError
+from stbir.errors import InputError, JobFailedError
 from stbir.storage.folder import Folder
 from stbir.storage.manifest import Manifest, content_digest, write_manifest
 from tests.conftest import Command

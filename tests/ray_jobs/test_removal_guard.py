@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ray_jobs.embed_gallery import parser
-from ray_jobs.embedding.removal_guard import RemovalGuard, check_removal
 from ray_jobs.gallery import main as gallery_command
 from ray_jobs.gallery import parser as gallery_parser
 from ray_jobs.jobs.embed_gallery import embed_gallery
 from stbir.catalogue.photo import Part
+from stbir.embedding.removal_guard import RemovalGuard, check_removal
 from stbir.errors import InputError
 from stbir.gallery.export_import import export_table
 from stbir.gallery.gallery import open_table

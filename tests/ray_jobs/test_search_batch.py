@@ -11,12 +11,11 @@ import pytest
 import ray.data
 import torch
 
-from ray_jobs.cli import JobFailedError
 from ray_jobs.jobs.search_batch import _inspect, _query_files, _read_group, _write, check_counts, search_batch
 from ray_jobs.recipes import recipe
 from ray_jobs.search_batch import parser
 from stbir.embedding.embed import embed_sketches, embed_texts
-from stbir.errors import InputError
+from stbir.errors import InputError, JobFailedError
 from stbir.gallery.gallery import Gallery, open_gallery, schema, table_uri
 from stbir.gallery.publish import prepare, publish
 from stbir.model import checkpoint

@@ -11,7 +11,6 @@ from ray.train import Result
 from ray.train.torch import TorchTrainer
 
 from ray_jobs import train
-from ray_jobs.cli import JobFailedError
 from ray_jobs.jobs.train import resume_key
 from ray_jobs.recipes import recipe
 from ray_jobs.recipes.override import override
@@ -20,7 +19,7 @@ from ray_jobs.training.job import num_completed_steps
 from stbir.data.photo_index import build_photo_index, class_names
 from stbir.data.shard_writer import publish, write_rows
 from stbir.data.shards import open_shards
-from stbir.errors import InputError
+from stbir.errors import InputError, JobFailedError
 from stbir.model import checkpoint
 from stbir.model.builder import build_retriever
 from stbir.storage.folder import Folder

@@ -4,10 +4,10 @@ import hashlib
 from dataclasses import replace
 from pathlib import Path
 
-from ray_jobs.embedding.decode import decode_part
 from stbir.catalogue.folder import FolderCatalogue
 from stbir.config import Preprocess
 from stbir.data.validation import Fault
+from stbir.embedding.decode import decode_part
 from stbir.images import decode_photo
 from tests.data.image_files import png, write_files
 

@@ -1,4 +1,7 @@
-"""The decode stage of an embedding job: Ray tasks that import no model library."""
+"""The decode stage of embedding: the photos of a part of a catalogue, decoded, and the faults of the others.
+
+Imports no model library: Ray tasks call it, too.
+"""
 
 import faulthandler
 from collections.abc import Iterator, Sequence

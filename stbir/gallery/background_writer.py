@@ -1,4 +1,4 @@
-"""Write the gallery's table in a background thread while the job embeds."""
+"""Write the gallery's table in a background thread while photos are embedded."""
 
 import time
 from collections.abc import Callable
