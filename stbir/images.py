@@ -114,13 +114,15 @@ def decode_sketch(data: bytes, size: int, geometry: Geometry | None = None, resi
     return to_pixels(open_sketch(data, size, resize), geometry)
 
 
-def decode_query_sketch(data: bytes, size: int, resize: Resize = "pad") -> Pixels:
-    """Decode a sketch that somebody searches with, a file of one of QUERY_FORMATS, as `decode_sketch` does.
+def decode_query_sketch(
+    data: bytes, size: int, resize: Resize = "pad", formats: Sequence[str] = QUERY_FORMATS
+) -> Pixels:
+    """Decode a sketch that somebody searches with, a file of one of `formats`, as `decode_sketch` does.
 
     Raises InputError as `open_image` does, ImageTooLargeError if memory runs out, and NoStrokeError.
     """
     try:
-        return to_pixels(_to_square(require_stroke(read_sketch(data, QUERY_FORMATS)), size, resize))
+        return to_pixels(_to_square(require_stroke(read_sketch(data, formats)), size, resize))
     except MemoryError as error:
         raise ImageTooLargeError("sketch: it needs more memory than there is; shrink it") from error
 

@@ -11,6 +11,7 @@ from tests.conftest import ROOT
 # Folders whose subfolders and Python files the tree lists.
 LISTED_FOLDERS = (
     "stbir",
+    "stbir/api",
     "stbir/augmentation",
     "stbir/data",
     "stbir/embedding",

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
 import ray
 from ray.exceptions import GetTimeoutError
 
@@ -22,15 +21,14 @@ from ray_jobs.embedding.isolation import (
     decode_isolated,
     stalled,
 )
-from stbir.catalogue.photo import Catalogue, Part
+from stbir.catalogue.photo import Catalogue
 from stbir.config import Preprocess
-from stbir.embedding.decode import DecodedPart, decode_part
+from stbir.embedding.decode import DecodedPart, decode_part, mark_duplicates
 from stbir.gallery.existing_rows import ExistingRows
 
 log = logging.getLogger(__name__)
 _PREFETCH_PARTS = 2  # per encoder, in addition to the parts that are being decoded
 _REFRESH_INTERVAL_S = 5.0
-_NUM_FIXED_COLUMNS = 5  # of the table; the catalogue's metadata follow
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ def embed_catalogue(
     actors, scheduler = _start_actors(pool), _DecodeScheduler(pool.num_workers)
     catalogue_ref = ray.put(catalogue)
     pending: deque[_PendingPart] = deque()
-    for number, (part, duplicates) in enumerate(_mark_duplicates(catalogue.parts())):
+    for number, (part, duplicates) in enumerate(mark_duplicates(catalogue.parts())):
         scheduler.refresh()
         while len(pending) >= scheduler.window:
             yield _get(pending.popleft())
@@ -129,18 +127,6 @@ def _hide_gpus() -> dict[str, Any] | None:
     return {"env_vars": {"CUDA_VISIBLE_DEVICES": ""}} if ray.cluster_resources().get("GPU", 0) else None
 
 
-def _mark_duplicates(parts: Iterator[Part]) -> Iterator[tuple[Part, frozenset[int]]]:
-    """The parts, each with the positions of ids that an earlier photo has."""
-    seen: set[str] = set()
-    for part in parts:
-        duplicates = []
-        for position, photo_id in enumerate(part.ids):
-            if photo_id in seen:
-                duplicates.append(position)
-            seen.add(photo_id)
-        yield part, frozenset(duplicates)
-
-
 def _get(part: _PendingPart) -> EmbeddedPart:
     try:
         return EmbeddedPart(*_wait([part.decoded, part.encoded]))
@@ -156,22 +142,3 @@ def _wait(references: Any) -> Any:
         return ray.get(references, timeout=STALL_TIMEOUT_S)
     except GetTimeoutError as error:
         raise stalled() from error
-
-
-def to_table(part: EmbeddedPart, schema: pa.Schema) -> pa.Table:
-    """The rows of the gallery's table."""
-    decoded, vectors_BD = part.decoded, part.encoded.vectors
-    vector_type = schema.field("embedding").type
-    metadata = [
-        pa.array([values[n] for values in decoded.metadata], field.type)
-        for n, field in enumerate(list(schema)[_NUM_FIXED_COLUMNS:])
-    ]
-    columns = [
-        pa.array(decoded.photo_ids, pa.string()),
-        pa.array(decoded.categories, pa.string()),
-        pa.FixedSizeListArray.from_arrays(pa.array(vectors_BD.ravel()), vector_type.list_size),
-        pa.array(decoded.thumbnails, pa.binary()),
-        pa.array(decoded.contents, pa.string()),
-        *metadata,
-    ]
-    return pa.Table.from_arrays(columns, schema=schema)

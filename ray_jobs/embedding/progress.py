@@ -1,4 +1,4 @@
-"""Counts of an embedding job's photos, and its progress on standard error (formatted by tqdm)."""
+"""The progress of an embedding job on standard error (formatted by tqdm)."""
 
 import logging
 import shutil
@@ -6,54 +6,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from tqdm import tqdm
 
 from ray_jobs.embedding.pipeline import EmbeddedPart
+from stbir.embedding.counts import Counts
 from stbir.errors import InputError
 
 log = logging.getLogger(__name__)
 _INTERVAL_S = 5.0
-
-
-@dataclass
-class Counts:
-    """The number of listed files by outcome; each file of the catalogue has one."""
-
-    embedded: int = 0
-    existing: int = 0
-    quarantined: int = 0
-    failed: int = 0
-    not_taken: int = 0  # listed files that are no photos
-
-    def add(self, part: EmbeddedPart) -> None:
-        """Count the photos of a part."""
-        decoded = part.decoded
-        self.embedded += len(decoded.photo_ids)
-        self.existing += len(decoded.existing)
-        self.failed += len(decoded.failed)
-        self.not_taken += len(decoded.not_taken)
-        self.quarantined += len(decoded.faults) - len(decoded.failed) - len(decoded.not_taken)
-
-    @property
-    def total(self) -> int:
-        """The number of listed files with any outcome."""
-        return sum(self.by_outcome().values()) + self.not_taken
-
-    def by_outcome(self) -> dict[str, int]:
-        """The counts of photos as manifest and metrics name them."""
-        return {
-            "embedded": self.embedded,
-            "already_there": self.existing,
-            "quarantined": self.quarantined,
-            "failed": self.failed,
-        }
-
-    def summary(self) -> dict[str, int]:
-        """The counts of the manifest; `ok` are the catalogue's photos in the gallery."""
-        counts = {"ok": self.embedded + self.existing, **self.by_outcome(), "not_taken": self.not_taken}
-        return {"in": self.total - self.not_taken, **counts}
 
 
 class Progress:
@@ -75,7 +36,7 @@ class Progress:
 
     def add(self, part: EmbeddedPart) -> None:
         """Count a part, and print a line if the last one is old enough."""
-        self.counts.add(part)
+        self.counts.add(part.decoded)
         self._latest = time.monotonic()
         if not self._num_warmup:
             self._num_warmup, self._start = self.counts.total, self._latest

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from ray_jobs.cli import max_removed
 from ray_jobs.cluster.connection import connect
-from ray_jobs.embedding.index_build import index_and_publish
+from ray_jobs.embedding.index_build import build_on_cluster
 from ray_jobs.embedding.recall_queries import read_queries
 from stbir.embedding.removal_guard import RemovalGuard
 from stbir.errors import InputError
@@ -20,6 +20,7 @@ from stbir.gallery import export_import, versions
 from stbir.gallery.arrays import Features
 from stbir.gallery.filters import filterable_columns
 from stbir.gallery.gallery import PUBLISHED, open_table, read_metadata
+from stbir.gallery.gated_publish import index_and_publish
 from stbir.gallery.index import plan_index
 from stbir.gallery.rows import VECTOR
 from stbir.gallery.table_writer import published_version
@@ -145,8 +146,8 @@ def _publish(
     queries = _check_columns_and_queries(args, dataset.schema)
     plan = plan_index(dataset.count_rows(), args.index_threshold, args.index)
     connect()
-    columns = tuple(args.columns)
-    return index_and_publish(folder, version, digest, plan, counts, lock, columns=columns, queries=queries)
+    options: dict[str, Any] = {"columns": tuple(args.columns), "queries": queries}
+    return index_and_publish(folder, version, digest, plan, counts, lock, builder=build_on_cluster, **options)
 
 
 def _check_columns_and_queries(args: argparse.Namespace, schema: pa.Schema) -> dict[str, Features]:

@@ -35,19 +35,21 @@ def read_photos(refs: Iterable[PhotoRef], schemes: Set[str] = DEFAULT_SCHEMES) -
 
     `schemes` are those to which an HTTP server may redirect.
     """
-    with ThreadPoolExecutor(_NUM_THREADS) as pool:
-        yield from _prefetch(pool, partial(_read, schemes=schemes), refs)
+    yield from map_ahead(partial(_read, schemes=schemes), refs, _NUM_THREADS, _PREFETCH)
 
 
-def _prefetch(pool: ThreadPoolExecutor, function: Callable[[S], T], items: Iterable[S]) -> Iterator[T]:
-    """`pool.map` with at most _PREFETCH results ahead of the consumer."""
-    futures: deque[Future[T]] = deque()
-    for item in items:
-        futures.append(pool.submit(function, item))
-        if len(futures) > _PREFETCH:
+def map_ahead(
+    function: Callable[[S], T], items: Iterable[S], num_threads: int, num_ahead: int
+) -> Iterator[T]:
+    """Map a function in threads, in order, with at most `num_ahead` results ahead of the consumer."""
+    with ThreadPoolExecutor(num_threads) as pool:
+        futures: deque[Future[T]] = deque()
+        for item in items:
+            futures.append(pool.submit(function, item))
+            if len(futures) > num_ahead:
+                yield futures.popleft().result()
+        while futures:
             yield futures.popleft().result()
-    while futures:
-        yield futures.popleft().result()
 
 
 def _read(ref: PhotoRef, schemes: Set[str]) -> Photo | Fault:

@@ -1,19 +1,26 @@
-"""KIND:URI → catalogue."""
+"""KIND:URI, or a path whose kind is recognised → catalogue."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from stbir.catalogue.folder import FolderCatalogue
 from stbir.catalogue.photo import Catalogue
+from stbir.catalogue.shards import ShardsCatalogue
 from stbir.catalogue.table import COLUMN_TYPES, TableCatalogue
 from stbir.catalogue.webdataset import WebDatasetCatalogue
+from stbir.data.shards import open_shards
 from stbir.errors import InputError
+from stbir.storage.folder import Folder
+from stbir.storage.manifest import read_manifest
 
 KINDS: dict[str, Callable[[str], Catalogue]] = {
     "folder": FolderCatalogue,
     "table": TableCatalogue,
     "webdataset": WebDatasetCatalogue,
 }
+
+
+_SUFFIX_KINDS = {".parquet": "table", ".csv": "table", ".tar": "webdataset"}
 
 
 def open_catalogue(spec: str, schemes: Iterable[str] = (), columns: Iterable[str] = ()) -> Catalogue:
@@ -36,6 +43,39 @@ def open_catalogue(spec: str, schemes: Iterable[str] = (), columns: Iterable[str
         raise InputError(f"{spec}: contains no photo; check the URI")
     _ = catalogue.fields
     return catalogue
+
+
+def open_photos(photos: str, split: str | None = None) -> Catalogue:
+    """Open KIND:URI, or a path or URI alone: a .parquet or .csv table, a .tar file, SHARDS, or a folder.
+
+    `split` is for SHARDS only. Raises InputError as `open_catalogue` and `open_shards_catalogue`.
+    """
+    is_shards = _is_shards(photos)
+    if split is not None and not is_shards:
+        raise InputError(f"split: {photos} is not SHARDS, and only these have splits; leave it out")
+    if is_shards:
+        return open_shards_catalogue(photos, split)
+    if photos.partition(":")[0] in KINDS:
+        return open_catalogue(photos)
+    kind = next((kind for suffix, kind in _SUFFIX_KINDS.items() if photos.endswith(suffix)), "folder")
+    return open_catalogue(f"{kind}:{photos}")
+
+
+def open_shards_catalogue(uri: str, split: str | None) -> ShardsCatalogue:
+    """The photos of SHARDS, of one split or all. Raises InputError that names the splits with photos."""
+    catalogue = ShardsCatalogue(open_shards(uri), split)
+    if next(catalogue.parts(), None) is None:
+        catalogue.count()  # raises the error
+    return catalogue
+
+
+def _is_shards(photos: str) -> bool:
+    if photos.partition(":")[0] in KINDS or photos.endswith(tuple(_SUFFIX_KINDS)):
+        return False
+    try:
+        return read_manifest(Folder(photos), "shards").kind == "shards"
+    except InputError:  # no manifest, or another one: a folder of photos may contain any file
+        return False
 
 
 def _parse_column(column: str) -> tuple[str, str]:

@@ -67,6 +67,11 @@ class TableCatalogue:
         return read_photos(part.location, self.schemes)
 
     @property
+    def folder(self) -> Folder:
+        """The folder that relative URIs of rows start from."""
+        return self._files[0]
+
+    @property
     def _files(self) -> tuple[Folder, list[str]]:
         folder, names = resolve_files(self.uri, _SUFFIXES, _PATTERN)
         if not names:

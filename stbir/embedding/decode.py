@@ -65,6 +65,18 @@ class DecodedPart:
         return cls(**{name: [item for part in parts for item in getattr(part, name)] for name in names})
 
 
+def mark_duplicates(parts: Iterator[Part]) -> Iterator[tuple[Part, frozenset[int]]]:
+    """The parts, each with the positions of ids that an earlier photo has."""
+    seen: set[str] = set()
+    for part in parts:
+        duplicates = []
+        for position, photo_id in enumerate(part.ids):
+            if photo_id in seen:
+                duplicates.append(position)
+            seen.add(photo_id)
+        yield part, frozenset(duplicates)
+
+
 def decode_part(
     catalogue: Catalogue,
     part: Part,

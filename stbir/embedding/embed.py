@@ -12,10 +12,16 @@ from torch import Tensor, nn
 
 from stbir.config import Preprocess
 from stbir.gallery.arrays import Features
-from stbir.images import Geometry, Pixels, Resize, decode_photo, decode_sketch
+from stbir.images import (
+    PHOTO_FORMATS,
+    Pixels,
+    decode_photo,
+    decode_query_sketch,
+    decode_sketch,
+)
 from stbir.model.encoders import ImageEncoder, TextEncoder
 
-Decode = Callable[[bytes, int, Geometry | None, Resize], Pixels]
+Decode = Callable[..., Pixels]  # of the bytes, the size, and `resize`
 BATCH = 64
 T = TypeVar("T")
 
@@ -28,6 +34,11 @@ def embed_photos(encoder: ImageEncoder, photos: Sequence[bytes], batch: int = BA
 def embed_sketches(encoder: ImageEncoder, sketches: Sequence[bytes], batch: int = BATCH) -> Features:
     """Image files → unit vectors (N, D). Raises InputError for data that does not decode."""
     return _embed_images(encoder, sketches, decode_sketch, batch)
+
+
+def embed_query_sketches(encoder: ImageEncoder, sketches: Sequence[bytes], batch: int = BATCH) -> Features:
+    """Image files of queries → unit vectors (N, D). Also raises NoStrokeError if nothing is drawn on one."""
+    return _embed_images(encoder, sketches, partial(decode_query_sketch, formats=PHOTO_FORMATS), batch)
 
 
 def embed_texts(encoder: TextEncoder, texts: Sequence[str], batch: int = BATCH) -> Features:
@@ -61,7 +72,7 @@ def _embed_images(encoder: ImageEncoder, images: Sequence[bytes], decode: Decode
 
 
 def _stack(decode: Decode, to: Preprocess, images: Sequence[bytes]) -> Tensor:
-    pixels = [decode(image, to.size, None, to.resize) for image in images]
+    pixels = [decode(image, to.size, resize=to.resize) for image in images]
     return torch.from_numpy(np.stack(pixels))  # (B, C, size, size)
 
 

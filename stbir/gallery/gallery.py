@@ -6,6 +6,7 @@ Each version stores its own metadata (checkpoint, index), so a rollback of the t
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import lance
 import numpy as np
@@ -24,7 +25,7 @@ from stbir.storage.manifest import PRODUCERS, known_fields, read_manifest
 
 TABLE = "photos.lance"
 PUBLISHED = "published"
-_METADATA_KEY = "stbir.gallery"
+_METADATA_KEY, _ORIGIN_KEY = "stbir.gallery", "stbir.photos"
 
 
 @dataclass(frozen=True)
@@ -121,12 +122,21 @@ class Gallery:
         filter = render_filter([*where, *category_filter], self._dataset.schema)
         return self._searcher.nearest(query_QD, min(k, self.count), filter)
 
+    @property
+    def origin(self) -> str:
+        """Where the photos came from, `folder:URI` or `table:URI`; empty if they have no files or unknown."""
+        return read_origin(self._dataset)
+
+    def value(self, photo_id: str, column: str) -> Any:
+        """The value of a photo in a column; None for an unknown id or column."""
+        index = self._rows.index_of(photo_id)
+        if index is None or column not in self._dataset.schema.names:
+            return None
+        return self._dataset.take([index], columns=[column])[column][0].as_py()
+
     def thumbnail(self, photo_id: str) -> bytes | None:
         """The JPEG thumbnail of a photo; None for an unknown id or a gallery without thumbnails."""
-        index = self._rows.index_of(photo_id)
-        if index is None or "thumbnail" not in self._dataset.schema.names:
-            return None
-        data: bytes | None = self._dataset.take([index], columns=["thumbnail"])["thumbnail"][0].as_py()
+        data: bytes | None = self.value(photo_id, "thumbnail")
         return data
 
     def vector(self, photo_id: str) -> Features | None:
@@ -197,6 +207,18 @@ def read_metadata(dataset: lance.LanceDataset) -> Metadata:
 def write_metadata(dataset: lance.LanceDataset, metadata: Metadata) -> None:
     """Store the metadata, in a new version that can be opened as a gallery."""
     dataset.update_schema_metadata({_METADATA_KEY: json.dumps(asdict(metadata))})
+
+
+def read_origin(dataset: lance.LanceDataset) -> str:
+    """Where the photos of a version came from; empty if unknown."""
+    value: bytes = (dataset.schema.metadata or {}).get(_ORIGIN_KEY.encode(), b"")
+    return value.decode()
+
+
+def write_origin(dataset: lance.LanceDataset, origin: str) -> None:
+    """Store where the photos come from, in a new version, unless it is stored already."""
+    if read_origin(dataset) != origin:
+        dataset.update_schema_metadata({_ORIGIN_KEY: origin})
 
 
 def _open_searcher(

@@ -4,6 +4,7 @@ A run writes each checkpoint to `<uri>/<name>/` with its own manifest. The manif
 published one and is written last, so `<uri>` always opens a complete checkpoint.
 """
 
+import hashlib
 import io
 from collections.abc import Iterator
 from dataclasses import replace
@@ -22,10 +23,18 @@ from stbir.model.fusion import Gate
 from stbir.model.retriever import Retriever
 from stbir.model.weights import load_strict
 from stbir.storage.folder import Folder
-from stbir.storage.manifest import MANIFEST_FILE, Manifest, content_digest, read_manifest, write_manifest
+from stbir.storage.manifest import (
+    MANIFEST_FILE,
+    Manifest,
+    combine_digests,
+    content_digest,
+    read_manifest,
+    write_manifest,
+)
 
 CONFIG_FILE = "config.json"
 TRAINING_FILE = "training.pt"
+UNTRAINED = "step-00000000"
 # Module names of checkpoints written before version 0.2: old → new.
 RENAMED_MODULES = {"finer": "multiscale", "details": "appearance", "usual": "mean_similarity"}
 
@@ -67,6 +76,20 @@ def add_details(uri: str, details: dict[str, Any]) -> None:
     for folder in (root.child(name), root):
         manifest = read_manifest(folder, "checkpoint")
         write_manifest(folder, replace(manifest, details={**manifest.details, **details}), {})
+
+
+def save_untrained(uri: str, retriever: Retriever, recipe: Recipe) -> Manifest:
+    """Write and publish a model that has not been trained, as step 0; does nothing if it is there already.
+
+    Raises InputError if `uri` holds another checkpoint.
+    """
+    root = Folder(uri)
+    if root.exists(MANIFEST_FILE):
+        existing = read_manifest(root, "checkpoint")
+        if existing.digest != compute_digest(retriever, recipe):
+            raise InputError(f"{uri}: contains another checkpoint; choose another folder")
+        return existing
+    return save(uri, UNTRAINED, retriever, recipe, made_from="", counts={"steps": 0})
 
 
 def _files(
@@ -136,6 +159,12 @@ def resolve_pinned(uri: str) -> tuple[str, str]:
     manifest = read_manifest(root, "checkpoint")
     name = manifest.detail("folder")
     return root.child(name).uri if name else root.uri, manifest.digest
+
+
+def compute_digest(retriever: Retriever, recipe: Recipe) -> str:
+    """The digest that a checkpoint of this model and recipe has. Writes nothing."""
+    files = _files(retriever, recipe, None)
+    return combine_digests({name: hashlib.sha256(data).hexdigest() for name, data in files})
 
 
 def verify(uri: str, digest: str) -> None:

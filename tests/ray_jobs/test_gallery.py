@@ -67,7 +67,7 @@ def test_low_recall_is_not_published_and_optimize_can_be_repeated(ray_cluster, f
     publish_gallery(folder, unit_vectors(300))
     before = open_gallery(folder.uri, DIGEST).version
     with monkeypatch.context() as patch:
-        patch.setattr(index_build, "MIN_RECALL", 1.1)
+        patch.setattr("stbir.gallery.gated_publish.MIN_RECALL", 1.1)
         with pytest.raises(JobFailedError, match=r"is below 1\.1; not published"):
             gallery("optimize", folder.uri)
     assert open_gallery(folder.uri, DIGEST).version == before

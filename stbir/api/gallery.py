@@ -1,0 +1,159 @@
+"""Galleries: photos indexed in this process, and their search by sketch, text or both."""
+
+import os
+from collections.abc import Iterator, Sequence
+
+from stbir.api.hits import Hit, Hits
+from stbir.api.inputs import SketchInput
+from stbir.api.model import Model
+from stbir.catalogue.origin import photo_uri
+from stbir.catalogue.photo import Catalogue
+from stbir.catalogue.registry import open_photos
+from stbir.config.choices import INDEX_THRESHOLD
+from stbir.embedding.decode import DecodedPart
+from stbir.embedding.gallery_update import EmbeddingSpace, update_table
+from stbir.embedding.local_pipeline import embed_catalogue
+from stbir.embedding.removal_guard import RemovalGuard
+from stbir.errors import InputError
+from stbir.gallery.arrays import Features
+from stbir.gallery.existing_rows import ExistingRows
+from stbir.gallery.filters import Condition
+from stbir.gallery.gallery import Gallery
+from stbir.gallery.gallery import open_gallery as open_table
+from stbir.gallery.gated_publish import index_and_publish
+from stbir.gallery.index import plan_index
+from stbir.gallery.search import Hit as Match
+from stbir.gallery.table_writer import delete_intermediate_versions, published_version
+from stbir.storage.folder import Folder
+from stbir.storage.lock import Lock, artifact_lock
+from stbir.storage.manifest import read_manifest
+
+LOCAL_LIMIT = 20_000  # photos; two cores embed ViT-B/32 at about 20 photos/s
+
+
+class PhotoGallery:
+    """A published version of a gallery, open for search with the model that made it."""
+
+    def __init__(self, uri: str, model: Model) -> None:
+        """Raises InputError for a missing gallery, or one of another model."""
+        self._gallery: Gallery = open_table(uri, model.digest)
+        self.uri, self.model = uri, model
+        self.counts = read_manifest(Folder(uri), "gallery").counts
+
+    def __len__(self) -> int:
+        return self._gallery.count
+
+    def __repr__(self) -> str:
+        return f"PhotoGallery({self.uri}, {len(self)} photos)"
+
+    @property
+    def categories(self) -> list[str]:
+        """The categories of the photos, sorted."""
+        return self._gallery.categories
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """The columns that conditions may name, with their types."""
+        return self._gallery.columns
+
+    def search(
+        self,
+        sketch: SketchInput | None = None,
+        text: str | None = None,
+        k: int = 10,
+        *,
+        sketch_weight: float = 0.5,
+        category: str | None = None,
+        where: Sequence[Condition] = (),
+    ) -> Hits:
+        """The k photos nearest to a sketch, a text, or both, best first.
+
+        A hit is of the category and matches all conditions of `where`. Raises InputError as
+        `Model.encode_query`, for k < 1, an unknown category, and a condition that does not fit the columns.
+        """
+        query_QD = self.model.encode_query(sketch, text, sketch_weight)
+        [matches] = self._gallery.search(query_QD, k, category, where)
+        return Hits([self._hit(match) for match in matches], self.thumbnail)
+
+    def thumbnail(self, photo_id: str) -> bytes | None:
+        """The JPEG thumbnail of a photo; None for an unknown id."""
+        return self._gallery.thumbnail(photo_id)
+
+    def _hit(self, match: Match) -> Hit:
+        origin = self._gallery.origin
+        row_uri = self._gallery.value(match.photo_id, "uri") if origin.startswith("table:") else None
+        uri = photo_uri(origin, match.photo_id, row_uri)
+        return Hit(match.photo_id, match.score, match.category, match.text, uri)
+
+
+def open_gallery(uri: str, model: Model) -> PhotoGallery:
+    """Open the published version of a gallery. Raises InputError as PhotoGallery does."""
+    return PhotoGallery(uri, model)
+
+
+def index(
+    photos: str | os.PathLike[str],
+    model: Model,
+    gallery: str | os.PathLike[str],
+    *,
+    split: str | None = None,
+    local_limit: int = LOCAL_LIMIT,
+    max_error_rate: float = 0.01,
+    max_removed: float = 0.2,
+    index_threshold: int = INDEX_THRESHOLD,
+) -> PhotoGallery:
+    """Embed photos in this process, and publish them as a gallery. The same call again updates it.
+
+    photos: a folder of images, a .parquet or .csv table, .tar files, SHARDS (of which `split` takes one
+        split), or KIND:URI, at a path or URI. An update embeds new and changed photos only, and removes those
+        that are no longer there.
+    local_limit: most photos for one process; above it, `ray_jobs/embed_gallery.py` does the same on Ray.
+    max_error_rate, max_removed: largest share of unreadable photos, and of published photos that are removed.
+
+    Raises InputError for unusable input, more photos than `local_limit`, or more removals than `max_removed`;
+    JobFailedError for more errors than `max_error_rate`. Then the published version stays as it is.
+    """
+    _check_shares(max_error_rate=max_error_rate, max_removed=max_removed)
+    catalogue, folder = open_photos(os.fspath(photos), split), Folder(os.fspath(gallery))
+    num_listed = catalogue.count()
+    if num_listed > local_limit:
+        raise InputError(_over_limit(num_listed, local_limit, model, folder))
+    with artifact_lock(folder, "gallery") as lock:
+        guard = RemovalGuard(published_version(folder), max_removed)
+        guard.check_listing(catalogue)
+        _update(catalogue, folder, model, lock, guard, max_error_rate, index_threshold, num_listed)
+    return PhotoGallery(os.fspath(gallery), model)
+
+
+def _update(
+    catalogue: Catalogue,
+    folder: Folder,
+    model: Model,
+    lock: Lock,
+    guard: RemovalGuard,
+    max_error_rate: float,
+    index_threshold: int,
+    num_listed: int,
+) -> None:
+    def embed(rows: ExistingRows) -> Iterator[tuple[DecodedPart, Features]]:
+        return embed_catalogue(catalogue, rows, model.retriever.photo)
+
+    space = EmbeddingSpace(model.digest, model.dim)
+    table = update_table(catalogue, folder, lock, space, guard, embed, max_error_rate, lambda: num_listed)
+    plan = plan_index(table.num_rows, index_threshold)
+    summary = index_and_publish(folder, table.version, model.digest, plan, table.counts, lock)
+    delete_intermediate_versions(folder, summary["version"])
+
+
+def _check_shares(**shares: float) -> None:
+    for name, value in shares.items():
+        if not 0 <= value <= 1:
+            raise InputError(f"{name}: {value} is not a share between 0 and 1")
+
+
+def _over_limit(num_listed: int, limit: int, model: Model, folder: Folder) -> str:
+    checkpoint = model.uri or "CHECKPOINT (written by model.save)"
+    return (
+        f"photos: {num_listed} are listed, local_limit is {limit}; raise it, or embed them on Ray: python"
+        f" ray_jobs/embed_gallery.py --checkpoint {checkpoint} --photos KIND:URI --gallery {folder.uri}"
+    )

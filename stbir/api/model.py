@@ -1,0 +1,121 @@
+"""A model that encodes sketches, texts and photos: from a checkpoint, or CLIP without training."""
+
+from collections.abc import Sequence
+
+import torch
+
+from stbir.api.inputs import ImageInput, SketchInput, as_texts, photo_files, sketch_files
+from stbir.config import Recipe
+from stbir.config.choices import Protocol
+from stbir.data.shards import open_shards
+from stbir.embedding.embed import embed_photos, embed_query_sketches, embed_texts, eval_mode
+from stbir.errors import InputError
+from stbir.evaluation.evaluate import Evaluation, evaluate
+from stbir.gallery.arrays import Features
+from stbir.model import checkpoint
+from stbir.model.builder import build_retriever
+from stbir.model.clip import clip_recipe
+from stbir.model.fusion import fuse
+from stbir.model.retriever import Retriever
+from stbir.storage.folder import Folder
+from stbir.storage.lock import artifact_lock
+
+
+class Model:
+    """Encodes to unit vectors of one embedding: float32 arrays (N, D).
+
+    `digest` identifies the embedding: a gallery opens only with the model that made it.
+    """
+
+    def __init__(self, retriever: Retriever, recipe: Recipe, digest: str, uri: str | None = None) -> None:
+        """`uri`: the checkpoint, if the model has been saved. `load` and `from_clip` make models."""
+        self.retriever, self.recipe, self.digest, self.uri = retriever, recipe, digest, uri
+
+    def __repr__(self) -> str:
+        return f"Model({self.recipe.name}, {self.dim} dimensions, {self.uri or 'not saved'})"
+
+    @property
+    def dim(self) -> int:
+        """D, the width of the embedding."""
+        return self.retriever.dim
+
+    def encode_sketch(self, sketches: SketchInput | Sequence[SketchInput]) -> Features:
+        """One sketch or many → (N, D). A sketch is an image in any form, or strokes.
+
+        Raises InputError for an image that cannot be read, and NoStrokeError if nothing is drawn.
+        """
+        return embed_query_sketches(self.retriever.sketch, sketch_files(sketches))
+
+    def encode_text(self, texts: str | Sequence[str]) -> Features:
+        """One text or many → (N, D)."""
+        return embed_texts(self.retriever.text, as_texts(texts))
+
+    def encode_photo(self, photos: ImageInput | Sequence[ImageInput]) -> Features:
+        """One photo or many → (N, D). Raises InputError for an image that cannot be read."""
+        return embed_photos(self.retriever.photo, photo_files(photos))
+
+    def encode_query(
+        self, sketch: SketchInput | None = None, text: str | None = None, sketch_weight: float = 0.5
+    ) -> Features:
+        """The query of a sketch, a text, or both → (1, D). `sketch_weight` 0.5 weighs both equally.
+
+        Raises InputError if both are missing or the weight is not in [0, 1], and as `encode_sketch`.
+        """
+        device = next(self.retriever.parameters()).device
+        sketch_1D = None if sketch is None else torch.from_numpy(self.encode_sketch([sketch])).to(device)
+        text_1D = None if text is None else torch.from_numpy(self.encode_text([text])).to(device)
+        with torch.inference_mode(), eval_mode(self.retriever):
+            query_1D = fuse(sketch_1D, text_1D, sketch_weight, self.retriever.gate)
+        return query_1D.cpu().numpy()
+
+    def evaluate(self, shards: str, split: str = "test", protocol: Protocol = "per-sketch") -> Evaluation:
+        """Accuracy of sketch, text and sketch+text queries on a split of SHARDS (docs/method.md).
+
+        `evaluate(…).results` has Acc@1/5/10, MRR and the median rank. Raises InputError for missing shards
+        and an empty split. `ray_jobs/evaluate.py` writes a report.
+        """
+        data = open_shards(shards)
+        data.select_split(split)  # names the splits if there is none
+        return evaluate(self.retriever, data.iter_rows(split), protocol)
+
+    def save(self, uri: str) -> str:
+        """Write a model of `from_clip` as a CHECKPOINT, which commands and the endpoint take; returns `uri`.
+
+        Raises InputError if another checkpoint is there, or if the model is a checkpoint already.
+        """
+        if self.uri is not None:
+            raise InputError(f"model: it is the checkpoint {self.uri} already; copy that folder")
+        with artifact_lock(Folder(uri), "checkpoint"):
+            checkpoint.save_untrained(uri, self.retriever, self.recipe)
+        self.uri = uri
+        return uri
+
+
+def load(uri: str, device: str | None = None) -> Model:
+    """The model of a CHECKPOINT at a path or URI. `device`: None takes a GPU if there is one.
+
+    Raises InputError for a missing or damaged checkpoint.
+    """
+    pinned, digest = checkpoint.resolve_pinned(uri)
+    retriever = checkpoint.load(pinned)
+    return Model(_to_device(retriever, device), checkpoint.read_recipe(pinned), digest, uri)
+
+
+def from_clip(name: str, pretrained: str | None, device: str | None = None) -> Model:
+    """A CLIP model of open_clip without training; its image encoder also encodes sketches.
+
+    pretrained: a tag of open_clip, which is downloaded, or the path or URI of a weights file; None for random
+        weights. `Model.save` writes it as a CHECKPOINT, as `ray_jobs/init_checkpoint.py` does.
+
+    Raises InputError for an unknown model or tag, and for weights that do not fit.
+    """
+    recipe = clip_recipe(name, pretrained)
+    retriever = build_retriever(recipe.model)
+    return Model(_to_device(retriever, device), recipe, checkpoint.compute_digest(retriever, recipe))
+
+
+def _to_device(retriever: Retriever, device: str | None) -> Retriever:
+    try:
+        return retriever.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device: {device!r} cannot be used ({error}); leave it out") from error
