@@ -24,6 +24,8 @@ def parser() -> argparse.ArgumentParser:
     add("--recipe", required=True, help=f"one of {recipe_help()}")
     add("--shards", required=True, metavar="URI", help="output of prepare_shards.py")
     add("--out", required=True, metavar="URI", help="checkpoint to write, or to resume from")
+    init = "checkpoint whose encoders the run starts from; recipes finetune… also take its model"
+    add("--init-from", metavar="CHECKPOINT", help=init)
     workers = "number of GPUs or CPU processes; a range is elastic (default 1)"
     add("--workers", default="1", metavar="N|MIN:MAX", help=workers)
     gpu = "one GPU per worker; auto: if the cluster has enough (default auto)"

@@ -22,7 +22,7 @@ from stbir.data.photo_index import PhotoIndex
 from stbir.errors import InputError
 from stbir.storage.access_check import check_access
 from stbir.storage.folder import Folder
-from stbir.training.sample_checks import sample_problems
+from stbir.training.sample_checks import data_problem, sample_problems
 
 log = logging.getLogger(__name__)
 Checks = Iterator[tuple[str, Check]]
@@ -71,6 +71,13 @@ def samples(photos: PhotoIndex, recipe: Recipe) -> str:
     """Raises CheckWarningError if a stage has no photos to distinguish, or a single class."""
     if problems := sample_problems(photos, recipe):
         raise CheckWarningError("; ".join(problems))
+    return f"{len(photos)} photos"
+
+
+def enough_data(photos: PhotoIndex, recipe: Recipe, is_initialized: bool) -> str:
+    """Raises CheckWarningError if a run has too few photos or steps. `is_initialized`: with --init-from."""
+    if problem := data_problem(photos, recipe, is_initialized):
+        raise CheckWarningError(problem)
     return f"{len(photos)} photos"
 
 

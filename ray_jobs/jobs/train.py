@@ -13,7 +13,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ray_jobs.cluster import placement, requirements
 from ray_jobs.cluster.checks import enforce
 from ray_jobs.cluster.connection import connect
+from ray_jobs.recipes import is_finetuning
 from ray_jobs.recipes import recipe as named_recipe
+from ray_jobs.recipes.finetune import with_model
 from ray_jobs.recipes.override import override
 from ray_jobs.training import ingest
 from ray_jobs.training.class_labels import index_photos_with_labels, save_clusters
@@ -36,6 +38,7 @@ from stbir.data.shards import Shards, open_shards
 from stbir.errors import InputError
 from stbir.model import checkpoint
 from stbir.model.builder import build_retriever, resolve
+from stbir.model.initialization import build_from_checkpoint
 from stbir.model.retriever import Retriever
 from stbir.storage.folder import Folder
 from stbir.storage.lock import Lock, artifact_lock
@@ -44,7 +47,7 @@ from stbir.storage.manifest import MANIFEST_FILE, read_manifest
 
 def train(args: argparse.Namespace) -> dict[str, Any]:
     """Start or resume the run and wait for it. Raises InputError for invalid arguments."""
-    recipe = override(named_recipe(args.recipe), args.set)
+    recipe = _recipe(args)
     workers = worker_range(args.workers, recipe.batch_size)
     interval = args.checkpoint_interval
     if interval is not None and interval < 1:
@@ -55,6 +58,14 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
         return _train(args, recipe, workers, data, lock)
 
 
+def _recipe(args: argparse.Namespace) -> Recipe:
+    """The recipe with the model of --init-from, if it continues one, and with the fields of --set."""
+    recipe = named_recipe(args.recipe)
+    if args.init_from and is_finetuning(args.recipe):
+        recipe = with_model(recipe, checkpoint.read_recipe(args.init_from).model)
+    return override(recipe, args.set)
+
+
 def _train(
     args: argparse.Namespace, recipe: Recipe, workers: tuple[int, int], data: list[Shards], lock: Lock
 ) -> dict[str, Any]:
@@ -63,10 +74,12 @@ def _train(
     validation = choose_validation(shards, splits, args.val_split, args.select)
     held_out = validation is not None and validation.held_out
     photos, classes = index_photos_with_labels(recipe, shards, splits, aux, args.out, held_out)
-    initial = build_initial_model(recipe, args.out)  # before Ray starts, since weights may be unusable
+    # Before Ray starts, since weights may be unusable.
+    initial = build_initial_model(recipe, args.out, args.init_from)
     connect()
     gpu = _check_resources(args, recipe, workers)
     enforce([("samples", lambda: requirements.samples(photos, recipe))])
+    enforce([("amount of data", lambda: requirements.enough_data(photos, recipe, bool(args.init_from)))])
     job = Job(
         recipe,
         photos,
@@ -78,6 +91,7 @@ def _train(
         lock=lock,
         select=args.select,
         checkpoint_interval=args.checkpoint_interval,
+        init_digest=checkpoint.read_digest(args.init_from) if args.init_from else "",
         profiler=args.profile,
         gpu=gpu,
     )
@@ -130,12 +144,18 @@ def _create_queue() -> Queue:
     return Queue(actor_options={"num_cpus": 0, "scheduling_strategy": this_node})
 
 
-def build_initial_model(recipe: Recipe, out: str) -> Retriever | None:
+def build_initial_model(recipe: Recipe, out: str, init_from: str | None = None) -> Retriever | None:
     """The model of step 0; None if --out holds a checkpoint to resume from.
+
+    `init_from`: a checkpoint with the weights of the encoders.
 
     Pretrained weights are loaded and checked only here; the workers read the checkpoint.
     """
-    return None if Folder(out).exists(MANIFEST_FILE) else build_retriever(recipe.model, recipe.seed)
+    if Folder(out).exists(MANIFEST_FILE):
+        return None
+    if init_from:
+        return build_from_checkpoint(recipe.model, init_from, recipe.seed)
+    return build_retriever(recipe.model, recipe.seed)
 
 
 def initialize_checkpoint(job: Job, initial: Retriever | None) -> None:
@@ -148,6 +168,8 @@ def initialize_checkpoint(job: Job, initial: Retriever | None) -> None:
     manifest = read_manifest(Folder(job.out), "checkpoint")
     data = (manifest.details.get("photos"), manifest.details.get("data"))
     same_recipe = resume_key(checkpoint.read_recipe(job.out)) == resume_key(job.recipe)
+    if manifest.details.get("init_from", "") != job.init_digest:
+        raise InputError(f"--init-from: {job.out} started from another checkpoint; choose another --out")
     if not same_recipe or data != (job.photos.digest, job.data_digests):
         raise InputError(
             f"--out {job.out}: contains a checkpoint of other photos or another recipe; choose another --out,"

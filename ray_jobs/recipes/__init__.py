@@ -13,6 +13,7 @@ from ray_jobs.recipes.chairs import (
     chairs_cpu_reference,
     chairs_cpu_reference_fast,
 )
+from ray_jobs.recipes.finetune import finetune, finetune_text
 from ray_jobs.recipes.published import stbir_c, stbir_d, stbir_s
 from ray_jobs.recipes.reference import reference
 from ray_jobs.recipes.shared import shared_encoder, shared_encoder_clip, shared_encoder_resnet50
@@ -23,6 +24,8 @@ from stbir.errors import InputError
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "smoke": smoke,
     "demo": demo,
+    "finetune": finetune,
+    "finetune_text": finetune_text,
     "chairs_cpu": chairs_cpu,
     "chairs_cpu_fast": chairs_cpu_fast,
     "chairs_cpu_reference": chairs_cpu_reference,
@@ -54,6 +57,11 @@ def recipe_names() -> list[str]:
         ablate(parent) for parent in parents for ablate in ABLATIONS.values() if _applies(parent, ablate)
     ]
     return [each.name for each in (*parents, *variants)]
+
+
+def is_finetuning(name: str) -> bool:
+    """Whether a recipe, or the parent of an ablation, continues the model of `--init-from`."""
+    return name.split("_")[0] == "finetune"
 
 
 def recipe_help() -> str:

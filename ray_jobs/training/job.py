@@ -42,6 +42,7 @@ class Job:
     progress: Queue
     lock: Lock  # of `out`, held by the driver
     select: Select = "best"  # the checkpoint to publish; "last" without validation
+    init_digest: str = ""  # of the checkpoint that the encoders started from; empty without --init-from
     checkpoint_interval: int | None = None  # steps, in addition to the end of each epoch
     profiler: str | None = None  # torch or py-spy
     gpu: bool = False  # whether each worker has a GPU

@@ -39,7 +39,8 @@ def save_checkpoint(
     Raises InputError if the lock is lost.
     """
     job.lock.check()
-    details = {"photos": job.photos.digest, "data": job.data_digests}
+    details: dict[str, Any] = {"photos": job.photos.digest, "data": job.data_digests}
+    details |= {"init_from": job.init_digest} if job.init_digest else {}
     checkpoint.save(
         job.out,
         f"step-{num_steps:08d}",

@@ -12,7 +12,7 @@ from typing import Any, Literal, overload
 
 import safetensors.torch
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from stbir.config import MODALITIES, PARTS, ModelConfig, Part, Recipe
 from stbir.config.recipe_json import from_json, to_json
@@ -138,6 +138,11 @@ def load(uri: str, part: Part | None = None) -> Retriever | Encoder | Gate | Non
     return Retriever(**{part: _load_part(folder, config, part) for part in PARTS}).eval()  # type: ignore[arg-type]
 
 
+def read_tensors(uri: str, part: Part) -> dict[str, Tensor]:
+    """The named tensors of one part. Raises InputError for a missing or damaged checkpoint."""
+    return _read_tensors(_folder(uri), part)
+
+
 def read_recipe(uri: str) -> Recipe:
     """The recipe of a checkpoint, with its model configuration resolved."""
     folder = _folder(uri)
@@ -206,13 +211,17 @@ def _load_part(folder: Folder, config: ModelConfig, part: Part) -> Encoder | Gat
     module = build_gate(config) if part == "gate" else build_encoder(config, part, pretrained=False)
     if module is None:
         return None
+    load_strict(module, _read_tensors(folder, part), f"{folder.uri}/{_file(part)}")
+    return module.eval()
+
+
+def _read_tensors(folder: Folder, part: Part) -> dict[str, Tensor]:
     name = _file(part)
     try:
         state = safetensors.torch.load(folder.read(name))
     except safetensors.SafetensorError as error:
         raise InputError(f"{folder.uri}/{name}: damaged ({error}); use an earlier checkpoint") from error
-    load_strict(module, {_renamed(key): tensor for key, tensor in state.items()}, f"{folder.uri}/{name}")
-    return module.eval()
+    return {_renamed(key): tensor for key, tensor in state.items()}
 
 
 def _renamed(key: str) -> str:

@@ -17,7 +17,8 @@ from stbir.config import (
     TextEncoderConfig,
 )
 from stbir.errors import InputError
-from stbir.model.weights import pretrained_config
+from stbir.model.weights import is_pretrained_tag, pretrained_config
+from stbir.storage.folder import Folder
 
 CLIP_RECIPE = "clip"
 _DEFAULT_SIZE = 224
@@ -27,16 +28,24 @@ def clip_recipe(name: str, weights: str | None) -> Recipe:
     """The recipe of an untrained checkpoint of an open_clip model. Its only stage has not run.
 
     `weights`: a tag of open_clip, a path or a URI; None for random weights. Raises InputError for an unknown
-    model or tag, and for a model without a square image.
+    model or tag, a missing file, and a model without a square image.
     """
     config = open_clip.get_model_config(name)
     if config is None:
         raise InputError(f"model: open_clip has no {name!r}; see open_clip.list_models()")
+    if weights and not is_pretrained_tag(weights):
+        _require_file(weights)  # before the model is built, which takes a while
     image = ImageEncoderConfig("open_clip", name, _preprocess(name, weights, config), weights=weights)
     pairs = (Pair(("sketch",), "photo"), Pair(("text",), "photo"))
     stage = Stage("joint", MODALITIES, pairs, 1, LossWeights(nce=1, triplet=0, category=0))
     model = ModelConfig(int(config["embed_dim"]), image, TextEncoderConfig(name, weights))
     return Recipe(CLIP_RECIPE, model, (stage,), batch_size=16)
+
+
+def _require_file(uri: str) -> None:
+    folder, _, name = uri.rpartition("/")
+    if not Folder(folder or ("/" if uri.startswith("/") else ".")).exists(name):
+        raise InputError(f"weights: no file {uri}; give a tag, a path or a URI")
 
 
 def _preprocess(name: str, weights: str | None, config: dict[str, Any]) -> Preprocess:

@@ -15,7 +15,7 @@ MANIFEST_FILE = "manifest.json"
 SCHEMA_VERSION = 1  # raised only by a change that readers of the earlier version would misread
 PRODUCERS: dict[Kind, str] = {
     "shards": "ray_jobs/prepare_shards.py",
-    "checkpoint": "ray_jobs/train.py",
+    "checkpoint": "ray_jobs/train.py, or ray_jobs/init_checkpoint.py for CLIP without training",
     "gallery": "ray_jobs/embed_gallery.py",
     "report": "ray_jobs/evaluate.py",
     "ablation": "ray_jobs/ablate.py",

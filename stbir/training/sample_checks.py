@@ -5,10 +5,13 @@ from numpy.typing import NDArray
 
 from stbir.config import Recipe, Stage
 from stbir.data.photo_index import IntArray, PhotoIndex
-from stbir.data.sampling import eligible_photos
+from stbir.data.sampling import eligible_photos, num_stage_steps
 
 FloatArray = NDArray[np.float64]
 MAX_SHARE = 0.5  # of samples without a negative
+# Below, a run learns little: 200 photos trained an ImageNet model on chairs, and 560 the demo from scratch
+# (docs/experiments.md).
+MIN_PHOTOS, MIN_PHOTOS_FROM_SCRATCH, MIN_STEPS = 100, 500, 100
 
 
 def sample_problems(photos: PhotoIndex, recipe: Recipe) -> list[str]:
@@ -28,6 +31,32 @@ def sample_problems(photos: PhotoIndex, recipe: Recipe) -> list[str]:
             " add photos of other classes, or --set stages.NAME.objective.category=0"
         ]
     return problems
+
+
+def data_problem(photos: PhotoIndex, recipe: Recipe, is_initialized: bool) -> str | None:
+    """The problem of a run with too few photos or steps, with its remedy; None if there are enough.
+
+    `is_initialized`: its encoders start from a checkpoint.
+    """
+    encoders = (recipe.model.photo, recipe.model.sketch, recipe.model.text)
+    is_pretrained = is_initialized or any(each and each.weights for each in encoders)
+    steps = sum(num_stage_steps(photos, stage, recipe.batch_size) for stage in recipe.stages)
+    if len(photos) < MIN_PHOTOS:
+        return (
+            f"{len(photos)} photos are too few to train on (at least {MIN_PHOTOS}); use CLIP without training"
+            " (ray_jobs/init_checkpoint.py), or add photos"
+        )
+    if not is_pretrained and len(photos) < MIN_PHOTOS_FROM_SCRATCH:
+        return (
+            f"{len(photos)} photos are too few to train encoders from scratch (at least"
+            f" {MIN_PHOTOS_FROM_SCRATCH}); start from CLIP (ray_jobs/init_checkpoint.py, then --init-from)"
+        )
+    if steps < MIN_STEPS:
+        return (
+            f"{steps} steps are too few to learn from (at least {MIN_STEPS});"
+            " raise the epochs of its stages, or lower batch_size"
+        )
+    return None
 
 
 def share_without_negatives(photos: PhotoIndex, stage: Stage, batch_size: int) -> float:

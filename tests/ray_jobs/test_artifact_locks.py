@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ray_jobs import ablate, caption, embed_gallery, evaluate, gallery, prepare_shards, search_batch, train
+from ray_jobs import (
+    ablate,
+    caption,
+    embed_gallery,
+    evaluate,
+    gallery,
+    init_checkpoint,
+    prepare_shards,
+    search_batch,
+    train,
+)
 from ray_jobs.jobs import gallery as gallery_actions
 from ray_jobs.jobs.train import initialize_checkpoint
 from ray_jobs.training.job import num_completed_steps
@@ -31,6 +42,7 @@ from tests.ray_jobs.test_embed_gallery import save_smoke_checkpoint
 PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {
     "prepare_shards": prepare_shards.parser,
     "caption": caption.parser,
+    "init_checkpoint": init_checkpoint.parser,
     "train": train.parser,
     "embed_gallery": embed_gallery.parser,
     "evaluate": evaluate.parser,
@@ -60,6 +72,7 @@ def arguments(
         yield {
             "prepare_shards": ["--source", "synthetic:4", "--out"],
             "caption": ["--shards", local_shards, "--endpoint", server.url, "--model", "m", "--out"],
+            "init_checkpoint": ["--model", "ViT-B-32", "--pretrained", str(queries), "--out"],
             "train": ["--shards", local_shards, "--recipe", "smoke", "--out"],
             "embed_gallery": ["--checkpoint", model, "--shards", local_shards, "--gallery"],
             "evaluate": ["--checkpoint", model, "--shards", local_shards, "--split", "test", "--out"],
@@ -80,7 +93,7 @@ def run(command: str, arguments: list[str]) -> None:
 
 
 def test_all_commands_that_write_artifacts_are_tested() -> None:
-    assert {Path(producer.split()[0]).stem for producer in PRODUCERS.values()} <= PARSERS.keys()
+    assert {Path(re.split("[ ,]", producer)[0]).stem for producer in PRODUCERS.values()} <= PARSERS.keys()
 
 
 @pytest.mark.parametrize("command", PARSERS)

@@ -14,7 +14,7 @@ from stbir.config import Objective, Sampling
 from stbir.data.photo_index import PhotoIndex
 from stbir.data.sampling import iter_steps
 from stbir.training.negatives import SampleKeys, negative_masks
-from stbir.training.sample_checks import sample_problems, share_without_negatives
+from stbir.training.sample_checks import data_problem, sample_problems, share_without_negatives
 
 SMOKE = recipe("smoke")
 
@@ -94,3 +94,24 @@ def test_share_is_1_only_if_the_loss_has_no_negative(
     assert not (has_none and has_negative)
     if batch_size == 1 and not is_stored:
         assert has_none
+
+
+def test_too_few_photos_or_steps_are_reported_with_a_remedy() -> None:
+    def problem(count: int, is_initialized: bool, epochs: int = 40) -> str | None:
+        photos = photo_index([1] * count, list(range(count)), [0, 1] * (count // 2))
+        stages = tuple(replace(stage, epochs=epochs, noise=None) for stage in SMOKE.stages)
+        return data_problem(photos, replace(SMOKE, stages=stages), is_initialized)
+
+    assert problem(500, is_initialized=False) is None
+    assert problem(100, is_initialized=True) is None
+    scratch = problem(498, is_initialized=False)
+    assert scratch is not None
+    assert scratch.startswith(
+        "498 photos are too few to train encoders from scratch (at least 500); start from"
+    )
+    few = problem(98, is_initialized=True)
+    assert few is not None
+    assert "init_checkpoint.py" in few
+    short = problem(100, is_initialized=True, epochs=1)
+    assert short is not None
+    assert short.startswith("28 steps are too few to learn from (at least 100); raise the epochs of")

@@ -1,0 +1,50 @@
+"""Short recipes that continue a trained model: that of `train.py --init-from`, or else CLIP ViT-B/32."""
+
+from dataclasses import replace
+
+from ray_jobs.recipes.reference import CLIP
+from ray_jobs.recipes.stages import NCE_ONLY, PHOTO_TO_TEXT, TEXT_TO_PHOTO, joint, with_text_queries
+from stbir.config import (
+    Augmentation,
+    ImageEncoderConfig,
+    ModelConfig,
+    OptimizerConfig,
+    Preprocess,
+    Recipe,
+    Stage,
+    TextEncoderConfig,
+)
+
+EPOCHS = 4
+LR = 1e-5  # a tenth of what trains a new encoder: more would overwrite the pretraining
+
+
+def finetune() -> Recipe:
+    """All encoders together, on photos with sketches and captions."""
+    image = ImageEncoderConfig("open_clip", "ViT-B-32", Preprocess(224, **CLIP), weights="openai")
+    return Recipe(
+        name="finetune",
+        model=ModelConfig(512, image, TextEncoderConfig("ViT-B-32", weights="openai")),
+        stages=with_text_queries((joint(EPOCHS),)),
+        batch_size=32,
+        optimizer=OptimizerConfig(lr=LR, warmup_ratio=0.1, final_lr_ratio=0.1),
+        augmentation=Augmentation(),
+    )
+
+
+def finetune_text() -> Recipe:
+    """The text encoder only, on photos with captions; they need no sketches.
+
+    The photo encoder stays as it is (as in Zhai et al., LiT, arXiv 2111.07991, with the roles exchanged), so
+    sketches still find their photos. Photos are encoded once.
+    """
+    stage = Stage("text", ("text",), (PHOTO_TO_TEXT, TEXT_TO_PHOTO), EPOCHS, NCE_ONLY)
+    return replace(finetune(), name="finetune_text", stages=(stage,), augmentation=None)
+
+
+def with_model(recipe: Recipe, model: ModelConfig) -> Recipe:
+    """The recipe for the encoders of a trained model, without its fusion gate and hubness correction.
+
+    Both were fitted to the features that training changes.
+    """
+    return replace(recipe, model=replace(model, gate=0, hubness=0))
