@@ -1,4 +1,4 @@
-"""Checkpoint artifact: a safetensors file per encoder and gate, the recipe, optional training state.
+"""Checkpoint artifact: a safetensors file per encoder and gate, the recipe, a model card, training state.
 
 A run writes each checkpoint to `<uri>/<name>/` with its own manifest. The manifest at `<uri>` points to the
 published one and is written last, so `<uri>` always opens a complete checkpoint.
@@ -20,6 +20,7 @@ from stbir.errors import InputError
 from stbir.model.builder import build_encoder, build_gate, resolve
 from stbir.model.encoders import Encoder, ImageEncoder, TextEncoder
 from stbir.model.fusion import Gate
+from stbir.model.model_card import MODEL_CARD_FILE, model_card
 from stbir.model.retriever import Retriever
 from stbir.model.weights import load_strict
 from stbir.storage.folder import Folder
@@ -62,6 +63,9 @@ def save(
         sizes[file] = len(data)
     all_details = {**(details or {}), "recipe": recipe.name, "folder": ""}
     manifest = Manifest("checkpoint", _digest(folder), counts, made_from, all_details)
+    card = model_card(retriever, recipe, manifest.digest, counts, all_details).encode()
+    folder.write(MODEL_CARD_FILE, card)
+    sizes[MODEL_CARD_FILE] = len(card)
     write_manifest(folder, manifest, sizes)
     if is_published:
         pointer = replace(manifest, details={**manifest.details, "folder": name})
