@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import ROOT
 from tests.source import files, parse
 
-FOLDERS = ("stbir", "ray_jobs", "serve", "stbir_client", "benchmarks", "runs", "deploy", "tests")
+FOLDERS = ("stbir", "ray_jobs", "serve", "stbir_client", "benchmarks", "runs", "deploy", "examples", "tests")
 RETIRED = {
     *("alone", "asked", "asking", "changeover", "dice", "everyones", "generations", "gone", "hears", "hub"),
     *("hubs", "kept", "knowing", "lasting", "mates", "moods", "nobody", "patience", "patiently", "picture"),

@@ -1,5 +1,8 @@
 """Both clients and the command against the endpoint with default settings."""
 
+import importlib
+from pathlib import Path
+
 import httpx
 import pytest
 
@@ -94,3 +97,16 @@ def test_hits_meet_the_filters(
     assert len(capsys.readouterr().out.splitlines()) == 1 + len(result.hits)
     assert main([*command, "--where", "price<3"]) == 1
     assert "where.0.column: no column 'price'; available: photo_id" in capsys.readouterr().err
+
+
+def test_example_of_a_plain_http_query(
+    endpoint: httpx.Client, url: str, sketch: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "s.png").write_bytes(sketch)
+    importlib.import_module("examples.http_query").main(
+        url.rstrip("/"), str(tmp_path / "s.png"), "a red disc"
+    )
+    data, files = {"text": "a red disc", "k": 5}, {"sketch": sketch}
+    expected = endpoint.post("/v1/search", data=data, files=files).raise_for_status().json()
+    ids = [line.split("  ")[1] for line in capsys.readouterr().out.splitlines()]
+    assert ids == [hit["photo_id"] for hit in expected["hits"]]

@@ -1,0 +1,94 @@
+"""The examples, run as a user runs them. `tests/serve/test_client.py` runs the query over HTTP."""
+
+import csv
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+
+from stbir.data.sources.registry import open_source
+from tests.conftest import ROOT
+from tests.data.image_files import drawing, png, write_files
+from tests.ray_jobs.test_embed_gallery import save_smoke_checkpoint
+
+TINY_CLIP = {
+    "embed_dim": 24,
+    "vision_cfg": {"image_size": 32, "patch_size": 8, "layers": 1, "width": 32, "head_width": 16},
+    "text_cfg": {"context_length": 12, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
+}
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    return write_files(tmp_path / "photos", {f"{n}.png": png(20 * n) for n in range(6)})
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """Name and weights file of a tiny CLIP in open_clip's registry."""
+    folder = tmp_path_factory.mktemp("clip")
+    (folder / "stbir-example-clip.json").write_text(json.dumps(TINY_CLIP))
+    open_clip.add_model_config(folder)
+    torch.save(open_clip.create_model("stbir-example-clip").state_dict(), folder / "clip.pt")
+    return "stbir-example-clip", str(folder / "clip.pt")
+
+
+def test_five_lines(photos: Path, tmp_path: Path) -> None:
+    checkpoint = save_smoke_checkpoint(str(tmp_path / "checkpoint"))
+    drawing().save(tmp_path / "chair.png")
+    command = [sys.executable, str(ROOT / "examples" / "five_lines.py"), checkpoint, str(photos)]
+    output = subprocess.run(
+        [*command, "gallery", "chair.png", "red seat"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    ).stdout
+    assert output.startswith("6 hits\n  1  ")
+    assert (tmp_path / "hits.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_zero_shot(
+    photos: Path, clip: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    importlib.import_module("examples.zero_shot").main(*clip, str(photos), str(tmp_path / "g"), "red seat")
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 5
+    assert all(Path(line.split("  ")[1]).is_file() for line in lines)
+
+
+def test_own_csv_is_a_source_of_shards(tmp_path: Path) -> None:
+    names = [f"{n}.png" for n in range(40)]
+    write_files(tmp_path, {name: png(n) for n, name in enumerate(names)})
+    drawing().save(tmp_path / "s.png")
+    with (tmp_path / "triples.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["photo", "sketch", "text"])
+        writer.writerows([[name, "s.png", "a red, round seat"] for name in [*names, names[0]]])
+    importlib.import_module("examples.own_csv").main(str(tmp_path / "triples.csv"))
+    entries = open_source(f"manifest:{tmp_path}").entries
+    assert [entry.photo_id for entry in entries] == names
+    assert [len(entry.sketches) for entry in entries[:2]] == [2, 1]
+    assert {entry.split for entry in entries} == {"train", "val", "test"}
+    assert entries[0].text == "a red, round seat"
+
+
+@pytest.mark.slow(reason="a training run")
+def test_fine_tune(
+    ray_cluster: str,
+    shards: str,
+    clip: tuple[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", ray_cluster)
+    importlib.import_module("examples.fine_tune").main(*clip, shards, str(tmp_path / "out"))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["sketch", "text", "sketch+text"]
