@@ -63,7 +63,10 @@ def _resolve_image(config: ImageEncoderConfig, dim: int) -> ImageEncoderConfig:
 
 
 def _clip_options(config: ImageEncoderConfig | TextEncoderConfig, section: str, dim: int) -> dict[str, Any]:
-    """open_clip's options of one encoder, and `embed_dim` and `quick_gelu`, which apply to both."""
+    """open_clip's options of one encoder, and `embed_dim` and `quick_gelu`, which apply to both.
+
+    Without `output_tokens`, with which CoCa's encoders also return the tokens that its decoder reads.
+    """
     if config.options:
         return {"embed_dim": dim, "quick_gelu": False, **config.options}
     clip_config = open_clip.get_model_config(config.model)
@@ -76,7 +79,8 @@ def _clip_options(config: ImageEncoderConfig | TextEncoderConfig, section: str, 
     gelu = pretrained_config(config.model, config.weights).get(
         "quick_gelu", clip_config.get("quick_gelu", False)
     )
-    return {**clip_config[section], "embed_dim": clip_config["embed_dim"], "quick_gelu": gelu}
+    options = {name: value for name, value in clip_config[section].items() if name != "output_tokens"}
+    return {**options, "embed_dim": clip_config["embed_dim"], "quick_gelu": gelu}
 
 
 @overload

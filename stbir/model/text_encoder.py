@@ -6,6 +6,7 @@ from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 from torch import nn
 
 from stbir.config import ModelConfig, TextEncoderConfig
+from stbir.errors import InputError
 from stbir.model.backbones import create_clip_text_backbone
 from stbir.model.encoders import TextEncoder, Tokenize
 from stbir.model.hubness import build_hubness
@@ -53,9 +54,15 @@ def _create_embedding_bag(config: TextEncoderConfig, dim: int) -> nn.Module:
 def _create_tokenizer(options: dict[str, Any]) -> Tokenize:
     length = int(options.get("context_length", 77))
     name = options.get("hf_tokenizer_name")
-    tokenizer: Tokenize = (
-        HFTokenizer(name, context_length=length, **(options.get("tokenizer_kwargs") or {}))
-        if name
-        else SimpleTokenizer(context_length=length)
-    )
+    if not name:
+        simple: Tokenize = SimpleTokenizer(context_length=length)
+        return simple
+    try:
+        tokenizer: Tokenize = HFTokenizer(
+            name, context_length=length, **(options.get("tokenizer_kwargs") or {})
+        )
+    except (ImportError, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        remedy = "pip install transformers, and make its tokenizer reachable"
+        raise InputError(f"model: cannot load tokenizer {name!r}: {reason}; {remedy}") from error
     return tokenizer

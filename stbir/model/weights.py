@@ -18,6 +18,7 @@ from stbir.model.weights_file import SUFFIXES, local_copy, read_state_dict
 _UNUSED_CLIP_ENTRIES = (
     *("logit_bias", "input_resolution", "context_length", "vocab_size"),
     "text.transformer.embeddings.position_ids",
+    "text_decoder.",  # of CoCa, which writes captions
 )
 _NOT_CREATED = "model: cannot create {}: {}; check its name and options"
 _MISMATCH = "weights: {} does not match the model: {}"
