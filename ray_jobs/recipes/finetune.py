@@ -3,31 +3,38 @@
 from dataclasses import replace
 
 from ray_jobs.recipes.reference import CLIP
-from ray_jobs.recipes.stages import NCE_ONLY, PHOTO_TO_TEXT, TEXT_TO_PHOTO, joint, with_text_queries
+from ray_jobs.recipes.stages import (
+    PHOTO_TO_TEXT,
+    TEXT,
+    TEXT_TO_PHOTO,
+    joint,
+    with_optimizer,
+    with_text_queries,
+)
 from stbir.config import (
     Augmentation,
     ImageEncoderConfig,
     ModelConfig,
+    Objective,
     OptimizerConfig,
-    Preprocess,
     Recipe,
     Stage,
     TextEncoderConfig,
 )
 
 EPOCHS = 4
-LR = 1e-5  # a tenth of what trains a new encoder: more would overwrite the pretraining
+# A tenth of the rate that trains a new encoder: more would overwrite the pretraining.
+OPTIMIZER = OptimizerConfig(lr=1e-5, warmup_ratio=0.1, final_lr_ratio=0.1)
 
 
 def finetune() -> Recipe:
     """All encoders together, on photos with sketches and captions."""
-    image = ImageEncoderConfig("open_clip", "ViT-B-32", Preprocess(224, **CLIP), weights="openai")
+    image = ImageEncoderConfig("open_clip", "ViT-B-32", CLIP, weights="openai")
     return Recipe(
         name="finetune",
         model=ModelConfig(512, image, TextEncoderConfig("ViT-B-32", weights="openai")),
-        stages=with_text_queries((joint(EPOCHS),)),
+        stages=with_optimizer(OPTIMIZER, with_text_queries((joint(EPOCHS),))),
         batch_size=32,
-        optimizer=OptimizerConfig(lr=LR, warmup_ratio=0.1, final_lr_ratio=0.1),
         augmentation=Augmentation(),
     )
 
@@ -38,7 +45,7 @@ def finetune_text() -> Recipe:
     The photo encoder stays as it is (as in Zhai et al., LiT, arXiv 2111.07991, with the roles exchanged), so
     sketches still find their photos. Photos are encoded once.
     """
-    stage = Stage("text", ("text",), (PHOTO_TO_TEXT, TEXT_TO_PHOTO), EPOCHS, NCE_ONLY)
+    stage = Stage("text", TEXT, Objective((PHOTO_TO_TEXT, TEXT_TO_PHOTO)), EPOCHS, optimizer=OPTIMIZER)
     return replace(finetune(), name="finetune_text", stages=(stage,), augmentation=None)
 
 

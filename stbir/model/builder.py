@@ -72,10 +72,6 @@ def _clip_options(config: ImageEncoderConfig | TextEncoderConfig, section: str, 
     clip_config = open_clip.get_model_config(config.model)
     if clip_config is None:
         raise InputError(f"model: open_clip has no {config.model!r}; see open_clip.list_models()")
-    if "multimodal_cfg" in clip_config:
-        raise InputError(
-            f"model: {config.model!r} is a CoCa model, which has a captioner too; take a CLIP or SigLIP"
-        )
     gelu = pretrained_config(config.model, config.weights).get(
         "quick_gelu", clip_config.get("quick_gelu", False)
     )

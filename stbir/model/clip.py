@@ -8,13 +8,14 @@ from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from stbir.config import (
     MODALITIES,
     ImageEncoderConfig,
-    LossWeights,
     ModelConfig,
+    Objective,
     Pair,
     Preprocess,
     Recipe,
     Stage,
     TextEncoderConfig,
+    Trainable,
 )
 from stbir.errors import InputError
 from stbir.model.weights import is_pretrained_tag, pretrained_config
@@ -37,7 +38,7 @@ def clip_recipe(name: str, weights: str | None) -> Recipe:
         _require_file(weights)  # before the model is built, which takes a while
     image = ImageEncoderConfig("open_clip", name, _preprocess(name, weights, config), weights=weights)
     pairs = (Pair(("sketch",), "photo"), Pair(("text",), "photo"))
-    stage = Stage("joint", MODALITIES, pairs, 1, LossWeights(nce=1, triplet=0, category=0))
+    stage = Stage("joint", Trainable(MODALITIES), Objective(pairs), 1)
     model = ModelConfig(int(config["embed_dim"]), image, TextEncoderConfig(name, weights))
     return Recipe(CLIP_RECIPE, model, (stage,), batch_size=16)
 

@@ -4,7 +4,15 @@ from typing import Any
 
 from torch import nn
 
-from stbir.config import MODALITIES, ImageEncoderConfig, Modality, ModelConfig, Recipe, TextEncoderConfig
+from stbir.config import (
+    MODALITIES,
+    ImageEncoderConfig,
+    Modality,
+    ModelConfig,
+    Recipe,
+    Stage,
+    TextEncoderConfig,
+)
 from stbir.model.retriever import Retriever
 
 MODEL_CARD_FILE = "MODEL_CARD.md"
@@ -72,14 +80,17 @@ def _training(recipe: Recipe, counts: dict[str, int], details: dict[str, Any]) -
     if not steps:
         return "This checkpoint has not been trained: its encoders are those of the table above."
     stages = [
-        f"- stage {stage.name}: {', '.join(stage.trainable)}, {stage.epochs} epochs"
-        for stage in recipe.stages
+        f"- stage {stage.name}: {', '.join(_parts(stage))}, {stage.epochs} epochs" for stage in recipe.stages
     ]
     facts = [f"- {steps} of {counts.get('total', '?')} steps, batch {recipe.batch_size}, seed {recipe.seed}"]
     facts += [f"- {counts['photos']} photos"] if "photos" in counts else []
     facts += [f"- data: `{digest}`" for digest in details.get("data", ())]
     facts += [f"- started from checkpoint `{details['init_from']}`"] if details.get("init_from") else []
     return "\n".join([*facts, *stages, *_validation(details.get("validation"))])
+
+
+def _parts(stage: Stage) -> list[str]:
+    return [*stage.trainable.encoders, *(["gate"] if stage.trainable.gate else [])]
 
 
 def _validation(scores: dict[str, Any] | None) -> list[str]:

@@ -85,11 +85,6 @@ def test_siglip_weights_give_the_features_of_open_clip(tmp_path: Path) -> None:
         assert torch.allclose(texts, reference.encode_text(tokens, normalize=True), atol=1e-5)
 
 
-def test_coca_is_rejected() -> None:
-    with pytest.raises(InputError, match="'coca_ViT-B-32' is a CoCa model"):
-        build_retriever(clip_config("coca_ViT-B-32", None))
-
-
 def test_weights_load_from_any_uri(tiny_clip: str, clip_weights: Path) -> None:
     from stbir.storage.folder import Folder
 

@@ -85,7 +85,7 @@ def test_finetuning_recipes_take_the_model_of_the_checkpoint(trained: str) -> No
 
 def test_finetuning_of_text_trains_only_the_text_encoder_and_needs_no_sketches() -> None:
     [stage] = recipe("finetune_text").stages
-    assert (stage.trainable, "sketch" in stage.modalities) == (("text",), False)
+    assert (stage.trainable.encoders, "sketch" in stage.modalities) == (("text",), False)
     assert recipe("finetune_text").constant(stage) == ("photo",)  # encoded once
 
 
