@@ -70,18 +70,23 @@ class TextEncoderConfig:
     pretrained sentence encoder of any language: `model` is its folder, URI, or name on the Hugging Face hub,
     and the `options` `pooling` ("mean", "cls") and `context_length` have defaults.
     frozen: paths of modules or parameters that are never trainable, e.g. `trunk`.
+    word_vectors: (hf) add a bag of words, trained from scratch on the same tokens: the sentence encoder
+        knows words that are not in the captions, the bag what those mean for these photos.
     """
 
     model: str
     weights: str | None = None
     options: dict[str, Any] = Field(default_factory=dict)
     library: Literal["open_clip", "words", "hf"] = "open_clip"
+    word_vectors: bool = False
     frozen: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _check_library(self) -> "TextEncoderConfig":
         if self.library == "words" and self.weights:
             raise ValueError("weights: a bag of words has no pretrained weights; leave them out")
+        if self.word_vectors and self.library != "hf":
+            raise ValueError("word_vectors needs library=hf; leave it out")
         if self.library == "hf" and self.weights:
             raise ValueError("weights: with library=hf, model names the folder that has them; leave them out")
         if self.library == "words" and "hf_tokenizer_name" in self.options:

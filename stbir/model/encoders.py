@@ -119,7 +119,10 @@ class ImageEncoder(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """A text backbone (`trunk`) with its tokenizer, and a projection into the last of `dim` dimensions."""
+    """A text backbone (`trunk`) with its tokenizer, and a projection into the last of `dim` dimensions.
+
+    words: word vectors on the same tokens, added to the projection.
+    """
 
     def __init__(
         self,
@@ -128,10 +131,12 @@ class TextEncoder(nn.Module):
         tokenize: Tokenize,
         dim: int,
         frozen: tuple[str, ...] = (),
+        words: nn.Module | None = None,
         hubness: HubnessModule | None = None,
     ) -> None:
         super().__init__()
-        self.trunk, self.project, self.hubness, self._dim = trunk, project, hubness, dim
+        self.trunk, self.project, self.words, self.hubness = trunk, project, words, hubness
+        self._dim = dim
         self._tokenize, self.frozen = tokenize, frozen
         self.set_trainable(True)
 
@@ -146,7 +151,10 @@ class TextEncoder(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Token ids (B, L) → unit vectors (B, D), float32."""
-        projected = F.normalize(self.project(self.trunk(tokens)).float(), dim=-1)
+        projected = self.project(self.trunk(tokens))
+        if self.words is not None:
+            projected = projected + self.words(tokens)
+        projected = F.normalize(projected.float(), dim=-1)
         unit = F.pad(projected, (self._dim - projected.shape[1], 0))
         return unit if self.hubness is None else self.hubness(unit)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stbir.config import TextEncoderConfig
@@ -21,7 +22,7 @@ _UNUSED_ENTRIES = ("pooler.", "embeddings.position_ids")
 
 
 class SentenceBackbone(nn.Module):
-    """A transformer and the mean (or first token) of its last layer: token ids (B, L) → (B, C).
+    """A transformer and the mean (or first token) of its last layer: token ids (B, L) → unit vectors (B, C).
 
     Its tokenizer is a buffer with the bytes of `tokenizer.json`, so that a checkpoint contains it.
     """
@@ -54,9 +55,9 @@ class SentenceBackbone(nn.Module):
         is_token_BL = tokens_BL != self.pad
         output = self.transformer(input_ids=tokens_BL, attention_mask=is_token_BL.long())
         if self.pooling == "cls":
-            return output.last_hidden_state[:, 0]  # type: ignore[no-any-return]
+            return F.normalize(output.last_hidden_state[:, 0], dim=-1)
         weight_BL1 = is_token_BL.unsqueeze(-1).to(output.last_hidden_state.dtype)
-        return (output.last_hidden_state * weight_BL1).sum(1) / weight_BL1.sum(1).clamp(min=1)  # type: ignore[no-any-return]
+        return F.normalize((output.last_hidden_state * weight_BL1).sum(1), dim=-1)  # that of the mean
 
 
 def create_sentence_backbone(config: TextEncoderConfig, pretrained: bool) -> tuple[SentenceBackbone, int]:

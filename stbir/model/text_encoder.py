@@ -23,7 +23,11 @@ def build_text_encoder(model_config: ModelConfig, pretrained: bool) -> TextEncod
     backbone, width, tokenize = _create_backbone(config, dim, pretrained)
     projection = build_projection(width, dim, allow_identity=config.library != "hf")
     hubness = build_hubness(model_config, "text")
-    return TextEncoder(backbone, projection, tokenize, model_config.dim, config.frozen, hubness)
+    words = None
+    if config.word_vectors:
+        options = config.options["config"]
+        words = _create_embedding_bag(options["vocab_size"], dim, options.get("pad_token_id") or 0)
+    return TextEncoder(backbone, projection, tokenize, model_config.dim, config.frozen, words, hubness)
 
 
 def _create_backbone(
@@ -34,20 +38,25 @@ def _create_backbone(
         sentence, width = create_sentence_backbone(config, pretrained)
         return sentence, width, sentence.tokenize
     if config.library == "words":
-        return _create_embedding_bag(config, dim), dim, _create_tokenizer(config.options)
+        return _create_words(config, dim), dim, _create_tokenizer(config.options)
     return *create_clip_text_backbone(config, pretrained), _create_tokenizer(config.options)
 
 
-def _create_embedding_bag(config: TextEncoderConfig, dim: int) -> nn.Module:
-    """Sum of word vectors: token ids (B, L), 0 for padding → (B, dim)."""
+def _create_words(config: TextEncoderConfig, dim: int) -> nn.Module:
+    """A bag of words of open_clip's tokenizer."""
     with convert_library_errors(f"text encoder {config.model!r}"):
         vocab_size, min_size = int(config.options["vocab_size"]), SimpleTokenizer().vocab_size
         if vocab_size < min_size:
             raise ValueError(f"vocab_size is below the tokenizer's {min_size}")
-        bag = nn.EmbeddingBag(vocab_size, dim, mode="sum", padding_idx=0)
+    return _create_embedding_bag(vocab_size, dim)
+
+
+def _create_embedding_bag(vocab_size: int, dim: int, pad: int = 0) -> nn.EmbeddingBag:
+    """Sum of word vectors: token ids (B, L), `pad` for padding → (B, dim)."""
+    bag = nn.EmbeddingBag(vocab_size, dim, mode="sum", padding_idx=pad)
     # Words without training examples keep vectors of this size, small compared with trained ones.
     nn.init.normal_(bag.weight, std=WORD_STD)
-    nn.init.zeros_(bag.weight[0])
+    nn.init.zeros_(bag.weight[pad])
     return bag
 
 

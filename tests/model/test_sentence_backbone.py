@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,8 @@ def expected_mean(folder: Path, ids: list[int]) -> torch.Tensor:
     """The mean over the tokens of one text, without padding or batch."""
     with torch.no_grad():
         hidden = BertModel.from_pretrained(folder).eval()(input_ids=torch.tensor([ids])).last_hidden_state[0]
-    return sum(hidden[position] for position in range(len(ids))) / len(ids)  # type: ignore[return-value]
+    mean = sum(hidden[position] for position in range(len(ids))) / len(ids)
+    return mean / mean.norm()
 
 
 def test_vectors_are_the_means_of_the_pretrained_transformer(sentence_model: Path) -> None:
@@ -75,7 +77,8 @@ def test_first_token_pooling_is_read_from_the_model(sentence_model: Path, tmp_pa
     tokens = encoder.tokenize(TEXTS[:1])
     with torch.no_grad():
         hidden = BertModel.from_pretrained(tmp_path).eval()(input_ids=tokens).last_hidden_state
-        assert torch.allclose(encoder.trunk(tokens), hidden[:, 0], atol=1e-5)
+        first = hidden[:, 0] / hidden[:, 0].norm(dim=-1, keepdim=True)
+        assert torch.allclose(encoder.trunk(tokens), first, atol=1e-5)
 
 
 def test_a_checkpoint_needs_the_model_folder_no_more(sentence_model: Path, tmp_path: Path) -> None:
@@ -83,8 +86,6 @@ def test_a_checkpoint_needs_the_model_folder_no_more(sentence_model: Path, tmp_p
     for file in sentence_model.iterdir():
         copy.write(file.name, file.read_bytes())
     retriever = build_retriever(model_config(copy.uri))
-    from dataclasses import replace
-
     saved = replace(recipe("smoke"), model=model_config(copy.uri))
     checkpoint.save(str(tmp_path), "a", retriever, saved, made_from="test", counts={})
     copy.remove()
@@ -101,6 +102,17 @@ def test_a_frozen_transformer_keeps_weights_and_dropout_off(sentence_model: Path
     assert trainable == {"project.weight", "project.bias"}
     tokens = encoder.tokenize(TEXTS)
     assert torch.equal(encoder(tokens), encoder(tokens))
+
+
+def test_word_vectors_are_added_for_each_token(sentence_model: Path) -> None:
+    encoder = build_retriever(model_config(sentence_model, word_vectors=True)).text
+    tokens = encoder.tokenize(TEXTS)
+    with torch.no_grad():
+        vectors, projected = encoder(tokens), encoder.project(encoder.trunk(tokens))
+        for row, text in enumerate(TEXTS):
+            ids = [1, *(WORDS.index(word) for word in text.split()), 2]
+            total = projected[row] + sum(encoder.words.weight[number] for number in ids)
+            assert torch.allclose(vectors[row], total / total.norm(), atol=1e-5)
 
 
 def test_long_texts_are_cut_to_the_context_length(sentence_model: Path) -> None:
