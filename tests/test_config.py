@@ -274,9 +274,14 @@ def test_removed_recipe_is_not_said_to_be_renamed() -> None:
 def test_recipe_of_an_old_checkpoint_is_read(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Written before stage fields were grouped, and the same with the field names of 0.1."""
     monkeypatch.delenv("STBIR_DATA", raising=False)
-    text = Path(__file__).with_name("old_recipes").joinpath(f"{name}.json").read_text()
-    assert from_json(text) == recipe(name)
-    assert from_json(json.dumps(_with_old_names(json.loads(text)))) == recipe(name)
+    old = Path(__file__).with_name("old_recipes")
+    text = (old / f"{name}.json").read_text()
+    # The recipe has changed since; this file has its old values in today's fields.
+    expected = (
+        from_json((old / f"{name}_converted.json").read_text()) if name == "chairs_cpu" else recipe(name)
+    )
+    assert from_json(text) == expected
+    assert from_json(json.dumps(_with_old_names(json.loads(text)))) == expected
 
 
 @pytest.mark.parametrize("path", ["", "optimizer.", "loss_constants.", "stages.2.", "stages.2.weights."])
