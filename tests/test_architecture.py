@@ -55,7 +55,7 @@ JOBS = {
     },
 }
 COMMANDS = ("ablate", "caption", "embed_gallery", "evaluate", "gallery", "preflight", "prepare_shards")
-COMMANDS += ("export_onnx", "init_checkpoint", "search_batch", "train")
+COMMANDS += ("calibrate", "export_onnx", "init_checkpoint", "search_batch", "train")
 JOBS |= {
     f"ray_jobs/{command}": {
         *("ray_jobs/interrupts", "ray_jobs/cli", "ray_jobs/jobs", "ray_jobs/recipes", "ray_jobs/captioning"),

@@ -35,6 +35,7 @@ from ray_jobs.training.validation import choose_validation
 from stbir.config import Recipe
 from stbir.config.recipe_json import to_json
 from stbir.data.shards import Shards, open_shards
+from stbir.embedding.calibration import calibrate_checkpoint
 from stbir.errors import InputError
 from stbir.model import checkpoint
 from stbir.model.builder import build_retriever, resolve
@@ -103,7 +104,19 @@ def _train(
         with print_progress(job.progress):
             fit(job, workers if gpu else _reserve_decode_cpus(workers), args.max_failures)
         Folder(job.out).remove(RAY_FOLDER)
+    _calibrate(job)
     return _summary(job) | {"seconds": round(time.perf_counter() - start)}
+
+
+def _calibrate(job: Job) -> None:
+    """Calibrate the published checkpoint in this process, if the recipe does and it is not yet.
+
+    The checkpoint of the last step stays as it is, for resuming.
+    """
+    if job.recipe.calibrate and not checkpoint.read_recipe(job.out).model.hubness:
+        job.lock.check()
+        print("calibrating the published checkpoint", file=sys.stderr)
+        calibrate_checkpoint(job.out, job.photos, job.data_digests, job.out)
 
 
 def _summary(job: Job) -> dict[str, Any]:
@@ -180,10 +193,10 @@ def initialize_checkpoint(job: Job, initial: Retriever | None) -> None:
 def resume_key(recipe: Recipe) -> str:
     """The fields of a recipe that a resumed run must share, as JSON.
 
-    Excluded are the sources of pretrained weights, which the checkpoint replaces, and `chunk_size`, which
-    does not change gradients.
+    Excluded are the sources of pretrained weights, which the checkpoint replaces, `chunk_size`, which does
+    not change gradients, and the hubness correction, which calibration adds to the published checkpoint.
     """
-    model = resolve(recipe.model)
+    model = resolve(recipe.model).without_hubness()
     model = replace(
         model,
         photo=replace(model.photo, weights=None),

@@ -54,8 +54,7 @@ def with_clusters(parent: Recipe) -> Recipe:
 
 def without_hubness(parent: Recipe) -> Recipe:
     """No hubness correction."""
-    stages = tuple(replace(stage, hubness=False) for stage in parent.stages)
-    return replace(parent, name=f"{parent.name}_without_hubness", stages=stages)
+    return replace(parent, name=f"{parent.name}_without_hubness", calibrate=False)
 
 
 def without_gate(parent: Recipe) -> Recipe:

@@ -13,14 +13,12 @@ from ray_jobs.recipes.stages import (
     refine,
     with_epochs,
     with_frozen_backbone,
-    with_hubness,
     with_optimizer,
     with_shared_encoder,
     with_sketch_corruption,
     with_text_queries,
 )
 from stbir.config import (
-    HUBNESS_DIMS,
     Augmentation,
     ImageEncoderConfig,
     ModelConfig,
@@ -42,8 +40,8 @@ def chairs_cpu() -> Recipe:
     """STBIR-C on a CPU: EfficientNet-Lite2 for sketches and photos alike, MiniLM and word vectors for text.
 
     Appearance has its own dimensions. Sketches and photos share an encoder until the method's three stages,
-    which refine one encoder each; the fusion gate trains last, with hubness correction. The first layers and
-    MiniLM stay frozen: they take most of the time and gain least.
+    which refine one encoder each; the fusion gate trains last. The scores are corrected for hubness. The first
+    layers and MiniLM stay frozen: they take most of the time and gain least.
     """
     image = ImageEncoderConfig(
         "timm",
@@ -62,24 +60,17 @@ def chairs_cpu() -> Recipe:
     stages = (
         with_frozen_backbone(pretrain(4)),
         *with_text_queries((*map(with_shared_encoder, shared), *refine((1, 1, 1)))),
-        with_hubness(fusion(8)),
+        fusion(8),
     )
     optimizer = OptimizerConfig(lr=1e-3, weight_decay=0.05, warmup_ratio=0.1, final_lr_ratio=0.02)
     rates = {"sketch": 1e-4, "image": 1e-4, "text": 1e-4, "fusion": 3e-3}
     return Recipe(
         name="chairs_cpu",
-        model=ModelConfig(
-            dim=512 - HUBNESS_DIMS,
-            photo=image,
-            sketch=image,
-            text=text,
-            appearance_dims=256,
-            gate=32,
-            hubness=1024,
-        ),
+        model=ModelConfig(512, photo=image, sketch=image, text=text, appearance_dims=256, gate=32),
         stages=with_optimizer(optimizer, stages, rates),
         batch_size=64,
         augmentation=Augmentation(scale=0.2, shift=0.1, rotate=10, photo_ratio=0.7, word_dropout=0.2),
+        calibrate=True,
     )
 
 

@@ -54,4 +54,4 @@ def with_model(recipe: Recipe, model: ModelConfig) -> Recipe:
 
     Both were fitted to the features that training changes.
     """
-    return replace(recipe, model=replace(model, gate=0, hubness=0))
+    return replace(recipe, model=replace(model.without_hubness(), gate=0))

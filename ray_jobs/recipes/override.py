@@ -11,6 +11,7 @@ from stbir.errors import InputError
 RENAMED_STAGES = {"clip": "pretrain", "broad": "pretrain_multi", "weigh": "fusion"}
 ALL = "*"  # of the items of a list
 TEMPERATURE = "loss_constants.temperature"
+CALIBRATE = "calibrate"  # measures the hubness correction, which was a field of a stage and of the model
 
 
 def override(recipe: Recipe, assignments: list[str]) -> Recipe:
@@ -69,6 +70,8 @@ def _current_field(field: str) -> str:
 
 
 def _moved(names: list[str]) -> str:
+    if (names[0], names[-1]) in (("stages", "hubness"), ("model", "hubness"), ("model", "hubness_dims")):
+        return CALIBRATE
     if names[0] == "stages" and len(names) > 2:
         return ".".join((*names[:2], MOVED_STAGE_FIELDS.get(".".join(names[2:]), ".".join(names[2:]))))
     field = ".".join(names)

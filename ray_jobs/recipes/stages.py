@@ -129,11 +129,6 @@ def with_sketch_corruption(stage: Stage) -> Stage:
     return replace(stage, noise=noise)
 
 
-def with_hubness(stage: Stage) -> Stage:
-    """The stage with hubness correction measured before its first step."""
-    return replace(stage, hubness=True)
-
-
 def with_text_queries(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
     """The stages with text-only queries added wherever the photo or text encoder is trainable.
 

@@ -16,6 +16,7 @@ from stbir.config.recipe_json import to_json
 from stbir.data.photo_index import PhotoIndex
 from stbir.data.sampling import num_stage_steps
 from stbir.data.shards import open_shards
+from stbir.embedding.calibration import calibrate
 from stbir.embedding.queries import embed
 from stbir.evaluation.evaluate import evaluate_features
 from stbir.evaluation.robustness import evaluate_robustness
@@ -58,6 +59,8 @@ def run_trial(trial: Trial) -> dict[str, Any]:
     photos, classes = index_photos_with_labels(recipe, shards, splits, aux)
     start = time.perf_counter()
     model = _train_model(recipe, photos, len(classes))
+    if recipe.calibrate:
+        calibrate(model.retriever, recipe.model, photos)
     seconds = round(time.perf_counter() - start)
     features = embed(model.retriever, shards.iter_rows(trial.fold))
     robustness = evaluate_robustness(model.retriever, features, shards.iter_rows(trial.fold))

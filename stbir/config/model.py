@@ -1,5 +1,6 @@
 """Configuration of the encoders."""
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -9,7 +10,8 @@ from stbir.config.values import STRICT, Count, Modality, Positive
 
 Triple = tuple[float, float, float]
 Cells = Annotated[int, Field(ge=1, le=32)]
-HUBNESS_DIMS = 3  # in addition to `dim`, see `model.hubness`
+HUBNESS_DIMS = 3  # that hubness correction uses, see `model.hubness`
+WIDTH_MULTIPLE = 8  # of embeddings with hubness correction: vector indexes (IVF_PQ, IVF_RQ) require it
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -106,7 +108,8 @@ class ModelConfig:
     appearance_dims: the last dimensions, reserved for appearance (colour, material), which a sketch does not
         show. Texts use only these, sketches only the others, photos both.
     gate: hidden units of the fusion gate; 0 fuses with the plain mean.
-    hubness: stored queries a kind for hubness correction; 0 applies none.
+    hubness: stored queries a kind for hubness correction; 0 applies none. Set by calibration, after training.
+    hubness_dims: dimensions of the correction, after the `dim` of the encoders.
     """
 
     dim: Count
@@ -116,11 +119,21 @@ class ModelConfig:
     appearance_dims: Annotated[int, Field(ge=0)] = 0
     gate: Annotated[int, Field(ge=0)] = 0
     hubness: Annotated[int, Field(ge=0)] = 0
+    hubness_dims: Annotated[int, Field(ge=HUBNESS_DIMS)] = HUBNESS_DIMS
 
     @property
     def width(self) -> int:
         """D, the width of the embeddings: `dim`, and the dimensions of hubness correction."""
-        return self.dim + (HUBNESS_DIMS if self.hubness else 0)
+        return self.dim + (self.hubness_dims if self.hubness else 0)
+
+    def with_hubness(self, num_queries: int) -> "ModelConfig":
+        """The model with hubness correction by `num_queries` a kind; its width is padded."""
+        padding = -(self.dim + HUBNESS_DIMS) % WIDTH_MULTIPLE
+        return replace(self, hubness=num_queries, hubness_dims=HUBNESS_DIMS + padding)
+
+    def without_hubness(self) -> "ModelConfig":
+        """The model as it is trained, before calibration."""
+        return replace(self, hubness=0, hubness_dims=HUBNESS_DIMS)
 
     @property
     def names(self) -> dict[Modality, str]:

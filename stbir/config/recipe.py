@@ -8,7 +8,6 @@ from pydantic.dataclasses import dataclass
 from stbir.config.model import ModelConfig
 from stbir.config.stage import Stage
 from stbir.config.values import (
-    MODALITIES,
     MODALITY_OF,
     STRICT,
     Count,
@@ -53,7 +52,7 @@ class Recipe:
     with gradient caching (Gao et al. 2021), equal in gradient to encoding all at once; None encodes all.
     augmentation: None leaves images unchanged. shuffle_window: photos within which the order is random.
     num_clusters: use that many clusters of image features as classes in place of the labels; with 1, all
-    photos are one class.
+    photos are one class. calibrate: hubness correction is measured after training (`embedding.calibration`).
     """
 
     name: str
@@ -66,6 +65,7 @@ class Recipe:
     augmentation: Augmentation | None = None
     shuffle_window: Count = 4096
     num_clusters: Count | None = None
+    calibrate: bool = False
 
     @model_validator(mode="after")
     def _check_stages(self) -> "Recipe":
@@ -79,8 +79,6 @@ class Recipe:
                 raise ValueError(
                     f"stages.{stage.name}: without augmentation nothing is warped; set augmentation"
                 )
-            if stage.hubness and (reason := self._hubness_error(self.stages[number:])):
-                raise ValueError(f"stages.{stage.name}.hubness: {reason}")
             if stage.trainable.shared and (reason := self._sharing_error(self.stages[:number])):
                 raise ValueError(f"stages.{stage.name}.trainable.shared: {reason}")
         return self
@@ -100,15 +98,6 @@ class Recipe:
         trained = (s.name for s in earlier if "sketch" in s.trainable.encoders and not s.trainable.shared)
         name = next(trained, None)
         return name and f"stage {name} trained the sketch encoder alone; share it there too, or not here"
-
-    def _hubness_error(self, stages: tuple[Stage, ...]) -> str | None:
-        if not self.model.hubness:
-            return "set model.hubness to the number of stored queries"
-        if any(stage.trainable.encoders for stage in stages):
-            return "an encoder is trainable in this stage or later; measure once all are frozen"
-        if any(stage.hubness for stage in stages[1:]):
-            return "a later stage measures it again; one stage is enough"
-        return None if set(stages[0].modalities) == set(MODALITIES) else "it needs sketch, photo and text"
 
     def constant(self, stage: Stage) -> tuple[Modality, ...]:
         """Modalities with a frozen encoder and the same inputs every epoch: features are computed once."""

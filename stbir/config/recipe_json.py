@@ -56,11 +56,24 @@ def from_json(text: str | bytes, name: str = "recipe") -> Recipe:
     Raises InputError that starts with `name` and names the first wrong field.
     """
     try:
-        return TypeAdapter(Recipe).validate_python(_with_groups(_with_current_names(json.loads(text))))
+        return TypeAdapter(Recipe).validate_python(_current(json.loads(text)))
     except ValueError as error:
         raise InputError(f"{name}: {_first_error(error)}") from error
     except (AttributeError, KeyError, TypeError) as error:  # in the conversion of an old recipe
         raise InputError(f"{name}: not the recipe of any version of stbir ({error!r})") from error
+
+
+def _current(recipe: Any) -> Any:
+    """The JSON tree of a recipe of any version in its current form."""
+    return _with_calibration(_with_groups(_with_current_names(recipe)))
+
+
+def _with_calibration(recipe: Any) -> Any:
+    """The JSON tree of a recipe in which hubness was measured before a stage, not after the last."""
+    if not isinstance(recipe, dict):
+        return recipe
+    measured = [stage.pop("hubness") for stage in recipe.get("stages", ()) if "hubness" in stage]
+    return recipe | {"calibrate": any(measured)} if measured else recipe
 
 
 def _with_current_names(node: Any, path: str = "") -> Any:

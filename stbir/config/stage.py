@@ -152,10 +152,7 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class Stage:
-    """One training stage.
-
-    hubness: hubness correction is measured before the first step; no encoder is trainable from then on.
-    """
+    """One training stage."""
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
     trainable: Trainable
@@ -164,7 +161,6 @@ class Stage:
     sampling: Sampling = Sampling()
     noise: Noise | None = None
     optimizer: OptimizerConfig = OptimizerConfig()
-    hubness: bool = False
 
     @model_validator(mode="after")
     def _check_fields(self) -> "Stage":

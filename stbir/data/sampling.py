@@ -14,6 +14,8 @@ from stbir.config import Recipe, Stage
 from stbir.data.photo_index import UNKNOWN, IntArray, PhotoIndex
 from stbir.errors import InputError
 
+MIN_CALIBRATION_PHOTOS = 11  # a photo has ten neighbours among the queries of other photos
+
 
 @dataclass(frozen=True)
 class Order:
@@ -50,6 +52,21 @@ def eligible_photos(photos: PhotoIndex, stage: Stage) -> IntArray:
             f"stages.{stage.name}: no photo has {' and '.join(modalities)}; add such data to the shards"
         )
     return np.flatnonzero(mask)
+
+
+def calibration_photos(photos: PhotoIndex, most: int | None = None) -> IntArray:
+    """Indices of the photos that calibration measures on: `most`, evenly spaced; None: all of them.
+
+    They have sketches and a caption, and are not auxiliary. Raises InputError if there are too few.
+    """
+    chosen = np.flatnonzero((photos.sketch_count > 0) & (photos.text_key != UNKNOWN) & ~photos.aux)
+    if len(chosen) < MIN_CALIBRATION_PHOTOS:
+        raise InputError(
+            f"calibrate: {len(chosen)} photos have sketches and a caption, fewer than"
+            f" {MIN_CALIBRATION_PHOTOS}; add some, or train with --set calibrate=false"
+        )
+    spaced = np.linspace(0, len(chosen) - 1, min(most or len(chosen), len(chosen)))
+    return chosen[spaced.round().astype(np.int64)]
 
 
 def samples_per_epoch(photos: PhotoIndex, stage: Stage) -> int:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stbir.config import HUBNESS_DIMS, Preprocess
+from stbir.config import Preprocess
 from stbir.errors import InputError
 from stbir.model.hubness import HubnessCorrection, HubnessQueryHead
 
@@ -71,7 +71,7 @@ class ImageEncoder(nn.Module):
     @property
     def dim(self) -> int:
         """D, the width of the embedding."""
-        return self._dim + (0 if self.hubness is None else HUBNESS_DIMS)
+        return self._dim + (0 if self.hubness is None else self.hubness.num_dims)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """uint8 (B, C, H, W), C = 3 or 1 (grey, replicated) → unit vectors (B, D), float32."""
@@ -143,7 +143,7 @@ class TextEncoder(nn.Module):
     @property
     def dim(self) -> int:
         """D, the width of the embedding."""
-        return self._dim + (0 if self.hubness is None else HUBNESS_DIMS)
+        return self._dim + (0 if self.hubness is None else self.hubness.num_dims)
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """Texts → token ids (B, L), int64, truncated to the context length."""

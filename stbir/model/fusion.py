@@ -26,6 +26,16 @@ class Gate(nn.Module):
         """(B, D), (B, D) → (B, 1), added to the log odds of the sketch weight."""
         return self.layers(torch.cat([sketch_BD, text_BD], dim=-1))  # type: ignore[no-any-return]
 
+    @torch.no_grad()
+    def rescale(self, factor_D: Tensor) -> None:
+        """Multiply the weights of each feature dimension by `factor_D`; dimensions that are new have none."""
+        old = self.layers[1]
+        assert isinstance(old, nn.Linear)
+        weight_H2D = old.weight.view(old.out_features, 2, -1)
+        weight_H2D = F.pad(weight_H2D, (0, len(factor_D) - weight_H2D.shape[2])) * factor_D
+        self.layers[1] = nn.Linear(2 * len(factor_D), old.out_features).to(old.weight)
+        self.layers[1].load_state_dict({"weight": weight_H2D.flatten(1), "bias": old.bias})
+
 
 def fuse(
     sketch_BD: Tensor | None,

@@ -86,7 +86,8 @@ def _training(recipe: Recipe, counts: dict[str, int], details: dict[str, Any]) -
     facts += [f"- {counts['photos']} photos"] if "photos" in counts else []
     facts += [f"- data: `{digest}`" for digest in details.get("data", ())]
     facts += [f"- started from checkpoint `{details['init_from']}`"] if details.get("init_from") else []
-    return "\n".join([*facts, *stages, *_validation(details.get("validation"))])
+    calibration = ["- hubness correction measured after the validation"] if "calibrated" in details else []
+    return "\n".join([*facts, *stages, *_validation(details.get("validation")), *calibration])
 
 
 def _parts(stage: Stage) -> list[str]:

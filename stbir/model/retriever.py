@@ -1,15 +1,16 @@
 """The model: three encoders with a common embedding (STBIR, arXiv 2604.15735, section on encoders)."""
 
 import copy
+import math
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
 from stbir.config import Modality
-from stbir.errors import InputError
 from stbir.model.encoders import Encoder, ImageEncoder, TextEncoder
 from stbir.model.fusion import Gate, fuse
-from stbir.model.hubness import CORRECTION_WEIGHT, QUERY_MODALITIES, HubnessCorrection
+from stbir.model.hubness import CORRECTION_WEIGHT, QUERY_MODALITIES, HubnessCorrection, HubnessQueryHead
 
 SHARED_MODULES = ("trunk", "project", "multiscale")  # of sketch and photo encoder
 
@@ -40,21 +41,41 @@ class Retriever(nn.Module):
                 module = getattr(self.photo, name)
                 setattr(self.sketch, name, module if shared else copy.deepcopy(module))
 
-    def measure_hubness(self, features: Mapping[Modality, Tensor]) -> None:
-        """Measure hubness from training features, (N, D) of each modality; scores are corrected afterwards.
+    def measure_hubness(
+        self,
+        features: Mapping[Modality, Tensor],
+        photo_of: Mapping[Modality, Tensor],
+        num_queries: int,
+        num_dims: int,
+    ) -> None:
+        """Measure hubness from features without correction; scores are corrected afterwards.
 
-        Raises InputError if the model has no hubness correction or it is measured already.
+        features: unit vectors (N, C) of each modality. photo_of: the row (N,) of each sketch's and text's own
+        photo. The correction stores `num_queries` a kind and appends `num_dims` dimensions. A former one is
+        replaced. The fusion gate keeps its output.
         """
-        correction = self.photo.hubness
-        if not isinstance(correction, HubnessCorrection):
-            raise InputError("model.hubness is 0; set it to the number of stored queries")
-        if correction.measured:
-            raise InputError("model.hubness: measured already; the features contain the correction")
+        photos_PC = features["photo"]
+        correction = HubnessCorrection(photos_PC.shape[1], num_queries, num_dims).to(photos_PC.device)
+        queries, owners = ([by[m] for m in QUERY_MODALITIES] for by in (features, photo_of))
+        correction.measure(queries, owners, photos_PC)
+        if self.gate is not None:
+            self.gate.rescale(self._gate_factors(correction))
+        self.photo.hubness = correction
+        for encoder, modality in zip((self.sketch, self.text), QUERY_MODALITIES, strict=True):
+            encoder.hubness = HubnessQueryHead(modality, num_dims).to(photos_PC.device)
+            encoder.hubness.share.fill_(CORRECTION_WEIGHT)
+
+    def _gate_factors(self, correction: HubnessCorrection) -> Tensor:
+        """Factors (D,) of the gate's weights, for queries that are corrected from now on.
+
+        The correction divides a query by √(1 + CORRECTION_WEIGHT²), and its dimensions are new to the gate.
+        """
         width = correction.queries.shape[2]
-        queries = [features[modality][:, :width] for modality in QUERY_MODALITIES]
-        correction.measure(queries, features["photo"][:, :width])
-        for head in (self.sketch.hubness, self.text.hubness):
-            head.share.fill_(CORRECTION_WEIGHT)  # type: ignore[union-attr, operator]
+        factor_D = torch.ones(width + correction.num_dims, device=correction.queries.device)
+        head = self.sketch.hubness
+        if not isinstance(head, HubnessQueryHead) or not head.share:
+            factor_D[:width], factor_D[width:] = math.sqrt(1 + CORRECTION_WEIGHT**2), 0
+        return factor_D
 
     def encode_sketch(self, pixels: Tensor) -> Tensor:
         """uint8 (B, 1 or 3, H, W) → (B, D)."""

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from stbir.config import MODALITIES, Modality, Recipe, Stage
+from stbir.config import Modality, Recipe, Stage
 from stbir.data.batch import Batch
 from stbir.data.photo_index import UNKNOWN, IntArray, PhotoIndex
 from stbir.data.sampling import eligible_photos
@@ -15,7 +15,7 @@ from stbir.model.retriever import Retriever
 from stbir.training.clean_inputs import decode_row_group
 from stbir.training.gather import is_distributed, own_share
 from stbir.training.gradients import InputTensors, autocast
-from stbir.training.stages import StageRun, prepare_inputs
+from stbir.training.stages import prepare_inputs
 
 
 @dataclass(frozen=True)
@@ -62,14 +62,6 @@ def build_feature_cache(
             dist.all_reduce(features)  # the rows of other workers are zero
         cache.first_row[modality], cache.features[modality] = first_row, features
     return cache
-
-
-def measure_hubness(run: StageRun, recipe: Recipe, photos: PhotoIndex, device: torch.device) -> None:
-    """Measure hubness from the training features, at the start of a stage that is configured to."""
-    if run.stage.hubness and run.step == 0:
-        retriever = run.model.retriever
-        cache = build_feature_cache(MODALITIES, retriever, recipe, run.stage, photos, device)
-        retriever.measure_hubness(cache.features)
 
 
 def _row_indices(first_row: IntArray, modality: Modality, batch: Batch) -> torch.Tensor:

@@ -12,7 +12,7 @@ import torch
 from stbir.config import Recipe
 from stbir.data.batch import Batch
 from stbir.data.photo_index import PhotoIndex
-from stbir.training.feature_cache import build_feature_cache, measure_hubness
+from stbir.training.feature_cache import build_feature_cache
 from stbir.training.gather import gather_features, gather_keys, rank
 from stbir.training.gradients import InputTensors, LossFn, Terms
 from stbir.training.losses import stage_loss
@@ -47,7 +47,6 @@ def train(
 ) -> Iterator[Metrics]:
     """Train one stage on its batches, starting at `run.step`; yield metrics after each step."""
     model, optimizer, config = run.model, run.optimizer, run.stage.optimizer
-    measure_hubness(run, recipe, photos, device)
     constant = recipe.constant(run.stage)
     cache = build_feature_cache(constant, model.retriever, recipe, run.stage, photos, device)
     start = time.perf_counter()

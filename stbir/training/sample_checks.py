@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from stbir.config import Recipe, Stage
 from stbir.data.photo_index import IntArray, PhotoIndex
-from stbir.data.sampling import eligible_photos, num_stage_steps
+from stbir.data.sampling import calibration_photos, eligible_photos, num_stage_steps
 
 FloatArray = NDArray[np.float64]
 MAX_SHARE = 0.5  # of samples without a negative
@@ -15,7 +15,12 @@ MIN_PHOTOS, MIN_PHOTOS_FROM_SCRATCH, MIN_STEPS = 100, 500, 100
 
 
 def sample_problems(photos: PhotoIndex, recipe: Recipe) -> list[str]:
-    """One line per problem, with its remedy. Training can start, but such a stage learns little."""
+    """One line per problem, with its remedy. Training can start, but such a stage learns little.
+
+    Raises InputError if there are too few photos for the calibration after training.
+    """
+    if recipe.calibrate:
+        calibration_photos(photos)
     shares = [share_without_negatives(photos, stage, recipe.batch_size) for stage in recipe.stages]
     no_negatives = [s.name for s, share in zip(recipe.stages, shares, strict=True) if share > MAX_SHARE]
     single = [stage.name for stage in recipe.stages if _has_single_class(photos, recipe, stage)]

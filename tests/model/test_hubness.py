@@ -1,23 +1,26 @@
 """Hubness correction equals CSLS computed by an explicit loop."""
 
+import zipfile
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ray_jobs.recipes import recipe
 from stbir.config import HUBNESS_DIMS, MODALITIES, Modality, ModelConfig
-from stbir.errors import InputError
 from stbir.model import checkpoint, hubness
 from stbir.model.builder import build_retriever
 from stbir.model.fusion import fuse
 from stbir.model.hubness import HubnessCorrection, HubnessQueryHead
+from stbir.model.retriever import Retriever
 
 WIDTH, NUM_PHOTOS = 6, 9
-MODEL = replace(recipe("smoke").model, hubness=8)
+MODEL = recipe("smoke").model
 
 
 def units(count: int, seed: int) -> Tensor:
@@ -42,14 +45,15 @@ class Measured:
 def measure(num_queries: int = 16) -> Measured:
     photos, queries = units(NUM_PHOTOS, 0), [units(16, 1), units(12, 2)]
     correction = HubnessCorrection(WIDTH, num_queries)
-    correction.measure(queries, photos)
+    no_photo = [torch.full((len(part),), -1) for part in queries]
+    correction.measure(queries, no_photo, photos)
     heads = (HubnessQueryHead("sketch"), HubnessQueryHead("text"))
     for head in heads:
         head.share.fill_(hubness.CORRECTION_WEIGHT)
     return Measured(correction, heads, photos, queries)
 
 
-def slow_similarity(photo: Tensor, queries: Tensor) -> float:
+def slow_similarity(photo: Tensor, queries: Iterable[Tensor]) -> float:
     cosines = sorted((float(photo @ query) for query in queries), reverse=True)[: hubness.NUM_NEIGHBOURS]
     return sum(cosines) / hubness.NUM_NEIGHBOURS
 
@@ -100,6 +104,22 @@ def test_fused_query_is_corrected_by_the_weights_of_its_modalities(monkeypatch: 
     assert scores.argsort().tolist() == torch.tensor(csls).argsort().tolist()
 
 
+def test_mean_leaves_out_the_own_queries_of_each_photo() -> None:
+    """Each photo's own queries equal it, so that they would be the nearest."""
+    photos = units(NUM_PHOTOS, 0)
+    photo_of = [torch.arange(2 * NUM_PHOTOS) // 2, torch.arange(2 * NUM_PHOTOS) % NUM_PHOTOS]
+    queries = [photos[owner] for owner in photo_of]
+    correction = HubnessCorrection(WIDTH, 2 * NUM_PHOTOS)
+    correction.measure(queries, photo_of, photos)
+    for mean, query_ND, owner_N in zip(correction.mean_similarity, queries, photo_of, strict=True):
+        others = [
+            slow_similarity(photo, [q for q, owner in zip(query_ND, owner_N, strict=True) if owner != number])
+            for number, photo in enumerate(photos)
+        ]
+        assert float(mean) == pytest.approx(sum(others) / NUM_PHOTOS)
+        assert float(mean) < sum(slow_similarity(photo, query_ND) for photo in photos) / NUM_PHOTOS - 0.01
+
+
 def test_all_vectors_have_unit_length() -> None:
     measured = measure()
     for module in (measured.correction, *measured.heads):
@@ -122,34 +142,102 @@ def test_stored_queries_are_evenly_spaced_or_all() -> None:
     assert not measured.correction.queries[1, 12:].any()
 
 
-def features(model: ModelConfig) -> dict[Modality, Tensor]:
+def features() -> dict[Modality, Tensor]:
     rng = torch.Generator().manual_seed(0)
-    return {name: F.normalize(torch.randn(12, model.width, generator=rng), dim=-1) for name in MODALITIES}
+    return {name: F.normalize(torch.randn(12, MODEL.dim, generator=rng), dim=-1) for name in MODALITIES}
+
+
+def calibrated(gate: int = 0) -> tuple[Retriever, ModelConfig]:
+    model = replace(MODEL, gate=gate).with_hubness(8)
+    retriever = build_retriever(replace(MODEL, gate=gate))
+    measure_model(retriever, model)
+    return retriever, model
+
+
+def measure_model(retriever: Retriever, model: ModelConfig, **changes: Tensor) -> None:
+    photo_of: dict[Modality, Tensor] = {"sketch": torch.arange(12), "text": torch.arange(12)}
+    retriever.measure_hubness(
+        {**features(), **changes},  # type: ignore[dict-item]
+        photo_of,
+        model.hubness,
+        model.hubness_dims,
+    )
+
+
+def inputs(retriever: Retriever) -> dict[Modality, Tensor]:
+    image = torch.randint(
+        0, 256, (2, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+    tokens = retriever.text.tokenize(["green mug, thin handle", "red mug"])
+    return {"photo": image, "sketch": image, "text": tokens}
 
 
 def test_checkpoint_contains_the_measurement(tmp_path: Path) -> None:
-    retriever = build_retriever(MODEL)
-    retriever.measure_hubness(features(MODEL))
-    config = replace(recipe("smoke"), model=MODEL)
+    retriever, model = calibrated(gate=2)
+    config = replace(recipe("smoke"), model=model)
     checkpoint.save(str(tmp_path), "step-1", retriever, config, made_from="", counts={"steps": 1})
-    image = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
-    tokens = retriever.text.tokenize(["green mug, thin handle"])
-    for part, inputs in (("photo", image), ("sketch", image), ("text", tokens)):
-        vectors = checkpoint.load(str(tmp_path), part=part)(inputs)  # type: ignore[call-overload]
-        assert torch.equal(vectors, getattr(retriever, part)(inputs))
-        assert vectors[:, -HUBNESS_DIMS:].any()
+    opened = checkpoint.load(str(tmp_path))
+    assert opened.dim == opened.sketch.dim == opened.text.dim == model.width == 40  # 32 + 3, a multiple of 8
+    for part, rows in inputs(retriever).items():
+        vectors = opened.encoder(part)(rows)
+        assert vectors.shape == (2, model.width)
+        assert torch.equal(vectors, retriever.encoder(part)(rows))
+        assert vectors[:, MODEL.dim : MODEL.dim + HUBNESS_DIMS].any()
 
 
-def test_second_measurement_is_rejected() -> None:
-    retriever = build_retriever(MODEL)
-    assert retriever.dim == retriever.sketch.dim == retriever.text.dim == MODEL.width == MODEL.dim + 3
-    retriever.measure_hubness(features(MODEL))
-    assert retriever.sketch.hubness.share == retriever.text.hubness.share == hubness.CORRECTION_WEIGHT  # type: ignore[union-attr]
-    with pytest.raises(InputError, match="measured already"):
-        retriever.measure_hubness(features(MODEL))
+@pytest.mark.parametrize("dim", [32, 37, 509, 512])
+def test_corrected_embeddings_are_a_multiple_of_eight_wide(dim: int) -> None:
+    model = replace(MODEL, dim=dim)
+    assert model.with_hubness(8).width in range(dim + HUBNESS_DIMS, dim + HUBNESS_DIMS + 8)
+    assert model.with_hubness(8).width % 8 == 0
+    assert model.with_hubness(8).without_hubness() == model
 
 
-def test_model_that_has_no_correction_cannot_be_measured() -> None:
-    smoke = recipe("smoke").model
-    with pytest.raises(InputError, match=r"model\.hubness is 0"):
-        build_retriever(smoke).measure_hubness(features(smoke))
+def test_second_measurement_replaces_the_first() -> None:
+    retriever, model = calibrated(gate=2)
+    rng = torch.Generator().manual_seed(1)
+    other = F.normalize(torch.randn(12, MODEL.dim, generator=rng), dim=-1)
+    before = retriever.photo(inputs(retriever)["photo"])
+    measure_model(retriever, model, sketch=other)
+    again = build_retriever(replace(MODEL, gate=2))
+    measure_model(again, model, sketch=other)
+    for name, tensor in again.state_dict().items():
+        assert torch.equal(tensor, retriever.state_dict()[name])
+    assert not torch.equal(before, retriever.photo(inputs(retriever)["photo"]))
+
+
+def test_the_fusion_gate_keeps_its_output() -> None:
+    model, rng = replace(MODEL, gate=3), torch.Generator().manual_seed(0)
+    retriever = build_retriever(model)
+    assert retriever.gate is not None
+    for parameter in retriever.gate.parameters():
+        parameter.data = torch.randn(parameter.shape, generator=rng)
+    for _ in range(2):  # of a former correction too
+        rows = inputs(retriever)
+        before = retriever.gate(retriever.sketch(rows["sketch"]), retriever.text(rows["text"]))
+        measure_model(retriever, model.with_hubness(8))
+        after = retriever.gate(retriever.sketch(rows["sketch"]), retriever.text(rows["text"]))
+        assert torch.allclose(before, after, atol=1e-5)
+        assert before.abs().min() > 0.1
+
+
+def test_checkpoint_written_before_calibration_has_the_same_vectors(tmp_path: Path) -> None:
+    """Of 5 dimensions and 3 for hubness, measured before stage `fusion`; `vectors` are what it gave then."""
+    with zipfile.ZipFile(Path(__file__).with_name("old_checkpoints") / "hubness.zip") as archive:
+        archive.extractall(tmp_path)
+    expected = safetensors.torch.load_file(tmp_path / "vectors.safetensors")
+    retriever = checkpoint.load(str(tmp_path))
+    pixels = torch.arange(2 * 3 * 16 * 16).square().remainder(251).to(torch.uint8).view(2, 3, 16, 16)
+    sketch, tokens = pixels.flip(0)[:, :1], retriever.text.tokenize(["a red chair", "wooden legs"])
+    with torch.no_grad():
+        actual = {
+            "photo": retriever.encode_photo(pixels),
+            "sketch": retriever.encode_sketch(sketch),
+            "text": retriever.encode_text(tokens),
+            "query": retriever.encode_query(sketch, tokens, 0.4),
+        }
+    assert actual.keys() == expected.keys()
+    for name, vectors in actual.items():
+        assert vectors.shape == (2, 8)
+        assert torch.allclose(vectors, expected[name], atol=1e-6)
+    assert checkpoint.read_recipe(str(tmp_path)).calibrate

@@ -13,6 +13,7 @@ import pytest
 
 from ray_jobs import (
     ablate,
+    calibrate,
     caption,
     embed_gallery,
     evaluate,
@@ -43,6 +44,7 @@ PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {
     "prepare_shards": prepare_shards.parser,
     "caption": caption.parser,
     "init_checkpoint": init_checkpoint.parser,
+    "calibrate": calibrate.parser,
     "train": train.parser,
     "embed_gallery": embed_gallery.parser,
     "evaluate": evaluate.parser,
@@ -73,6 +75,7 @@ def arguments(
             "prepare_shards": ["--source", "synthetic:4", "--out"],
             "caption": ["--shards", local_shards, "--endpoint", server.url, "--model", "m", "--out"],
             "init_checkpoint": ["--model", "ViT-B-32", "--pretrained", str(queries), "--out"],
+            "calibrate": ["--checkpoint", model, "--shards", local_shards, "--out"],
             "train": ["--shards", local_shards, "--recipe", "smoke", "--out"],
             "embed_gallery": ["--checkpoint", model, "--shards", local_shards, "--gallery"],
             "evaluate": ["--checkpoint", model, "--shards", local_shards, "--split", "test", "--out"],

@@ -2,13 +2,11 @@
 
 import itertools
 from dataclasses import replace
-from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
-from pydantic import ValidationError
 
 from ray_jobs.recipes import recipe
 from ray_jobs.recipes.stages import (
@@ -18,7 +16,6 @@ from ray_jobs.recipes.stages import (
     TO_SKETCH,
     fusion,
     joint,
-    with_hubness,
     with_optimizer,
     with_sampling,
     with_terms,
@@ -29,10 +26,9 @@ from stbir.data.batch import read_row_groups
 from stbir.data.photo_index import PhotoIndex, build_photo_index, class_names
 from stbir.data.shards import open_shards
 from stbir.model.builder import build_retriever
-from stbir.model.hubness import HubnessCorrection
 from stbir.model.retriever import Retriever
 from stbir.training import feature_cache, gather
-from stbir.training.feature_cache import FeatureCache, build_feature_cache, measure_hubness
+from stbir.training.feature_cache import FeatureCache, build_feature_cache
 from stbir.training.loop import train
 from stbir.training.stages import TrainableModel, start_stage
 
@@ -154,61 +150,6 @@ def test_workers_encode_parts_that_sum_to_the_complete_cache(photos: PhotoIndex)
         parts = [cache.features[modality] for cache in caches]
         assert torch.equal(parts[0] + parts[1], rows)
         assert all((part == 0).all(1).any() for part in parts)
-
-
-def hubness_recipe() -> Recipe:
-    smoke = recipe("smoke")
-    model = replace(smoke.model, gate=4, hubness=64)
-    return replace(smoke, model=model, stages=(with_hubness(fusion(1)),))
-
-
-def test_hubness_is_measured_from_training_queries_before_the_first_step(photos: PhotoIndex) -> None:
-    r = hubness_recipe()
-    model = TrainableModel(build_retriever(r.model, 0), NUM_CLASSES)
-    retriever = model.retriever
-    cache = build_feature_cache(("photo", "sketch"), retriever, r, r.stages[0], photos, CPU)
-    photo_PD, sketch_SD = cache.features["photo"], cache.features["sketch"]
-    run = start_stage(r.stages[0], r, model, num_steps=8)
-    list(train(run, r, photos, itertools.islice(iter_local_batches(photos, r), 2), CPU))
-    correction = retriever.photo.hubness
-    assert isinstance(correction, HubnessCorrection)
-    width = correction.queries.shape[2]
-    stored = torch.linspace(0, len(sketch_SD) - 1, 64).round().long() if len(sketch_SD) > 64 else slice(None)
-    assert torch.equal(correction.queries[0, : min(64, len(sketch_SD))], sketch_SD[stored][:, :width])
-    expected = correction.query_similarity(photo_PD[:, :width]).mean(0)
-    assert torch.allclose(correction.mean_similarity, expected)
-
-
-def test_resumed_stage_does_not_repeat_the_measurement(photos: PhotoIndex) -> None:
-    r = hubness_recipe()
-    run = start_stage(r.stages[0], r, TrainableModel(build_retriever(r.model, 0), NUM_CLASSES), num_steps=8)
-    run.step = 3
-    measure_hubness(run, r, photos, CPU)
-    correction = run.model.retriever.photo.hubness
-    assert isinstance(correction, HubnessCorrection)
-    assert not correction.measured
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"model": recipe("smoke").model}, "set model.hubness"),
-        (
-            {"stages": (with_hubness(fusion(1)), joint(1))},
-            "an encoder is trainable in this stage or later",
-        ),
-        ({"stages": (with_hubness(joint(1)),)}, "an encoder is trainable in this stage or later"),
-        (
-            {"stages": tuple(with_hubness(replace(fusion(1), name=n)) for n in "ab")},
-            "one stage is enough",
-        ),
-    ],
-)
-def test_recipe_with_a_useless_measurement_is_rejected(changes: dict[str, Any], message: str) -> None:
-    if "model" in changes:
-        changes = {"model": replace(changes["model"], gate=4)}
-    with pytest.raises(ValidationError, match=message):
-        replace(hubness_recipe(), **changes)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from tests.test_architecture import COMMANDS
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 ARGUMENTS = {
     "ablate": ["--recipes", "smoke", "--shards", "s", "--out", "o"],
+    "calibrate": ["--checkpoint", "c", "--shards", "s", "--out", "o"],
     "caption": ["--shards", "s", "--out", "o", "--vllm", "--model", "m"],
     "embed_gallery": ["--gallery", "g"],
     "evaluate": ["--checkpoint", "c", "--shards", "s", "--split", "test", "--out", "o"],
