@@ -207,15 +207,23 @@ def _white(image: Image.Image) -> int | tuple[int, int, int]:
     return _WHITE if image.mode == "L" else (_WHITE,) * 3
 
 
-def render_strokes(strokes: list[list[tuple[float, float]]], size: int = 256, width: int = 2) -> Image.Image:
-    """Draw black lines, `width` pixels thick, on a white square. Points are (x, y) in [0, 1], y down."""
+def render_strokes(
+    strokes: list[list[tuple[float, float]]],
+    size: int = 256,
+    width: int = 2,
+    greys: Sequence[int] | None = None,
+) -> Image.Image:
+    """Draw lines, `width` pixels thick, on a white square: black, or of the grey level of each in `greys`.
+
+    Points are (x, y) in [0, 1], y down.
+    """
     image = Image.new("L", (size, size), _WHITE)
     draw = ImageDraw.Draw(image)
-    for stroke in strokes:
+    for stroke, grey in zip(strokes, greys or [0] * len(strokes), strict=True):
         points = [(x * (size - 1), y * (size - 1)) for x, y in stroke]
         if len(points) == 1:
             points *= 2
-        draw.line(points, fill=0, width=width, joint="curve")
+        draw.line(points, fill=grey, width=width, joint="curve")
     return image
 
 

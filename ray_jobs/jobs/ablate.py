@@ -26,6 +26,7 @@ from stbir.model.builder import build_retriever
 from stbir.storage.folder import Folder
 from stbir.storage.lock import Lock, artifact_lock
 from stbir.training.loop import DivergedError
+from stbir.training.sample_checks import require_strokes
 
 log = logging.getLogger(__name__)
 Result = dict[str, Any]
@@ -87,12 +88,15 @@ def plan(args: argparse.Namespace) -> list[Trial]:
     sources = (shards, *map(open_shards, args.aux_shards))
     uris = tuple(source.folder.uri for source in sources)
     digests = tuple(source.manifest.digest for source in sources)
-    return [
+    trials = [
         Trial(override(recipe(name), [*args.set, f"seed={seed}"]), uris, digests, tuple(folds), fold)
         for seed in dict.fromkeys(args.seeds or [0])
         for fold in folds
         for name in dict.fromkeys(args.recipes)
     ]
+    for trial in trials:
+        require_strokes(trial.recipe, [source.manifest.counts for source in sources])
+    return trials
 
 
 def _file_name(trial: Trial) -> str:

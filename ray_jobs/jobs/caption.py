@@ -22,7 +22,7 @@ from ray_jobs.cluster.connection import connect
 from stbir.captioning.answer_store import AnswerStore, Usage
 from stbir.captioning.estimate import Estimate, Price, estimate, format_duration
 from stbir.captioning.prompt import load_prompt
-from stbir.data.shard_writer import QUARANTINE, ShardPart, publish, write_quarantine
+from stbir.data.shard_writer import QUARANTINE, ShardPart, count_strokes, publish, write_quarantine
 from stbir.data.shards import Shards, open_shards
 from stbir.errors import InputError, JobFailedError
 from stbir.storage.folder import Folder
@@ -207,7 +207,7 @@ def _publish(
     if photo_count != ledger.photo_count:
         raise RuntimeError(f"{ledger.photo_count} photos read, {photo_count} written")
     sketch_count = sum(part.sketches.total() for part in parts)
-    counts = {**ledger.counts(), "photos": photo_count, "sketches": sketch_count}
+    counts = {**ledger.counts(), "photos": photo_count, "sketches": sketch_count, **count_strokes(parts)}
     names = ("model", "prompt", "reasons", "calls", "tokens", "agreement")
     captions = {name: summary[name] for name in names} | {"quarantine": CAPTIONS_QUARANTINE}
     details = {**source.manifest.details, "captions": captions}

@@ -23,6 +23,7 @@ from stbir.data.schema import Row
 from stbir.data.shard_writer import (
     QUARANTINE,
     ShardPart,
+    count_strokes,
     publish,
     remove_unlisted_files,
     write_quarantine,
@@ -146,7 +147,7 @@ def _valid_rows(
 
 def _entry(text: str) -> Entry:
     fields = json.loads(text)
-    return Entry(**{**fields, "sketches": tuple(fields["sketches"])})
+    return Entry(**fields | {name: tuple(fields[name]) for name in ("sketches", "strokes")})
 
 
 def _receipt(row: dict[str, Any]) -> ShardPart:
@@ -184,7 +185,7 @@ def _summary(
         "photos": ok,
         "sketches": sketches.total(),
         "bad_sketches": sum(fault.is_sketch_fault for fault in faults),
-    }
+    } | count_strokes(parts)
     if counts["in"] != counts["ok"] + counts["quarantined"]:
         raise RuntimeError(f"photo counts do not add up: {_format_counts(counts)}")
     return {

@@ -44,6 +44,7 @@ from stbir.model.retriever import Retriever
 from stbir.storage.folder import Folder
 from stbir.storage.lock import Lock, artifact_lock
 from stbir.storage.manifest import MANIFEST_FILE, read_manifest
+from stbir.training.sample_checks import require_strokes
 
 
 def train(args: argparse.Namespace) -> dict[str, Any]:
@@ -70,6 +71,7 @@ def _recipe(args: argparse.Namespace) -> Recipe:
 def _train(
     args: argparse.Namespace, recipe: Recipe, workers: tuple[int, int], data: list[Shards], lock: Lock
 ) -> dict[str, Any]:
+    require_strokes(recipe, [each.manifest.counts for each in data])
     shards, *aux = data
     splits = args.train_split.split(",")
     validation = choose_validation(shards, splits, args.val_split, args.select)

@@ -30,7 +30,11 @@ def read_shares(
     """Each worker's share of `count` steps from `start` on. Each row group is read once."""
     steps = list(itertools.islice(iter_steps(photos, recipe, start), count))
     modalities = {modality for step in steps for modality in recipe.streamed(recipe.stages[step.stage])}
-    tables = read_row_groups(photos, list_row_groups(photos, steps), modalities)
+    augment = recipe.augmentation
+    columns = (
+        {*modalities, "strokes"} if augment and augment.strokes and "sketch" in modalities else modalities
+    )
+    tables = read_row_groups(photos, list_row_groups(photos, steps), columns)
     size = recipe.batch_size // num_workers
     for step in steps:
         for worker in range(num_workers):

@@ -14,6 +14,7 @@ from stbir.config.recipe import (
     Augmentation,
     LossConstants,
     Recipe,
+    StrokeAugmentation,
 )
 from stbir.config.stage import Noise, Objective, OptimizerConfig, Pair, Sampling, Stage, Trainable
 from stbir.config.values import MODALITIES, MODALITY_OF, PARTS, VIEWS, Input, Modality, Part, View
@@ -39,6 +40,7 @@ __all__ = [
     "Recipe",
     "Sampling",
     "Stage",
+    "StrokeAugmentation",
     "TextEncoderConfig",
     "Trainable",
     "View",

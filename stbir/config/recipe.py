@@ -17,6 +17,8 @@ from stbir.config.values import (
     Positive,
 )
 
+Width = Annotated[float, Field(gt=0, le=0.1)]
+
 
 @dataclass(frozen=True, config=STRICT)
 class LossConstants:
@@ -28,12 +30,32 @@ class LossConstants:
 
 
 @dataclass(frozen=True, config=STRICT)
+class StrokeAugmentation:
+    """Random changes of sketches whose strokes are in the shards, drawn at the size of the encoder.
+
+    See `augmentation.stroke_augmentation.draw_augmented`. jitter, width: shares of the image size.
+    """
+
+    drop: Fraction = 0.3
+    reorder: Fraction = 0.5
+    jitter: Fraction = 0.01
+    width: tuple[Width, Width] = (0.005, 0.015)
+    pencil: Fraction = 0.3
+
+    @model_validator(mode="after")
+    def _check_width(self) -> "StrokeAugmentation":
+        if self.width[0] > self.width[1]:
+            raise ValueError(f"width: {self.width[0]} is above {self.width[1]}; give the smaller one first")
+        return self
+
+
+@dataclass(frozen=True, config=STRICT)
 class Augmentation:
     """Random geometry of training images. Sketch and photo of a sample are flipped together.
 
     scale, shift: share of the image size. rotate: degrees. photo_ratio: strength for photos over that for
     sketches. word_dropout: share of a caption's words that is dropped; negatives are still chosen by the
-    complete captions.
+    complete captions. strokes: of sketches with known strokes; None takes the images of all sketches.
     """
 
     flip: bool = True
@@ -42,6 +64,7 @@ class Augmentation:
     rotate: Annotated[float, Field(ge=0, le=180)] = 8.0
     photo_ratio: Fraction = 0.5
     word_dropout: Fraction = 0.0
+    strokes: StrokeAugmentation | None = None
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -1,7 +1,7 @@
 """Batches: samples of a step with encoded images, and the same decoded, augmented and corrupted (uint8)."""
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TypeVar
 
 import numpy as np
@@ -11,12 +11,14 @@ from PIL import Image
 
 from stbir.augmentation.curriculum_noise import add_photo_noise, add_sketch_noise, apply_word_dropout
 from stbir.augmentation.query_corruption import corrupt_sketch, corrupt_text
+from stbir.augmentation.stroke_augmentation import draw_augmented
 from stbir.config import MODALITY_OF, Augmentation, Preprocess, View
 from stbir.data.geometry import sample_geometry, view_geometry
 from stbir.data.image_cache import ImageCache
 from stbir.data.photo_index import IntArray, PhotoIndex
 from stbir.data.sampling import Step
 from stbir.data.shards import open_shards
+from stbir.data.strokes import decode_strokes, is_strokes
 from stbir.images import Geometry, Pixels, Resize, open_photo, open_sketch, to_pixels
 
 # Each process has one cache for photos and one for sketches.
@@ -76,8 +78,9 @@ def list_row_groups(photos: PhotoIndex, steps: Sequence[Step]) -> list[int]:
 
 
 def read_row_groups(photos: PhotoIndex, groups: Sequence[int], modalities: Collection[str]) -> RowGroups:
-    """Read the image columns of the modalities from row groups."""
-    columns = [name for name, m in (("photo", "photo"), ("sketches", "sketch")) if m in modalities]
+    """Read the image columns of the modalities from row groups; "strokes" is a column that some lack."""
+    by_modality = (("photo", "photo"), ("sketches", "sketch"), ("strokes", "strokes"))
+    columns = [name for name, modality in by_modality if modality in modalities]
     if not columns:
         return {}
     shards = {uri: open_shards(uri) for uri in {photos.row_groups[group][0] for group in groups}}
@@ -122,9 +125,17 @@ def collate(
 
 def _encoded_sketches(photos: PhotoIndex, rows: IntArray, sketch: IntArray, tables: RowGroups) -> list[bytes]:
     return [
-        _cell(photos, row, tables, "sketches")[int(number)].as_py()
-        for row, number in zip(rows, sketch, strict=True)
+        _encoded_sketch(photos, row, int(number), tables) for row, number in zip(rows, sketch, strict=True)
     ]
+
+
+def _encoded_sketch(photos: PhotoIndex, row: int, number: int, tables: RowGroups) -> bytes:
+    """The strokes of a sketch if they were read and are known, else its image."""
+    if "strokes" in tables[int(photos.row_group[row])].column_names:
+        strokes = _cell(photos, row, tables, "strokes")
+        if strokes.is_valid and strokes[number].is_valid:
+            return strokes[number].as_py()  # type: ignore[no-any-return]
+    return _cell(photos, row, tables, "sketches")[number].as_py()  # type: ignore[no-any-return]
 
 
 def _cell(photos: PhotoIndex, photo: int, tables: RowGroups, column: str) -> pa.Scalar:
@@ -163,7 +174,8 @@ def decode_batch(
     add_noise = _corrupt_sketch if use_query_corruption else add_sketch_noise
 
     def decode_sketches(images: list[bytes], geometry: list[Geometry | None]) -> list[Pixels]:
-        pixels = _decode_images(images, _open_sketch, sketch, geometry)
+        rows = zip(images, rngs, geometry, strict=bool(images))  # there may be no images
+        pixels = [to_pixels(_open_or_draw(data, sketch, augment, rng), row) for data, rng, row in rows]
         return _corrupt_rows(pixels, add_noise, rngs, sketch_noise)
 
     def decode_photos(images: list[bytes], geometry: list[Geometry | None]) -> list[Pixels]:
@@ -194,6 +206,14 @@ def _view_images(batch: EncodedBatch, view: View) -> list[bytes]:
     if view == "other_sketch":
         return batch.other_sketches
     return batch.sketches if MODALITY_OF[view] == "sketch" else batch.photos
+
+
+def _open_or_draw(
+    sketch: bytes, to: Preprocess, augment: Augmentation | None, rng: np.random.Generator
+) -> Image.Image:
+    if augment and augment.strokes and is_strokes(sketch):
+        return draw_augmented(decode_strokes(sketch), to.size, rng, **asdict(augment.strokes))
+    return _open_sketch(sketch, to.size, to.resize)
 
 
 def _decode_images(

@@ -19,6 +19,9 @@ SHARD_SCHEMA = pa.schema(
     ]
 )
 
+# An optional column of shards: the strokes of each sketch (`data.strokes`), null if they are not known.
+STROKES_FIELD = pa.field("strokes", pa.list_(pa.binary()))
+
 QUARANTINE_SCHEMA = pa.schema(
     [
         pa.field("photo_id", pa.string(), nullable=False),
@@ -42,5 +45,6 @@ Row = TypedDict(
         "text": str | None,
         "text_source": NotRequired[str | None],
         "sketch_count": int,
+        "strokes": NotRequired[list[bytes | None] | None],
     },
 )

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stbir.data.schema import QUARANTINE_SCHEMA, SHARD_SCHEMA, Row
+from stbir.data.schema import QUARANTINE_SCHEMA, SHARD_SCHEMA, STROKES_FIELD, Row
 from stbir.data.validation import Fault
 from stbir.storage.folder import Folder
 from stbir.storage.manifest import MANIFEST_FILE, Manifest, combine_digests, read_manifest, write_manifest
@@ -36,6 +36,7 @@ class ShardPart:
     faults: list[Fault] = field(default_factory=list)
     photos: Counter[str] = field(default_factory=Counter)
     sketches: Counter[str] = field(default_factory=Counter)
+    strokes: int = 0  # sketches with strokes
 
     def add_file(self, folder: Folder, rows: list[Row]) -> None:
         """Write rows as one Parquet file."""
@@ -47,6 +48,12 @@ class ShardPart:
         for row in rows:
             self.photos[row["split"]] += 1
             self.sketches[row["split"]] += row["sketch_count"]
+            self.strokes += len(known_strokes(row))
+
+
+def known_strokes(row: Row) -> list[bytes]:
+    """The strokes of the sketches that have some."""
+    return [strokes for strokes in row.get("strokes") or () if strokes is not None]
 
 
 def write_rows(
@@ -64,7 +71,7 @@ def _batches(rows: Iterable[Row], max_bytes: int) -> Iterator[list[Row]]:
     batch: list[Row] = []
     batch_bytes = 0
     for row in rows:
-        row_bytes = len(row["photo"]) + sum(map(len, row["sketches"]))
+        row_bytes = len(row["photo"]) + sum(map(len, row["sketches"])) + sum(map(len, known_strokes(row)))
         if batch and batch_bytes + row_bytes > max_bytes:
             yield batch
             batch, batch_bytes = [], 0
@@ -75,10 +82,14 @@ def _batches(rows: Iterable[Row], max_bytes: int) -> Iterator[list[Row]]:
 
 
 def _parquet_bytes(rows: list[Row]) -> bytes:
-    """Small row groups let a reader take a part. Images are compressed already."""
+    """Small row groups let a reader take a part. Images are compressed already.
+
+    A file without any strokes has no column of them, so it is the same as without this column in the schema.
+    """
+    schema = SHARD_SCHEMA.append(STROKES_FIELD) if any(map(known_strokes, rows)) else SHARD_SCHEMA
     buffer = io.BytesIO()
     pq.write_table(
-        pa.Table.from_pylist(rows, schema=SHARD_SCHEMA),
+        pa.Table.from_pylist(rows, schema=schema),
         buffer,
         row_group_size=ROW_GROUP_SIZE,
         compression="NONE",
@@ -86,6 +97,12 @@ def _parquet_bytes(rows: list[Row]) -> bytes:
         write_statistics=["photo_id", "category", "split", "sketch_count"],
     )
     return buffer.getvalue()
+
+
+def count_strokes(parts: Iterable[ShardPart]) -> dict[str, int]:
+    """The entry of the counts of shards for the sketches with strokes; none if there are no such sketches."""
+    count = sum(part.strokes for part in parts)
+    return {"strokes": count} if count else {}
 
 
 def write_quarantine(folder: Folder, faults: list[Fault], name: str = QUARANTINE) -> None:

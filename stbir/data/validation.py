@@ -1,5 +1,6 @@
 """Validation of source entries before they enter the shards: each image is read and decoded once."""
 
+import base64
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -62,10 +63,18 @@ def validate_entry(
         return None, [fault] if fault else []
     results = [_read_image(entry, uri, "sketch", read) for uri in entry.sketches]
     sketches = [data for data, _ in results if data is not None]
+    strokes = [known for (data, _), known in zip(results, _strokes(entry), strict=True) if data is not None]
     faults = [fault for _, fault in results if fault]
     if "sketch" in required and not sketches:
         return None, [*faults, Fault(entry.photo_id, "no readable sketch", entry.photo)]
-    return _row(entry, photo, sketches), faults
+    row = _row(entry, photo, sketches)
+    return (row | {"strokes": strokes} if any(strokes) else row), faults
+
+
+def _strokes(entry: Entry) -> list[bytes | None]:
+    """The strokes of each sketch of the entry."""
+    strokes = entry.strokes or (None,) * len(entry.sketches)
+    return [base64.b64decode(known) if known else None for known in strokes]
 
 
 def _missing_modality(entry: Entry, required: Iterable[Modality]) -> Fault | None:

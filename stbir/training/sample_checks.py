@@ -1,11 +1,14 @@
 """Checks of a run's samples before training: stages whose samples have no negatives, or a single class."""
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from stbir.config import Recipe, Stage
 from stbir.data.photo_index import IntArray, PhotoIndex
 from stbir.data.sampling import calibration_photos, eligible_photos, num_stage_steps
+from stbir.errors import InputError
 
 FloatArray = NDArray[np.float64]
 MAX_SHARE = 0.5  # of samples without a negative
@@ -36,6 +39,19 @@ def sample_problems(photos: PhotoIndex, recipe: Recipe) -> list[str]:
             " add photos of other classes, or --set stages.NAME.objective.category=0"
         ]
     return problems
+
+
+def require_strokes(recipe: Recipe, counts: Sequence[Mapping[str, int]]) -> None:
+    """Raises InputError if strokes are augmented and no shards have any. `counts`: of their manifests."""
+    if (
+        recipe.augmentation
+        and recipe.augmentation.strokes
+        and not any(each.get("strokes") for each in counts)
+    ):
+        raise InputError(
+            "augmentation.strokes: the shards have no strokes; prepare them from a source that has some"
+            " (docs/data.md), or set augmentation.strokes=null"
+        )
 
 
 def data_problem(photos: PhotoIndex, recipe: Recipe, is_initialized: bool) -> str | None:

@@ -21,7 +21,10 @@ _SYSTEM_FILE = re.compile(r"(\._|\.ds_store$|thumbs\.db$|desktop\.ini$)", re.IGN
 
 @dataclass(frozen=True)
 class Entry:
-    """One photo with its sketches and metadata. Images are URIs that the source's `read` opens."""
+    """One photo with its sketches and metadata. Images are URIs that the source's `read` opens.
+
+    strokes: of each sketch, in base64 of `data.strokes`, None where they are not known; empty: of no sketch.
+    """
 
     photo_id: str
     category: str
@@ -31,6 +34,7 @@ class Entry:
     sketches: tuple[str, ...]
     text: str | None
     text_source: str | None = None
+    strokes: tuple[str | None, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,14 @@
     trainB/ testB/     photos     <stem>.png
     <category>_train.txt, …_val.txt, …_test.txt     photo<TAB>caption
     *_classes.tsv      photo<TAB>class
+    *_strokes.npz      the strokes of sketches, see `data.strokes.read_qmul_strokes`
 
 The caption file of a photo decides its split, because trainB holds photos of train and val; captions in the
 files of two splits are refused. A photo without a caption has the split of its folder. photo_id is
 `<category>:<stem>`; the category is the prefix of the caption file, or else the folder's name.
 """
 
+import base64
 import fnmatch
 from collections import Counter
 from collections.abc import Iterable
@@ -18,6 +20,7 @@ from dataclasses import replace
 from stbir.data.sources.captions import PATTERNS, CaptionFile, caption_files, read_pairs, refuse_two_splits
 from stbir.data.sources.entry import Entry, Source, absolute_uri, select_images, stem
 from stbir.data.sources.layout import describe, match_layout
+from stbir.data.strokes import read_qmul_strokes
 from stbir.errors import InputError
 from stbir.storage.folder import Folder, read_uri
 
@@ -26,8 +29,8 @@ _FOLDERS = {
     "trainB": ("trainA", ("train", "val", "test")),
     "testB": ("testA", ("test", "val", "train")),
 }
-_CLASSES = "*_classes.tsv"
-_PATTERNS = ("trainA/*", "trainB/*", "testA/*", "testB/*", _CLASSES, *PATTERNS)
+_CLASSES, _STROKES = "*_classes.tsv", "*_strokes.npz"
+_PATTERNS = ("trainA/*", "trainB/*", "testA/*", "testB/*", _CLASSES, _STROKES, *PATTERNS)
 
 
 def open_qmul(path: str) -> Source:
@@ -36,7 +39,8 @@ def open_qmul(path: str) -> Source:
     unused: Counter[str] = Counter()
     listed, others = match_layout(folder, _PATTERNS)
     unused.update("{} ({})".format(*describe(other)) for other in others)
-    tables = [name for name in listed if "/" not in name]
+    strokes = _read_strokes(folder, fnmatch.filter(listed, _STROKES))
+    tables = [name for name in listed if "/" not in name and not fnmatch.fnmatch(name, _STROKES)]
     files = caption_files(folder, tables, stem, unused)
     category = _default_category(folder, files)
     files = [replace(file, category=file.category or category) for file in files]
@@ -50,16 +54,35 @@ def open_qmul(path: str) -> Source:
         ordered = sorted(files, key=lambda file: splits.index(file.split))
         for name in names:
             file = next((file for file in ordered if stem(name) in file.captions), default)
-            entries.append(_entry(folder, name, matches[stem(name)], file, classes))
+            entry = _entry(folder, name, matches[stem(name)], file, classes)
+            entries.append(replace(entry, strokes=_match_strokes(matches[stem(name)], strokes)))
         unused["sketches without photo"] += num_unmatched
     if not entries:
         raise InputError(f"qmul:{path}: no photo in trainB/ or testB/; give the folder that holds them")
     folders = {(entry.photo.rpartition("/")[0], stem(entry.photo)) for entry in entries}
     for name, count in Counter(name for _, name in folders).items():
         refuse_two_splits(folder, name, files, taken=count)
+    drawn = {stem(sketch) for entry in entries for sketch in entry.sketches}
+    unused["strokes without sketch"] = len(strokes.keys() - drawn)
     captioned = {name for file in files for name in file.captions}
     unused["captions without photo"] = len(captioned - {stem(entry.photo) for entry in entries})
     return Source(entries, read_uri, +unused)
+
+
+def _read_strokes(folder: Folder, names: list[str]) -> dict[str, str]:
+    """Sketch stem → strokes, in base64, of all coordinate files. Raises InputError if two have a sketch."""
+    strokes: dict[str, str] = {}
+    for name in names:
+        for key, data in read_qmul_strokes(folder.read(name), f"{folder.uri}/{name}").items():
+            if key in strokes:
+                raise InputError(f"{folder.uri}/{name}: {key}: another file has its strokes too; remove one")
+            strokes[key] = base64.b64encode(data).decode()
+    return strokes
+
+
+def _match_strokes(sketches: list[str], strokes: dict[str, str]) -> tuple[str | None, ...]:
+    matches = tuple(strokes.get(stem(sketch)) for sketch in sketches)
+    return matches if any(matches) else ()
 
 
 def match_sketches(stems: Iterable[str], sketches: Iterable[str]) -> tuple[dict[str, list[str]], int]:
