@@ -40,8 +40,8 @@ def chairs_cpu() -> Recipe:
     """STBIR-C on a CPU: EfficientNet-Lite2 for sketches and photos alike, MiniLM and word vectors for text.
 
     Appearance has its own dimensions. Sketches and photos share an encoder until the method's three stages,
-    which refine one encoder each; the fusion gate trains last. The scores are corrected for hubness. The first
-    layers and MiniLM stay frozen: they take most of the time and gain least.
+    which refine one encoder each; the fusion gate trains last. The scores are corrected for hubness. The
+    first layers and MiniLM stay frozen: they take most of the time and gain least.
     """
     image = ImageEncoderConfig(
         "timm",
