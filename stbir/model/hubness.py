@@ -33,7 +33,7 @@ class HubnessQueryHead(nn.Module):
         """Unit vectors (B, C) → unit vectors (B, C + K), K = `num_dims`."""
         extra_K = torch.zeros(self.num_dims, device=unit_BC.device)
         extra_K[self._index] = -self.share
-        return F.normalize(torch.cat([unit_BC, extra_K.expand(len(unit_BC), -1)], dim=1), dim=-1)
+        return F.normalize(torch.cat([unit_BC, extra_K.expand(unit_BC.shape[0], -1)], dim=1), dim=-1)
 
 
 class HubnessCorrection(nn.Module):

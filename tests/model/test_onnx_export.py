@@ -16,6 +16,7 @@ from stbir.model import checkpoint, onnx_export
 from stbir.model.builder import build_retriever
 from stbir.model.onnx_export import OPSET, export_onnx
 from stbir.storage.folder import Folder
+from tests.model.test_hubness import calibrated
 from tests.ray_jobs.test_embed_gallery import save_smoke_checkpoint
 
 
@@ -37,6 +38,12 @@ def test_exported_encoders_give_the_vectors_of_the_model(tmp_path: Path) -> None
         session = onnxruntime.InferenceSession(Folder(out).read(f"{modality}.onnx"))
         [vectors] = session.run(None, {"input": batch.numpy()})
         np.testing.assert_allclose(vectors, encode(getattr(model, modality), batch), atol=1e-5)
+
+
+@pytest.mark.slow(reason="the exporter traces three encoders")
+def test_hubness_correction_is_exported_for_any_batch(tmp_path: Path) -> None:
+    model, _ = calibrated()
+    assert max(export_onnx(model, str(tmp_path)).values()) < 1e-5
 
 
 @pytest.mark.slow(reason="the exporter traces three encoders")
