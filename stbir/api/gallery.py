@@ -104,9 +104,9 @@ def index(
 ) -> PhotoGallery:
     """Embed photos in this process, and publish them as a gallery. The same call again updates it.
 
-    photos: a folder of images, a .parquet or .csv table, .tar files, SHARDS (of which `split` takes one
-        split), or KIND:URI, at a path or URI. An update embeds new and changed photos only, and removes those
-        that are no longer there.
+    photos: a folder of images, a table (.parquet, .csv, .tsv, .jsonl), .tar files, SHARDS (of which `split`
+        takes one split), or KIND:URI, at a path or URI. An update embeds new and changed photos only, and
+        removes those that are no longer there.
     local_limit: most photos for one process; above it, `ray_jobs/embed_gallery.py` does the same on Ray.
     max_error_rate, max_removed: largest share of unreadable photos, and of published photos that are removed.
 

@@ -12,6 +12,7 @@ from stbir.data.shards import open_shards
 from stbir.errors import InputError
 from stbir.storage.folder import Folder
 from stbir.storage.manifest import read_manifest
+from stbir.storage.table_file import SUFFIXES
 
 KINDS: dict[str, Callable[[str], Catalogue]] = {
     "folder": FolderCatalogue,
@@ -20,7 +21,7 @@ KINDS: dict[str, Callable[[str], Catalogue]] = {
 }
 
 
-_SUFFIX_KINDS = {".parquet": "table", ".csv": "table", ".tar": "webdataset"}
+_SUFFIX_KINDS = {**{suffix: "table" for suffix in SUFFIXES}, ".tar": "webdataset"}
 
 
 def open_catalogue(spec: str, schemes: Iterable[str] = (), columns: Iterable[str] = ()) -> Catalogue:
@@ -46,7 +47,7 @@ def open_catalogue(spec: str, schemes: Iterable[str] = (), columns: Iterable[str
 
 
 def open_photos(photos: str, split: str | None = None) -> Catalogue:
-    """Open KIND:URI, or a path or URI alone: a .parquet or .csv table, a .tar file, SHARDS, or a folder.
+    """Open KIND:URI, or a path or URI alone: a table (by its suffix), a .tar file, SHARDS, or a folder.
 
     `split` is for SHARDS only. Raises InputError as `open_catalogue` and `open_shards_catalogue`.
     """

@@ -1,8 +1,9 @@
-"""A Parquet or CSV table of photos: `photo_id`, `uri` and optionally `category`; other columns are metadata.
+"""A table of photos in Parquet, CSV, TSV or JSON Lines: `photo_id`, `uri` and optionally `category`.
 
-A `uri` without a scheme is relative to the table's file; all others must have one of the allowed schemes.
-HTTP URIs are read by plain GET requests without credentials, from sixteen threads per task, without rate
-limit or robots.txt. Download photos from third-party web servers first, at a rate that they permit.
+Other columns are metadata. A `uri` without a scheme is relative to the table's file; all others must have
+one of the allowed schemes. HTTP URIs are read by plain GET requests without credentials, from sixteen
+threads per task, without rate limit or robots.txt. Download photos from third-party web servers first, at a
+rate that they permit.
 """
 
 from collections import Counter
@@ -16,15 +17,15 @@ import pyarrow as pa
 from stbir.catalogue.fields import check_column_name, column_type
 from stbir.catalogue.photo import NO_CATEGORY, Part, Photo, PhotoRef, other_files, split_into_parts
 from stbir.catalogue.reading import read_photos
-from stbir.catalogue.table_file import open_batches, read_schema
 from stbir.data.sources.entry import IMAGE_SUFFIXES, join_uri, resolve_files
 from stbir.data.validation import Fault
 from stbir.errors import InputError
 from stbir.storage.fetch import DEFAULT_SCHEMES
 from stbir.storage.folder import Folder
+from stbir.storage.table_file import SUFFIXES, open_batches, read_schema
 from stbir.storage.uri import is_absolute, uri_scheme
 
-_SUFFIXES, _PATTERN = (".parquet", ".csv"), "*.parquet"
+_PATTERN = "*.parquet"
 _ID, _URI, _CATEGORY = "photo_id", "uri", "category"
 # Types of the option --column. A column `text` has the captions of hits.
 COLUMN_TYPES = {"text": pa.string(), "int": pa.int64(), "float": pa.float64()}
@@ -73,17 +74,18 @@ class TableCatalogue:
 
     @property
     def _files(self) -> tuple[Folder, list[str]]:
-        folder, names = resolve_files(self.uri, _SUFFIXES, _PATTERN)
+        folder, names = resolve_files(self.uri, SUFFIXES, _PATTERN)
         if not names:
             raise InputError(
-                f"{self.uri}: no table found; give a .parquet or .csv file, or a folder of .parquet files"
+                f"{self.uri}: no table found; give a .parquet, .csv, .tsv or .jsonl file, or a folder of"
+                " .parquet files"
             )
         return folder, names
 
     @property
     def _others(self) -> list[PhotoRef]:
         """What a folder holds beside its tables, but for images, which rows may name."""
-        others = [] if self.uri.endswith(_SUFFIXES) else other_files(Folder(self.uri), _PATTERN)
+        others = [] if self.uri.endswith(SUFFIXES) else other_files(Folder(self.uri), _PATTERN)
         return [ref for ref in others if not ref.photo_id.lower().endswith(IMAGE_SUFFIXES)]
 
     @cached_property

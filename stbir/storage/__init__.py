@@ -1,3 +1,3 @@
-"""Artifacts at any fsspec URI: folders, manifests, the writer lock, retries, the access check.
+"""Artifacts at any fsspec URI: folders, tables, manifests, the writer lock, retries, the access check.
 Never the content of an artifact: shards, checkpoints and galleries define their own files.
 """

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stbir.catalogue.csv_file import infer_types, open_csv, read_batches
 from stbir.catalogue.photo import Photo
 from stbir.catalogue.registry import open_catalogue
 from stbir.data.validation import Fault
 from stbir.errors import InputError
+from stbir.storage.csv_file import infer_types, open_csv, read_batches
 from stbir.storage.folder import Folder
 from tests.catalogue.test_catalogue import read_all
 from tests.data.image_files import png, write_files
@@ -91,7 +92,7 @@ def test_a_column_has_a_type_only_if_all_values_are_written_in_it(values: tuple[
 
 
 def test_the_type_is_decided_over_the_whole_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stbir.catalogue.csv_file._BLOCK_BYTES", 64)
+    monkeypatch.setattr("stbir.storage.csv_file._BLOCK_BYTES", 64)
     assert types(*["1"] * 500, "x") == "string"
     assert types(*["1"] * 500, "1.5") == "double"
 
@@ -108,6 +109,28 @@ def test_the_columns_of_a_csv_file(tmp_path: Path) -> None:
     typed = open_catalogue(f"table:{tmp_path}/t.csv", columns=["sku:int", "n:text"])
     assert [str(typed.fields.field(name).type) for name in ("sku", "n")] == ["int64", "string"]
     assert [item.metadata[1:3] for item in read_all(typed)] == [(123, "1"), (7, None)]  # type: ignore[union-attr]
+
+
+def test_tsv_and_json_lines_have_the_rows_of_the_csv_file(tmp_path: Path) -> None:
+    rows = [["photo_id", "uri", "n", "text"], ["a", "0.png", "1", 'a, "red"\tseat'], ["b", "1.png", "", "x"]]
+    (tmp_path / "t.csv").write_bytes(to_csv(rows))
+    (tmp_path / "t.tsv").write_bytes(to_csv(rows, delimiter="\t"))
+    objects: list[dict[str, Any]] = [{**dict(zip(rows[0], rows[1], strict=True)), "n": 1}]
+    objects += [{"photo_id": "b", "uri": "1.png", "text": "x"}]
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, objects)) + "\n\n")
+    write_files(tmp_path, {"0.png": png(0), "1.png": png(1)})
+    expected = read_all(open_catalogue(f"table:{tmp_path}/t.csv"))
+    assert expected[0] == Photo("a", "unknown", ("0.png", 1, 'a, "red"\tseat'), png(0))
+    for name in ("t.tsv", "t.jsonl"):
+        assert read_all(open_catalogue(f"table:{tmp_path}/{name}")) == expected
+
+
+@pytest.mark.parametrize("line", ['{"photo_id": "a", "uri', "[1]", '{"photo_id": "b", "uri": 7}'])
+def test_an_invalid_line_of_json_is_refused(tmp_path: Path, line: str) -> None:
+    (tmp_path / "t.jsonl").write_text('{"photo_id": "a", "uri": "0.png"}\n' + line)
+    with pytest.raises(InputError, match=r"t\.jsonl: not a readable table \(") as error:
+        read_all(open_catalogue(f"table:{tmp_path}/t.jsonl"))
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A CSV file as text columns, and the types of its columns, decided over all rows.
+"""A CSV or TSV file as text columns, and the types of its columns, decided over all rows.
 
 A column has a type only if each of its values is written as that type writes it, so that codes such as 00123,
 8e5 or NA stay text. Only an empty field is null.
@@ -25,13 +25,13 @@ _TYPES: tuple[tuple[pa.DataType, str], ...] = (
 )
 
 
-def open_csv(file: BinaryIO) -> pc_csv.CSVStreamingReader:
+def open_csv(file: BinaryIO, delimiter: str = ",") -> pc_csv.CSVStreamingReader:
     """The rows in batches, each column as text. Quoted fields can have line breaks.
 
     Raises ArrowInvalid, also while it is read, for a file that is not CSV.
     """
     read = pc_csv.ReadOptions(block_size=_BLOCK_BYTES)
-    parse = pc_csv.ParseOptions(newlines_in_values=True)
+    parse = pc_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
     names = pc_csv.open_csv(file, read, parse).schema.names
     file.seek(0)
     types = dict.fromkeys(names, pa.string())
@@ -39,13 +39,16 @@ def open_csv(file: BinaryIO) -> pc_csv.CSVStreamingReader:
     return pc_csv.open_csv(file, read, parse, convert)
 
 
-def read_batches(file: BinaryIO, reader: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def read_batches(
+    file: BinaryIO, reader: Iterable[pa.RecordBatch], delimiter: str = ","
+) -> Iterator[pa.RecordBatch]:
     """The batches of a reader. Raises ArrowInvalid at the end if the last quoted field has no end."""
     last = ""
     for batch in reader:
         yield batch
         last = (batch.column(batch.num_columns - 1)[-1].as_py() or "") if len(batch) else last
-    unterminated = b',"' + last.encode().replace(b'"', b'""')  # the end of the file, from the last comma
+    # The end of the file, from the last delimiter.
+    unterminated = f'{delimiter}"'.encode() + last.encode().replace(b'"', b'""')
     file.seek(0, os.SEEK_END)
     file.seek(max(0, file.tell() - len(unterminated)))
     if file.read() == unterminated:
