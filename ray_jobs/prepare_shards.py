@@ -24,13 +24,20 @@ def parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     kinds = f"KIND = {' | '.join(SOURCE_KINDS)}; PATH = any fsspec URI, or PHOTOS[,seed=SEED]"
     add("--source", required=True, metavar="KIND:PATH", help=kinds)
+    add("--photos", metavar="URI", help="with table:FILE: folder of its photos (default: that of the table)")
+    add(
+        "--sketches",
+        metavar="URI",
+        help="with table or folder: sketches, named as their photos or by a column",
+    )
+    columns = "with table: its columns, e.g. file=filename,caption=text (default: guessed, and printed)"
+    add("--columns", default="", metavar="ROLE=COLUMN,…", help=columns)
     add("--out", required=True, metavar="URI", help="folder to write to (path, s3://…)")
     add_max_error_rate(parser, "largest accepted share of bad photos or sketches")
     add("--rows-per-file", type=int, default=128, metavar="N", help="largest number of photos (default 128)")
-    require = (
-        f"parts that a photo must have: {' | '.join(REQUIREMENTS)} (default sketch,text; photo: neither)"
-    )
-    add("--require", choices=REQUIREMENTS, default="sketch,text", metavar="PARTS", help=require)
+    require = f"parts that a photo must have: {' | '.join(REQUIREMENTS)}; photo: neither sketch nor text"
+    default = "default sketch,text; of table and folder photo"
+    add("--require", choices=REQUIREMENTS, metavar="PARTS", help=f"{require} ({default})")
     add_resource_timeout(parser)
     add_retired(parser, {"--requires": "--require"})
     splits = parser.add_mutually_exclusive_group()

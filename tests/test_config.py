@@ -327,7 +327,7 @@ def test_choices_of_options_equal_the_implementations() -> None:
     from stbir.data.sources import registry as sources
 
     assert set(catalogues.KINDS) == set(choices.CATALOGUE_KINDS)
-    assert set(sources.KINDS) == set(choices.SOURCE_KINDS)
+    assert {*sources.OWN_KINDS, *sources.KINDS} == set(choices.SOURCE_KINDS)
     assert set(profiling.PROFILERS) == set(choices.PROFILERS)
     assert set(REQUIRED_PARTS) == set(choices.REQUIREMENTS)
     assert set(JOB_CHECKS) == set(REQUIRED_OPTIONS) == set(choices.PREFLIGHT_JOBS)

@@ -1,6 +1,5 @@
 """The examples, run as a user runs them. `tests/serve/test_client.py` runs the query over HTTP."""
 
-import csv
 import importlib
 import json
 import subprocess
@@ -11,7 +10,6 @@ import open_clip
 import pytest
 import torch
 
-from stbir.data.sources.registry import open_source
 from tests.conftest import ROOT
 from tests.data.image_files import drawing, png, write_files
 from tests.ray_jobs.test_embed_gallery import save_smoke_checkpoint
@@ -61,22 +59,6 @@ def test_zero_shot(
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 5
     assert all(Path(line.split("  ")[1]).is_file() for line in lines)
-
-
-def test_own_csv_is_a_source_of_shards(tmp_path: Path) -> None:
-    names = [f"{n}.png" for n in range(40)]
-    write_files(tmp_path, {name: png(n) for n, name in enumerate(names)})
-    drawing().save(tmp_path / "s.png")
-    with (tmp_path / "triples.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["photo", "sketch", "text"])
-        writer.writerows([[name, "s.png", "a red, round seat"] for name in [*names, names[0]]])
-    importlib.import_module("examples.own_csv").main(str(tmp_path / "triples.csv"))
-    entries = open_source(f"manifest:{tmp_path}").entries
-    assert [entry.photo_id for entry in entries] == names
-    assert [len(entry.sketches) for entry in entries[:2]] == [2, 1]
-    assert {entry.split for entry in entries} == {"train", "val", "test"}
-    assert entries[0].text == "a red, round seat"
 
 
 @pytest.mark.slow(reason="a training run")

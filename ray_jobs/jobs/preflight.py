@@ -12,6 +12,7 @@ from ray_jobs.cluster.checks import run_checks, table
 from ray_jobs.cluster.connection import init_ray
 from ray_jobs.cluster.serving import read_replicas, serving_checks, total
 from ray_jobs.recipes import recipe
+from ray_jobs.recipes.available_classes import with_available_classes
 from ray_jobs.recipes.override import override
 from ray_jobs.training import ingest
 from ray_jobs.training.job import STEPS_IN_FLIGHT, step_bytes, worker_range
@@ -112,6 +113,7 @@ def _shards(uri: str, splits: str | None) -> str:
 
 def _samples(uri: str, splits: list[str], recipe: Recipe) -> str:
     shards = open_shards(uri)
+    recipe, _ = with_available_classes(recipe, shards, splits)
     has_labels = recipe.uses_classes and not recipe.num_clusters
     classes = class_names(shards, splits) if has_labels else []
     return requirements.samples(build_photo_index(shards, splits, classes), recipe)

@@ -30,7 +30,8 @@ from stbir.data.shard_writer import (
     write_rows,
 )
 from stbir.data.sources.entry import Entry, Source
-from stbir.data.sources.registry import open_source
+from stbir.data.sources.own_data.source import OwnFiles
+from stbir.data.sources.registry import is_own_data, open_source
 from stbir.data.validation import Fault, drop_duplicates, validate_entry
 from stbir.errors import InputError, JobFailedError
 from stbir.storage.folder import Folder
@@ -55,9 +56,12 @@ def prepare_shards(args: argparse.Namespace) -> dict[str, Any]:
     out = Folder(args.out)
     refuse_other_kind(out, "shards")
     enforce(requirements.storage(out))
-    source = open_source(args.source)
+    source = open_source(args.source, OwnFiles(args.photos, args.sketches, args.columns))
+    args.require = args.require or ("photo" if is_own_data(args.source) else "sketch,text")
     for kind, count in source.unused.items():
         log.info("%s: %d %s, not used", args.source, count, kind)
+    for note in source.notes:
+        log.info("%s: %s", args.source, note)
     with artifact_lock(out, "shards") as lock:
         connect()
         placement.require_resources("reading images", cpus=1, timeout_s=args.resource_timeout)

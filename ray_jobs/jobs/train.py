@@ -15,6 +15,7 @@ from ray_jobs.cluster.checks import enforce
 from ray_jobs.cluster.connection import connect
 from ray_jobs.recipes import is_finetuning
 from ray_jobs.recipes import recipe as named_recipe
+from ray_jobs.recipes.available_classes import with_available_classes
 from ray_jobs.recipes.finetune import with_model
 from ray_jobs.recipes.override import override
 from ray_jobs.training import ingest
@@ -56,6 +57,9 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
         raise InputError(f"--checkpoint-every: {interval} is less than 1; omit it to save only after epochs")
     check_profiler(args.profile)
     data = [open_shards(uri) for uri in (args.shards, *args.aux_shards)]
+    recipe, note = with_available_classes(recipe, data[0], args.train_split.split(","))
+    if note:
+        print(note, file=sys.stderr)
     with artifact_lock(Folder(args.out), "checkpoint") as lock:
         return _train(args, recipe, workers, data, lock)
 

@@ -13,7 +13,7 @@ Profiler = Literal["torch", "py-spy"]
 Protocol = Literal["per-sketch", "per-photo"]
 Requirement = Literal["sketch,text", "text", "sketch", "photo"]
 Select = Literal["best", "last"]
-SourceKind = Literal["qmul", "sketchy", "manifest", "synthetic"]
+SourceKind = Literal["table", "folder", "manifest", "qmul", "sketchy", "synthetic"]
 
 CATALOGUE_KINDS: tuple[CatalogueKind, ...] = get_args(CatalogueKind)
 EXPORT_FORMATS: tuple[ExportFormat, ...] = get_args(ExportFormat)

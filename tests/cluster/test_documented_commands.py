@@ -25,6 +25,7 @@ from stbir.storage.folder import Folder
 from tests.cluster.head import Head
 from tests.conftest import BUCKET, ROOT, free_port, is_listening, wait_until
 from tests.documented_commands import document_commands
+from tests.own_data import own_data_replacements, write_own_data
 from tests.ray_jobs.chat_server import MODEL, ChatServer
 from tests.ray_jobs.test_caption import row, write_shards
 
@@ -32,7 +33,7 @@ from tests.ray_jobs.test_caption import row, write_shards
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 SMALLER = {
-    r"synthetic:\d+|manifest:DATA": "synthetic:64",
+    r"synthetic:\d+": "synthetic:64",
     r"\bdemo(?=\b|_)": "smoke",
     r"--folds \d+": "--folds 2",
 }
@@ -92,6 +93,7 @@ def outputs(cluster_variables: dict[str, str], tmp_path_factory: pytest.TempPath
         r"\bout/": f"{out}/",
         r"queries\.parquet": f"{out}/queries.parquet",
         r"\bPHOTOS\b": str(photos),
+        **own_data_replacements(write_own_data(tmp_path_factory.mktemp("own"), 64)),
     }
     readme = documented("README.md", "python ray_jobs/")
     get_started = documented("docs/get_started.md", "python ray_jobs/")

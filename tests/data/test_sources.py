@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from stbir.data.sources.entry import IMAGE_SUFFIXES, Entry, stem
+from stbir.data.sources.entry import IMAGE_SUFFIXES, Entry, hash_split, stem
 from stbir.data.sources.qmul import match_sketches
 from stbir.data.sources.registry import open_source
-from stbir.data.sources.sketchy import TX, hash_split
+from stbir.data.sources.sketchy import TX
 from stbir.data.validation import validate_entry
 from stbir.errors import InputError
 from stbir.images import PHOTO_FORMATS, register_formats
@@ -251,7 +251,7 @@ def test_an_invalid_manifest_line_is_refused_with_file_number_and_key(
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("holiday:/x", "KIND one of qmul, sketchy, manifest, synthetic"),
+        ("holiday:/x", "KIND one of table, folder, qmul, sketchy, manifest, synthetic"),
         ("qmul", "write it as KIND:PATH"),
         ("qmul:", "write it as KIND:PATH"),
         ("qmul:{empty}", "no photo in trainB/ or testB/"),

@@ -5,13 +5,16 @@ import numpy as np
 import pytest
 
 from ray_jobs.recipes import recipe
+from ray_jobs.recipes.available_classes import with_available_classes
 from ray_jobs.training.class_labels import index_photos_with_labels, save_clusters
 from stbir.config import Recipe
 from stbir.data.photo_index import UNKNOWN
+from stbir.data.shard_writer import publish, write_rows
 from stbir.data.shards import open_shards
 from stbir.errors import InputError
 from stbir.model import checkpoint
 from stbir.model.builder import build_retriever
+from stbir.storage.folder import Folder
 from stbir.training.clusters import cluster
 
 
@@ -70,3 +73,26 @@ def test_recipe_that_needs_no_classes_gets_no_clusters(local_shards: str) -> Non
 def test_more_clusters_than_photos_are_rejected(local_shards: str) -> None:
     with pytest.raises(InputError, match=r"5000 is more than the \d+ photos; --set num_clusters=N"):
         index_photos_with_labels(with_clusters(5000), open_shards(local_shards), ["train"])
+
+
+def test_shards_without_classes_are_trained_with_clusters_or_without_the_class_term(
+    local_shards: str, tmp_path: Path
+) -> None:
+    rows = list(open_shards(local_shards).iter_rows("train"))
+    for row in rows:
+        row["class"] = None
+    copies = [{**row, "photo_id": f"{row['photo_id']} {n}"} for n in range(10) for row in rows]
+    for name, content, expected in (
+        ("few", rows, "smoke_without_category"),
+        ("many", copies, "smoke_with_clusters"),
+    ):
+        folder = Folder(str(tmp_path / name))
+        publish(folder, [write_rows(folder, 0, content)], {}, {})  # type: ignore[arg-type]
+        changed, note = with_available_classes(recipe("smoke"), open_shards(folder.uri), ["train"])
+        assert changed == recipe(expected)
+        assert f"no photo has a class; {'24 clusters' if name == 'many' else f'{len(rows)} photos'}" in str(
+            note
+        )
+        assert with_available_classes(changed, open_shards(folder.uri), ["train"]) == (changed, None)
+    shards = open_shards(local_shards)
+    assert with_available_classes(recipe("smoke"), shards, ["train"]) == (recipe("smoke"), None)

@@ -140,10 +140,10 @@ def test_missing_profiler_is_reported_before_the_run(
 
 
 def test_missing_class_labels_are_reported(local_shards: str, tmp_path: Path) -> None:
-    row = next(open_shards(local_shards).iter_rows("train"))
-    row["class"] = None
+    rows = list(open_shards(local_shards).iter_rows("train"))
+    rows[0]["class"] = None
     shards = Folder(str(tmp_path / "shards"))
-    publish(shards, [write_rows(shards, 0, [row])], {}, {})
+    publish(shards, [write_rows(shards, 0, rows)], {}, {})
     with pytest.raises(InputError, match=r"class: photo .* has none, and the recipe needs classes"):
         run("--recipe", "smoke", "--shards", shards.uri, "--out", tmp_path / "out")
 

@@ -1,13 +1,15 @@
 """Entries of a source, and helpers to list and read its files."""
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from stbir.errors import InputError
+from stbir.storage.fetch import DEFAULT_SCHEMES
 from stbir.storage.folder import Folder
-from stbir.storage.uri import is_absolute, normalize_scheme
+from stbir.storage.uri import is_absolute, normalize_scheme, uri_scheme
 
 # Of files whose content is not looked at to find out whether they are images.
 IMAGE_SUFFIXES = (
@@ -42,12 +44,20 @@ class Source:
     """The entries of a source in a fixed order, and the function that reads its images.
 
     `read` can run in another process and raises InputError if an image cannot be read. `unused` counts
-    files of the source that belong to no photo, by kind.
+    files of the source that belong to no photo, by kind. `notes` are lines for the user: how the source was
+    understood, and the remedy for what is missing.
     """
 
     entries: list[Entry]
     read: Callable[[str], bytes]
     unused: Counter[str] = field(default_factory=Counter)
+    notes: tuple[str, ...] = ()
+
+
+def hash_split(key: str) -> str:
+    """train, val or test (80 / 10 / 10) by the SHA-256 of a photo's name."""
+    tenth = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") % 10
+    return {8: "val", 9: "test"}.get(tenth, "train")
 
 
 def join_uri(folder: Folder, uri: str) -> str:
@@ -63,6 +73,16 @@ def join_uri(folder: Folder, uri: str) -> str:
         elif part != ".":
             parts.append(part)
     return str(folder.fs.unstrip_protocol("/".join(parts)))
+
+
+def allowed_uri(folder: Folder, uri: str, location: str) -> str:
+    """As `join_uri`. Raises InputError, naming `location`, for a scheme that is not in DEFAULT_SCHEMES."""
+    full = join_uri(folder, uri)
+    if is_absolute(uri) and uri_scheme(full) not in DEFAULT_SCHEMES:
+        raise InputError(
+            f"{location}: {full}: not one of {', '.join(sorted(DEFAULT_SCHEMES))}; copy the file"
+        )
+    return full
 
 
 def absolute_uri(folder: Folder, name: str) -> str:

@@ -10,11 +10,10 @@ from typing import Annotated
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from stbir.data.sources.entry import Entry, Source, join_uri, read_text, resolve_files
+from stbir.data.sources.entry import Entry, Source, allowed_uri, read_text, resolve_files
 from stbir.errors import InputError
-from stbir.storage.fetch import DEFAULT_SCHEMES, fetch_file
+from stbir.storage.fetch import fetch_file
 from stbir.storage.folder import Folder
-from stbir.storage.uri import is_absolute, uri_scheme
 
 NAME = "manifest.jsonl"
 NonEmptyStr = Annotated[str, Field(min_length=1)]
@@ -67,15 +66,8 @@ def _entry(folder: Folder, text: str, location: str) -> Entry:
         category=line.category,
         class_=line.class_,
         split=line.split,
-        photo=_uri(folder, line.photo, location),
-        sketches=tuple(_uri(folder, sketch, location) for sketch in line.sketches),
+        photo=allowed_uri(folder, line.photo, location),
+        sketches=tuple(allowed_uri(folder, sketch, location) for sketch in line.sketches),
         text=line.text,
         text_source=line.text_source,
     )
-
-
-def _uri(folder: Folder, file: str, location: str) -> str:
-    uri = join_uri(folder, file)
-    if is_absolute(file) and uri_scheme(uri) not in DEFAULT_SCHEMES:
-        raise InputError(f"{location}: {uri}: not one of {', '.join(sorted(DEFAULT_SCHEMES))}; copy the file")
-    return uri

@@ -11,11 +11,10 @@ other photos.
 """
 
 import fnmatch
-import hashlib
 from collections import Counter, defaultdict
 
 from stbir.data.sources.captions import PATTERNS, caption_files, read_pairs, refuse_two_splits
-from stbir.data.sources.entry import Entry, Source, absolute_uri, select_images, stem
+from stbir.data.sources.entry import Entry, Source, absolute_uri, hash_split, select_images, stem
 from stbir.data.sources.layout import describe, match_layout
 from stbir.errors import InputError
 from stbir.storage.folder import Folder, read_uri
@@ -44,12 +43,6 @@ def open_sketchy(path: str) -> Source:
     unused["captions without photo"] = len(texts.keys() - keys)
     entries = [_entry(folder, name, sketches[_key(name)], texts, splits) for name in names]
     return Source(entries, read_uri, +unused)
-
-
-def hash_split(key: str) -> str:
-    """train, val or test (80 / 10 / 10) by the SHA-256 of a photo's name."""
-    tenth = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") % 10
-    return {8: "val", 9: "test"}.get(tenth, "train")
 
 
 def _captions(

@@ -1,0 +1,63 @@
+"""The commands of docs/own_data.md, from a table to an answered query."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster.head import Head
+from tests.cluster.test_documented_commands import adapt, documented, job_names, run, serving
+from tests.data.image_files import drawing
+from tests.documented_commands import document_commands
+from tests.own_data import own_data_replacements, write_own_data
+from tests.ray_jobs.test_embed_gallery import save_smoke_checkpoint
+
+PAGE = "docs/own_data.md"
+NUM_PHOTOS = 200  # more than a warning asks for
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # a training run, and an endpoint
+
+
+@pytest.fixture(scope="module")
+def outputs(head: Head, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The summary of each command by name, and their output folder as `out`.
+
+    CLIP's weights cannot be downloaded here: a checkpoint of tiny encoders stands where `init_checkpoint.py`
+    writes CLIP.
+    """
+    out = tmp_path_factory.mktemp("out")
+    save_smoke_checkpoint(f"{out}/clip")
+    replacements = {r"\bout/": f"{out}/"}
+    replacements |= own_data_replacements(write_own_data(tmp_path_factory.mktemp("own"), NUM_PHOTOS))
+    variables = {**head.variables, "RAY_ADDRESS": head.address}
+    summaries: dict[str, Any] = {"out": out}
+    for command in documented(PAGE, "python ray_jobs/"):
+        [name] = job_names([command])
+        if name != "init_checkpoint":
+            output = run(adapt(command, replacements), variables)
+            summaries[name] = json.loads(output.splitlines()[-1])
+    return summaries
+
+
+def test_the_page_has_at_most_twelve_commands() -> None:
+    assert len(document_commands(PAGE)) <= 12
+
+
+def test_the_commands_lead_from_a_table_to_a_gallery(outputs: dict[str, Any]) -> None:
+    shards = outputs["prepare_shards"]
+    assert shards["counts"]["ok"] == NUM_PHOTOS
+    assert shards["counts"]["quarantined"] == shards["counts"]["bad_sketches"] == 0
+    assert shards["unused"] == {}
+    assert set(shards["splits"]) == {"train", "val", "test"}
+    assert outputs["train"]["recipe"] == "finetune"
+    assert outputs["embed_gallery"]["ok"] == NUM_PHOTOS
+
+
+def test_the_endpoint_answers_the_query_of_the_page(outputs: dict[str, Any], tmp_path: Path) -> None:
+    drawing().save(tmp_path / "me.png")
+    [serve], [curl] = documented(PAGE, "serve run"), documented(PAGE, "curl")
+    assert [serve] == documented("README.md", "serve run")
+    with serving(outputs["out"]):
+        answer = json.loads(run(adapt(curl, {r"\bme\.png": str(tmp_path / "me.png")})))
+    assert answer["hits"]
