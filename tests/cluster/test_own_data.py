@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # a training run, and
 
 @pytest.fixture(scope="module")
 def outputs(head: Head, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The summary of each command by name, and their output folder as `out`.
+    """The summary of each command by name, their output folder as `out`, that of the photos as `photos`.
 
     CLIP's weights cannot be downloaded here: a checkpoint of tiny encoders stands where `init_checkpoint.py`
     writes CLIP.
@@ -29,9 +29,10 @@ def outputs(head: Head, tmp_path_factory: pytest.TempPathFactory) -> dict[str, A
     out = tmp_path_factory.mktemp("out")
     save_smoke_checkpoint(f"{out}/clip")
     replacements = {r"\bout/": f"{out}/"}
-    replacements |= own_data_replacements(write_own_data(tmp_path_factory.mktemp("own"), NUM_PHOTOS))
+    data = write_own_data(tmp_path_factory.mktemp("own"), NUM_PHOTOS)
+    replacements |= own_data_replacements(data)
     variables = {**head.variables, "RAY_ADDRESS": head.address}
-    summaries: dict[str, Any] = {"out": out}
+    summaries: dict[str, Any] = {"out": out, "photos": data / "photos"}
     for command in documented(PAGE, "python ray_jobs/"):
         [name] = job_names([command])
         if name != "init_checkpoint":
@@ -57,7 +58,11 @@ def test_the_commands_lead_from_a_table_to_a_gallery(outputs: dict[str, Any]) ->
 def test_the_endpoint_answers_the_query_of_the_page(outputs: dict[str, Any], tmp_path: Path) -> None:
     drawing().save(tmp_path / "me.png")
     [serve], [curl] = documented(PAGE, "serve run"), documented(PAGE, "curl")
+    [client] = documented(PAGE, "stbir search")
+    replacements = {r"\bme\.png": str(tmp_path / "me.png")}
     assert [serve] == documented("README.md", "serve run")
     with serving(outputs["out"]):
-        answer = json.loads(run(adapt(curl, {r"\bme\.png": str(tmp_path / "me.png")})))
-    assert answer["hits"]
+        answer, table = json.loads(run(adapt(curl, replacements))), run(adapt(client, replacements))
+    photo_ids = {entry.name for entry in outputs["photos"].rglob("*.png")}
+    assert all(hit["photo_id"].rpartition("/")[2] in photo_ids for hit in answer["hits"])
+    assert any(name in table for name in photo_ids)
