@@ -74,7 +74,9 @@ SERVING = {
     "serve/http": {*SHARED, "serve/environment"},
     "serve/rollout": SHARED,
     "serve/deployments": {*SHARED, "serve/http", "serve/rollout"},
-    "serve/app": {*SHARED, "serve/environment", "serve/deployments", "serve/rollout"},
+    "serve/address": set(),
+    "serve/app": {"serve/address", "serve/environment", "serve/wiring"},
+    "serve/wiring": {*SHARED, "serve/environment", "serve/deployments", "serve/rollout"},
 }
 ALLOWED_IMPORTS: dict[str, set[str]] = LIBRARY | JOBS | SERVING
 FORBIDDEN_IN_LIBRARY = {

@@ -29,9 +29,9 @@ def distributions(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]
 
 
 def tracked(*folders: str) -> set[str]:
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--", *folders], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    """The files that git has, or would take."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *folders]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     return {name for name in listed.stdout.split("\0") if name and (ROOT / name).exists()}
 
 
@@ -79,7 +79,7 @@ def test_an_installed_wheel_works_outside_the_repository(installed: Path, tmp_pa
     assert Path(run(tmp_path, python, "-c", code).strip()).is_relative_to(installed.parent)
     packages = sysconfig.get_path("purelib")  # as PYTHONPATH: its .pth files, and so this project, stay out
     assert "usage: stbir" in run(tmp_path, str(installed / "stbir"), "--help", PYTHONPATH=packages)
-    code = "import serve.app, ray_jobs.train as t; print(serve.app.__file__); t.parser().print_usage()"
+    code = "import serve.wiring, ray_jobs.train as t; print(serve.wiring.__file__); t.parser().print_usage()"
     file, usage = run(tmp_path, python, "-c", code, PYTHONPATH=packages).splitlines()[:2]
     assert Path(file).is_relative_to(installed.parent)
     assert usage.startswith("usage: train.py")

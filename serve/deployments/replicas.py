@@ -1,6 +1,6 @@
 """The three deployments behind the ingress: the sketch encoder, the text encoder, and fusion with search.
 
-Each is a plain class; `serve.app` makes deployments of them. Each call carries a group of queries
+Each is a plain class; `serve.wiring` makes deployments of them. Each call carries a group of queries
 (`serve.deployments.coalescing`) and names its release. A replica holds two releases, so that a response comes
 from one release and a rollout delays no request.
 """

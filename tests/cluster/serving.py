@@ -7,7 +7,7 @@ import time
 import ray
 from ray import serve
 
-from serve.app import build_application
+from serve.wiring import build_application
 
 if __name__ == "__main__":
     port, checkpoint, gallery, config = sys.argv[1:]

@@ -7,7 +7,7 @@ import psutil
 import pytest
 
 from ray_jobs import embed_gallery, evaluate, train
-from serve.app import build_application
+from serve.wiring import build_application
 from stbir.data.shards import open_shards
 from stbir.embedding.embed import embed_photos
 from stbir.errors import InputError

@@ -1,5 +1,7 @@
 """`serve run serve.app:build …` refuses invalid arguments with one line, before anything starts."""
 
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from serve.app import StartupError, build, build_application
+from serve.app import StartupError, build
+from serve.wiring import build_application
 from stbir.errors import InputError
 from stbir.model import checkpoint
 
@@ -31,6 +34,9 @@ def test_gallery_of_another_checkpoint_is_refused_with_both_digests(checkpoint_u
         ({"gallery": None}, "gallery: missing"),
         ({"recipe": "smoke"}, "recipe: no such argument"),
         ({"config": "nowhere.yaml"}, "nowhere.yaml"),
+        ({"port": "eighty"}, "port: 'eighty' is not a number from 1 to 65535"),
+        ({"port": "70000"}, "port: '70000' is not a number"),
+        ({"port": "8117"}, "host and port: only for `serve run`; set http_options"),
         ({"gallery": "the checkpoint"}, "holds a checkpoint, not gallery"),
     ],
 )
@@ -77,6 +83,30 @@ def test_serve_run_exits_with_2_and_one_line():
     last_line = done.stderr.splitlines()[-1]
     assert last_line.startswith("Error: ")
     assert "nowhere: no checkpoint here" in last_line
+
+
+def test_a_taken_port_ends_serve_run_with_one_line():
+    """Before the checkpoint is read and Ray starts."""
+    serve = str(Path(sys.executable).with_name("serve"))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        command = [serve, "run", "serve.app:build", "checkpoint=nowhere", "gallery=nowhere", f"port={port}"]
+        environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            env={**environment, "RAY_TMPDIR": "/nonexistent"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    assert done.returncode == 2
+    line = done.stderr.splitlines()[-1]
+    assert line.startswith(
+        f"Error: port: cannot listen on 127.0.0.1:{port} (Address already in use); give port=N"
+    )
 
 
 def test_missing_gallery_is_a_warning(checkpoint_uri, tmp_path, caplog):

@@ -16,9 +16,9 @@ import torch
 import yaml
 from PIL import Image
 
-from serve.app import build_application
 from serve.environment import REPLICA_NICENESS
 from serve.rollout.rollout import GALLERY_RETRY_S
+from serve.wiring import build_application
 from stbir.images import decode_sketch, encode_png, render_strokes
 from stbir.model import checkpoint
 from tests.conftest import wait_until
