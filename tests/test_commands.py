@@ -16,6 +16,9 @@ import pytest
 from ray.scripts.scripts import cli as ray_cli
 from ray.serve.scripts import cli as serve_cli
 
+from serve.address import PORT
+from serve.app import ARGUMENTS
+from serve.http.auth import API_KEYS_FILE_ENV
 from tests.conftest import ROOT
 from tests.documented_commands import NOT_RUN, commands, document_commands, runners
 from tests.test_architecture import COMMANDS
@@ -31,7 +34,7 @@ RUN_DOCUMENTS = (
     *("docs/index_gallery.md", "docs/serve.md", "docs/operate.md"),
 )
 # Programs that are not part of this repository's environment.
-EXTERNAL = {"aws", "kubectl", "docker", "curl", "openssl", "cd", "export", ".", "tensorboard", "git"}
+EXTERNAL = {"aws", "kubectl", "curl", "openssl", "cd", "export", ".", "tensorboard", "git"}
 HEAVY = ("torch", "ray", "open_clip", "lance", "pyarrow")
 # Runs a command with `--help`, then with a wrong option; prints exit codes and imported heavy modules.
 PARSE = """
@@ -116,6 +119,19 @@ def check_stbir(words: list[str], complete: bool) -> None:
     assert words[0] == "search"
 
 
+def check_docker(words: list[str], complete: bool) -> None:
+    """A build, or a run whose command is one of the image's, with ports and arguments of the endpoint."""
+    if words[0] == "build":
+        assert (ROOT / words[-1] / "Dockerfile").is_file()
+        return
+    entry = words[words.index("serve") :]
+    check_command(shlex.join(entry), complete)
+    assert entry[1:3] == ["run", "serve.app:build"]
+    assert {word.partition("=")[0] for word in entry[3:]} <= set(ARGUMENTS)
+    assert words[words.index("-p") + 1].split(":")[1] == str(PORT)
+    assert f"{API_KEYS_FILE_ENV}=" in shlex.join(words)
+
+
 CHECKS: dict[str, Callable[[list[str], bool], None]] = {
     "python": check_python,
     "ray": check_click(ray_cli),
@@ -123,6 +139,7 @@ CHECKS: dict[str, Callable[[list[str], bool], None]] = {
     "make": check_make,
     "bash": check_bash,
     "pip": check_pip,
+    "docker": check_docker,
     "stbir": check_stbir,
 }
 
