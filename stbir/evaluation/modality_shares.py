@@ -37,7 +37,7 @@ def modality_shares(rankings: Mapping[QueryKind, Ranking]) -> list[ModalityShare
     by_text_Q = _are_first(rankings["text"], ((target, -1) for target in fused.target_Q))
     by_fusion_Q = fused.ranks_Q == 1
     parts = {
-        "sketch or text": by_sketch_Q & by_text_Q,
+        "either alone": by_sketch_Q & by_text_Q,
         "sketch only": by_sketch_Q & ~by_text_Q,
         "text only": ~by_sketch_Q & by_text_Q,
         "only together": ~by_sketch_Q & ~by_text_Q & by_fusion_Q,

@@ -23,7 +23,7 @@ RANKINGS = {
 def test_each_query_counts_once() -> None:
     shares = {each.found_by: each for each in modality_shares(RANKINGS)}  # type: ignore[arg-type]
     assert {name: each.n for name, each in shares.items()} == {
-        "sketch or text": 1,
+        "either alone": 1,
         "sketch only": 1,
         "text only": 1,
         "only together": 1,

@@ -99,7 +99,7 @@ def test_page_shows_the_results(page, content):
         assert re.search(kind.replace("+", r" \+ ") + r"\s*" + r"\s*".join(map(re.escape, line)), text)
     assert DIGEST in text
     assert "12 captions: machine written" in text
-    assert re.search(r"sketch or text\s*\d+\s*[\d.]+ \[\d+, \d+\]", text)
+    assert re.search(r"either alone\s*\d+\s*[\d.]+ \[\d+, \d+\]", text)
     assert re.search(r"date\s*2026-11-30\s*recipe\s*smoke\s*model\s*sketch a · photo b", text)
 
 
