@@ -66,7 +66,8 @@ run(lambda _: connect() or {}, argparse.ArgumentParser(prog="connect"))
 def start(code: str, *arguments: str) -> subprocess.Popen[str]:
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     return subprocess.Popen(
-        [sys.executable, "-c", code, *arguments],
+        # A test run in the background of a script inherits an ignored SIGINT.
+        ["env", "--default-signal=INT", sys.executable, "-c", code, *arguments],
         cwd=ROOT,
         env=environment,
         stdout=subprocess.PIPE,
