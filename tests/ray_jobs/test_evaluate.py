@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -57,9 +58,11 @@ def test_the_command_on_s3(s3):
     assert report["text_sources"] == {"machine_written": 20}
     manifest = read_manifest(out, "report")
     assert manifest.made_from == report["checkpoint"] == checkpoint.read_digest(model)
-    header, *lines = ran.stdout.splitlines()[-5:-1]
+    header, *lines = ran.stdout.splitlines()[:-1]
     assert header.split()[:3] == ["query", "n", "Acc@1"]
-    assert [line.split()[0] for line in lines] == ["sketch", "text", "sketch+text"]
+    assert [line.split()[0] for line in lines[:3]] == ["sketch", "text", "sketch+text"]
+    shares = [re.split(r"\s{2,}", line)[:2] for line in lines[-5:]]
+    assert shares == [[share["found_by"], str(share["n"])] for share in report["modality_shares"]]
     assert "7 of 20 photos have no sketch query" in ran.stderr
 
 
