@@ -76,7 +76,9 @@ def _pipeline(args: argparse.Namespace, short: list[str]) -> Steps:
         train.main(train.parser().parse_args([*arguments, "--set", *args.set, *short]))
         folder = Folder(out)
         lines = [
-            line for name in folder.list_files("log/*") for line in folder.read(name).decode().splitlines()
+            line
+            for name in folder.list_files("log/*.jsonl")
+            for line in folder.read(name).decode().splitlines()
         ]
     return _by_stage(json.loads(line) for line in lines)
 

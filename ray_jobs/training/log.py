@@ -29,7 +29,8 @@ class TrainLog:
         self._unsaved: list[tuple[Metrics, dict[str, float]]] = []
         self._metrics = TrainMetrics(job.recipe.name)
         for name in (*self._folder.list_files(f"{LINES}/*"), *self._folder.list_files(f"{EVENTS}/*")):
-            if step_in_name(name) > num_steps:  # its checkpoint was never saved
+            # A kill leaves a part of a file, or a file whose checkpoint was never saved.
+            if name.endswith(".part") or step_in_name(name) > num_steps:
                 self._folder.remove(name)
 
     def add_step(self, run: StageRun, offset: int, metrics: Metrics) -> None:
