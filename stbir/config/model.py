@@ -136,14 +136,14 @@ class ModelConfig:
         return replace(self, hubness=0, hubness_dims=HUBNESS_DIMS)
 
     @property
+    def encoders(self) -> dict[Modality, ImageEncoderConfig | TextEncoderConfig]:
+        """The configuration of each encoder."""
+        return {"sketch": self.sketch or self.photo, "photo": self.photo, "text": self.text}
+
+    @property
     def names(self) -> dict[Modality, str]:
-        """The backbone of each encoder, for reports."""
-        encoders: dict[Modality, ImageEncoderConfig | TextEncoderConfig] = {
-            "sketch": self.sketch or self.photo,
-            "photo": self.photo,
-            "text": self.text,
-        }
-        return {modality: f"{config.library} {config.model}" for modality, config in encoders.items()}
+        """The backbone of each encoder, for reports and model cards."""
+        return {modality: f"{config.library} {config.model}" for modality, config in self.encoders.items()}
 
     @property
     def sketch_preprocess(self) -> Preprocess:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ class Evaluation:
         """Number of photos that each query is ranked against."""
         return len(self.photo_ids)
 
-    @property
+    @cached_property
     def results(self) -> dict[str, metrics.Summary]:
         """Summary of the metrics for each kind of query."""
         return {
@@ -45,7 +46,7 @@ class Evaluation:
             for kind, ranking in self.rankings.items()
         }
 
-    @property
+    @cached_property
     def by_category(self) -> dict[str, dict[str, metrics.Summary]]:
         """Results for the queries of each category, ranked against all photos."""
         category_N = np.array(self.categories)
@@ -58,7 +59,7 @@ class Evaluation:
             for category in sorted(set(self.categories))
         }
 
-    @property
+    @cached_property
     def modality_shares(self) -> list[ModalityShare]:
         """The sketch+text queries by the modalities that find the photo alone."""
         return modality_shares(self.rankings)

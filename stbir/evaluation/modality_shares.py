@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stbir.embedding.queries import QueryKind
+from stbir.embedding.queries import NO_SKETCH, QueryKind
 from stbir.evaluation.bootstrap import mean_intervals
 from stbir.evaluation.ranking import Ranking
 
@@ -34,7 +34,7 @@ def modality_shares(rankings: Mapping[QueryKind, Ranking]) -> list[ModalityShare
     if not len(fused.ranks_Q):
         return []
     by_sketch_Q = _are_first(rankings["sketch"], zip(fused.target_Q, fused.sketch_Q, strict=True))
-    by_text_Q = _are_first(rankings["text"], ((target, -1) for target in fused.target_Q))
+    by_text_Q = _are_first(rankings["text"], ((target, NO_SKETCH) for target in fused.target_Q))
     by_fusion_Q = fused.ranks_Q == 1
     parts = {
         "either alone": by_sketch_Q & by_text_Q,

@@ -18,7 +18,7 @@ from stbir.config import (
     Trainable,
 )
 from stbir.errors import InputError
-from stbir.model.weights import is_pretrained_tag, pretrained_config
+from stbir.model.weights import clip_config, is_pretrained_tag, pretrained_config
 from stbir.storage.folder import Folder
 
 CLIP_RECIPE = "clip"
@@ -31,9 +31,7 @@ def clip_recipe(name: str, weights: str | None) -> Recipe:
     `weights`: a tag of open_clip, a path or a URI; None for random weights. Raises InputError for an unknown
     model or tag, a missing file, and a model without a square image.
     """
-    config = open_clip.get_model_config(name)
-    if config is None:
-        raise InputError(f"model: open_clip has no {name!r}; see open_clip.list_models()")
+    config = clip_config(name)
     if weights and not is_pretrained_tag(weights):
         _require_file(weights)  # before the model is built, which takes a while
     image = ImageEncoderConfig("open_clip", name, _preprocess(name, weights, config), weights=weights)

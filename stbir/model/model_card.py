@@ -6,7 +6,6 @@ from torch import nn
 
 from stbir.config import (
     MODALITIES,
-    ImageEncoderConfig,
     Modality,
     ModelConfig,
     Recipe,
@@ -60,19 +59,19 @@ def _encoder_table(retriever: Retriever, model: ModelConfig) -> str:
 
 
 def _encoder_row(encoder: nn.Module, model: ModelConfig, modality: Modality) -> list[str]:
-    configs: dict[Modality, ImageEncoderConfig | TextEncoderConfig] = {
-        "sketch": model.sketch or model.photo,
-        "photo": model.photo,
-        "text": model.text,
-    }
-    config = configs[modality]
+    config = model.encoders[modality]
     if isinstance(config, TextEncoderConfig):
         size = f"{config.options.get('context_length', 77)} tokens"
     else:
         size = f"{config.preprocess.size} x {config.preprocess.size} pixels"
     num_parameters = sum(parameter.numel() for parameter in encoder.parameters())
-    name = f"{config.library} {config.model}"
-    return [modality, name, str(config.weights or "none"), size, f"{num_parameters / 1e6:.1f} M"]
+    return [
+        modality,
+        model.names[modality],
+        str(config.weights or "none"),
+        size,
+        f"{num_parameters / 1e6:.1f} M",
+    ]
 
 
 def _training(recipe: Recipe, counts: dict[str, int], details: dict[str, Any]) -> str:

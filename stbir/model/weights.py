@@ -69,6 +69,14 @@ def convert_library_errors(subject: str, message: str = _NOT_CREATED) -> Iterato
         raise InputError(message.format(subject, reason)) from error
 
 
+def clip_config(name: str) -> dict[str, Any]:
+    """open_clip's configuration of a model. Raises InputError for an unknown one."""
+    config = open_clip.get_model_config(name)
+    if config is None:
+        raise InputError(f"model: open_clip has no {name!r}; see open_clip.list_models()")
+    return dict(config)
+
+
 def pretrained_config(name: str, weights: str | None) -> dict[str, Any]:
     """open_clip's configuration of a tag (e.g. `quick_gelu`); empty for files. Raises for an unknown tag."""
     if weights is None or not is_pretrained_tag(weights):

@@ -14,6 +14,7 @@ from stbir.config import ImageEncoderConfig, ModelConfig, TextEncoderConfig
 from stbir.errors import InputError
 from stbir.model.batch_norm_folding import fold_batch_norms
 from stbir.model.builder import build_encoder, build_retriever
+from stbir.model.retriever import Retriever
 from stbir.model.spatial_pooling import (
     CELL_CHANNELS,
     MULTISCALE_CELL_CHANNELS,
@@ -55,15 +56,19 @@ def pixels(seed: int = 0, size: int = 32, channels: int = 3) -> torch.Tensor:
     return torch.randint(0, 256, (2, channels, size, size), generator=rng, dtype=torch.uint8)
 
 
-def test_weights_from_a_file_give_the_features_of_open_clip(tiny_clip: str, clip_weights: Path) -> None:
-    model = build_retriever(clip_config(tiny_clip, str(clip_weights)))
-    reference = open_clip.create_model(tiny_clip, pretrained=str(clip_weights)).eval()
+def assert_equal_features(model: Retriever, reference: open_clip.CLIP) -> None:
     floats = (pixels().float() / 255 - 0.5) / 0.5
     tokens = model.text.tokenize(["red chair", "blue shoe, white laces"])
     with torch.no_grad():
         photo, text = model.encode_photo(pixels()), model.encode_text(tokens)
         assert torch.allclose(photo, reference.encode_image(floats, normalize=True), atol=1e-5)
         assert torch.allclose(text, reference.encode_text(tokens, normalize=True), atol=1e-5)
+
+
+def test_weights_from_a_file_give_the_features_of_open_clip(tiny_clip: str, clip_weights: Path) -> None:
+    model = build_retriever(clip_config(tiny_clip, str(clip_weights)))
+    reference = open_clip.create_model(tiny_clip, pretrained=str(clip_weights)).eval()
+    assert_equal_features(model, reference)
 
 
 def test_siglip_weights_give_the_features_of_open_clip(tmp_path: Path) -> None:
@@ -77,12 +82,7 @@ def test_siglip_weights_give_the_features_of_open_clip(tmp_path: Path) -> None:
     assert "logit_bias" in reference.state_dict()
     torch.save(reference.state_dict(), tmp_path / "siglip.pt")
     model = build_retriever(clip_config(name, str(tmp_path / "siglip.pt")))
-    floats = (pixels().float() / 255 - 0.5) / 0.5
-    tokens = model.text.tokenize(["red chair", "blue shoe, white laces"])
-    with torch.no_grad():
-        photo, texts = model.encode_photo(pixels()), model.encode_text(tokens)
-        assert torch.allclose(photo, reference.encode_image(floats, normalize=True), atol=1e-5)
-        assert torch.allclose(texts, reference.encode_text(tokens, normalize=True), atol=1e-5)
+    assert_equal_features(model, reference)
 
 
 def test_weights_load_from_any_uri(tiny_clip: str, clip_weights: Path) -> None:
