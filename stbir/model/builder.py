@@ -3,18 +3,16 @@
 from dataclasses import replace
 from typing import Any, Literal, overload
 
-import open_clip
 import torch
 
 from stbir.config import ImageEncoderConfig, Modality, ModelConfig, TextEncoderConfig
-from stbir.errors import InputError
 from stbir.model.encoders import Encoder, ImageEncoder, TextEncoder
 from stbir.model.fusion import Gate
 from stbir.model.image_encoder import build_image_encoder
 from stbir.model.retriever import Retriever
 from stbir.model.sentence_backbone import resolve_sentence_options
 from stbir.model.text_encoder import build_text_encoder
-from stbir.model.weights import pretrained_config
+from stbir.model.weights import clip_config, pretrained_config
 
 
 def build_retriever(config: ModelConfig, seed: int = 0) -> Retriever:
@@ -69,14 +67,10 @@ def _clip_options(config: ImageEncoderConfig | TextEncoderConfig, section: str, 
     """
     if config.options:
         return {"embed_dim": dim, "quick_gelu": False, **config.options}
-    clip_config = open_clip.get_model_config(config.model)
-    if clip_config is None:
-        raise InputError(f"model: open_clip has no {config.model!r}; see open_clip.list_models()")
-    gelu = pretrained_config(config.model, config.weights).get(
-        "quick_gelu", clip_config.get("quick_gelu", False)
-    )
-    options = {name: value for name, value in clip_config[section].items() if name != "output_tokens"}
-    return {**options, "embed_dim": clip_config["embed_dim"], "quick_gelu": gelu}
+    clip = clip_config(config.model)
+    gelu = pretrained_config(config.model, config.weights).get("quick_gelu", clip.get("quick_gelu", False))
+    options = {name: value for name, value in clip[section].items() if name != "output_tokens"}
+    return {**options, "embed_dim": clip["embed_dim"], "quick_gelu": gelu}
 
 
 @overload
