@@ -16,6 +16,7 @@ from stbir.gallery.digest import RowsDigest
 from stbir.gallery.gallery import table_uri
 from stbir.gallery.rows import VECTOR, extract_vectors
 from stbir.gallery.vector_files import ARRAY_FILE, BATCH_ROWS, REQUIRED_COLUMNS, ROWS_FILE, read_vectors
+from stbir.storage.errors import storage_error
 from stbir.storage.folder import Folder
 from stbir.storage.manifest import MANIFEST_FILE, Manifest, write_manifest
 
@@ -83,10 +84,10 @@ def import_table(
     reader = pa.RecordBatchReader.from_batches(head.schema, batches)
     try:
         return int(lance.write_dataset(reader, table_uri(folder), mode="overwrite").version)
-    except OSError:
+    except OSError as error:
         if errors:  # Lance replaces an exception of the reader by its own
             raise errors[0] from None
-        raise
+        raise storage_error(table_uri(folder), error) from error
 
 
 def _hash_batches(batches: Iterator[T], digest: RowsDigest) -> Iterator[T]:

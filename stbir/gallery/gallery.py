@@ -3,10 +3,11 @@
 Each version stores its own metadata (checkpoint, index), so a rollback of the tag restores them, too.
 """
 
+import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import lance
 import numpy as np
@@ -20,11 +21,14 @@ from stbir.gallery.index import IndexPlan, count_unindexed_rows
 from stbir.gallery.local_cache import CacheConfig, VersionCache
 from stbir.gallery.rows import VECTOR, Rows, TableVectors, load_vectors
 from stbir.gallery.search import ExactSearch, Hit, IndexSearch, Searcher, Tables
+from stbir.storage.errors import storage_errors
 from stbir.storage.folder import Folder
 from stbir.storage.manifest import PRODUCERS, known_fields, read_manifest
 
 TABLE = "photos.lance"
 PUBLISHED = "published"
+P = ParamSpec("P")
+T = TypeVar("T")
 _METADATA_KEY, _ORIGIN_KEY = "stbir.gallery", "stbir.photos"
 
 
@@ -179,6 +183,17 @@ def open_version(uri: str, checkpoint_digest: str, version: int | None = None) -
 def table_uri(folder: Folder) -> str:
     """The URI of the table for Lance, on this machine and on Ray workers."""
     return folder.quoted_uri_of(TABLE)
+
+
+def names_table(function: Callable[Concatenate[Folder, P], T]) -> Callable[Concatenate[Folder, P], T]:
+    """Decorator: storage errors (Lance's, too) become an InputError that names the table of the folder."""
+
+    @functools.wraps(function)
+    def run(folder: Folder, /, *args: P.args, **options: P.kwargs) -> T:
+        with storage_errors(table_uri(folder)):
+            return function(folder, *args, **options)
+
+    return run
 
 
 def open_table(folder: Folder, version: str | int | None = None) -> lance.LanceDataset:

@@ -14,6 +14,7 @@ from stbir.gallery.gallery import (
     PUBLISHED,
     Gallery,
     Metadata,
+    names_table,
     open_table,
     read_metadata,
     write_metadata,
@@ -70,6 +71,7 @@ class Candidate:
         return worst_recall(self.recalls)
 
 
+@names_table
 def prepare(
     folder: Folder,
     version: int,
@@ -107,6 +109,7 @@ def prepare(
     return replace(candidate, version=dataset.version)
 
 
+@names_table
 def publish(folder: Folder, candidate: Candidate, counts: dict[str, int]) -> Manifest:
     """Make readers see the candidate: move the tag, then write the manifest. Earlier versions stay."""
     dataset, plan = open_table(folder, candidate.version), candidate.metadata.plan

@@ -11,11 +11,13 @@ from stbir.errors import InputError
 from stbir.gallery.gallery import (
     PUBLISHED,
     Metadata,
+    names_table,
     open_table,
     read_metadata,
     table_uri,
     write_metadata,
 )
+from stbir.storage.errors import storage_errors
 from stbir.storage.folder import Folder
 
 _DELETE_BATCH = 20_000
@@ -31,24 +33,27 @@ class TableWriter:
 
     def append(self, rows: pa.Table) -> None:
         """Write rows as a fragment. It is not part of the table before `commit`."""
-        self._fragments += write_fragments(rows, table_uri(self._folder), schema=rows.schema, mode="append")
+        uri = table_uri(self._folder)
+        with storage_errors(uri):
+            self._fragments += write_fragments(rows, uri, schema=rows.schema, mode="append")
 
     def commit(self) -> None:
         """Commit the appended fragments as a new version."""
         if self._fragments:
-            append = lance.LanceOperation.Append(self._fragments)
-            self.dataset = lance.LanceDataset.commit(
-                table_uri(self._folder), append, read_version=self.dataset.version
-            )
+            uri, append = table_uri(self._folder), lance.LanceOperation.Append(self._fragments)
+            with storage_errors(uri):
+                self.dataset = lance.LanceDataset.commit(uri, append, read_version=self.dataset.version)
             self._fragments = []
 
     def delete(self, row_ids: Sequence[int]) -> None:
         """Delete rows by Lance's row ids, in new versions."""
-        for start in range(0, len(row_ids), _DELETE_BATCH):
-            batch = ", ".join(map(str, row_ids[start : start + _DELETE_BATCH]))
-            self.dataset.delete(f"_rowid IN ({batch})")
+        with storage_errors(table_uri(self._folder)):
+            for start in range(0, len(row_ids), _DELETE_BATCH):
+                batch = ", ".join(map(str, row_ids[start : start + _DELETE_BATCH]))
+                self.dataset.delete(f"_rowid IN ({batch})")
 
 
+@names_table
 def open_writer(folder: Folder, schema: pa.Schema, checkpoint_digest: str) -> TableWriter:
     """Open the latest version, published or not. A missing or incompatible table is replaced by an empty
     one, in a new version; the published version stays."""
@@ -75,6 +80,7 @@ def published_version(folder: Folder) -> lance.LanceDataset | None:
     return open_table(folder, PUBLISHED)
 
 
+@names_table
 def delete_photos(
     folder: Folder, photo_ids: Sequence[str], check: Callable[[int, int], None] = lambda *_: None
 ) -> lance.LanceDataset:

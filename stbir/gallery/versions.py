@@ -7,7 +7,7 @@ from typing import Any
 import lance
 
 from stbir.errors import InputError
-from stbir.gallery.gallery import PUBLISHED, open_table, read_metadata
+from stbir.gallery.gallery import PUBLISHED, names_table, open_table, read_metadata
 from stbir.gallery.index import plan_index, vector_index_name
 from stbir.gallery.publish import RELEASE_PREFIX, set_tag, version_manifest_name
 from stbir.gallery.table_writer import check_all_rows_published
@@ -64,6 +64,7 @@ def rollback(folder: Folder, to: str) -> Manifest:
     return manifest
 
 
+@names_table
 def optimize(folder: Folder, rebuild: bool = False) -> lance.LanceDataset:
     """A new, unpublished version of the published one: compacted, with all rows in its indexes.
 
@@ -84,6 +85,7 @@ def optimize(folder: Folder, rebuild: bool = False) -> lance.LanceDataset:
     return open_table(folder)
 
 
+@names_table
 def prune(folder: Folder, keep: int, older_than: timedelta) -> dict[str, int]:
     """Delete versions older than `older_than`. Keeps the newest `keep` published versions, the current one,
     and those with a tag. Readers of a deleted version fail."""

@@ -1,7 +1,9 @@
 """Storage errors → `InputError` with a remedy for the file system and the cause."""
 
 import errno
+import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from botocore.exceptions import (
     BotoCoreError,
@@ -66,6 +68,15 @@ def storage_error(uri: str, error: BaseException) -> InputError:
     return InputError(f"{uri}: cannot be read or written ({reason}); {_remedy(uri, error)}")
 
 
+@contextmanager
+def storage_errors(uri: str) -> Iterator[None]:
+    """Raise storage errors of the body as `storage_error` of `uri`."""
+    try:
+        yield
+    except STORAGE_ERRORS as error:
+        raise storage_error(uri, error) from error
+
+
 def _remedy(uri: str, error: BaseException) -> str:
     for cause in _causes(error):
         if isinstance(cause, ClientError) and (code := cause.response["Error"].get("Code", "")) in _BY_CODE:
@@ -76,7 +87,13 @@ def _remedy(uri: str, error: BaseException) -> str:
             return _ENDPOINT
     if uri.startswith(("s3://", "s3a://")):
         return "check the URI, that the bucket exists, and that the AWS_* variables are set"
-    return _BY_ERRNO.get(getattr(error, "errno", None) or 0, "check the path or URI")
+    return _BY_ERRNO.get(_errno(error), "check the path or URI")
+
+
+def _errno(error: BaseException) -> int:
+    """The error number; 0 if there is none."""
+    in_text = re.search(r"\(os error (\d+)\)", str(error))  # of libraries in Rust (Lance)
+    return getattr(error, "errno", None) or (int(in_text[1]) if in_text else 0)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

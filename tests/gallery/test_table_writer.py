@@ -1,6 +1,8 @@
 """The table writer, whose jobs may be killed at any point, and the rows that exist before a job."""
 
-from collections.abc import Callable
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from stbir.gallery.table_writer import (
     delete_photos,
     open_writer,
 )
+from stbir.gallery.versions import optimize
 from stbir.storage.folder import Folder
 
 DIM = 4
@@ -79,6 +82,17 @@ def read_rows(writer: TableWriter) -> list[tuple[str, str, float]]:
     return [tuple(row.values()) for row in table.to_pylist()]
 
 
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """Writes to files fail with EFBIG, which is treated as ENOSPC is."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
 INITIAL: Photos = {f"{n}": (f"content {n}", n / 2) for n in range(12)}
 UPDATED: Photos = {
     **{name: photo for name, photo in INITIAL.items() if name not in ("3", "8")},
@@ -103,6 +117,30 @@ def test_killed_job_resumes_to_the_same_table(tmp_path: Path, killed_after: int)
         assert sorted(name for name, _, _ in rows) == sorted(catalogue)
     assert repr(read_rows(run_job(interrupted, UPDATED))) == repr(rows)  # a re-run changes nothing
     assert [name for name, _, _ in rows] == ["0", "1", "2", "4", "7", "9", "10", "11", "5", "6", "new"]
+
+
+STEPS: dict[str, Callable[[Folder], object]] = {
+    "append": lambda folder: run_job(folder, UPDATED),
+    "delete": lambda folder: TableWriter(folder, open_table(folder)).delete([0]),
+    "new table": lambda folder: open_writer(folder, schema(DIM), "checkpoint"),
+    "prepare": lambda folder: prepare(folder, open_table(folder).version, "checkpoint", None),
+    "delete photos": lambda folder: delete_photos(folder, ["1"]),
+    "optimize": lambda folder: optimize(folder),
+}
+
+
+@pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
+def test_a_full_disk_is_named_in_one_line(tmp_path: Path, step: Callable[[Folder], object]) -> None:
+    folder = Folder(str(tmp_path))
+    publish_catalogue(folder, INITIAL)
+    with full_disk(), pytest.raises(InputError) as error:
+        step(folder)
+    assert str(error.value).startswith(f"{tmp_path}/photos.lance: cannot be read or written (")
+    assert str(error.value).endswith(
+        "; the file system cannot hold a file of this size; choose another folder"
+    )
+    assert "\n" not in str(error.value)
+    assert open_table(folder, "published").count_rows() == len(INITIAL)
 
 
 def test_another_checkpoint_or_schema_starts_an_empty_table(tmp_path: Path) -> None:
