@@ -25,7 +25,7 @@ export UV_HTTP_TIMEOUT ?= 600
 # what it imports, 10 of its 16 seconds of CPU.
 export UV_COMPILE_BYTECODE ?= 1
 
-.PHONY: help setup demo test test-on-ray test-off-ray test-fast test-cluster chaos format format-check lint types lock clean
+.PHONY: help setup demo search test test-on-ray test-off-ray test-fast test-cluster chaos format format-check lint types lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -34,6 +34,11 @@ setup: $(READY) ## create .venv from requirements.lock, with the project in edit
 
 demo: setup ## synthetic data -> training -> gallery -> report -> one answered query (CPU, minutes)
 	PATH="$(CURDIR)/$(RUN):$$PATH" bash runs/demo.sh $(DEMO)
+
+SEARCH_USAGE = make search PHOTOS=FOLDER CHECKPOINT=URI [PORT=N]
+search: setup ## draw to find: index PHOTOS with CHECKPOINT, serve them, take up new files
+	$(RUN)/python -m serve.search_folder "$(or $(PHOTOS),$(error PHOTOS: missing; $(SEARCH_USAGE)))" \
+		--checkpoint "$(or $(CHECKPOINT),$(error CHECKPOINT: missing; $(SEARCH_USAGE)))" $(PORT:%=--port %)
 
 test: format-check lint types ## format, lint, types and tests: what every change must pass
 	+$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-on-ray test-off-ray

@@ -34,10 +34,11 @@ def check_address(args: dict[str, str]) -> None:
         if any(name in args for name in NAMES):
             raise InputError("host and port: only for `serve run`; set http_options in the deployment file")
     elif not (ray.is_initialized() or options["address"] or read_ray_address()):
-        _check_free(host, port)
+        check_free(host, port)
 
 
-def _check_free(host: str, port: int) -> None:
+def check_free(host: str, port: int) -> None:
+    """Raises InputError if the address is in use, or is none of this machine."""
     try:
         info = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(info[0], socket.SOCK_STREAM) as listener:

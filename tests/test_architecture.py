@@ -76,6 +76,7 @@ SERVING = {
     "serve/deployments": {*SHARED, "serve/http", "serve/rollout"},
     "serve/address": set(),
     "serve/app": {"serve/address", "serve/environment", "serve/wiring"},
+    "serve/search_folder": {"serve/address", "serve/environment", "serve/wiring"},
     "serve/wiring": {*SHARED, "serve/environment", "serve/deployments", "serve/rollout"},
 }
 ALLOWED_IMPORTS: dict[str, set[str]] = LIBRARY | JOBS | SERVING

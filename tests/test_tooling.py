@@ -16,6 +16,7 @@ TARGETS = {
     "help",
     "setup",
     "demo",
+    "search",
     "test",
     "test-on-ray",
     "test-off-ray",
