@@ -83,7 +83,8 @@ def _embed(
         folder, table.version, digest, plan, table.counts, lock, builder=build_on_cluster, queries=queries
     )
     delete_intermediate_versions(folder, summary["version"])
-    rates = {"photos_per_s": round(progress.rate, 1), "waited": round(progress.wait_share, 3)}
+    # The rate is unknown after a single part.
+    rates = {"photos_per_s": round(progress.rate, 1) or None, "waited": round(progress.wait_share, 3)}
     return {**summary, **rates, "batch": progress.batch_size, "not_taken_by_reason": table.not_taken}
 
 
