@@ -25,6 +25,8 @@ def parser() -> argparse.ArgumentParser:
     robustness = "also evaluate with corrupted sketches and texts: light, medium, heavy"
     add("--robustness", action="store_true", help=robustness)
     add("--seed", type=int, default=0, help="of the corruptions of --robustness (default: %(default)s)")
+    store = "store the probability of a match by score in the checkpoint; give a split of no training"
+    add("--store-probabilities", action="store_true", help=store)
     return parser
 
 

@@ -11,9 +11,12 @@ import torch
 from ray_jobs.cluster import requirements
 from ray_jobs.cluster.checks import enforce
 from stbir.data.shards import Shards, open_shards
-from stbir.embedding.queries import embed
+from stbir.embedding.match_probability import MATCH, MIN_QUERIES, fit_match_curves, to_details
+from stbir.embedding.queries import SplitFeatures, embed
+from stbir.errors import InputError
 from stbir.evaluation import report
 from stbir.evaluation.evaluate import evaluate_features
+from stbir.evaluation.reliability import as_dict, reliability
 from stbir.evaluation.robustness import evaluate_robustness
 from stbir.model import checkpoint
 from stbir.storage.folder import Folder
@@ -58,6 +61,9 @@ def _evaluate(
     }
     content = report.report(evaluation, digest, args.split, **facts)
     sections = []
+    if by_kind := reliability(features):
+        content["reliability"] = as_dict(by_kind)
+        sections.append(report.reliability_section(by_kind))
     if args.robustness:
         log.info("evaluating corrupted queries, seed %d", args.seed)
         robustness = evaluate_robustness(
@@ -69,7 +75,19 @@ def _evaluate(
     page = report.html(content, evaluation, shards.iter_rows(args.split), sections)
     lock.check()
     report.write(args.out, content, page)
+    if args.store_probabilities:
+        _store_probabilities(args.checkpoint, features)
     return {"report": args.out, **{key: value for key, value in content.items() if key != "by_category"}}
+
+
+def _store_probabilities(uri: str, features: SplitFeatures) -> None:
+    curves = fit_match_curves(features)
+    if not curves:
+        few = f"no kind of query has {MIN_QUERIES} queries"
+        raise InputError(f"--store-probabilities: {few}; give a split with more photos")
+    with artifact_lock(Folder(uri), "checkpoint"):
+        checkpoint.add_details(uri, {MATCH: to_details(curves)})
+    log.info("stored the probability of a match by %s in %s", ", ".join(curves), uri)
 
 
 def text_sources(shards: Shards, split: str) -> dict[str, int]:

@@ -37,6 +37,8 @@ from stbir.config import Recipe
 from stbir.config.recipe_json import to_json
 from stbir.data.shards import Shards, open_shards
 from stbir.embedding.calibration import calibrate_checkpoint
+from stbir.embedding.match_probability import MATCH, MIN_QUERIES, fit_match_curves, to_details
+from stbir.embedding.queries import embed
 from stbir.errors import InputError
 from stbir.model import checkpoint
 from stbir.model.builder import build_retriever, resolve
@@ -111,6 +113,7 @@ def _train(
             fit(job, workers if gpu else _reserve_decode_cpus(workers), args.max_failures)
         Folder(job.out).remove(RAY_FOLDER)
     _calibrate(job)
+    _measure_match(job)
     return _summary(job) | {"seconds": round(time.perf_counter() - start)}
 
 
@@ -123,6 +126,17 @@ def _calibrate(job: Job) -> None:
         job.lock.check()
         print("calibrating the published checkpoint", file=sys.stderr)
         calibrate_checkpoint(job.out, job.photos, job.data_digests, job.out)
+
+
+def _measure_match(job: Job) -> None:
+    """Store the probability of a match, measured on the validation photos, if it is not stored yet."""
+    if job.validation is None or MATCH in read_manifest(Folder(job.out), "checkpoint").details:
+        return
+    curves = fit_match_curves(embed(checkpoint.load(job.out), job.validation.rows()))
+    job.lock.check()
+    checkpoint.add_details(job.out, {MATCH: to_details(curves)})
+    kinds = ", ".join(curves) or f"no kind of query, as none has {MIN_QUERIES} validation queries"
+    print(f"measured the probability of a match by {kinds}", file=sys.stderr)
 
 
 def _summary(job: Job) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from stbir.embedding.queries import QUERY_KINDS, QueryKind
 from stbir.evaluation.comparison import Comparison
 from stbir.evaluation.metrics import accuracy_curve
 from stbir.evaluation.ranking import Ranking
+from stbir.evaluation.reliability import Reliability
 from stbir.evaluation.robustness import CORRUPTED_INPUTS, Robustness
 
 MAX_K = 50
@@ -54,6 +55,19 @@ def robustness_plot(robustness: Robustness) -> str:
             axes.set_xticks(list(LEVELS.values()), list(LEVELS))
             axes.margins(x=0.08)
         _legend(panels[-1], "upper right")
+        return _svg(figure)
+
+
+def reliability_plot(by_kind: Mapping[QueryKind, Reliability]) -> str:
+    """SVG of the share of right hits over their probability, one line per kind of query."""
+    with _style("stbir-reliability"):
+        figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+        axes = figure.subplots()
+        axes.plot([0, 100], [0, 100], color=_GRID, linewidth=2)
+        for kind, each in by_kind.items():
+            axes.plot(each.probability, each.right, "o-", color=_LINES[kind], label=kind, linewidth=2)
+        _format_axes(axes, "probability of a match (%)", "right (%)")
+        _legend(axes, "lower right")
         return _svg(figure)
 
 

@@ -1,7 +1,7 @@
 """REPORT artifact: an evaluation as JSON and as a self-contained HTML page."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jinja2
@@ -14,13 +14,15 @@ from stbir.evaluation.evaluate import Evaluation
 from stbir.evaluation.examples import corruption_examples, examples
 from stbir.evaluation.metrics import ACCURACY_AT, Summary
 from stbir.evaluation.modality_shares import ModalityShare
-from stbir.evaluation.plots import accuracy_plot, robustness_plot
+from stbir.evaluation.plots import accuracy_plot, reliability_plot, robustness_plot
+from stbir.evaluation.reliability import Reliability
 from stbir.evaluation.robustness import AUC_MEASURES, CorruptedInput, Robustness
 from stbir.storage.folder import Folder
 from stbir.storage.manifest import Manifest, write_artifact
 
 JSON, HTML = "report.json", "report.html"
 TEMPLATE, ROBUSTNESS_TEMPLATE = "report.html.j2", "robustness.html.j2"
+RELIABILITY_TEMPLATE = "reliability.html.j2"
 MEASURES = {f"acc@{k}": f"Acc@{k}" for k in ACCURACY_AT} | {"map": "MRR", "median_rank": "median rank"}
 AUC_TITLES = [f"AUC {MEASURES[measure]}" for measure in AUC_MEASURES]
 SHARE_TITLES = ["found at rank 1 by", "queries", "% of all", "Acc@1 of sketch+text"]
@@ -67,6 +69,13 @@ def robustness_section(robustness: Robustness, rows: Iterable[Row]) -> Markup:
         seed=robustness.seed,
     )
     return Markup(section)
+
+
+def reliability_section(by_kind: Mapping[QueryKind, Reliability]) -> Markup:
+    """Section of the page on the probability of a match: plot and expected calibration error."""
+    errors = {kind: format_number(each.error) for kind, each in by_kind.items()}
+    plot = Markup(reliability_plot(by_kind))
+    return Markup(template(RELIABILITY_TEMPLATE).render(errors=errors, plot=plot))
 
 
 def robustness_rows(robustness: Robustness) -> list[list[str]]:

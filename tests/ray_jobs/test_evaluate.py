@@ -9,6 +9,7 @@ from ray_jobs.jobs.evaluate import evaluate_checkpoint
 from ray_jobs.recipes import recipe
 from stbir.data.schema import Row
 from stbir.data.shard_writer import publish, write_rows
+from stbir.embedding.match_probability import fit_match_curves, from_details
 from stbir.embedding.queries import embed
 from stbir.errors import InputError
 from stbir.evaluation.evaluate import evaluate
@@ -90,6 +91,26 @@ def test_robustness_adds_one_field_and_one_section(tmp_path: Path, capsys):
     assert "Robustness to corrupted queries" in (tmp_path / "more" / "report.html").read_text()
     assert "Robustness to corrupted queries" not in (tmp_path / "plain" / "report.html").read_text()
     assert robustness_table(expected) in capsys.readouterr().out
+
+
+def test_probabilities_are_stored_and_leave_the_digest(tmp_path: Path) -> None:
+    rows = [{**row, "split": "test", "text_source": "machine_written"} for row in synthetic_rows(40)]
+    model, data = smoke(str(tmp_path / "model")), shards(str(tmp_path / "shards"), rows)
+    digest, arguments = checkpoint.read_digest(model), f"--checkpoint {model} --shards {data} --split test"
+    command = f"{arguments} --store-probabilities --out {tmp_path}/report"
+    ran = evaluate_checkpoint(parser().parse_args(command.split()))
+    assert checkpoint.read_digest(model) == digest
+    stored = from_details(read_manifest(Folder(model), "checkpoint").details["match"])
+    assert stored == fit_match_curves(embed(checkpoint.load(model), rows))
+    assert "sketch" in ran["reliability"]
+    assert "Probability of a match" in (tmp_path / "report" / "report.html").read_text()
+
+
+def test_probabilities_of_too_few_queries_are_refused(tmp_path: Path) -> None:
+    model, data = smoke(str(tmp_path / "model")), shards(str(tmp_path / "shards"), ROWS)
+    command = f"--checkpoint {model} --shards {data} --split test --out {tmp_path}/r --store-probabilities"
+    with pytest.raises(InputError, match="--store-probabilities: no kind of query has 30 queries"):
+        evaluate_checkpoint(parser().parse_args(command.split()))
 
 
 @pytest.mark.parametrize(
