@@ -1,7 +1,7 @@
 """Messages between the deployments. Plain values: the ingress imports neither torch nor Lance."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,15 @@ class Release:
 
 
 @dataclass(frozen=True)
+class Negative:
+    """What a hit should not show: a sketch, a text or both, fused with equal weight."""
+
+    sketch: bytes | None
+    text: str | None
+    weight: float
+
+
+@dataclass(frozen=True)
 class Query:
     """A search. A replica drops it once its budget is spent (`serve.deadline`)."""
 
@@ -34,12 +43,26 @@ class Query:
     photo_id: str | None = None  # a gallery photo in place of a sketch
     where: tuple[Condition, ...] = ()
     budget_s: float = math.inf  # seconds left when this message is sent
+    without: tuple[Negative, ...] = ()
+    like: tuple[str, ...] = ()  # ids of photos marked as relevant
+    unlike: tuple[str, ...] = ()  # ids of photos marked as not relevant
+    group: bool = False  # near-duplicates form one hit
+
+    def without_inputs(self) -> "Query":
+        """The query without what the encoders get; fusion needs the rest."""
+        negatives = tuple(replace(negative, sketch=None, text=None) for negative in self.without)
+        return replace(self, sketch=None, text=None, without=negatives)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to search by."""
+        return self.sketch is None and self.text is None and self.photo_id is None and not self.like
 
     @property
     def kind(self) -> str:
         """Its modalities, for logs and metrics, as "sketch+text"."""
         parts = (("photo", self.photo_id), ("sketch", self.sketch), ("text", self.text))
-        return "+".join(name for name, part in parts if part is not None)
+        return "+".join(name for name, part in parts if part is not None) or "like"
 
 
 @dataclass(frozen=True)
@@ -58,7 +81,7 @@ EncodeResult = Encoded | Exception  # one modality of a query: its vector, or it
 class SearchResult:
     """The hits of one query, the release they come from, and the time of each step.
 
-    A hit has the fields of `stbir.gallery.search.Hit`: photo_id, score, category, text.
+    A hit has the fields of `stbir.gallery.search.Hit`.
     """
 
     hits: list[dict[str, Any]]

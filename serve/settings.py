@@ -40,6 +40,8 @@ class Limits:
     characters: Count
     k: Count
     conditions: Count
+    negatives: Count
+    marks: Count
     deadline_s: Seconds
     retry_after_s: Count
 

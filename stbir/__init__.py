@@ -18,7 +18,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stbir.api.gallery import PhotoGallery, index, open_gallery
+    from stbir.api.gallery import Negative, PhotoGallery, index, open_gallery
     from stbir.api.hits import Hit, Hits
     from stbir.api.model import Model, from_clip, load
     from stbir.api.training import train
@@ -32,6 +32,7 @@ __all__ = [
     "InputError",
     "JobFailedError",
     "Model",
+    "Negative",
     "PhotoGallery",
     "from_clip",
     "index",
@@ -47,6 +48,7 @@ _MODULES = {
     "InputError": "stbir.errors",
     "JobFailedError": "stbir.errors",
     "Model": "stbir.api.model",
+    "Negative": "stbir.api.gallery",
     "PhotoGallery": "stbir.api.gallery",
     "from_clip": "stbir.api.model",
     "index": "stbir.api.gallery",

@@ -19,6 +19,9 @@ _FIELD_STATUS = {
     "where": HTTPStatus.UNPROCESSABLE_ENTITY,
     "k": HTTPStatus.UNPROCESSABLE_ENTITY,
     "sketch_weight": HTTPStatus.UNPROCESSABLE_ENTITY,
+    "without": HTTPStatus.UNPROCESSABLE_ENTITY,
+    "like": HTTPStatus.UNPROCESSABLE_ENTITY,
+    "unlike": HTTPStatus.UNPROCESSABLE_ENTITY,
 }
 
 

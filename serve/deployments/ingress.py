@@ -20,7 +20,7 @@ from serve.http.api import create_app
 from serve.http.auth import create_authenticator
 from serve.http.cors import cors_middleware
 from serve.http.wait_estimate import WaitEstimate
-from serve.messages import Query, Release, SearchResult
+from serve.messages import Negative, Query, Release, SearchResult
 from serve.metrics import RequestMetrics
 from serve.problem import Problem, problem_app
 from serve.rollout.app_status import MAX_AGE_S, AppStatusWatch, read_app_status
@@ -79,11 +79,13 @@ class Searcher:
         # Neither encoder is awaited here. Serve passes their results on: over gRPC, which `serve.environment`
         # sets, through this process, else by reference.
         release = self._release()
-        budgets_s = [query.budget_s for query in queries]
-        sketch = self._encode(self.sketch, [query.sketch for query in queries], release, budgets_s)
-        text = self._encode(self.text, [query.text for query in queries], release, budgets_s)
-        # Fusion needs the rest of each query.
-        queries = [replace(query, sketch=None, text=None) for query in queries]
+        inputs: list[Query | Negative] = []
+        for query in queries:
+            inputs += [query, *query.without]
+        budgets_s = [query.budget_s for query in queries for _ in (query, *query.without)]
+        sketch = self._encode(self.sketch, [each.sketch for each in inputs], release, budgets_s)
+        text = self._encode(self.text, [each.text for each in inputs], release, budgets_s)
+        queries = [query.without_inputs() for query in queries]
         response = self.fusion.search.remote(release, sketch, text, queries)
         return [
             to_problem(result, self.limits.retry_after_s) if isinstance(result, Exception) else result

@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -149,12 +150,14 @@ class FusionReplica:
     ) -> list[SearchResult | Exception]:
         """The hits of each query, or its error: that of an encoder, or an InputError that names a field.
 
-        `sketches` or `texts` is None if no query has that modality. The photo of a `photo_id` is not a hit.
+        `sketches` and `texts` are those of each query and of its negatives, None if there are none. The photo
+        of a `photo_id` is not a hit.
         """
-        no_vectors = [None] * len(queries)
+        no_vectors = [None] * sum(1 + len(query.without) for query in queries)
         sketches, texts = sketches or no_vectors, texts or no_vectors
+        pairs = zip(queries, search.pairs_of(queries, sketches, texts), strict=True)
         # Counted from here and not in the thread, for which the group may have to wait.
-        deadlines = [search.query_deadline(*each) for each in zip(queries, sketches, texts, strict=True)]
+        deadlines = [search.query_deadline(query, *chain(*each)) for query, each in pairs]
         return await asyncio.to_thread(self._search, release, sketches, texts, queries, deadlines)
 
     def _search(self, release: Release, *group: Any) -> list[SearchResult | Exception]:

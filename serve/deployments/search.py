@@ -1,9 +1,13 @@
-"""Search of a group of queries: those with equal filters and k share one pass over the gallery."""
+"""Search of a group of queries: those with equal filters and k share one pass over the gallery.
+
+A steered query (`stbir.gallery.steering`) is searched by itself.
+"""
 
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -14,6 +18,8 @@ from serve.deployments.item_results import item_error
 from serve.messages import Encoded, EncodeResult, Query, Release, SearchResult, Vector
 from stbir.errors import InputError
 from stbir.gallery.gallery import Gallery
+from stbir.gallery.search import Hit
+from stbir.gallery.steering import Penalty, Steering, search_steered
 from stbir.model.fusion import Gate, fuse
 
 
@@ -26,14 +32,21 @@ class LoadedRelease:
     gate: Gate | None
 
 
+EncodedPair = tuple[EncodeResult | None, EncodeResult | None]  # of the sketch and of the text
+
+
 @dataclass(frozen=True)
 class FusedQuery:
-    """A query with its fused vector (D,), the time of the steps so far, and its deadline."""
+    """A query with its fused vector (D,), the time of the steps so far, its deadline and its steering.
+
+    The vector is None if the query has only `like`.
+    """
 
     query: Query
-    vector: Vector
+    vector: Vector | None
     timing_ms: dict[str, float]
     deadline: Deadline
+    steering: Steering
 
     @property
     def num_hits(self) -> int:
@@ -48,14 +61,18 @@ def search(
     queries: Sequence[Query],
     deadlines: Sequence[Deadline],
 ) -> list[SearchResult | Exception]:
-    """The hits of each query, or its error, which may be that of an encoder. `deadlines`: one a query."""
-    parts = zip(sketches, texts, queries, deadlines, strict=True)
-    results: list[Any] = [_fuse(loaded, *part) for part in parts]
+    """The hits of each query, or its error, which may be that of an encoder. `deadlines`: one a query.
+
+    `sketches` and `texts` are those of each query and of its negatives (`pairs_of`).
+    """
+    parts = zip(pairs_of(queries, sketches, texts), queries, deadlines, strict=True)
+    results: list[Any] = [_fuse_or_error(loaded, *part) for part in parts]
     groups: dict[Any, list[int]] = defaultdict(list)
     for index, fused in enumerate(results):
         if isinstance(fused, FusedQuery):
             # `repr`, as a condition may hold a list, which is not hashable.
-            groups[fused.num_hits, fused.query.category, repr(fused.query.where)].append(index)
+            shared = fused.num_hits, fused.query.category, repr(fused.query.where)
+            groups[index if fused.steering else shared].append(index)
     for indices in groups.values():
         group_results = _search_unexpired(loaded, [results[index] for index in indices])
         for index, result in zip(indices, group_results, strict=True):
@@ -63,39 +80,81 @@ def search(
     return results
 
 
-def query_deadline(query: Query, sketch: EncodeResult | None, text: EncodeResult | None) -> Deadline:
+def pairs_of(
+    queries: Sequence[Query],
+    sketches: Sequence[EncodeResult | None],
+    texts: Sequence[EncodeResult | None],
+) -> list[list[EncodedPair]]:
+    """The encoded pairs of each query: its own, then those of its negatives, as the ingress sends them."""
+    pairs = zip(sketches, texts, strict=True)
+    return [list(islice(pairs, 1 + len(query.without))) for query in queries]
+
+
+def query_deadline(query: Query, *parts: EncodeResult | None) -> Deadline:
     """The deadline of a query that has just arrived. Its budget was counted before the encoders began."""
-    elapsed_s = max([0.0, *(part.elapsed_s for part in (sketch, text) if isinstance(part, Encoded))])
+    elapsed_s = max([0.0, *(part.elapsed_s for part in parts if isinstance(part, Encoded))])
     return Deadline.after(query.budget_s - elapsed_s)
 
 
-def _fuse(
-    loaded: LoadedRelease,
-    sketch: EncodeResult | None,
-    text: EncodeResult | None,
-    query: Query,
-    deadline: Deadline,
+def _fuse_or_error(
+    loaded: LoadedRelease, pairs: Sequence[EncodedPair], query: Query, deadline: Deadline
 ) -> FusedQuery | Exception:
-    if isinstance(sketch, Exception):
-        return sketch
-    if isinstance(text, Exception):
-        return text
-    if error := deadline.error():
+    if error := _first_error(pairs) or deadline.error():
         return error
-    start, image_1D, gate = time.perf_counter(), _to_tensor(sketch), loaded.gate
+    try:
+        return _fuse(loaded, pairs, query, deadline)
+    except Exception as error:
+        return item_error(error)
+
+
+def _first_error(pairs: Sequence[EncodedPair]) -> Exception | None:
+    """The first error of an encoder; that of a negative names it, as "without.0.sketch: …"."""
+    for n, part in ((n, part) for n, pair in enumerate(pairs) for part in pair):
+        if isinstance(part, InputError) and n > 0:
+            return type(part)(f"without.{n - 1}.{part}")
+        if isinstance(part, Exception):
+            return part
+    return None
+
+
+def _fuse(loaded: LoadedRelease, pairs: Sequence[Any], query: Query, deadline: Deadline) -> FusedQuery:
+    """Raises InputError for a photo that is not in the gallery."""
+    start, [(sketch, text), *negatives] = time.perf_counter(), pairs
+    penalties = zip(negatives, query.without, strict=True)
+    steering = Steering(
+        tuple(Penalty(_fuse_pair(loaded, *pair), negative.weight) for pair, negative in penalties),
+        query.like,
+        query.unlike,
+        group=query.group,
+    )
+    if steering and query.photo_id is not None:
+        steering = replace(steering, exclude=(query.photo_id,))
+    vector = _query_vector(loaded, sketch, text, query)
+    timing_ms = {step: ms for part in chain(*pairs[::-1]) if part for step, ms in part.timing_ms.items()}
+    return FusedQuery(query, vector, timing_ms | {"fuse": elapsed_ms(start)}, deadline, steering)
+
+
+def _query_vector(
+    loaded: LoadedRelease, sketch: Encoded | None, text: Encoded | None, query: Query
+) -> Vector | None:
+    """The vector (D,) of a query before its steering; None without sketch, text and photo."""
     if query.photo_id is not None:
-        # The gate is trained with sketches, not with photos.
-        try:
-            vector, gate = loaded.gallery.vector(query.photo_id), None
-        except Exception as error:
-            return item_error(error)
+        vector = loaded.gallery.vector(query.photo_id)
         if vector is None:
-            return InputError(f"photo_id: {query.photo_id!r} is not in the gallery")
-        image_1D = torch.from_numpy(vector.copy())[None]
+            raise InputError(f"photo_id: {query.photo_id!r} is not in the gallery")
+        # The gate is trained with sketches, not with photos.
+        return _fuse_pair(replace(loaded, gate=None), Encoded(vector, {}), text, query.sketch_weight)
+    if sketch is None and text is None:
+        return None
+    return _fuse_pair(loaded, sketch, text, query.sketch_weight)
+
+
+def _fuse_pair(
+    loaded: LoadedRelease, image: Encoded | None, text: Encoded | None, sketch_weight: float = 0.5
+) -> Vector:
     with torch.inference_mode():
-        [vector_D] = fuse(image_1D, _to_tensor(text), query.sketch_weight, gate).numpy()
-    timing_ms = {step: ms for part in (sketch, text) if part for step, ms in part.timing_ms.items()}
-    return FusedQuery(query, vector_D, timing_ms | {"fuse": elapsed_ms(start)}, deadline)
+        [vector_D] = fuse(_to_tensor(image), _to_tensor(text), sketch_weight, loaded.gate).numpy()
+    return np.asarray(vector_D)
 
 
 def _search_unexpired(
@@ -109,11 +168,10 @@ def _search_unexpired(
 
 
 def _search_group(loaded: LoadedRelease, group: Sequence[FusedQuery]) -> Iterable[SearchResult | Exception]:
-    """The hits of queries with equal `num_hits`, category and conditions."""
-    start, query = time.perf_counter(), group[0].query
-    vectors_QD = np.stack([fused.vector for fused in group])
+    """The hits of one steered query, or of queries with equal `num_hits`, category and conditions."""
+    start = time.perf_counter()
     try:
-        hits_of_queries = loaded.gallery.search(vectors_QD, group[0].num_hits, query.category, query.where)
+        hits_of_queries = _search_gallery(loaded.gallery, group)
     except Exception as error:
         return [item_error(error)] * len(group)
     search_ms = elapsed_ms(start)
@@ -126,6 +184,15 @@ def _search_group(loaded: LoadedRelease, group: Sequence[FusedQuery]) -> Iterabl
         )
         for fused, hits in zip(group, hits_of_queries, strict=True)
     ]
+
+
+def _search_gallery(gallery: Gallery, group: Sequence[FusedQuery]) -> list[list[Hit]]:
+    first, query = group[0], group[0].query
+    if first.steering:
+        steered = search_steered(gallery, first.vector, query.k, first.steering, query.category, query.where)
+        return [steered]
+    vectors_QD = np.stack([fused.vector for fused in group if fused.vector is not None])
+    return gallery.search(vectors_QD, first.num_hits, query.category, query.where)
 
 
 def _to_tensor(encoded: Encoded | None) -> torch.Tensor | None:

@@ -28,7 +28,7 @@ from serve.problem import SECURITY_HEADERS, Problem, add_handlers
 from serve.settings import Limits
 
 _PNG_SIGNATURE = b"\x89PNG"
-QUERY_FIELDS = ("sketch", "text", "photo_id")
+QUERY_FIELDS = ("sketch", "text", "photo_id", "like")
 
 
 class SearchBackend(Protocol):

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 
 from serve.http.request import SearchRequest
 from serve.http.sketch_input import Strokes
+from serve.http.steering_input import NegativeInput
 from serve.problem import MEDIA_TYPE
 from serve.settings import Limits
 from stbir.images import QUERY_FORMATS
@@ -46,12 +47,18 @@ _PROBLEM = {
 }
 _HIT = {
     "type": "object",
-    "required": ["photo_id", "score", "category", "text", "uri"],
+    "required": ["photo_id", "score", "category", "text", "count", "duplicates", "uri"],
     "properties": {
         "photo_id": _TEXT,
-        "score": _NUMBER,
+        "score": {**_NUMBER, "description": "cosine with the query, less the penalties of `without`"},
         "category": _TEXT,
         "text": {"type": ["string", "null"], "description": "text of the photo in the catalogue"},
+        "count": {"type": "integer", "description": "photos of the group, this one included"},
+        "duplicates": {
+            "type": "array",
+            "items": _TEXT,
+            "description": "ids of up to 100 others of the group",
+        },
         "uri": _TEXT,
     },
 }
@@ -94,6 +101,8 @@ _EXAMPLE_RESULT = {
             "score": 0.81,
             "category": "chair",
             "text": "a chair of dark oak with a slatted back",
+            "count": 2,
+            "duplicates": ["chair/0042-small"],
             "uri": "/v1/photos/chair%2F0042",
         }
     ],
@@ -104,6 +113,9 @@ _EXAMPLE_RESULT = {
 _EXAMPLES = {
     "strokes": {"strokes": [[[0.2, 0.1], [0.2, 0.9], [0.8, 0.9]]], "text": "a chair of oak", "k": 5},
     "text": {"text": "a red strap", "category": "shoe"},
+    "without": {"text": "a strap", "without": ["red", {"text": "a buckle", "weight": 0.3}]},
+    "marks": {"text": "a strap", "like": ["shoe/0007"], "unlike": ["shoe/0008"]},
+    "group": {"text": "a strap", "group": True},
     "conditions": {"text": "a red strap", "where": [{"column": "category", "op": "ne", "value": "shoe"}]},
 }
 
@@ -184,10 +196,25 @@ def _fields(limits: Limits) -> Schema:
     properties["sketch"] = {"anyOf": [base64, strokes, {"type": "null"}]}
     properties["k"]["maximum"] = limits.k
     # At least one. A schema cannot require that a text is not blank or that base64 holds an image.
-    schema["anyOf"] = [{"required": [name]} for name in ("sketch", "strokes", "text", "photo_id")]
+    schema["anyOf"] = [{"required": [name]} for name in ("sketch", "strokes", "text", "photo_id", "like")]
+    _set_steering(properties, limits, properties["sketch"])
     for name in ("text", "category", "photo_id"):
         properties[name] = {"anyOf": [{**_TEXT, "maxLength": limits.characters}, {"type": "null"}]}
     return schema
+
+
+def _set_steering(properties: Schema, limits: Limits, sketch: Schema) -> None:
+    """The schemas of `without`, `like` and `unlike`. In a form, they are strings of JSON."""
+    text = {**_TEXT, "minLength": 1, "maxLength": limits.characters}
+    negative = TypeAdapter(NegativeInput).json_schema()
+    negative["properties"] |= {"text": {"anyOf": [text, {"type": "null"}]}, "sketch": sketch}
+    negative["anyOf"] = [{"required": ["text"]}, {"required": ["sketch"]}]
+    without = {"type": "array", "items": {"anyOf": [text, negative]}, "maxItems": limits.negatives}
+    properties["without"] = {"anyOf": [without, _TEXT], "description": "what a hit should not show"}
+    marks = {"type": "array", "items": text, "maxItems": limits.marks}
+    for name, meaning in (("like", "relevant"), ("unlike", "not relevant")):
+        description = f"ids of photos marked as {meaning}; {limits.marks} in both fields together"
+        properties[name] = {"anyOf": [marks, _TEXT], "description": description}
 
 
 def _responses(content: Schema, *problems: int) -> Schema:

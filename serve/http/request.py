@@ -20,6 +20,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from serve.http.field_problems import bad_field, check_max, too_large, validation_problem
 from serve.http.sketch_input import Fraction, read_sketch
+from serve.http.steering_input import read_marks, read_without
 from serve.messages import Query
 from serve.problem import Problem
 from serve.settings import Limits
@@ -40,7 +41,9 @@ class SearchRequest:
     `sketch`: an image in base64, or strokes. `strokes`: [[[x, y], …], …], x to the right and y down, each
     from 0 to 1 of the image size. `stroke_width`: in pixels of an image of 256 pixels. `photo_id`: a photo of
     the gallery in place of a sketch, to find similar photos. `where`: conditions on columns of the gallery;
-    a hit meets all of them. In a form, `where` is a string of JSON.
+    a hit meets all of them. `without`: what a hit should not show, texts or objects. `like`, `unlike`: ids of
+    photos marked as relevant or not, which move the query and are no hits. `group`: near-duplicates form one
+    hit. In a form, lists are strings of JSON.
     """
 
     sketch: str | list[Any] | None = None
@@ -52,6 +55,10 @@ class SearchRequest:
     category: str | None = None
     photo_id: str | None = None
     where: Any = ""
+    without: Any = ()
+    like: Any = ()
+    unlike: Any = ()
+    group: bool = False
 
 
 _REQUEST = TypeAdapter(SearchRequest)
@@ -79,13 +86,21 @@ def _build_query(raw: bytes | dict[str, str], upload: bytes | None, limits: Limi
     where = _read_where(fields.where, limits.conditions)
     sketch = read_sketch(_sketch_source(upload, fields), fields.stroke_width, limits)
     text = (fields.text or "").strip() or None
-    photo_id = fields.photo_id or None
-    if sketch is None and text is None and photo_id is None:
-        raise Problem(HTTPStatus.BAD_REQUEST, "the query is empty; send sketch, text, both, or photo_id")
+    photo_id, category = fields.photo_id or None, fields.category or None
     if sketch is not None and photo_id is not None:
         raise bad_field("photo_id", "replaces a sketch; send one of the two")
-    category = fields.category or None
-    return Query(sketch, text, fields.k, fields.sketch_weight, category, photo_id, where)
+    like, unlike = read_marks(fields.like, fields.unlike, limits)
+    query = Query(
+        *(sketch, text, fields.k, fields.sketch_weight, category, photo_id, where),
+        without=read_without(fields.without, fields.stroke_width, limits),
+        like=like,
+        unlike=unlike,
+        group=fields.group,
+    )
+    if query.is_empty:
+        detail = "the query is empty; send sketch, text, both, photo_id, or like"
+        raise Problem(HTTPStatus.BAD_REQUEST, detail)
+    return query
 
 
 def _sketch_source(upload: bytes | None, fields: SearchRequest) -> bytes | str | list[Any] | None:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from stbir.api.hits import Hit, Hits
 from stbir.api.inputs import SketchInput
@@ -9,7 +10,7 @@ from stbir.api.model import Model
 from stbir.catalogue.origin import photo_uri
 from stbir.catalogue.photo import Catalogue
 from stbir.catalogue.registry import open_photos
-from stbir.config.choices import INDEX_THRESHOLD
+from stbir.config.choices import INDEX_THRESHOLD, NEGATIVE_WEIGHT
 from stbir.embedding.decode import DecodedPart
 from stbir.embedding.gallery_update import EmbeddingSpace, update_table
 from stbir.embedding.local_pipeline import embed_catalogue
@@ -23,12 +24,22 @@ from stbir.gallery.gallery import open_gallery as open_table
 from stbir.gallery.gated_publish import index_and_publish
 from stbir.gallery.index import plan_index
 from stbir.gallery.search import Hit as Match
+from stbir.gallery.steering import Penalty, Steering, search_steered
 from stbir.gallery.table_writer import delete_intermediate_versions, published_version
 from stbir.storage.folder import Folder
 from stbir.storage.lock import Lock, artifact_lock
 from stbir.storage.manifest import read_manifest
 
 LOCAL_LIMIT = 20_000  # photos; two cores embed ViT-B/32 at about 20 photos/s
+
+
+@dataclass(frozen=True)
+class Negative:
+    """What a hit should not show: a text, a sketch or both. `weight`, from 0 to 1: 0 has no effect."""
+
+    text: str | None = None
+    sketch: SketchInput | None = None
+    weight: float = NEGATIVE_WEIGHT
 
 
 class PhotoGallery:
@@ -65,15 +76,44 @@ class PhotoGallery:
         sketch_weight: float = 0.5,
         category: str | None = None,
         where: Sequence[Condition] = (),
+        without: Sequence[str | Negative] = (),
+        like: Sequence[str] = (),
+        unlike: Sequence[str] = (),
+        group: bool = False,
     ) -> Hits:
         """The k photos nearest to a sketch, a text, or both, best first.
 
-        A hit is of the category and matches all conditions of `where`. Raises InputError as
-        `Model.encode_query`, for k < 1, an unknown category, and a condition that does not fit the columns.
+        A hit is of the category and matches all conditions of `where`. without: what a hit should not show.
+        like, unlike: ids of photos marked as relevant or not, which move the query and are no hits; `like`
+        alone is a query too. group: near-duplicates form one hit, with `count` and `duplicates`.
+
+        Raises InputError as `Model.encode_query`, for k < 1, an unknown category or photo, and a condition
+        that does not fit the columns.
         """
-        query_QD = self.model.encode_query(sketch, text, sketch_weight)
-        [matches] = self._gallery.search(query_QD, k, category, where)
+        for name, value in (("without", without), ("like", like), ("unlike", unlike)):
+            if isinstance(value, str):
+                raise InputError(f"{name}: {value!r} is not a list; give [{value!r}]")
+        penalties = tuple(self._penalty(f"without.{n}", each) for n, each in enumerate(without))
+        steering = Steering(penalties, tuple(like), tuple(unlike), group=group)
+        is_by_marks = sketch is None and text is None and bool(like)
+        query_D = None if is_by_marks else self.model.encode_query(sketch, text, sketch_weight)[0]
+        matches = search_steered(self._gallery, query_D, k, steering, category, where)
         return Hits([self._hit(match) for match in matches], self.thumbnail)
+
+    def _penalty(self, field: str, negative: str | Negative) -> Penalty:
+        """Raises InputError that names the field."""
+        if isinstance(negative, str):
+            negative = Negative(negative)
+        text = (negative.text or "").strip() or None
+        if text is None and negative.sketch is None:
+            raise InputError(f"{field}: neither text nor sketch; give one of them")
+        if not 0 <= negative.weight <= 1:
+            raise InputError(f"{field}.weight: {negative.weight} is not between 0 and 1")
+        try:
+            [vector_D] = self.model.encode_query(negative.sketch, text)
+        except InputError as error:
+            raise type(error)(f"{field}.{error}") from error
+        return Penalty(vector_D, negative.weight)
 
     def thumbnail(self, photo_id: str) -> bytes | None:
         """The JPEG thumbnail of a photo; None for an unknown id."""
@@ -83,7 +123,8 @@ class PhotoGallery:
         origin = self._gallery.origin
         row_uri = self._gallery.value(match.photo_id, "uri") if origin.startswith("table:") else None
         uri = photo_uri(origin, match.photo_id, row_uri)
-        return Hit(match.photo_id, match.score, match.category, match.text, uri)
+        hit = Hit(match.photo_id, match.score, match.category, match.text, uri)
+        return replace(hit, count=match.count, duplicates=match.duplicates)
 
 
 def open_gallery(uri: str, model: Model) -> PhotoGallery:

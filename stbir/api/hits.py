@@ -15,13 +15,18 @@ _MAX_LABEL = 30  # characters
 
 @dataclass(frozen=True)
 class Hit:
-    """A found photo. `score`: cosine with the query, at most 1. `uri`: None if the photo has no own file."""
+    """A found photo. `score`: cosine with the query, at most 1. `uri`: None if the photo has no own file.
+
+    `count`: the photos that this hit stands for, itself included; `duplicates`: ids of up to 100 others.
+    """
 
     photo_id: str
     score: float
     category: str
     caption: str | None = None
     uri: str | None = None
+    count: int = 1
+    duplicates: tuple[str, ...] = ()
 
 
 class Hits:

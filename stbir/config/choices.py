@@ -28,3 +28,6 @@ SOURCE_KINDS: tuple[SourceKind, ...] = get_args(SourceKind)
 # Below this many photos an exact search takes a few milliseconds in some hundred MB, and an index would only
 # cost recall. Measured: 200k x 512 on 2 cores, 37 ms for one query.
 INDEX_THRESHOLD = 100_000
+
+# Of what a hit should not show, against 1 for the query. Measured: docs/experiments.md, "Negatives".
+NEGATIVE_WEIGHT = 0.5

@@ -24,7 +24,8 @@ from stbir.errors import InputError, JobFailedError
 from stbir.gallery.arrays import Features
 from stbir.gallery.background_writer import BackgroundWriter
 from stbir.gallery.existing_rows import ExistingRows, count_changes, read_existing_rows
-from stbir.gallery.gallery import schema, write_origin
+from stbir.gallery.gallery import schema
+from stbir.gallery.origin import write_origin
 from stbir.gallery.table_writer import TableWriter, is_compatible, open_writer, published_version
 from stbir.storage.folder import Folder
 from stbir.storage.lock import Lock

@@ -16,11 +16,13 @@ import pyarrow as pa
 from stbir.config.choices import IndexKind
 from stbir.errors import InputError
 from stbir.gallery.arrays import Features
-from stbir.gallery.filters import Condition, filterable_columns, render_filter, suggest
+from stbir.gallery.filters import Condition, Filter, filterable_columns, render_filter, suggest
 from stbir.gallery.index import IndexPlan, count_unindexed_rows
 from stbir.gallery.local_cache import CacheConfig, VersionCache
-from stbir.gallery.rows import VECTOR, Rows, TableVectors, load_vectors
-from stbir.gallery.search import ExactSearch, Hit, IndexSearch, Searcher, Tables
+from stbir.gallery.origin import read_origin
+from stbir.gallery.rows import VECTOR, Rows, TableVectors, VectorStore, load_vectors
+from stbir.gallery.search import ExactSearch, Hit, IndexSearch, Searcher, Tables, to_hits
+from stbir.gallery.statistics import VectorStatistics
 from stbir.storage.errors import storage_errors
 from stbir.storage.folder import Folder
 from stbir.storage.manifest import PRODUCERS, known_fields, read_manifest
@@ -29,7 +31,7 @@ TABLE = "photos.lance"
 PUBLISHED = "published"
 P = ParamSpec("P")
 T = TypeVar("T")
-_METADATA_KEY, _ORIGIN_KEY = "stbir.gallery", "stbir.photos"
+_METADATA_KEY = "stbir.gallery"
 
 
 @dataclass(frozen=True)
@@ -84,14 +86,16 @@ class Gallery:
         self.version: int = dataset.version
         self.dim: int = dataset.schema.field(VECTOR).type.list_size
         self._cache = version_cache = VersionCache(dataset, cache)
-        self._rows = Rows(dataset, version_cache.open_captions())
-        self._category_counts = self._rows.category_counts()
-        self._searcher = _open_searcher(dataset, folder, self.metadata.plan, self._rows, version_cache)
+        self.rows = Rows(dataset, version_cache.open_captions())
+        self._category_counts = self.rows.category_counts()
+        table, plan = folder.child(TABLE), self.metadata.plan
+        self.vectors, self.searcher = _open_searcher(dataset, table, plan, self.rows, version_cache)
+        self.statistics = VectorStatistics(self.searcher, self.vectors, len(self.rows))
 
     @property
     def count(self) -> int:
         """The number of photos."""
-        return len(self._rows)
+        return len(self.rows)
 
     @property
     def unindexed_count(self) -> int:
@@ -116,15 +120,20 @@ class Gallery:
         A hit matches the category and every condition of `where`. Raises InputError for a wrong dimension,
         k < 1, an unknown category, and a condition that does not fit the columns.
         """
-        query_QD = self._normalize(vectors)
+        query_QD = self.normalize(vectors)
+        filter = self.make_filter(k, category, where)
+        rankings = self.searcher.nearest(query_QD, min(k, self.count), filter)
+        return [to_hits(self.rows, ranking) for ranking in rankings]
+
+    def make_filter(self, k: int, category: str | None, where: Sequence[Condition]) -> Filter | None:
+        """The filter of a search for k hits. Raises InputError as `search`."""
         if k < 1:
             raise InputError(f"k: {k} is less than 1; use at least 1")
         if category is not None and category not in self._category_counts:
             available = suggest(category, self.categories)
             raise InputError(f"category: no category {category!r}; available: {available}")
         category_filter = [] if category is None else [Condition("category", "eq", category)]
-        filter = render_filter([*where, *category_filter], self._dataset.schema)
-        return self._searcher.nearest(query_QD, min(k, self.count), filter)
+        return render_filter([*where, *category_filter], self._dataset.schema)
 
     @property
     def origin(self) -> str:
@@ -133,7 +142,7 @@ class Gallery:
 
     def value(self, photo_id: str, column: str) -> Any:
         """The value of a photo in a column; None for an unknown id or column."""
-        index = self._rows.index_of(photo_id)
+        index = self.rows.index_of(photo_id)
         if index is None or column not in self._dataset.schema.names:
             return None
         return self._dataset.take([index], columns=[column])[column][0].as_py()
@@ -145,10 +154,11 @@ class Gallery:
 
     def vector(self, photo_id: str) -> Features | None:
         """The vector (D,) of a photo; None for an unknown id."""
-        index = self._rows.index_of(photo_id)
+        index = self.rows.index_of(photo_id)
         return None if index is None else TableVectors(self._dataset)[np.array([index])][0]
 
-    def _normalize(self, vectors: Features) -> Features:
+    def normalize(self, vectors: Features) -> Features:
+        """Unit vectors (Q, D) of any length. Raises InputError for a wrong dimension."""
         if vectors.ndim != 2 or vectors.shape[1] != self.dim:
             raise InputError(f"vectors: shape {vectors.shape}, but the gallery needs (Q, {self.dim})")
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -224,23 +234,12 @@ def write_metadata(dataset: lance.LanceDataset, metadata: Metadata) -> None:
     dataset.update_schema_metadata({_METADATA_KEY: json.dumps(asdict(metadata))})
 
 
-def read_origin(dataset: lance.LanceDataset) -> str:
-    """Where the photos of a version came from; empty if unknown."""
-    value: bytes = (dataset.schema.metadata or {}).get(_ORIGIN_KEY.encode(), b"")
-    return value.decode()
-
-
-def write_origin(dataset: lance.LanceDataset, origin: str) -> None:
-    """Store where the photos come from, in a new version, unless it is stored already."""
-    if read_origin(dataset) != origin:
-        dataset.update_schema_metadata({_ORIGIN_KEY: origin})
-
-
 def _open_searcher(
-    dataset: lance.LanceDataset, folder: Folder, plan: IndexPlan | None, rows: Rows, cache: VersionCache
-) -> Searcher:
+    dataset: lance.LanceDataset, table: Folder, plan: IndexPlan | None, rows: Rows, cache: VersionCache
+) -> tuple[VectorStore, Searcher]:
     if plan is None:
-        return ExactSearch(dataset, rows, load_vectors(dataset))
+        photo_ND = load_vectors(dataset)
+        return photo_ND, ExactSearch(dataset, rows, photo_ND)
     indexed = frozenset(name for index in dataset.describe_indices() for name in index.field_names)
-    tables = Tables(dataset, cache.open_index(folder.child(TABLE)), indexed)
-    return IndexSearch(tables, rows, cache.open_vectors(), plan)
+    vectors, tables = cache.open_vectors(), Tables(dataset, cache.open_index(table), indexed)
+    return vectors, IndexSearch(tables, rows, vectors, plan)

@@ -5,6 +5,7 @@ from typing import Protocol
 
 import lance
 import numpy as np
+from numpy.typing import NDArray
 
 from stbir.gallery.arrays import Features, Indices
 from stbir.gallery.filter_cache import FilterCache
@@ -35,19 +36,40 @@ class Tables:
 
 @dataclass(frozen=True)
 class Hit:
-    """One search result. `score`: cosine with the query; `text`: the photo's caption, if it has one."""
+    """One search result. `score`: cosine with the query; `text`: the photo's caption, if it has one.
+
+    `count`: the photos that this hit stands for, itself included; `duplicates`: the ids of the others, see
+    `stbir.gallery.steering`.
+    """
 
     photo_id: str
     score: float
     category: str
     text: str | None = None
+    count: int = 1
+    duplicates: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Row indices (R,), best first, and their scores (R,)."""
+
+    indices: Indices
+    scores: Features
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def select(self, rows: Indices | NDArray[np.bool_]) -> "Ranking":
+        """The part at these positions, or where a mask is true."""
+        return Ranking(self.indices[rows], self.scores[rows])
 
 
 class Searcher(Protocol):
     """Nearest-neighbour search with unit vectors (Q, D)."""
 
-    def nearest(self, query_QD: Features, k: int, filter: Filter | None) -> list[list[Hit]]:
-        """Up to k hits a query, best first, among the photos that match the filter."""
+    def nearest(self, query_QD: Features, k: int, filter: Filter | None) -> list[Ranking]:
+        """The k best rows a query, or fewer, among those that match the filter."""
 
 
 class ExactSearch:
@@ -56,7 +78,7 @@ class ExactSearch:
     def __init__(self, dataset: lance.LanceDataset, rows: Rows, photo_ND: Features) -> None:
         self._dataset, self._rows, self._photo_ND = dataset, rows, photo_ND
 
-    def nearest(self, query_QD: Features, k: int, filter: Filter | None) -> list[list[Hit]]:
+    def nearest(self, query_QD: Features, k: int, filter: Filter | None) -> list[Ranking]:
         """As in Searcher. Ties keep the order of the table."""
         if filter is None:
             return self._nearest(query_QD, k, self._photo_ND, None)
@@ -67,12 +89,12 @@ class ExactSearch:
 
     def _nearest(
         self, query_QD: Features, k: int, photo_ND: Features, indices: Indices | None
-    ) -> list[list[Hit]]:
-        """The hits among the rows `indices` (None: all), where `photo_ND` are the vectors of these or all."""
+    ) -> list[Ranking]:
+        """The best among the rows `indices` (None: all), where `photo_ND` are the vectors of these or all."""
         is_selection = indices is not None and len(indices) < len(photo_ND)
         step = max(1, _MAX_SCORES // max(1, len(photo_ND)))
         return [
-            _top_hits(self._rows, indices, scores_N[indices] if is_selection else scores_N, k)
+            _best(indices, scores_N[indices] if is_selection else scores_N, k)
             for start in range(0, len(query_QD), step)
             for scores_N in query_QD[start : start + step] @ photo_ND.T
         ]
@@ -91,13 +113,13 @@ class IndexSearch:
         # Filters repeat, the category above all.
         self._filtered = FilterCache[Features](_VECTOR_CACHE_BYTES, lambda vectors: vectors.nbytes)
 
-    def nearest(self, query_QD: Features, k: int, filter: Filter | None) -> list[list[Hit]]:
+    def nearest(self, query_QD: Features, k: int, filter: Filter | None) -> list[Ranking]:
         """As in Searcher."""
         match = None if filter is None else self._apply(filter)
         if filter is None or match is None or match.indices is None:
             return [self._rerank(query_D, k, filter, match) for query_D in query_QD]
         photo_RD = self._filtered.get(filter.sql, lambda: self._read_vectors(match))
-        return [_top_hits(self._rows, match.indices, photo_RD @ query_D, k) for query_D in query_QD]
+        return [_best(match.indices, photo_RD @ query_D, k) for query_D in query_QD]
 
     def _apply(self, filter: Filter) -> FilterResult:
         return self._rows.apply_filter(self._tables.for_filter(filter), filter.sql)
@@ -107,7 +129,7 @@ class IndexSearch:
 
     def _rerank(
         self, query_D: Features, k: int, filter: Filter | None, match: FilterResult | None
-    ) -> list[Hit]:
+    ) -> Ranking:
         share = 1 if match is None else match.count / len(self._rows)
         num_candidates = self._plan.num_candidates(k)
         if filter is None or match is None or match.mask is None:
@@ -119,7 +141,7 @@ class IndexSearch:
             indices = indices[match.mask[indices]]
             if len(indices) < _MIN_CANDIDATES_PER_HIT * k:  # the matches are in other partitions
                 indices = self._candidates(query_D, num_candidates, share, filter)
-        return _top_hits(self._rows, indices, np.asarray(self._photo_ND[indices]) @ query_D, k)
+        return _best(indices, np.asarray(self._photo_ND[indices]) @ query_D, k)
 
     def _candidates(
         self, query_D: Features, limit: int, share: float, filter: Filter | None = None
@@ -138,13 +160,19 @@ class IndexSearch:
         return np.sort(self._rows.indices_of(table[ROW_ID].to_numpy()))
 
 
-def _top_hits(rows: Rows, indices: Indices | None, scores_N: Features, k: int) -> list[Hit]:
-    """The k best hits; `scores_N` belong to the rows `indices` (None: all rows)."""
-    best = top_k(scores_N, k)
-    hits = best if indices is None else indices[best]
-    photo_ids, categories = rows.photo_ids.take(hits).to_pylist(), rows.categories.take(hits).to_pylist()
-    columns = zip(photo_ids, scores_N[best].tolist(), categories, rows.captions(hits), strict=True)
+def to_hits(rows: Rows, ranking: Ranking) -> list[Hit]:
+    """The hits of a ranking, in its order."""
+    photo_ids = rows.photo_ids.take(ranking.indices).to_pylist()
+    categories = rows.categories.take(ranking.indices).to_pylist()
+    captions = rows.captions(ranking.indices)
+    columns = zip(photo_ids, ranking.scores.tolist(), categories, captions, strict=True)
     return [Hit(*values) for values in columns]
+
+
+def _best(indices: Indices | None, scores_N: Features, k: int) -> Ranking:
+    """The k best of the rows `indices` (None: all rows), whose scores are `scores_N`."""
+    best = top_k(scores_N, k)
+    return Ranking(best if indices is None else indices[best], scores_N[best])
 
 
 def top_k(scores_N: Features, k: int) -> Indices:

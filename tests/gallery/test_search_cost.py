@@ -85,8 +85,8 @@ def test_candidates_of_a_filtered_search_are_bounded_by_bytes(folder, monkeypatc
     search = IndexSearch(Tables(dataset, dataset, frozenset()), Rows(dataset), vectors, PLAN)
     limit = int(share * NUM_ROWS)
     filter = render_filter([Condition("number", "lt", limit)], dataset.schema)
-    [hits] = search.nearest(QUERY, 9, filter)
-    assert [hit.photo_id for hit in hits] == expected(limit)
+    [ranking] = search.nearest(QUERY, 9, filter)
+    assert [f"photo-{row}" for row in ranking.indices] == expected(limit)
     assert vectors.max_rows <= max_rows
 
 
@@ -103,7 +103,7 @@ def test_dropped_version_is_freed_at_once(folder, plan, no_garbage_collection):
     gallery = publish_table(folder, plan)
     assert search_below(gallery, 1900) == expected(1900)
     assert search_below(gallery, 100) == expected(100)
-    parts = [weakref.ref(part) for part in (gallery, gallery._rows, gallery._searcher)]
+    parts = [weakref.ref(part) for part in (gallery, gallery.rows, gallery.searcher)]
     del gallery
     assert [part() for part in parts] == [None] * len(parts)
 
@@ -113,5 +113,5 @@ def test_vectors_of_filters_are_cached_within_a_limit_of_bytes(folder, monkeypat
     gallery = publish_table(folder, PLAN)
     for count in (50, 60, 70, 99, 1500):
         assert search_below(gallery, count) == expected(count)
-        assert gallery._searcher._filtered.size_bytes <= limit  # type: ignore[attr-defined]
+        assert gallery.searcher._filtered.size_bytes <= limit  # type: ignore[attr-defined]
     assert np.array_equal(gallery.vector("photo-7"), PHOTOS[7])
