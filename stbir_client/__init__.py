@@ -15,6 +15,7 @@ from stbir_client.errors import (
     UnreachableError,
 )
 from stbir_client.filters import Condition
+from stbir_client.steering import Negative
 from stbir_client.version import __version__
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Hit",
     "Info",
     "InputError",
+    "Negative",
     "ProblemError",
     "StbirError",
     "UnreachableError",

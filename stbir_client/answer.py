@@ -15,7 +15,8 @@ class Hit:
     """A photo of the search results.
 
     `score`: cosine similarity to the query, at most 1. `uri`: of its thumbnail. `text`: its text in the
-    catalogue; None if it has none, or if the endpoint is of an older release.
+    catalogue; None if it has none, or if the endpoint is of an older release. `count`: the photos that this
+    hit stands for, itself included; `duplicates`: ids of up to 100 others.
     """
 
     photo_id: str
@@ -23,6 +24,8 @@ class Hit:
     category: str
     uri: str
     text: str | None = None
+    count: int = 1
+    duplicates: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,8 +89,14 @@ def _answer(tree: Any, request_id: str) -> Answer:
 
 def _hit(tree: Any) -> Hit:
     strings = {name: _string(tree[name]) for name in ("photo_id", "category", "uri")}
-    text = tree.get("text")
-    return Hit(score=float(tree["score"]), text=None if text is None else _string(text), **strings)
+    text, duplicates = tree.get("text"), tuple(map(_string, tree.get("duplicates", ())))
+    return Hit(
+        score=float(tree["score"]),
+        text=None if text is None else _string(text),
+        count=int(tree.get("count", 1)),
+        duplicates=duplicates,
+        **strings,
+    )
 
 
 def _info(tree: Any) -> Info:

@@ -11,13 +11,15 @@ from typing import Any, Self, TypeVar
 import httpx
 
 from stbir_client.answer import Answer, Info, parse_answer, parse_info
-from stbir_client.call import Call, Sketch, info_call, search_call, thumbnail_call
+from stbir_client.call import Call, info_call, search_call, thumbnail_call
 from stbir_client.errors import AnswerError, DeadlineError, ProblemError, UnreachableError
 from stbir_client.filters import Condition
 from stbir_client.line import one_line
 from stbir_client.problem import parse_problem, request_id
 from stbir_client.proxies import connect
 from stbir_client.service import DEADLINE_S, RETRIES, Service
+from stbir_client.sketch import Sketch
+from stbir_client.steering import Negative
 from stbir_client.waiting import retry_delay
 
 T = TypeVar("T")
@@ -45,15 +47,23 @@ class AsyncClient:
         category: str | None = None,
         photo_id: str | None = None,
         where: Sequence[Condition] = (),
+        *,
+        without: Sequence[str | Negative] = (),
+        like: Sequence[str] = (),
+        unlike: Sequence[str] = (),
+        group: bool = False,
     ) -> Answer:
         """Search for the `k` photos most similar to a sketch, a text, or both.
 
         sketch: path or bytes of an image, or strokes [[[x, y], …], …] from 0 to 1, y down.
         sketch_weight: weight of the sketch against the text, 0 to 1. category: search only in it.
         photo_id: a photo of the gallery in place of the sketch. where: filters on columns, combined with AND;
-        `info` lists the columns.
+        `info` lists the columns. without: what a hit should not show, texts or Negatives.
+        like, unlike: ids of photos marked as relevant or not, which move the query and are no hits; `like`
+        alone is a query too. group: near-duplicates form one hit, with `count` and `duplicates`.
         """
-        call = await asyncio.to_thread(search_call, sketch, text, k, sketch_weight, category, photo_id, where)
+        query = (sketch, text, k, sketch_weight, category, photo_id, where)
+        call = await asyncio.to_thread(search_call, *query, without, like, unlike, group)
         return await self._send(call, lambda response: parse_answer(_json(response), request_id(response)))
 
     async def thumbnail(self, photo_id: str) -> bytes:

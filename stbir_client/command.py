@@ -72,7 +72,19 @@ def _add_search(search: argparse.ArgumentParser) -> None:
     search.add_argument("--sketch", metavar="FILE", help="PNG, JPEG or WebP")
     search.add_argument("--text", help="short text: colour, material, parts")
     search.add_argument("-k", type=int, default=10, metavar="HITS", help="number of hits (%(default)s)")
-    search.add_argument("--like", metavar="PHOTO_ID", help="search by this photo in place of a sketch")
+    marks = {"like": "relevant: hits are more like it", "unlike": "not relevant: hits are less like it"}
+    for name, meaning in marks.items():
+        search.add_argument(
+            f"--{name}",
+            action="append",
+            default=[],
+            metavar="PHOTO_ID",
+            help=f"a photo that is {meaning}; repeat",
+        )
+    search.add_argument(
+        "--without", action="append", default=[], metavar="TEXT", help="what hits should not show; repeat"
+    )
+    search.add_argument("--group", action="store_true", help="show near-duplicates as one hit")
     search.add_argument("--category", help="search only in this category")
     search.add_argument(
         "--where",
@@ -125,7 +137,11 @@ async def _search(args: argparse.Namespace) -> None:
     render, where = _renderer(args), [Condition.parse(text) for text in args.where]
     async with _client(args) as client:
         answer = await client.search(
-            args.sketch, args.text, args.k, args.sketch_weight, args.category, args.like, where
+            *(args.sketch, args.text, args.k, args.sketch_weight, args.category, None, where),
+            without=args.without,
+            like=args.like,
+            unlike=args.unlike,
+            group=args.group,
         )
         thumbnails = await _thumbnails(client, answer, render) if render else [""] * len(answer.hits)
     print(json.dumps(asdict(answer)) if args.json else _format(answer, thumbnails))

@@ -12,9 +12,10 @@ MAX_TEXT_LENGTH = 60
 
 
 def format_hits(answer: Answer) -> list[str]:
-    """A header and one line per hit. The text column is omitted if no hit has a text."""
+    """A header and one line per hit; "(+2)" after a photo counts its near-duplicates. The text column is
+    omitted if no hit has a text."""
     hits = enumerate(answer.hits, start=1)
-    rows = [(str(n), f"{hit.score:.3f}", hit.category, hit.photo_id, _short_text(hit)) for n, hit in hits]
+    rows = [(str(n), f"{hit.score:.3f}", hit.category, _photo(hit), _short_text(hit)) for n, hit in hits]
     columns = len(HEADER) if any(hit.text for hit in answer.hits) else len(HEADER) - 1
     return align([row[:columns] for row in (HEADER, *rows)], right=(0, 1))
 
@@ -35,6 +36,10 @@ def format_info(info: Info) -> list[str]:
 def _gallery_facts(gallery: Gallery) -> dict[str, object]:
     columns = {f"column {name}": arrow_type for name, arrow_type in gallery.columns.items()}
     return {"photos": gallery.count, "categories": ", ".join(gallery.categories), **columns}
+
+
+def _photo(hit: Hit) -> str:
+    return hit.photo_id if hit.count == 1 else f"{hit.photo_id} (+{hit.count - 1})"
 
 
 def _short_text(hit: Hit) -> str:

@@ -25,7 +25,10 @@ from tests.conftest import free_port, wait_until
 CHECKPOINT = "sha256:feed"
 SEARCH_RESPONSE: dict[str, Any] = {
     "hits": [
-        {"photo_id": f"{category}/{n}", "score": score, "category": category, "text": text, "uri": uri}
+        {
+            **{"photo_id": f"{category}/{n}", "score": score, "category": category, "text": text, "uri": uri},
+            **{"count": 1, "duplicates": []},
+        }
         for category, n, score, text, uri in (
             ("shoe", 7, 0.91, "a red strap", "/v1/photos/shoe%2F7"),
             ("chair", 12, 0.4, None, "/v1/photos/chair%2F12"),

@@ -32,6 +32,18 @@ def test_all_fields_are_parsed() -> None:
     assert answer == Answer(answer.hits, 3, CHECKPOINT, {"search": 1.5, "total": 4.25}, "id")
 
 
+def test_a_hit_of_a_group_has_its_duplicates() -> None:
+    [hit, *_] = SEARCH_RESPONSE["hits"]
+    tree = {**SEARCH_RESPONSE, "hits": [{**hit, "count": 3, "duplicates": ["a", "b"]}]}
+    [parsed] = parse_answer(tree, "id").hits
+    assert (parsed.count, parsed.duplicates) == (3, ("a", "b"))
+    of_an_older_release = {name: value for name, value in hit.items() if name not in ("count", "duplicates")}
+    [parsed] = parse_answer({**SEARCH_RESPONSE, "hits": [of_an_older_release]}, "id").hits
+    assert (parsed.count, parsed.duplicates) == (1, ())
+    with pytest.raises(AnswerError, match="7 is not a string"):
+        parse_answer({**SEARCH_RESPONSE, "hits": [{**hit, "duplicates": [7]}]}, "id")
+
+
 def test_hits_of_older_releases_have_no_text() -> None:
     hits = [{name: value for name, value in hit.items() if name != "text"} for hit in SEARCH_RESPONSE["hits"]]
     assert [hit.text for hit in parse_answer({**SEARCH_RESPONSE, "hits": hits}, "id").hits] == [None, None]

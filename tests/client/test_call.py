@@ -1,5 +1,6 @@
 """The requests of valid input, and the errors of invalid input."""
 
+import base64
 import json
 import math
 from pathlib import Path
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from stbir_client.call import search_call, thumbnail_call
 from stbir_client.errors import InputError
 from stbir_client.filters import Condition
+from stbir_client.steering import Negative
 
 IMAGE = b"\x89PNG image"
 fractions = st.floats(0, 1)
@@ -61,6 +63,60 @@ def test_filters_are_json_in_a_form_too() -> None:
         assert search_call(sketch, "red", 10, 0.5, None, None, where).body["json"]["where"] == expected
     assert json.loads(search_call(IMAGE, None, 10, 0.5, None, None, where).body["data"]["where"]) == expected
     assert "where" not in search(IMAGE).body["data"] | search(text="red").body["json"]
+
+
+STROKES = [[(0.5, 0.5), (0.6, 0.7)]]
+
+
+def test_steering_is_json_in_a_form_too() -> None:
+    steering: dict[str, Any] = {
+        "without": [" red ", Negative("a buckle", STROKES, 0.25)],
+        "like": ("shoe/7",),
+        "unlike": ["shoe/8"],
+        "group": True,
+    }
+    expected = {
+        "without": [{"text": "red"}, {"text": "a buckle", "sketch": STROKES, "weight": 0.25}],
+        "like": ["shoe/7"],
+        "unlike": ["shoe/8"],
+        "group": True,
+    }
+    body = search_call(None, "strap", 10, 0.5, None, **steering).body["json"]
+    assert body == {"k": 10, "sketch_weight": 0.5, "text": "strap", **expected}
+    texts = {**steering, "without": ["red"]}
+    form = search_call(IMAGE, None, 10, 0.5, None, **texts).body
+    assert json.loads(form["data"]["without"]) == [{"text": "red"}]
+    assert json.loads(form["data"]["like"]) == ["shoe/7"]
+    assert form["data"]["group"] == "true"
+    like_alone = search_call(None, None, 10, 0.5, None, like=["shoe/7"]).body["json"]
+    assert like_alone == {"k": 10, "sketch_weight": 0.5, "like": ["shoe/7"]}
+    assert not {"without", "like", "unlike", "group"} & search(text="red").body["json"].keys()
+
+
+def test_images_of_a_query_and_of_a_negative_are_base64(tmp_path: Path) -> None:
+    path = tmp_path / "strap.png"
+    path.write_bytes(IMAGE)
+    encoded = base64.b64encode(IMAGE).decode()
+    body = search_call(IMAGE, None, 10, 0.5, None, without=[Negative(sketch=path)]).body["json"]
+    assert (body["sketch"], body["without"]) == (encoded, [{"sketch": encoded}])
+
+
+@pytest.mark.parametrize(
+    ("steering", "message"),
+    [
+        ({"without": "red"}, r"without: 'red' is not a list"),
+        ({"without": ["red", " "]}, r"without.1: neither text nor sketch"),
+        ({"without": [Negative("red", weight=1.5)]}, r"without.0.weight: 1.5"),
+        ({"without": [Negative(sketch="nowhere.png")]}, r"without.0.sketch: nowhere.png cannot be read"),
+        ({"without": [3]}, r"without.0: int is neither"),
+        ({"like": "shoe/7"}, r"like: 'shoe/7' is not a list"),
+        ({"unlike": ["shoe/7", ""]}, r"unlike.1: is empty"),
+        ({"like": [7]}, r"like.0: 7 is not a text"),
+    ],
+)
+def test_invalid_steering_is_refused(steering: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        search_call(None, "strap", 10, 0.5, None, **steering)
 
 
 def test_numpy_strokes_and_counts() -> None:

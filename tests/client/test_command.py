@@ -9,8 +9,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
 from stbir_client.command import main
 from tests.client.conftest import SEARCH_RESPONSE, FakeServer, problem, respond, respond_slowly
@@ -77,6 +80,22 @@ def test_search_prints_a_table(server: FakeServer, tmp_path: Path) -> None:
     assert request.form == {"sketch": PNG, **fields}
     assert request.headers["authorization"] == "Bearer s3cret"
     assert request.headers["user-agent"].startswith("stbir-client/")
+
+
+def test_steering_options_are_sent(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
+    [hit, *_], sent = SEARCH_RESPONSE["hits"], list[Any]()
+
+    async def reply(request: Request) -> Response:
+        sent.append(await request.json())
+        return JSONResponse({**SEARCH_RESPONSE, "hits": [{**hit, "count": 3, "duplicates": ["a", "b"]}]})
+
+    server.replies.append(reply)
+    options = ["--without", "red", "--without", "buckle", "--like", "shoe/1", "--unlike", "shoe/2", "--group"]
+    assert main(["search", "--url", server.url, "--text", "strap", *options]) == 0
+    steering = {name: sent[0][name] for name in ("without", "like", "unlike", "group")}
+    without = [{"text": "red"}, {"text": "buckle"}]
+    assert steering == {"without": without, "like": ["shoe/1"], "unlike": ["shoe/2"], "group": True}
+    assert "shoe/7 (+2)" in capsys.readouterr().out
 
 
 def test_json_is_the_entire_answer(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
