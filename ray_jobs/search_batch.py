@@ -25,6 +25,9 @@ def parser() -> argparse.ArgumentParser:
     add("--sketch-weight", type=float, default=0.5, help=weight)
     add("--category", help="search this category only")
     add("--where", metavar="JSON", help="filter conditions: a list of {column, op, value}")
+    negative = "what hits should not show; may be given several times"
+    add("--without", action="append", default=[], metavar="TEXT", help=negative)
+    add("--group", action="store_true", help="near-duplicates form one hit")
     add("--workers", type=int, default=1, help="actors that encode and search (%(default)s)")
     add("--batch", type=int, default=256, help="queries per batch (%(default)s)")
     add("--cache", metavar="FOLDER", help="cache for index searches, on each machine")

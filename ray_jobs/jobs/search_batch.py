@@ -55,7 +55,7 @@ class SearchActor:
         self._gallery, self._params = open_gallery(*gallery), params
         self._encoders = QueryEncoders(
             checkpoint.load(model, part="sketch") if "sketch" in columns else None,
-            checkpoint.load(model, part="text") if "text" in columns else None,
+            checkpoint.load(model, part="text") if "text" in columns or params.without else None,
             checkpoint.load(model, part="gate") if {"sketch", "text"} <= set(columns) else None,
         )
 
@@ -72,7 +72,8 @@ def search_batch(args: argparse.Namespace) -> dict[str, Any]:
     model, digest = checkpoint.resolve_pinned(args.checkpoint)
     gallery = Folder(args.gallery).uri
     version = open_version(gallery, digest).version
-    params = SearchParams(args.k, args.sketch_weight, args.category, _parse_where(args.where))
+    filters = args.category, _parse_where(args.where)
+    params = SearchParams(args.k, args.sketch_weight, *filters, _check_texts(args.without), args.group)
     cache = CacheConfig(Path(args.cache)) if args.cache else None
     with artifact_lock(out, "hits") as lock:
         connect()
@@ -207,6 +208,12 @@ def _write(out: Folder, results: ray.data.Dataset) -> dict[str, int]:
             # A valid query has one row of rank 1, or one row without a hit.
             counts["answered"] += len(table) - len(refused) - len(hits.filter(pc.field("rank") > 1))
     return counts
+
+
+def _check_texts(texts: list[str]) -> tuple[str, ...]:
+    if not all(text.strip() for text in texts):
+        raise InputError("--without: an empty text; name what hits should not show, such as red")
+    return tuple(text.strip() for text in texts)
 
 
 def _parse_where(text: str | None) -> tuple[Condition, ...]:

@@ -13,6 +13,7 @@ from stbir.gallery.arrays import Features
 from stbir.gallery.filters import Condition
 from stbir.gallery.gallery import Gallery
 from stbir.gallery.search import Hit
+from stbir.gallery.steering import Penalty, Steering, search_steered
 from stbir.images import decode_query_sketch
 from stbir.model.encoders import ImageEncoder, TextEncoder
 from stbir.model.fusion import Gate, fuse
@@ -26,6 +27,8 @@ HITS = pa.schema(
         pa.field("photo_id", pa.string()),
         pa.field("score", pa.float32()),
         pa.field("category", pa.string()),
+        pa.field("count", pa.int32()),
+        pa.field("duplicates", pa.list_(pa.string())),
         pa.field("refused", pa.string()),
     ]
 )
@@ -42,12 +45,14 @@ class QueryEncoders:
 
 @dataclass(frozen=True)
 class SearchParams:
-    """The parameters that all queries share."""
+    """The parameters that all queries share. `without`: texts of what a hit should not show."""
 
     k: int
     sketch_weight: float = 0.5
     category: str | None = None
     where: tuple[Condition, ...] = ()
+    without: tuple[str, ...] = ()
+    group: bool = False
 
 
 def search_table(
@@ -64,9 +69,20 @@ def search_table(
     vectors = _embed(queries, encoders, params.sketch_weight, gallery.dim, errors)
     valid = sorted(vectors)
     query_QD = np.stack([vectors[n] for n in valid]) if valid else np.empty((0, gallery.dim), np.float32)
-    hits = dict(zip(valid, gallery.search(query_QD, params.k, params.category, params.where), strict=True))
+    hits = dict(zip(valid, _search(gallery, query_QD, encoders, params), strict=True))
     rows = [row for n, id_ in enumerate(ids) for row in _rows(id_, hits.get(n, []), errors.get(n))]
     return pa.Table.from_pylist(rows, schema=HITS)
+
+
+def _search(
+    gallery: Gallery, query_QD: Features, encoders: QueryEncoders, params: SearchParams
+) -> list[list[Hit]]:
+    negatives = _embed_texts(dict(enumerate(params.without)), encoders.text)
+    steering = Steering(tuple(map(Penalty, negatives.values())), group=params.group)
+    k, category, where = params.k, params.category, params.where
+    if not steering:
+        return gallery.search(query_QD, k, category, where)
+    return [search_steered(gallery, query_D, k, steering, category, where) for query_D in query_QD]
 
 
 def _rows(query_id: str, hits: Sequence[Hit], error: str | None) -> list[dict[str, object]]:

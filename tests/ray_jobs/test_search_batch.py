@@ -184,6 +184,7 @@ def test_failed_run_removes_the_manifest_of_the_last_one(ray_cluster, tmp_path):
         ({"query_id": ["a"], "sketch": [1]}, [], r"a\.parquet: column sketch is int64, needs large_binary"),
         ({"query_id": ["a"], "vector": ["1"]}, [], r"a\.parquet: column vector is string, needs list"),
         ({"query_id": ["a"], "text": ["x"]}, ["--where", "price < 3"], "--where: not valid"),
+        ({"query_id": ["a"], "text": ["x"]}, ["--without", " "], "--without: an empty text"),
         ({"query_id": ["a"], "text": ["x"]}, ["--gallery", "nowhere"], "no gallery here"),
     ],
 )
