@@ -47,6 +47,7 @@ class Query:
     like: tuple[str, ...] = ()  # ids of photos marked as relevant
     unlike: tuple[str, ...] = ()  # ids of photos marked as not relevant
     group: bool = False  # near-duplicates form one hit
+    min_match: float = 0.0  # least probability that a hit is the photo meant
 
     def without_inputs(self) -> "Query":
         """The query without what the encoders get; fusion needs the rest."""

@@ -16,7 +16,8 @@ class Hit:
 
     `score`: cosine similarity to the query, at most 1. `uri`: of its thumbnail. `text`: its text in the
     catalogue; None if it has none, or if the endpoint is of an older release. `count`: the photos that this
-    hit stands for, itself included; `duplicates`: ids of up to 100 others.
+    hit stands for, itself included; `duplicates`: ids of up to 100 others. `match`: the probability that it
+    is the photo meant; None if the endpoint does not know it.
     """
 
     photo_id: str
@@ -26,6 +27,7 @@ class Hit:
     text: str | None = None
     count: int = 1
     duplicates: tuple[str, ...] = ()
+    match: float | None = None
 
 
 @dataclass(frozen=True)
@@ -90,11 +92,13 @@ def _answer(tree: Any, request_id: str) -> Answer:
 def _hit(tree: Any) -> Hit:
     strings = {name: _string(tree[name]) for name in ("photo_id", "category", "uri")}
     text, duplicates = tree.get("text"), tuple(map(_string, tree.get("duplicates", ())))
+    match = tree.get("match")
     return Hit(
         score=float(tree["score"]),
         text=None if text is None else _string(text),
         count=int(tree.get("count", 1)),
         duplicates=duplicates,
+        match=None if match is None else float(match),
         **strings,
     )
 

@@ -47,6 +47,7 @@ def search_call(
     like: Sequence[str] = (),
     unlike: Sequence[str] = (),
     group: bool = False,
+    min_match: float = 0.0,
 ) -> Call:
     """`POST /v1/search`: a form if the sketch is an image, else JSON. Raises InputError."""
     image, strokes = read_image(sketch), read_strokes(sketch)
@@ -62,6 +63,8 @@ def search_call(
         raise InputError("nothing to search by: give sketch, text, both, photo_id, or like")
     if has_sketch and "photo_id" in fields:
         raise InputError("photo_id: replaces the sketch; give only one of them")
+    if min_match:
+        fields["min_match"] = fraction("min_match", min_match)
     lists = {"where": to_json(where), **steering}
     return _search(fields, image, strokes, {name: value for name, value in lists.items() if value})
 

@@ -52,6 +52,7 @@ class AsyncClient:
         like: Sequence[str] = (),
         unlike: Sequence[str] = (),
         group: bool = False,
+        min_match: float = 0.0,
     ) -> Answer:
         """Search for the `k` photos most similar to a sketch, a text, or both.
 
@@ -61,9 +62,10 @@ class AsyncClient:
         `info` lists the columns. without: what a hit should not show, texts or Negatives.
         like, unlike: ids of photos marked as relevant or not, which move the query and are no hits; `like`
         alone is a query too. group: near-duplicates form one hit, with `count` and `duplicates`.
+        min_match: least probability that a hit is the photo meant, if the endpoint knows it.
         """
         query = (sketch, text, k, sketch_weight, category, photo_id, where)
-        call = await asyncio.to_thread(search_call, *query, without, like, unlike, group)
+        call = await asyncio.to_thread(search_call, *query, without, like, unlike, group, min_match)
         return await self._send(call, lambda response: parse_answer(_json(response), request_id(response)))
 
     async def thumbnail(self, photo_id: str) -> bytes:

@@ -85,6 +85,8 @@ def _add_search(search: argparse.ArgumentParser) -> None:
         "--without", action="append", default=[], metavar="TEXT", help="what hits should not show; repeat"
     )
     search.add_argument("--group", action="store_true", help="show near-duplicates as one hit")
+    least = "least probability that a hit is the photo meant, 0 to 1"
+    search.add_argument("--min-match", type=float, default=0.0, metavar="P", help=least)
     search.add_argument("--category", help="search only in this category")
     search.add_argument(
         "--where",
@@ -142,6 +144,7 @@ async def _search(args: argparse.Namespace) -> None:
             like=args.like,
             unlike=args.unlike,
             group=args.group,
+            min_match=args.min_match,
         )
         thumbnails = await _thumbnails(client, answer, render) if render else [""] * len(answer.hits)
     print(json.dumps(asdict(answer)) if args.json else _format(answer, thumbnails))

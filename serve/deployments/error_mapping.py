@@ -22,6 +22,7 @@ _FIELD_STATUS = {
     "without": HTTPStatus.UNPROCESSABLE_ENTITY,
     "like": HTTPStatus.UNPROCESSABLE_ENTITY,
     "unlike": HTTPStatus.UNPROCESSABLE_ENTITY,
+    "min_match": HTTPStatus.UNPROCESSABLE_ENTITY,
 }
 
 

@@ -33,6 +33,7 @@ from serve.rollout.model_versions import ModelVersions
 from serve.rollout.records import ReleaseRecords
 from serve.rollout.release import Preloader, resolve
 from serve.settings import Batching
+from stbir.embedding.match_probability import read_match_curves
 from stbir.errors import InputError
 from stbir.gallery.gallery import Gallery, open_gallery
 from stbir.gallery.local_cache import CacheConfig
@@ -131,6 +132,7 @@ class FusionReplica:
     def __init__(self, records: ReleaseRecords, cache: str | None = None) -> None:
         """`cache`: a local folder for the data that an indexed search reads."""
         self.gates = ModelVersions(partial(checkpoint.load, part="gate"), records.active_checkpoint)
+        self.match_curves = ModelVersions(read_match_curves, records.active_checkpoint)
         cache_config = CacheConfig(Path(cache)) if cache else None
         self.galleries = ModelVersions(partial(_open_gallery, cache_config), records.active)
         # Of their own, so that no search waits for a thumbnail.
@@ -161,7 +163,8 @@ class FusionReplica:
         return await asyncio.to_thread(self._search, release, sketches, texts, queries, deadlines)
 
     def _search(self, release: Release, *group: Any) -> list[SearchResult | Exception]:
-        loaded = LoadedRelease(release, self.galleries.get(release), self.gates.get(release.checkpoint))
+        gate, curves = self.gates.get(release.checkpoint), self.match_curves.get(release.checkpoint)
+        loaded = LoadedRelease(release, self.galleries.get(release), gate, curves)
         return search.search(loaded, *group)
 
     async def thumbnail(self, release: Release, photo_id: str) -> bytes:

@@ -5,8 +5,8 @@ A steered query (`stbir.gallery.steering`) is searched by itself.
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from itertools import chain, islice
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 from serve.deadline import Deadline, elapsed_ms
 from serve.deployments.item_results import item_error
 from serve.messages import Encoded, EncodeResult, Query, Release, SearchResult, Vector
+from stbir.embedding.match_probability import MatchCurve, choose_curve, with_matches
 from stbir.errors import InputError
 from stbir.gallery.gallery import Gallery
 from stbir.gallery.search import Hit
@@ -30,6 +31,12 @@ class LoadedRelease:
     release: Release
     gallery: Gallery
     gate: Gate | None
+    match_curves: Mapping[str, MatchCurve] = field(default_factory=dict)
+
+    def curve(self, fused: "FusedQuery") -> MatchCurve | None:
+        """The probability of a match by score; None where it was not measured."""
+        query, is_steered = fused.query, fused.steering.changes_scores
+        return choose_curve(self.match_curves, fused.kind, query.sketch_weight, is_steered)
 
 
 EncodedPair = tuple[EncodeResult | None, EncodeResult | None]  # of the sketch and of the text
@@ -39,10 +46,11 @@ EncodedPair = tuple[EncodeResult | None, EncodeResult | None]  # of the sketch a
 class FusedQuery:
     """A query with its fused vector (D,), the time of the steps so far, its deadline and its steering.
 
-    The vector is None if the query has only `like`.
+    `kind`: its modalities, as "sketch+text". The vector is None if the query has only `like`.
     """
 
     query: Query
+    kind: str
     vector: Vector | None
     timing_ms: dict[str, float]
     deadline: Deadline
@@ -131,7 +139,9 @@ def _fuse(loaded: LoadedRelease, pairs: Sequence[Any], query: Query, deadline: D
         steering = replace(steering, exclude=(query.photo_id,))
     vector = _query_vector(loaded, sketch, text, query)
     timing_ms = {step: ms for part in chain(*pairs[::-1]) if part for step, ms in part.timing_ms.items()}
-    return FusedQuery(query, vector, timing_ms | {"fuse": elapsed_ms(start)}, deadline, steering)
+    parts = {"photo": query.photo_id, "sketch": sketch, "text": text}
+    kind = "+".join(name for name, part in parts.items() if part is not None)
+    return FusedQuery(query, kind, vector, timing_ms | {"fuse": elapsed_ms(start)}, deadline, steering)
 
 
 def _query_vector(
@@ -176,14 +186,21 @@ def _search_group(loaded: LoadedRelease, group: Sequence[FusedQuery]) -> Iterabl
         return [item_error(error)] * len(group)
     search_ms = elapsed_ms(start)
     return [
-        SearchResult(
-            [asdict(hit) for hit in hits if hit.photo_id != fused.query.photo_id][: fused.query.k],
-            loaded.release.digest,
-            loaded.gallery.version,
-            fused.timing_ms | {"search": search_ms},
-        )
-        for fused, hits in zip(group, hits_of_queries, strict=True)
+        _result(loaded, fused, hits, search_ms) for fused, hits in zip(group, hits_of_queries, strict=True)
     ]
+
+
+def _result(
+    loaded: LoadedRelease, fused: FusedQuery, hits: Sequence[Hit], search_ms: float
+) -> SearchResult | Exception:
+    query = fused.query
+    others = [hit for hit in hits if hit.photo_id != query.photo_id][: query.k]
+    try:
+        matches = with_matches(others, loaded.curve(fused), query.min_match)
+    except InputError as error:
+        return error
+    timing_ms = fused.timing_ms | {"search": search_ms}
+    return SearchResult([*map(asdict, matches)], loaded.release.digest, loaded.gallery.version, timing_ms)
 
 
 def _search_gallery(gallery: Gallery, group: Sequence[FusedQuery]) -> list[list[Hit]]:

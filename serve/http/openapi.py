@@ -47,7 +47,7 @@ _PROBLEM = {
 }
 _HIT = {
     "type": "object",
-    "required": ["photo_id", "score", "category", "text", "count", "duplicates", "uri"],
+    "required": ["photo_id", "score", "category", "text", "count", "duplicates", "match", "uri"],
     "properties": {
         "photo_id": _TEXT,
         "score": {**_NUMBER, "description": "cosine with the query, less the penalties of `without`"},
@@ -58,6 +58,10 @@ _HIT = {
             "type": "array",
             "items": _TEXT,
             "description": "ids of up to 100 others of the group",
+        },
+        "match": {
+            "type": ["number", "null"],
+            "description": "probability that it is the photo meant; null if the checkpoint does not know it",
         },
         "uri": _TEXT,
     },
@@ -103,6 +107,7 @@ _EXAMPLE_RESULT = {
             "text": "a chair of dark oak with a slatted back",
             "count": 2,
             "duplicates": ["chair/0042-small"],
+            "match": 0.62,
             "uri": "/v1/photos/chair%2F0042",
         }
     ],
@@ -116,6 +121,7 @@ _EXAMPLES = {
     "without": {"text": "a strap", "without": ["red", {"text": "a buckle", "weight": 0.3}]},
     "marks": {"text": "a strap", "like": ["shoe/0007"], "unlike": ["shoe/0008"]},
     "group": {"text": "a strap", "group": True},
+    "min_match": {"text": "a red strap", "min_match": 0.2},
     "conditions": {"text": "a red strap", "where": [{"column": "category", "op": "ne", "value": "shoe"}]},
 }
 

@@ -43,7 +43,8 @@ class SearchRequest:
     the gallery in place of a sketch, to find similar photos. `where`: conditions on columns of the gallery;
     a hit meets all of them. `without`: what a hit should not show, texts or objects. `like`, `unlike`: ids of
     photos marked as relevant or not, which move the query and are no hits. `group`: near-duplicates form one
-    hit. In a form, lists are strings of JSON.
+    hit. `min_match`: the least probability that a hit is the photo meant. In a form, lists are strings of
+    JSON.
     """
 
     sketch: str | list[Any] | None = None
@@ -59,6 +60,7 @@ class SearchRequest:
     like: Any = ()
     unlike: Any = ()
     group: bool = False
+    min_match: Fraction = 0.0
 
 
 _REQUEST = TypeAdapter(SearchRequest)
@@ -96,6 +98,7 @@ def _build_query(raw: bytes | dict[str, str], upload: bytes | None, limits: Limi
         like=like,
         unlike=unlike,
         group=fields.group,
+        min_match=fields.min_match,
     )
     if query.is_empty:
         detail = "the query is empty; send sketch, text, both, photo_id, or like"

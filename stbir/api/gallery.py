@@ -14,6 +14,7 @@ from stbir.config.choices import INDEX_THRESHOLD, NEGATIVE_WEIGHT
 from stbir.embedding.decode import DecodedPart
 from stbir.embedding.gallery_update import EmbeddingSpace, update_table
 from stbir.embedding.local_pipeline import embed_catalogue
+from stbir.embedding.match_probability import choose_curve, with_matches
 from stbir.embedding.removal_guard import RemovalGuard
 from stbir.errors import InputError
 from stbir.gallery.arrays import Features
@@ -80,15 +81,18 @@ class PhotoGallery:
         like: Sequence[str] = (),
         unlike: Sequence[str] = (),
         group: bool = False,
+        min_match: float = 0.0,
     ) -> Hits:
         """The k photos nearest to a sketch, a text, or both, best first.
 
         A hit is of the category and matches all conditions of `where`. without: what a hit should not show.
         like, unlike: ids of photos marked as relevant or not, which move the query and are no hits; `like`
-        alone is a query too. group: near-duplicates form one hit, with `count` and `duplicates`.
+        alone is a query too. group: near-duplicates form one hit, with `count` and `duplicates`. min_match:
+        the least probability that a hit is the photo meant; no hits say that nothing fits. The model knows
+        it if it was measured (`evaluate.py --store-probabilities`), and not for marks and negatives.
 
-        Raises InputError as `Model.encode_query`, for k < 1, an unknown category or photo, and a condition
-        that does not fit the columns.
+        Raises InputError as `Model.encode_query`, for k < 1, an unknown category or photo, a condition that
+        does not fit the columns, and `min_match` of an unknown probability.
         """
         for name, value in (("without", without), ("like", like), ("unlike", unlike)):
             if isinstance(value, str):
@@ -97,7 +101,10 @@ class PhotoGallery:
         steering = Steering(penalties, tuple(like), tuple(unlike), group=group)
         is_by_marks = sketch is None and text is None and bool(like)
         query_D = None if is_by_marks else self.model.encode_query(sketch, text, sketch_weight)[0]
-        matches = search_steered(self._gallery, query_D, k, steering, category, where)
+        hits = search_steered(self._gallery, query_D, k, steering, category, where)
+        kind = "+".join(name for name, part in (("sketch", sketch), ("text", text)) if part is not None)
+        curve = choose_curve(self.model.match_curves, kind, sketch_weight, steering.changes_scores)
+        matches = with_matches(hits, curve, min_match)
         return Hits([self._hit(match) for match in matches], self.thumbnail)
 
     def _penalty(self, field: str, negative: str | Negative) -> Penalty:
@@ -124,7 +131,7 @@ class PhotoGallery:
         row_uri = self._gallery.value(match.photo_id, "uri") if origin.startswith("table:") else None
         uri = photo_uri(origin, match.photo_id, row_uri)
         hit = Hit(match.photo_id, match.score, match.category, match.text, uri)
-        return replace(hit, count=match.count, duplicates=match.duplicates)
+        return replace(hit, count=match.count, duplicates=match.duplicates, match=match.match)
 
 
 def open_gallery(uri: str, model: Model) -> PhotoGallery:

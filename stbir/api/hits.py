@@ -17,6 +17,7 @@ _MAX_LABEL = 30  # characters
 class Hit:
     """A found photo. `score`: cosine with the query, at most 1. `uri`: None if the photo has no own file.
 
+    `match`: the probability that it is the photo meant; None if it is unknown (`PhotoGallery.search`).
     `count`: the photos that this hit stands for, itself included; `duplicates`: ids of up to 100 others.
     """
 
@@ -27,6 +28,7 @@ class Hit:
     uri: str | None = None
     count: int = 1
     duplicates: tuple[str, ...] = ()
+    match: float | None = None
 
 
 class Hits:

@@ -9,6 +9,7 @@ from stbir.config import Recipe
 from stbir.config.choices import Protocol
 from stbir.data.shards import open_shards
 from stbir.embedding.embed import embed_photos, embed_query_sketches, embed_texts, eval_mode
+from stbir.embedding.match_probability import MatchCurve, read_match_curves
 from stbir.errors import InputError
 from stbir.evaluation.evaluate import Evaluation, evaluate
 from stbir.gallery.arrays import Features
@@ -30,6 +31,8 @@ class Model:
     def __init__(self, retriever: Retriever, recipe: Recipe, digest: str, uri: str | None = None) -> None:
         """`uri`: the checkpoint, if the model has been saved. `load` and `from_clip` make models."""
         self.retriever, self.recipe, self.digest, self.uri = retriever, recipe, digest, uri
+        # The probability of a match by score and kind of query, if the checkpoint has it.
+        self.match_curves: dict[str, MatchCurve] = read_match_curves(uri) if uri else {}
 
     def __repr__(self) -> str:
         return f"Model({self.recipe.name}, {self.dim} dimensions, {self.uri or 'not saved'})"

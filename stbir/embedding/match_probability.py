@@ -4,18 +4,27 @@ A score alone says little: those of sketches, texts and both have ranges of thei
 gallery that lacks the photo may score as high as a right one. The curve is measured on photos of no training.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from sklearn.isotonic import IsotonicRegression
 
 from stbir.embedding.queries import Queries, QueryKind, SplitFeatures, make_queries
+from stbir.errors import InputError
 from stbir.gallery.arrays import Features
+from stbir.gallery.search import Hit
+from stbir.storage.folder import Folder
+from stbir.storage.manifest import read_manifest
 
 MATCH = "match"  # the field of a checkpoint's manifest
+UNKNOWN = (
+    "the probability of a match is unknown; it is measured for sketch, text or both at weight 0.5, without"
+    " marks and negatives: evaluate.py --store-probabilities"
+)
 MIN_QUERIES = 30  # of a kind; fewer say nothing of a probability
+EQUAL_WEIGHT = 0.5
 _QUERY_BATCH = 1024
 
 
@@ -44,7 +53,7 @@ def fit_match_curves(features: SplitFeatures) -> dict[QueryKind, MatchCurve]:
     wrong. So the prior that the gallery has the photo is a half. Kinds with fewer than MIN_QUERIES queries
     have no curve.
     """
-    by_kind = make_queries(features, "per-sketch", 0.5)
+    by_kind = make_queries(features, "per-sketch", EQUAL_WEIGHT)
     return {
         kind: _fit(queries, features.photo_ND)
         for kind, queries in by_kind.items()
@@ -78,16 +87,42 @@ def best_hits(queries: Queries, photo_ND: Features) -> tuple[Features, Features]
     return np.concatenate([*with_own, *without_own]), np.concatenate([right_Q, np.zeros_like(right_Q)])
 
 
+def choose_curve(
+    curves: Mapping[str, MatchCurve], kind: str, sketch_weight: float, is_steered: bool
+) -> MatchCurve | None:
+    """The curve for a query; None for one that none was measured for: both parts were weighted equally."""
+    if is_steered or (kind == "sketch+text" and sketch_weight != EQUAL_WEIGHT):
+        return None
+    return curves.get(kind)
+
+
+def with_matches(hits: Sequence[Hit], curve: MatchCurve | None, min_match: float = 0.0) -> list[Hit]:
+    """The hits with their probabilities, without those below `min_match`. Raises InputError if a curve is
+    needed and missing."""
+    if curve is None:
+        if min_match > 0:
+            raise InputError(f"min_match: {UNKNOWN}; leave it out")
+        return list(hits)
+    probabilities = curve.probability(np.asarray([hit.score for hit in hits], np.float32))
+    found = (replace(hit, match=round(float(p), 4)) for hit, p in zip(hits, probabilities, strict=True))
+    return [hit for hit in found if hit.match is not None and hit.match >= min_match]
+
+
 def to_details(curves: Mapping[QueryKind, MatchCurve]) -> dict[str, Any]:
     """The curves as JSON, for the manifest of a checkpoint."""
     return {kind: asdict(curve) for kind, curve in curves.items()}
 
 
 def from_details(details: Mapping[str, Any]) -> dict[str, MatchCurve]:
-    """The curves of a checkpoint's manifest; empty if none were measured."""
+    """The inverse of `to_details`."""
     return {
         kind: MatchCurve(
             tuple(curve["scores"]), tuple(curve["probabilities"]), curve["num_queries"], curve["num_photos"]
         )
         for kind, curve in details.items()
     }
+
+
+def read_match_curves(uri: str) -> dict[str, MatchCurve]:
+    """The curves of a CHECKPOINT; empty if none were measured."""
+    return from_details(read_manifest(Folder(uri), "checkpoint").details.get(MATCH, {}))

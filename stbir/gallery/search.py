@@ -39,7 +39,7 @@ class Hit:
     """One search result. `score`: cosine with the query; `text`: the photo's caption, if it has one.
 
     `count`: the photos that this hit stands for, itself included; `duplicates`: the ids of the others, see
-    `stbir.gallery.steering`.
+    `stbir.gallery.steering`. `match`: see `stbir.embedding.match_probability`; None if it is unknown.
     """
 
     photo_id: str
@@ -48,6 +48,7 @@ class Hit:
     text: str | None = None
     count: int = 1
     duplicates: tuple[str, ...] = ()
+    match: float | None = None
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,11 @@ class Steering:
     exclude: tuple[str, ...] = ()
     group: bool = False
 
+    @property
+    def changes_scores(self) -> bool:
+        """Whether scores differ from those of the query alone."""
+        return bool(self.penalties or self.like or self.unlike)
+
     def __bool__(self) -> bool:
         return self != Steering()
 

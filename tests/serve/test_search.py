@@ -56,9 +56,9 @@ def search(loaded: LoadedRelease, sketches: Any, texts: Any, queries: Sequence[Q
     return group_search.search(loaded, sketches, texts, queries, deadlines)
 
 
-def hits(result: SearchResult | Exception) -> list[tuple[str, float]]:
+def hits(result: SearchResult | Exception) -> list[tuple[str, Any]]:
     assert isinstance(result, SearchResult)
-    return [(hit["photo_id"], round(hit["score"], 5)) for hit in result.hits]
+    return [(hit["photo_id"], pytest.approx(hit["score"], abs=1e-5)) for hit in result.hits]
 
 
 def test_expired_query_is_not_searched(loaded: LoadedRelease) -> None:
