@@ -88,8 +88,8 @@ def test_steering_is_json_in_a_form_too() -> None:
     assert json.loads(form["data"]["without"]) == [{"text": "red"}]
     assert json.loads(form["data"]["like"]) == ["shoe/7"]
     assert form["data"]["group"] == "true"
-    like_alone = search_call(None, None, 10, 0.5, None, like=["shoe/7"]).body["json"]
-    assert like_alone == {"k": 10, "sketch_weight": 0.5, "like": ["shoe/7"]}
+    only_like = search_call(None, None, 10, 0.5, None, like=["shoe/7"]).body["json"]
+    assert only_like == {"k": 10, "sketch_weight": 0.5, "like": ["shoe/7"]}
     assert not {"without", "like", "unlike", "group"} & search(text="red").body["json"].keys()
 
 

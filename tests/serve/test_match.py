@@ -52,7 +52,7 @@ def test_hits_below_the_probability_are_left_out(measured_uri: str, gallery_uri:
         {"photo_id": "shape/03"},
     ],
 )
-def test_an_unknown_probability_is_null_and_cannot_be_asked_for(
+def test_an_unknown_probability_is_null_and_refused(
     measured_uri: str, gallery_uri: str, query: dict[str, object]
 ) -> None:
     app = application(measured_uri, gallery_uri)
