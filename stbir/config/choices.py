@@ -29,5 +29,5 @@ SOURCE_KINDS: tuple[SourceKind, ...] = get_args(SourceKind)
 # cost recall. Measured: 200k x 512 on 2 cores, 37 ms for one query.
 INDEX_THRESHOLD = 100_000
 
-# Of what a hit should not show, against 1 for the query. Measured: docs/experiments.md, "Negatives".
+# Of what a hit should not show, against 1 for the query. Measured: docs/experiments.md, 2026-12-01.
 NEGATIVE_WEIGHT = 0.5

@@ -12,7 +12,7 @@ _MEAN_SAMPLE = 16_384  # rows; the mean of more does not change in its third dig
 _DISTANCE_SAMPLE = 256  # rows whose neighbours are searched; half a second with an index
 # Up to nine copies of each photo leave the distance to the tenth neighbour one between different items.
 _NEIGHBOUR = 10
-# Measured: docs/experiments.md, "Near-duplicates".
+# Measured: docs/experiments.md, "Steered search: near-duplicates".
 _DUPLICATE_SHARE = 1 / 50
 # Cosines of equal vectors differ from 1 by less.
 _ROUNDING = 1e-5

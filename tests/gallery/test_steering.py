@@ -77,7 +77,7 @@ def test_marks_move_the_query_by_rocchio_and_are_no_hits(gallery: Gallery) -> No
     assert_hits(hits, slow_search(slow_scores(moved, ()), 9, (*like, *unlike, 4)))
 
 
-def test_only_like_is_a_query(galleries: dict[str, Gallery]) -> None:
+def test_like_by_itself_is_a_query(galleries: dict[str, Gallery]) -> None:
     gallery = galleries["exact"]
     hits = search_steered(gallery, None, 5, Steering(like=("photo-3",)))
     assert_hits(hits, slow_search(slow_scores(PHOTOS[3], ()), 5, (3,)))
