@@ -67,6 +67,14 @@ class Query:
 
 
 @dataclass(frozen=True)
+class LargePhoto:
+    """A photo to enlarge: an encoded image, empty if there is none, and its page on the web."""
+
+    image: bytes
+    link: str | None
+
+
+@dataclass(frozen=True)
 class Encoded:
     """The unit vector (D,) of one modality, the time of its steps, and all the time at the encoder."""
 

@@ -18,8 +18,9 @@ import uvicorn
 from torch import nn
 
 from serve.deployments.batching import BatchedEncoder, Collate, LoadedEncoder
+from serve.deployments.large_photo import large_photo
 from serve.http.api import create_app
-from serve.messages import Query, SearchResult, Vector
+from serve.messages import LargePhoto, Query, SearchResult, Vector
 from serve.settings import Batching, read_settings
 from stbir.gallery.gallery import open_gallery
 from stbir.images import decode_sketch
@@ -71,6 +72,10 @@ class Searcher:
     async def thumbnail(self, photo_id: str) -> bytes:
         """The encoded thumbnail of a photo."""
         return await asyncio.to_thread(self.gallery.thumbnail, photo_id) or b""
+
+    async def large_photo(self, photo_id: str) -> LargePhoto:
+        """The original of a photo, reduced for a screen, and its page on the web."""
+        return await asyncio.to_thread(large_photo, self.gallery, photo_id)
 
     def info(self) -> dict[str, Any]:
         """Model and gallery."""

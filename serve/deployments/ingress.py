@@ -20,7 +20,7 @@ from serve.http.api import create_app
 from serve.http.auth import create_authenticator
 from serve.http.cors import cors_middleware
 from serve.http.wait_estimate import WaitEstimate
-from serve.messages import Negative, Query, Release, SearchResult
+from serve.messages import LargePhoto, Negative, Query, Release, SearchResult
 from serve.metrics import RequestMetrics
 from serve.problem import Problem, problem_app
 from serve.rollout.app_status import MAX_AGE_S, AppStatusWatch, read_app_status
@@ -103,6 +103,12 @@ class Searcher:
         async with self._thumbnail_slots:
             data: bytes = await self._result(self.fusion.thumbnail.remote(self._release(), photo_id))
         return data
+
+    async def large_photo(self, photo_id: str) -> LargePhoto:
+        """The original of a photo, reduced for a screen, and its page on the web."""
+        async with self._thumbnail_slots:
+            response = self.fusion.large_photo.remote(self._release(), photo_id)
+            return cast(LargePhoto, await self._result(response))
 
     def info(self) -> dict[str, Any]:
         """A description of model and gallery; the gallery is None until one is published."""

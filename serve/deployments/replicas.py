@@ -23,11 +23,13 @@ from serve.deployments.batching import (
     load_sketch_encoder,
     load_text_encoder,
 )
+from serve.deployments.gallery_info import describe_gallery
 from serve.deployments.item_results import map_items
+from serve.deployments.large_photo import large_photo
 from serve.deployments.search import LoadedRelease
 from serve.deployments.sketch_decoder import DecodedSketch, SketchDecoder
 from serve.deployments.text_cache import TextCache
-from serve.messages import Encoded, EncodeResult, Query, Release, SearchResult
+from serve.messages import Encoded, EncodeResult, LargePhoto, Query, Release, SearchResult
 from serve.metrics import batch_size_observer, gallery_gauges, text_cache_counter
 from serve.rollout.model_versions import ModelVersions
 from serve.rollout.records import ReleaseRecords
@@ -135,8 +137,9 @@ class FusionReplica:
         self.match_curves = ModelVersions(read_match_curves, records.active_checkpoint)
         cache_config = CacheConfig(Path(cache)) if cache else None
         self.galleries = ModelVersions(partial(_open_gallery, cache_config), records.active)
-        # Of their own, so that no search waits for a thumbnail.
+        # Of their own, so that no search waits for a thumbnail, and no thumbnail for an original.
         self._thumbnail_threads = ThreadPoolExecutor(2, thread_name_prefix="thumbnail")
+        self._photo_threads = ThreadPoolExecutor(2, thread_name_prefix="photo")
         self.preload, self.report_gallery = Preloader(self.load, records), gallery_gauges()
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
@@ -175,6 +178,14 @@ class FusionReplica:
 
         return await asyncio.get_running_loop().run_in_executor(self._thumbnail_threads, fetch)
 
+    async def large_photo(self, release: Release, photo_id: str) -> LargePhoto:
+        """The original of a photo, reduced for a screen, and its page on the web."""
+
+        def read() -> LargePhoto:
+            return large_photo(self.galleries.get(release), photo_id)
+
+        return await asyncio.get_running_loop().run_in_executor(self._photo_threads, read)
+
     def resolve(self, user_config: dict[str, Any]) -> Release:
         """Same as `serve.rollout.release.resolve`, for the ingress, which has neither torch nor Lance."""
         return resolve(user_config)
@@ -195,13 +206,7 @@ class FusionReplica:
         gallery: Gallery = self.galleries.get(release)
         if len(result.hits) != min(1, gallery.count) or any(math.isnan(hit["score"]) for hit in result.hits):
             raise InputError(f"{release.gallery}: version {release.version} has no hit for a canary query")
-        description = {
-            "version": gallery.version,
-            "count": gallery.count,
-            "categories": gallery.categories,
-            "columns": gallery.columns,
-        }
-        return {"model": model, "gallery": description}
+        return {"model": model, "gallery": describe_gallery(release, gallery, sketch.vector)}
 
     def load(self, release: Release) -> None:
         """Load a release before requests use it."""

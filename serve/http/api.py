@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, replace
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
@@ -23,11 +23,13 @@ from serve.http.openapi import set_openapi
 from serve.http.page import add_page
 from serve.http.request import read_query
 from serve.http.response_headers import HeadersMiddleware
-from serve.messages import Query, SearchResult
+from serve.messages import LargePhoto, Query, SearchResult
 from serve.problem import SECURITY_HEADERS, Problem, add_handlers
 from serve.settings import Limits
 
 _PNG_SIGNATURE = b"\x89PNG"
+_CACHE = "private, max-age=300"  # of photos
+PhotoSize = Literal["thumbnail", "large"]
 QUERY_FIELDS = ("sketch", "text", "photo_id", "like")
 
 
@@ -42,6 +44,9 @@ class SearchBackend(Protocol):
 
     async def thumbnail(self, photo_id: str) -> bytes:
         """The encoded thumbnail of a photo; empty if it has none."""
+
+    async def large_photo(self, photo_id: str) -> LargePhoto:
+        """The original of a photo, reduced for a screen, and its page on the web."""
 
     def info(self) -> dict[str, Any]:
         """A description of `model` and `gallery`; the gallery is None until one is published."""
@@ -103,21 +108,29 @@ def _v1(backend: SearchBackend, limits: Limits) -> APIRouter:
         return JSONResponse(_body(result, start))
 
     @routes.get("/photos/{photo_id:path}")
-    async def photo(request: Request, photo_id: str) -> Response:
+    async def photo(request: Request, photo_id: str, size: PhotoSize = "thumbnail") -> Response:
         start = time.perf_counter()
         async with _timeout(limits.deadline_s):
-            data = await cancel_on_disconnect(request, backend.thumbnail(photo_id))
+            found = await cancel_on_disconnect(request, _read_photo(backend, photo_id, size))
         request.state.timing_ms = {"fetch": elapsed_ms(start)}
-        if not data:
+        if not found.image:
             raise Problem(HTTPStatus.NOT_FOUND, f"photo_id: the gallery has no thumbnail of {photo_id!r}")
-        media_type = "image/png" if data.startswith(_PNG_SIGNATURE) else "image/jpeg"
-        return Response(data, media_type=media_type, headers={"Cache-Control": "private, max-age=300"})
+        media_type = "image/png" if found.image.startswith(_PNG_SIGNATURE) else "image/jpeg"
+        # RFC 8288; the page describes the photo.
+        link = {"Link": f'<{found.link}>; rel="describedby"'} if found.link else {}
+        return Response(found.image, media_type=media_type, headers={"Cache-Control": _CACHE, **link})
 
     @routes.get("/info")
     async def info() -> dict[str, Any]:
         return {**backend.info(), "limits": asdict(limits), "queries": QUERY_FIELDS}
 
     return routes
+
+
+async def _read_photo(backend: SearchBackend, photo_id: str, size: PhotoSize) -> LargePhoto:
+    if size == "large":
+        return await backend.large_photo(photo_id)
+    return LargePhoto(await backend.thumbnail(photo_id), None)
 
 
 def _health(backend: SearchBackend, limits: Limits) -> APIRouter:

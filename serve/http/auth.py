@@ -90,7 +90,7 @@ def create_authenticator(environment: Mapping[str, str], origins: Sequence[str] 
 def _cost(request: Request) -> float:
     """What a request takes of its key's rate, in searches."""
     if route_path(request.scope).startswith(THUMBNAILS):
-        return THUMBNAIL_COST
+        return 1.0 if request.query_params.get("size") == "large" else THUMBNAIL_COST
     return float(request.method == "POST")
 
 

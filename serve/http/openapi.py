@@ -166,7 +166,7 @@ def _operations(limits: Limits) -> list[tuple[str, str, Schema]]:
                 **_responses(_json("SearchResult", _EXAMPLE_RESULT), 400, 404, 413, 415, 422, *_V1_STATUSES),
             },
         ),
-        ("/v1/photos/{photo_id}", "get", {**secured, **_responses(image, 404, *_V1_STATUSES)}),
+        ("/v1/photos/{photo_id}", "get", {**secured, **_responses(image, 404, 422, *_V1_STATUSES)}),
         ("/v1/info", "get", {**secured, **_responses(_json("Info"), *_V1_STATUSES)}),
         ("/healthz", "get", _responses(status, 500)),
         ("/readyz", "get", _responses(ready, 429, 500, 503, 504)),

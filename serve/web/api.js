@@ -31,6 +31,13 @@ export async function photo(uri, download = false) {
   return URL.createObjectURL(await (await request(uri, { headers: authorization() })).blob());
 }
 
+// The original of a photo as a blob URL, reduced for a screen, and its page on the web (or null).
+export async function largePhoto(uri) {
+  const response = await request(`${uri}?size=large`, { headers: authorization() });
+  const [, link = null] = /^<(https?:[^>]*)>/.exec(response.headers.get("Link")) ?? [];
+  return { source: URL.createObjectURL(await response.blob()), link };
+}
+
 function toFields({ drawing, text, weight, category, k, width, where }) {
   const { strokes, image } = drawing;
   const hasSketch = strokes.length > 0 || image !== null;
@@ -71,7 +78,7 @@ async function request(path, options) {
 async function toError(response) {
   const { status, headers } = response;
   const { detail = `the server returned status ${status}` } = await response.json().catch(() => ({}));
-  const message = detail.replace(/^where\.(\d+)\.\w+/, (_, index) => `filter ${Number(index) + 1}`);
+  const message = detail.replace(/^where\.(\d+)\.\w+/, (_, index) => `condition ${Number(index) + 1}`);
   if (status === 500) return new ApiError(`${toSentence(message)} Request ID: ${headers.get("X-Request-Id")}.`, status);
   if (!RETRYABLE.includes(status)) return new ApiError(toSentence(message), status);
   // The text after the semicolon advises a retry, which the page does itself.

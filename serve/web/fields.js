@@ -1,15 +1,18 @@
-// The form fields beside the drawing: text, weight, category, number of results, pen width and filters.
+// The form fields beside the drawing: text, weight, pen width, category and conditions.
 
+import { Chips } from "./chips.js";
 import { selectOption } from "./element.js";
 import { Filters } from "./filters.js";
 
-const NAMES = ["text", "weight", "category", "k", "width"];
+const NAMES = ["text", "weight", "category", "width"];
 
 export class Fields {
   // `onChange()` is called when the user changes a field.
   constructor(form, onChange) {
     this.form = form;
-    this.filters = new Filters(form.querySelector("#filters"), onChange);
+    this.filters = new Filters(document.getElementById("conditions"), onChange);
+    this.chips = new Chips(document.getElementById("chips"), document.getElementById("filter-count"));
+    this.onChange = onChange;
     for (const name of NAMES) this.#field(name).addEventListener("input", onChange);
   }
 
@@ -18,17 +21,15 @@ export class Fields {
       text: this.#field("text").value.trim(),
       weight: this.#field("weight").value / 100,
       category: this.#field("category").value,
-      k: this.#field("k").valueAsNumber || 12,
       width: this.#field("width").valueAsNumber,
       where: this.filters.read(),
     };
   }
 
-  write({ text, weight, category, k, width, where }) {
+  write({ text, weight, category, width, where }) {
     if (text !== undefined) this.#field("text").value = text;
     if (weight !== undefined) this.#field("weight").value = Math.round(weight * 100);
     if (category !== undefined) selectOption(this.#field("category"), category);
-    if (k !== undefined) this.#field("k").value = k;
     if (width !== undefined) this.#field("width").value = width;
     if (where !== undefined) this.filters.write(where);
   }
@@ -36,13 +37,24 @@ export class Fields {
   // Limits, categories and columns from /v1/info. The selected category stays even if this gallery lacks it.
   setInfo({ limits, gallery }) {
     this.#field("text").maxLength = limits.characters;
-    this.#field("k").max = limits.k;
     const category = this.#field("category");
     const selected = category.value;
     const names = gallery?.categories ?? [];
     category.replaceChildren(new Option("any", ""), ...names.map((name) => new Option(name, name)));
     selectOption(category, selected);
     this.filters.setColumns(gallery?.columns ?? {});
+  }
+
+  // Shows the filters in force above the results.
+  showChips() {
+    const category = this.#field("category").value;
+    const chip = { label: category, remove: () => this.#removeCategory() };
+    this.chips.show([...(category ? [chip] : []), ...this.filters.chips()]);
+  }
+
+  #removeCategory() {
+    this.#field("category").value = "";
+    this.onChange();
   }
 
   // The weight applies only to a query of both sketch and text.

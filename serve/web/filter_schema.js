@@ -1,13 +1,8 @@
 // Column types, operators and values of filters.
 
-// Labels of the operators by column type. JSON: a test compares it with OPS in stbir/gallery/filters.py.
-export const OPERATORS = {
-  "boolean": { "eq": "is", "ne": "is not" },
-  "integer": { "eq": "is", "ne": "is not", "lt": "less than", "le": "at most", "gt": "more than", "ge": "at least", "in": "one of" },
-  "float": { "eq": "is", "ne": "is not", "lt": "less than", "le": "at most", "gt": "more than", "ge": "at least", "in": "one of" },
-  "string": { "eq": "is", "ne": "is not", "lt": "before", "le": "up to", "gt": "after", "ge": "from", "in": "one of" },
-  "timestamp": { "eq": "is", "ne": "is not", "lt": "before", "le": "up to", "gt": "after", "ge": "from", "in": "one of" }
-};
+// The operators with their symbols. JSON: a test compares it with OPS in stbir/gallery/filters.py.
+export const OPERATORS = { "eq": "=", "ne": "≠", "lt": "<", "le": "≤", "gt": ">", "ge": "≥", "in": "in" };
+const BOOLEAN_OPERATORS = ["eq", "ne"];
 
 const TIMESTAMP = /^\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)?)?$/;
 // `arrow` matches the type in /v1/info. `parse` returns undefined for text that is not of the type.
@@ -23,8 +18,12 @@ export function columnType(arrowType = "") {
   return TYPES.find(({ arrow }) => arrow.test(arrowType));
 }
 
+export function operatorsOf(type) {
+  return type === "boolean" ? BOOLEAN_OPERATORS : Object.keys(OPERATORS);
+}
+
 export function isOperator(op) {
-  return Object.hasOwn(OPERATORS.string, op); // strings have every operator
+  return Object.hasOwn(OPERATORS, op);
 }
 
 function parseNumber(text, isValid) {

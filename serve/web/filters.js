@@ -1,7 +1,7 @@
-// Filters on columns of the gallery, one row of controls each.
+// Conditions on columns of the gallery, one row of controls each.
 
 import { element, selectOption } from "./element.js";
-import { OPERATORS, columnType } from "./filter_schema.js";
+import { OPERATORS, columnType, operatorsOf } from "./filter_schema.js";
 
 const STANDARD_COLUMNS = ["category", "photo_id"]; // in every gallery, so listed last
 const HIDDEN_COLUMN = "content"; // SHA-256 of the photo
@@ -21,16 +21,19 @@ export class Filters {
 
   // The complete and valid filters.
   read() {
-    const where = this.#rows.map((row) => row.read()).filter(Boolean);
-    this.section.querySelector("span").textContent = where.length ? ` (${where.length})` : "";
-    return where;
+    return this.#rows.map((row) => row.read()).filter(Boolean);
+  }
+
+  // The same for display, each with the function that removes it.
+  chips() {
+    const rows = this.#rows.filter((row) => row.read());
+    return rows.map((row) => ({ label: row.label, remove: () => this.#remove(row) }));
   }
 
   write(where) {
     this.#rows = [];
     for (const filter of where) this.#add().write(filter);
     this.#render();
-    this.section.open = where.length > 0;
   }
 
   // `columns`: Arrow type by name, from /v1/info.
@@ -110,9 +113,14 @@ class FilterRow {
     return value === undefined || value === null ? null : { column, op, value };
   }
 
+  get label() {
+    const { column, op, value } = this.read();
+    return `${column} ${OPERATORS[op]} ${[value].flat().join(", ")}`;
+  }
+
   setNumber(number) {
-    this.group.ariaLabel = `Filter ${number}`;
-    this.removeButton.ariaLabel = `Remove filter ${number}`;
+    this.group.ariaLabel = `Condition ${number}`;
+    this.removeButton.ariaLabel = `Remove condition ${number}`;
   }
 
   // null: empty. undefined: invalid.
@@ -140,10 +148,10 @@ class FilterRow {
   // Operators and value control for the type of the column.
   #updateControls() {
     const { name, hint } = this.#type();
-    const operators = OPERATORS[name];
+    const operators = operatorsOf(name);
     const selected = this.op.value;
-    this.op.replaceChildren(...Object.entries(operators).map(([op, label]) => new Option(label, op)));
-    this.op.value = selected in operators ? selected : "eq";
+    this.op.replaceChildren(...operators.map((op) => new Option(OPERATORS[op], op)));
+    this.op.value = operators.includes(selected) ? selected : "eq";
     this.text.hidden = name === "boolean";
     this.boolean.hidden = !this.text.hidden;
     this.text.inputMode = name === "integer" || name === "float" ? "decimal" : "";

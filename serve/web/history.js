@@ -25,6 +25,11 @@ export class History {
     this.current = drawing;
   }
 
+  // The newest earlier drawing that fulfils a condition, or undefined.
+  findLast(isMatch) {
+    return this.#past.findLast(isMatch);
+  }
+
   undo() {
     if (!this.canUndo) return;
     this.#future.push(this.current);

@@ -1,7 +1,10 @@
-// A dialog that enlarges one hit, with buttons for the previous and the next.
+// A dialog that enlarges one hit: the original photo and its page on the web, where the catalogue has them.
 
+import { largePhoto } from "./api.js";
 import { element } from "./element.js";
 import { formatScore, loadPhoto } from "./results.js";
+
+const MAX_ENLARGEMENT = 2.5; // of a small image; more shows its pixels
 
 export class Lightbox {
   #hits = [];
@@ -37,12 +40,28 @@ export class Lightbox {
     const frame = this.#part("frame");
     URL.revokeObjectURL(frame.querySelector("img")?.src); // a blob URL if it was fetched with a key
     frame.replaceChildren(image);
-    loadPhoto(image, hit.uri, () => frame.replaceChildren("No thumbnail for this photo."));
+    this.#part("link").hidden = true;
+    loadPhoto(image, hit.uri, () => frame.replaceChildren("No thumbnail for this photo.")).then(() => this.#enlarge(image, hit.uri));
     this.#part("title").textContent = hit.text ?? hit.photo_id;
-    const facts = [hit.category, `score ${formatScore(hit)}`, `${index + 1} of ${this.#hits.length}`];
-    this.#part("facts").textContent = (hit.text ? [...facts, hit.photo_id] : facts).join(" · ");
+    const facts = { Rank: `${index + 1} of ${this.#hits.length}`, Score: formatScore(hit), Category: hit.category, Photo: hit.photo_id };
+    const entries = Object.entries(facts).map(([name, value]) => [createText("dt", name), createText("dd", value)]);
+    this.#part("facts").replaceChildren(...entries.flat());
     this.#part("previous").disabled = index === 0;
     this.#part("next").disabled = index === this.#hits.length - 1;
+  }
+
+  // Replaces the thumbnail, which stays if the server is full or the original cannot be read.
+  async #enlarge(image, uri) {
+    image.style.maxWidth = `${MAX_ENLARGEMENT * image.naturalWidth}px`;
+    const photo = await largePhoto(uri).catch(() => null);
+    if (photo === null) return;
+    if (!image.isConnected) return URL.revokeObjectURL(photo.source); // another hit is shown by now
+    URL.revokeObjectURL(image.src);
+    image.src = photo.source;
+    await image.decode().catch(() => {});
+    image.style.maxWidth = `${MAX_ENLARGEMENT * image.naturalWidth}px`;
+    this.#part("link").hidden = photo.link === null;
+    this.#part("link").href = photo.link ?? "";
   }
 
   #step(difference) {
@@ -64,4 +83,8 @@ export class Lightbox {
   #part(name) {
     return this.dialog.querySelector(`#lightbox-${name}`);
   }
+}
+
+function createText(tag, textContent) {
+  return element(tag, { textContent });
 }

@@ -7,15 +7,16 @@ import { Fields } from "./fields.js";
 import { KeyDialog, readKey } from "./key.js";
 import { Lightbox } from "./lightbox.js";
 import { Pad } from "./pad.js";
-import { firstImage, galleryImage, readImage } from "./query_image.js";
+import { Paging } from "./paging.js";
+import { acceptImages, firstImage, galleryImage, readImage } from "./query_image.js";
 import { Results } from "./results.js";
 import { fromFragment, toFragment } from "./share.js";
 import { Shortcuts } from "./shortcuts.js";
 import { Status } from "./status.js";
 import { showToast } from "./toast.js";
-import { fillExamples } from "./welcome.js";
+import { fillExamples, photoUri } from "./welcome.js";
 
-const WELCOME = "Draw a shape, describe it in text, or both. Matching photos appear here.";
+const WELCOME = "Draw what you are looking for, describe it, or both. Or start with an example:";
 
 const byId = (id) => document.getElementById(id);
 const pad = new Pad(byId("canvas"), update);
@@ -23,6 +24,7 @@ const fields = new Fields(byId("query"), update);
 const status = new Status(byId("results"));
 const results = new Results(byId("hits"), (index) => lightbox.open(results.hits, index));
 const lightbox = new Lightbox(byId("lightbox"), { onSimilar: searchSimilar, onClose: (index) => results.focus(index) });
+const paging = new Paging(byId("more"), byId("end"), () => autoSearch.searchNow());
 const keyDialog = new KeyDialog(byId("key"), reconnect);
 let serverInfo = null; // the last response of /v1/info
 const reconnectBackoff = new Backoff();
@@ -31,6 +33,7 @@ let reconnectTimer = null;
 const view = {
   idle() {
     results.show([]);
+    paging.update(0);
     if (serverInfo?.gallery === null) status.show("No gallery is published yet, so there is nothing to search.", "error");
     else status.show(WELCOME, "welcome");
   },
@@ -38,6 +41,7 @@ const view = {
   slow: () => status.showSlow(),
   results({ hits, gallery_version: version, timing_ms: time }) {
     results.show(hits);
+    paging.update(hits.length);
     if (hits.length) status.show(`${hits.length} ${hits.length === 1 ? "result" : "results"} in ${Math.round(time.total)} ms`);
     else status.show("No matching photos. Try other text, any category, or fewer filters.", "empty");
     if (serverInfo?.gallery?.version !== version) connect(); // another version was published
@@ -52,7 +56,7 @@ const view = {
 const autoSearch = new AutoSearch(readQuery, search, view);
 
 function readQuery() {
-  const query = { ...fields.read(), drawing: pad.drawing };
+  const query = { ...fields.read(), k: paging.k, drawing: pad.drawing };
   return pad.isEmpty && !query.text ? null : query;
 }
 
@@ -63,9 +67,12 @@ function update() {
   byId("redo").disabled = !pad.history.canRedo;
   byId("clear").disabled = pad.isEmpty;
   byId("placeholder").hidden = !pad.isEmpty;
+  byId("query-image").hidden = image === null;
   byId("image-name").textContent = image ? (image.photoId ? `Similar to ${image.name}` : image.name) : "";
   byId("canvas").setAttribute("aria-label", `Drawing area: ${image ? `image ${image.name}` : countStrokes(strokes)}`);
   fields.enableWeight(!pad.isEmpty && fields.read().text !== "");
+  fields.showChips();
+  paging.reset();
   autoSearch.searchSoon();
 }
 
@@ -99,15 +106,18 @@ function supportsSimilar() {
   return serverInfo?.queries?.includes("photo_id") ?? false;
 }
 
-async function searchSimilar({ photo_id: photoId, uri }) {
-  const source = await photo(uri).catch(() => ""); // the search needs no thumbnail
+async function searchSimilar({ photo_id: photoId }) {
+  const source = await photo(photoUri(photoId)).catch(() => ""); // the search needs no thumbnail
+  scrollTo({ top: 0 });
   pad.replace({ image: await galleryImage(photoId, source) });
 }
 
-function loadExample({ strokes, text }) {
-  pad.replace({ strokes });
-  fields.write({ text });
+function loadExample({ photoId, strokes, text }) {
+  if (strokes) pad.replace({ strokes });
+  if (text) fields.write({ text });
+  if (!strokes && !text) searchSimilar({ photo_id: photoId });
   update();
+  scrollTo({ top: 0 });
   byId("results").focus({ preventScroll: true }); // the focused example is hidden now
 }
 
@@ -130,7 +140,7 @@ async function openLink() {
     if (!query) return;
     const { photoId } = query;
     fields.write(query);
-    if (photoId) await searchSimilar({ photo_id: photoId, uri: `/v1/photos/${encodeURIComponent(photoId)}` });
+    if (photoId) await searchSimilar({ photo_id: photoId });
     else pad.replace(query);
   } catch (error) {
     showToast(error.message);
@@ -145,7 +155,7 @@ async function connect() {
     if (readQuery() === null) view.idle();
   } catch (error) {
     byId("count").textContent = "not connected";
-    byId("version").textContent = "";
+    byId("gallery-name").textContent = "";
     const seconds = reconnectBackoff.next(error.retryAfter);
     // If there is a query, its search shows the error.
     if (readQuery() === null || error.status === 401) view.error(error, seconds);
@@ -157,12 +167,14 @@ async function connect() {
 function showInfo(response) {
   serverInfo = response;
   fields.setInfo(serverInfo);
+  paging.setLimit(serverInfo.limits.k, serverInfo.gallery?.count ?? 0);
   lightbox.enableSimilar(supportsSimilar());
   shortcuts.setVisible("m", supportsSimilar());
   const { gallery } = serverInfo;
   const count = gallery?.count.toLocaleString("en");
   byId("count").textContent = gallery ? `${count} ${gallery.count === 1 ? "photo" : "photos"}` : "no gallery yet";
-  byId("version").textContent = gallery ? ` · version ${gallery.version}` : "";
+  byId("gallery-name").textContent = gallery?.name ?? "";
+  fillExamples(byId("examples"), gallery?.examples ?? [], loadExample);
 }
 
 function requestKey(error) {
@@ -183,6 +195,9 @@ const CLICKS = {
   redo: () => pad.redo(),
   clear: () => pad.clear(),
   image: () => byId("file").click(),
+  "remove-image": () => pad.removeImage(),
+  "open-filters": () => byId("filters").showModal(),
+  "close-filters": () => byId("filters").close(),
   share,
   help: () => byId("shortcuts").showModal(),
   "change-key": () => keyDialog.open(),
@@ -201,6 +216,7 @@ const shortcuts = new Shortcuts(
     { keys: "Ctrl+Shift+Z Ctrl+Y", label: "Redo", action: CLICKS.redo },
     { keys: "Delete", label: "Clear the drawing", action: CLICKS.clear },
     { keys: "p", label: "Search by an image (or paste or drop one)", action: CLICKS.image },
+    { keys: "f", label: "Filters", action: CLICKS["open-filters"] },
     { keys: "/", label: "Edit the text", action: () => fields.focusText() },
     { keys: "r", label: "Focus the results; arrow keys move, Enter enlarges", action: () => results.focus(0) },
     { keys: "m", label: "More like the focused result", action: searchSimilarToFocused },
@@ -223,23 +239,11 @@ byId("file").addEventListener("change", (event) => {
   loadImage(event.target.files);
   event.target.value = ""; // so that the same file can be selected again
 });
-document.addEventListener("paste", (event) => {
-  if (firstImage(event.clipboardData.files)) loadImage(event.clipboardData.files);
-});
-document.addEventListener("dragover", (event) => event.preventDefault()); // or the browser opens the file
-document.addEventListener("drop", (event) => {
-  event.preventDefault();
-  if (event.dataTransfer.files.length) loadImage(event.dataTransfer.files);
-});
-// The options are collapsed on small screens.
-const wideScreen = matchMedia("(min-width: 47.51rem)");
-const updateOptions = () => (byId("options").open = wideScreen.matches);
-wideScreen.addEventListener("change", updateOptions);
+acceptImages(loadImage);
+byId("filters").addEventListener("click", (event) => event.target === byId("filters") && byId("filters").close());
 addEventListener("online", reconnect);
 addEventListener("hashchange", openLink);
 
-updateOptions();
-fillExamples(byId("examples"), loadExample);
 update();
 connect();
 openLink();

@@ -63,6 +63,11 @@ export class Pad {
     this.#update();
   }
 
+  // Back to the drawing before the image, also after a chain of images.
+  removeImage() {
+    this.replace(this.history.findLast(({ image }) => image === null) ?? EMPTY);
+  }
+
   setWidth(width) {
     this.width = width;
     this.canvas.requestDraw();

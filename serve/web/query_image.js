@@ -31,6 +31,18 @@ export function firstImage(files) {
   return [...(files ?? [])].find((file) => file.type.startsWith("image/"));
 }
 
+// `onFiles(files)` is called when the user pastes an image or drops files.
+export function acceptImages(onFiles) {
+  document.addEventListener("paste", (event) => {
+    if (firstImage(event.clipboardData.files)) onFiles(event.clipboardData.files);
+  });
+  document.addEventListener("dragover", (event) => event.preventDefault()); // or the browser opens the file
+  document.addEventListener("drop", (event) => {
+    event.preventDefault();
+    if (event.dataTransfer.files.length) onFiles(event.dataTransfer.files);
+  });
+}
+
 async function decode(file) {
   try {
     return await createImageBitmap(file, { imageOrientation: "from-image" });

@@ -103,10 +103,11 @@ function createCell(hit) {
   const frame = element("span", { className: "frame" }, image);
   const rank = element("span", { className: "rank" });
   const score = element("span", { className: "score" });
-  const line = element("span", { className: "line" }, element("span", { textContent: hit.category }), " ", score);
+  const category = element("span", { className: "category", textContent: hit.category });
+  const line = element("span", { className: "line" }, rank, " ", category, " ", score);
   const text = element("span", { className: "text" });
   const button = element("button", { type: "button", className: "hit" });
-  button.append(frame, rank, " ", element("span", { className: "caption" }, line, " ", text)); // the accessible name
+  button.append(frame, element("span", { className: "caption" }, line, " ", text)); // the accessible name
   loadPhoto(image, hit.uri, () => frame.replaceChildren("no thumbnail"));
   return { item: element("li", {}, button), button, image, rank, score, text };
 }

@@ -12,10 +12,10 @@ const MAX_FILTERS = 50;
 const MAX_INFLATED_BYTES = 400_000; // more than a link of MAX_LENGTH needs
 
 // Throws an Error for the user if the query does not fit into a link.
-export async function toFragment({ drawing, text, weight, category, k, width, where = [] }) {
+export async function toFragment({ drawing, text, weight, category, width, where = [] }) {
   const { strokes, image } = drawing;
   if (image?.blob) throw new Error("A link cannot contain an uploaded image. Send the file as well.");
-  const data = { s: strokes.map(packStroke), l: image?.photoId, t: text, w: weight, c: category, k, p: width };
+  const data = { s: strokes.map(packStroke), l: image?.photoId, t: text, w: weight, c: category, p: width };
   if (where.length) data.f = where.map(({ column, op, value }) => [column, op, value]);
   const bytes = new TextEncoder().encode(JSON.stringify(data));
   const fragment = PREFIX + toBase64url(await pipe(new CompressionStream("deflate-raw"), bytes));
@@ -36,7 +36,7 @@ export async function fromFragment(fragment) {
 }
 
 // Links are untrusted: checks types and clamps numbers.
-function validate({ s, l, t, w, c, k, p, f = [] }) {
+function validate({ s, l, t, w, c, p, f = [] }) {
   if (f.length > MAX_FILTERS) throw new RangeError("too many filters");
   return {
     strokes: s.map(unpackStroke),
@@ -44,7 +44,6 @@ function validate({ s, l, t, w, c, k, p, f = [] }) {
     text: String(t ?? ""),
     category: String(c ?? ""),
     weight: clamp(w, 0, 1),
-    k: Math.round(clamp(k, 1, 1000)),
     width: Math.round(clamp(p, 1, 32)),
     where: f.map(validateFilter),
   };

@@ -1,22 +1,40 @@
-// The example queries of the welcome page, as buttons with their drawing.
+// The examples of the welcome page: photos of the gallery, or a drawing for the first of a category.
 
+import { photo } from "./api.js";
 import { element } from "./element.js";
-import { EXAMPLES } from "./examples.js";
+import { DRAWINGS } from "./drawings.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 
-// `onSelect(example)` is called when the user clicks one.
-export function fillExamples(list, onSelect) {
-  list.append(...EXAMPLES.map((example) => element("li", {}, createButton(example, onSelect))));
+// `examples` from /v1/info. `onSelect({ photoId, text, strokes })` is called when the user clicks one.
+export function fillExamples(list, examples, onSelect) {
+  const isFirst = ({ category }, index) => examples.findIndex((other) => other.category === category) === index;
+  const drawings = examples.map((example, index) => (isFirst(example, index) ? drawingOf(example.category) : undefined));
+  const buttons = examples.map((example, index) => createButton(example, drawings[index], onSelect));
+  list.replaceChildren(...buttons.map((button) => element("li", {}, button)));
 }
 
-function createButton(example, onSelect) {
-  const text = element("span", { className: "text", textContent: example.text });
-  const name = element("span", { className: "name", textContent: example.name });
-  const drawing = renderSvg(example.strokes);
-  const button = element("button", { type: "button", className: "example" }, drawing, name, text);
-  button.addEventListener("click", () => onSelect(example));
+function drawingOf(category) {
+  return DRAWINGS[category.toLowerCase().replace(/s$/, "")]; // undefined without one
+}
+
+function createButton({ photo_id: photoId, category, text }, strokes, onSelect) {
+  const frame = element("span", { className: "frame" }, strokes ? renderSvg(strokes) : createImage(photoId));
+  const name = element("span", { className: "name", textContent: category });
+  const description = element("span", { className: "text", textContent: text ?? "Photos like this one" });
+  const button = element("button", { type: "button", className: "example" }, frame, name, " ", description);
+  button.addEventListener("click", () => onSelect({ photoId, text, strokes }));
   return button;
+}
+
+function createImage(photoId) {
+  const image = element("img", { alt: "", className: "loaded" });
+  photo(photoUri(photoId)).then((source) => (image.src = source), () => image.remove());
+  return image;
+}
+
+export function photoUri(photoId) {
+  return `/v1/photos/${encodeURIComponent(photoId)}`;
 }
 
 function renderSvg(strokes) {

@@ -49,6 +49,13 @@ def search_after(
     return body
 
 
+def select_category(page: Page, name: str) -> None:
+    """Select a category in the drawer of filters."""
+    page.click("#open-filters")
+    page.select_option("#category", name)
+    page.click("#close-filters")
+
+
 def has_strokes(count: int) -> Callable[[Body], bool]:
     return lambda body: len(body.get("sketch", [])) == count
 
@@ -67,7 +74,7 @@ def search_by_stroke(page: Page, points: Sequence[Point], strokes: int = 1) -> B
 
 def to_fragment(page: Page, strokes: Sequence[Sequence[Sequence[float]]], **fields: Any) -> str:
     """The fragment of a shared link, made by the pad."""
-    query = {"text": "", "weight": 0.5, "category": "", "k": 12, "width": 2, **fields}
+    query = {"text": "", "weight": 0.5, "category": "", "width": 2, **fields}
     query["drawing"] = {"strokes": strokes, "image": None}
     function = "(query) => import('/web/share.js').then((share) => share.toFragment(query))"
     fragment: str = page.evaluate(function, query)

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, expect, sync_playwright
 
 from serve.http.api import create_app
-from serve.messages import Query, SearchResult
+from serve.messages import LargePhoto, Query, SearchResult
 from serve.problem import Problem
 from serve.settings import read_settings
 from stbir.embedding.embed import embed_photos, embed_sketches, embed_texts
@@ -74,6 +74,7 @@ class LocalBackend:
         ]
         self.vectors_ND = photos.vectors
         self.version = 1
+        self.links: dict[str, str] = {}
         self.before: Callable[[Query], Awaitable[None]] = _search_at_once
 
     def add(self, category: str, images: dict[str, bytes]) -> None:
@@ -122,8 +123,14 @@ class LocalBackend:
     async def thumbnail(self, photo_id: str) -> bytes:
         return next((row["image"] for row in self.rows if row["photo_id"] == photo_id), b"")
 
+    async def large_photo(self, photo_id: str) -> LargePhoto:
+        return LargePhoto(await self.thumbnail(photo_id), self.links.get(photo_id))
+
     def info(self) -> dict[str, Any]:
+        examples = [{name: row[name] for name in ("photo_id", "category", "text")} for row in self.rows[:6]]
         gallery = {
+            "name": "shapes",
+            "examples": examples,
             "version": self.version,
             "count": len(self.rows),
             "categories": sorted({row["category"] for row in self.rows}),

@@ -26,10 +26,10 @@ def test_drawing_and_text_give_results(page: Page) -> None:
     search_by_stroke(page, ARC)
     with page.expect_response(lambda response: "a red disc" in (response.request.post_data or "")):
         page.fill("#text", "a red disc")
-    expect(page.locator(".hit img.loaded")).to_have_count(12)
-    expect(page.locator("#message")).to_contain_text("12 results in")
+    expect(page.locator(".hit img.loaded")).to_have_count(24)
+    expect(page.locator("#message")).to_contain_text("24 results in")
     page.locator(".hit").nth(1).click()
-    expect(page.locator("#lightbox-facts")).to_contain_text("2 of 12")
+    expect(page.locator("#lightbox-facts")).to_contain_text("2 of 24")
     page.keyboard.press("Escape")
     page.fill("#text", "a " * 70)
     expect(page.locator("#message")).to_contain_text("70 words exceed the limit of 64")

@@ -25,7 +25,7 @@ def test_stroke_is_sent_as_drawn(pad: Page) -> None:
 
 def test_results_appear_during_a_stroke(pad: Page) -> None:
     press_and_move(pad, ARC)
-    expect(pad.locator(".hit")).to_have_count(12)
+    expect(pad.locator(".hit")).to_have_count(24)
     expect(pad.locator("#undo")).to_be_disabled()
     pad.mouse.up()
     expect(pad.locator("#undo")).to_be_enabled()

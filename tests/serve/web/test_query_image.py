@@ -6,6 +6,7 @@ import mimetypes
 import re
 from collections import Counter
 from collections.abc import Callable
+from urllib.parse import unquote
 
 import pytest
 from PIL import Image
@@ -13,7 +14,7 @@ from playwright.sync_api import Page, Request, Route, expect
 
 from serve.messages import Query
 from tests.serve.conftest import encode_image
-from tests.serve.web.actions import ARC, draw, search_after
+from tests.serve.web.actions import ARC, draw, search_after, search_by_stroke
 from tests.serve.web.conftest import LocalBackend
 
 EXIF_ORIENTATION, ROTATE_CLOCKWISE = 0x0112, 6
@@ -72,7 +73,7 @@ def test_image_is_sent_upright_without_metadata(
     assert top[0] > 200 > 60 > top[1]
     assert min(bottom) > 240
     expect(pad.locator("#image-name")).to_have_text("boot.jpg")
-    expect(pad.locator(".hit")).to_have_count(12)
+    expect(pad.locator(".hit")).to_have_count(24)
 
 
 def test_drawing_replaces_an_image_and_undo_restores_it(
@@ -124,7 +125,7 @@ def test_too_large_image_is_not_sent(pad: Page) -> None:
     select_file(pad, "noise.png", encode_image(Image.effect_noise((300, 300), 80)))
     expect(pad.locator("#toast")).to_contain_text("noise.png is too large")
     expect(pad.locator("#placeholder")).to_be_visible()
-    assert search_after(pad, lambda: pad.fill("#text", "a disc")) == {"text": "a disc", "k": 12}
+    assert search_after(pad, lambda: pad.fill("#text", "a disc")) == {"text": "a disc", "k": 24}
     assert len(searches) == 1
 
 
@@ -152,7 +153,7 @@ def test_thumbnails_are_retried_while_the_server_is_full(pad: Page) -> None:
 
     pad.route("**/v1/photos/**", fail_twice)
     pad.fill("#text", "a disc")
-    expect(pad.locator(".hit img.loaded")).to_have_count(12)
+    expect(pad.locator(".hit img.loaded")).to_have_count(24)
     assert set(attempts.values()) == {3}
 
 
@@ -162,7 +163,7 @@ def test_more_like_this(pad: Page, backend: LocalBackend) -> None:
     title = pad.inner_text("#lightbox-title")
     photo_id = next(row["photo_id"] for row in backend.rows if title in (row["text"], row["photo_id"]))
     body = search_after(pad, lambda: pad.click("#lightbox-similar"))
-    assert body == {"photo_id": photo_id, "text": "a disc", "sketch_weight": 0.5, "k": 12}
+    assert body == {"photo_id": photo_id, "text": "a disc", "sketch_weight": 0.5, "k": 24}
     expect(pad.locator("#lightbox")).to_be_hidden()
     expect(pad.locator("#image-name")).to_have_text(f"Similar to {photo_id}")
     expect(pad.locator(".hit", has_text=title)).to_have_count(0)  # the photo itself is excluded
@@ -172,6 +173,33 @@ def test_more_like_this(pad: Page, backend: LocalBackend) -> None:
     pad.goto("about:blank")
     body = search_after(pad, lambda: pad.goto(link), lambda body: "photo_id" in body)
     assert body["photo_id"] == photo_id
+
+
+def test_leaving_more_like_this_restores_the_drawing(pad: Page) -> None:
+    """Also after a chain of photos."""
+    sketch = search_by_stroke(pad, ARC)["sketch"]
+    for _ in range(2):
+        pad.locator(".hit").first.click()
+        search_after(pad, lambda: pad.click("#lightbox-similar"), lambda body: "photo_id" in body)
+        expect(pad.locator(".hit")).to_have_count(23)
+    search = search_after(pad, lambda: pad.click("#remove-image"), lambda body: "sketch" in body)
+    assert search["sketch"] == sketch
+    assert "photo_id" not in search
+    expect(pad.locator("#query-image")).to_be_hidden()
+
+
+def test_lightbox_has_the_link_of_the_catalogue(pad: Page, backend: LocalBackend) -> None:
+    pad.fill("#text", "a disc")
+    expect(pad.locator(".hit")).to_have_count(24)
+    pad.locator(".hit").first.click()
+    expect(pad.locator("#lightbox img.loaded")).to_be_visible()
+    expect(pad.locator("#lightbox-link")).to_be_hidden()
+    backend.links = {row["photo_id"]: f"https://shop.example/{row['photo_id']}" for row in backend.rows}
+    with pad.expect_request(lambda request: request.url.endswith("?size=large")) as large:
+        pad.keyboard.press("ArrowRight")
+    photo_id = unquote(large.value.url).removesuffix("?size=large").partition("/photos/")[2]
+    expect(pad.locator("#lightbox-link")).to_have_attribute("href", f"https://shop.example/{photo_id}")
+    expect(pad.locator("#lightbox-facts")).to_contain_text(photo_id)
 
 
 def test_more_like_the_focused_result(pad: Page) -> None:
@@ -196,7 +224,8 @@ def test_more_like_this_is_hidden_if_unsupported(pad: Page) -> None:
     expect(pad.locator("#lightbox")).to_be_visible()
     pad.keyboard.press("Escape")
     pad.keyboard.press("m")
-    assert "photo_id" not in search_after(pad, lambda: pad.fill("#k", "5"), lambda body: body["k"] == 5)
+    text_search = search_after(pad, lambda: pad.fill("#text", "a box"), lambda body: body["text"] == "a box")
+    assert "photo_id" not in text_search
     expect(pad.locator("#image-name")).to_be_hidden()
     pad.locator("h1").click()
     pad.keyboard.press("?")

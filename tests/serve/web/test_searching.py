@@ -9,6 +9,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from playwright.sync_api import BrowserContext, Page, Route, expect
 
 from serve.http.api import create_app
@@ -19,7 +20,8 @@ from serve.problem import Problem
 from serve.settings import read_settings
 from stbir.images import encode_png, render_strokes
 from tests.client.conftest import serve_app
-from tests.serve.web.actions import ARC, draw, search_after, search_by_stroke
+from tests.serve.conftest import encode_image
+from tests.serve.web.actions import ARC, draw, search_after, search_by_stroke, select_category
 from tests.serve.web.conftest import LocalBackend
 
 DISABLE_ABORT = "void (AbortController.prototype.abort = () => {})"
@@ -37,53 +39,86 @@ def delay(text: str, released: threading.Event) -> Callable[[Query], Awaitable[N
 
 
 def test_drawn_photo_is_the_top_hit(pad: Page, backend: LocalBackend) -> None:
-    """The gallery contains the example drawings. The untrained sketch encoder equals the photo encoder."""
-    examples: list[dict[str, Any]] = pad.evaluate("import('/web/examples.js').then((m) => m.EXAMPLES)")
-    images = {example["name"]: encode_png(render_strokes(example["strokes"])) for example in examples}
+    """The gallery contains the drawings. The untrained sketch encoder equals the photo encoder."""
+    drawings: dict[str, Any] = pad.evaluate("import('/web/drawings.js').then((m) => m.DRAWINGS)")
+    images = {name: encode_png(render_strokes(strokes)) for name, strokes in drawings.items()}
     assert len(images) >= 5
     backend.add("drawing", images)
-    name, text, strokes = (examples[1][field] for field in ("name", "text", "strokes"))
-    for stroke in strokes:
+    name, text = "chair", "dark wood, slatted back"
+    for stroke in drawings[name]:
         draw(pad, [(x, y) for x, y in stroke])
     expect(pad.locator(".hit").first).to_contain_text(name)
     backend.align_with_text(name, text)
     assert search_after(pad, lambda: pad.fill("#text", text))["text"] == text
     expect(pad.locator(".hit").first).to_contain_text(name)
     expect(pad.locator(".hit .score").first).to_have_text("1.000")
-    expect(pad.locator("#gallery")).to_contain_text(f"version {backend.version}")
+    expect(pad.locator("#gallery")).to_have_text(f"shapes{len(backend.rows)} photos")
     expect(pad.locator("#category")).to_contain_text("drawing")
 
 
+def set_examples(pad: Page, examples: list[dict[str, Any]]) -> None:
+    def replace(route: Route) -> None:
+        info = route.fetch().json()
+        route.fulfill(json={**info, "gallery": {**info["gallery"], "examples": examples}})
+
+    pad.route("**/v1/info", replace)
+    pad.reload()
+    expect(pad.locator(".example")).to_have_count(len(examples))
+
+
 def test_example_sets_drawing_and_text(pad: Page) -> None:
-    expect(pad.locator(".example")).to_have_count(6)
+    rows: list[dict[str, Any]] = [{"photo_id": str(n), "category": "Chairs", "text": "oak"} for n in range(2)]
+    set_examples(pad, [*rows, {**rows[0], "category": "unknown", "text": None}])
+    expect(pad.locator(".example svg")).to_have_count(1)  # the second chair is a photo
     body = search_after(pad, lambda: pad.locator(".example").first.click())
     assert len(body["sketch"]) > 5
-    assert body["text"] == pad.input_value("#text") != ""
-    expect(pad.locator(".hit")).to_have_count(12)
+    assert body["text"] == pad.input_value("#text") == "oak"
+    expect(pad.locator(".hit")).to_have_count(24)
     expect(pad.locator(".example").first).to_be_hidden()
 
 
-def test_text_category_result_count_and_weight(pad: Page) -> None:
+def test_examples_are_photos_of_the_gallery(pad: Page, backend: LocalBackend) -> None:
+    expect(pad.locator(".example")).to_have_count(6)
+    index = next(index for index, row in enumerate(backend.rows) if row["text"] is None)
+    body = search_after(pad, lambda: pad.locator(".example").nth(index).click())
+    assert body == {"photo_id": backend.rows[index]["photo_id"], "k": 24}
+
+
+def test_text_category_and_weight(pad: Page) -> None:
     body = search_after(pad, lambda: pad.fill("#text", " a red disc "))
-    assert body == {"text": "a red disc", "k": 12}
+    assert body == {"text": "a red disc", "k": 24}
     expect(pad.locator("#weight")).to_be_disabled()
-    assert search_after(pad, lambda: pad.select_option("#category", "disc"))["category"] == "disc"
-    assert search_after(pad, lambda: pad.fill("#k", "3"))["k"] == 3
-    expect(pad.locator(".hit")).to_have_count(3)
-    expect(pad.locator(".hit .line")).to_contain_text(["disc", "disc", "disc"])
+    assert search_after(pad, lambda: select_category(pad, "disc"))["category"] == "disc"
+    expect(pad.locator(".hit .category")).to_have_text(["disc"] * 12)
     assert search_by_stroke(pad, ARC)["sketch_weight"] == 0.5
     assert search_after(pad, lambda: pad.fill("#weight", "80"))["sketch_weight"] == 0.8
     expect(pad.locator("#weight")).to_have_attribute("aria-valuetext", "80 % sketch, 20 % text")
     expect(pad.locator("#weight-value")).to_have_text("80 : 20")
 
 
-def test_score_is_visible_on_hover(pad: Page) -> None:
+def test_more_results_load_at_the_end_of_the_list(pad: Page, backend: LocalBackend) -> None:
+    backend.add("noise", {f"noise/{n:03}": encode_image(Image.effect_noise((64, 64), n)) for n in range(96)})
+    pad.reload()
+    expect(pad.locator("#gallery")).to_contain_text("120 photos")
+    assert search_after(pad, lambda: pad.fill("#text", "a disc"))["k"] == 24
+    expect(pad.locator(".hit")).to_have_count(24)
+    for k in (48, 72, 96, 100):  # the limit of the server
+        assert search_after(pad, pad.locator("#more").scroll_into_view_if_needed)["k"] == k
+        expect(pad.locator(".hit")).to_have_count(k)
+    expect(pad.locator("#more")).to_be_hidden()
+    expect(pad.locator("#end")).to_contain_text("the best 100")
+    assert search_after(pad, lambda: pad.fill("#text", "a box"))["k"] == 24
+    expect(pad.locator(".hit")).to_have_count(24)
+
+
+def test_photo_is_shown_whole_in_its_tile(pad: Page) -> None:
     pad.fill("#text", "a disc")
-    caption = pad.locator(".hit .caption").nth(1)
-    expect(caption).to_have_css("opacity", "0")
-    pad.locator(".hit").nth(1).hover()
-    expect(caption).to_have_css("opacity", "1")
-    assert abs(float(caption.locator(".score").inner_text())) <= 1
+    image = pad.locator(".hit img.loaded").first
+    expect(image).to_have_css("object-fit", "contain")
+    frame, box = pad.locator(".hit .frame").first.bounding_box(), image.bounding_box()
+    assert frame is not None
+    assert box is not None
+    assert box["height"] <= frame["height"]
 
 
 def search_for_hit(pad: Page, backend: LocalBackend, has_text: bool) -> tuple[int, dict[str, Any]]:
@@ -97,16 +132,16 @@ def search_for_hit(pad: Page, backend: LocalBackend, has_text: bool) -> tuple[in
     return index, row
 
 
-def test_text_of_a_photo_is_visible_on_hover_on_focus_and_enlarged(pad: Page, backend: LocalBackend) -> None:
+def test_rank_and_text_of_a_photo_are_beneath_it_and_enlarged(pad: Page, backend: LocalBackend) -> None:
     index, row = search_for_hit(pad, backend, has_text=True)
     hit = pad.locator(".hit").nth(index)
-    expect(hit.locator(".caption")).to_have_css("opacity", "0")
-    hit.hover()
-    expect(hit.locator(".caption")).to_have_css("opacity", "1")
+    frame, caption = hit.locator(".frame").bounding_box(), hit.locator(".caption").bounding_box()
+    assert frame is not None
+    assert caption is not None
+    assert caption["y"] >= frame["y"] + frame["height"]
     expect(hit.locator(".text")).to_have_text(row["text"])
-    pad.mouse.move(0, 0)
+    expect(hit.locator(".rank")).to_have_text(str(index + 1))
     hit.focus()
-    expect(hit.locator(".caption")).to_have_css("opacity", "1")
     score = hit.locator(".score").inner_text()
     expect(hit).to_have_accessible_name(re.compile(rf"^{index + 1} (box|disc) {score} {row['text']}$"))
     pad.keyboard.press("Enter")
@@ -128,16 +163,16 @@ def test_changed_text_of_a_photo_is_updated(pad: Page, backend: LocalBackend) ->
     expect(pad.locator(".hit .text").nth(index)).to_have_text(row["text"])
     backend.rows = [{**each, "text": "other text"} if each is row else each for each in backend.rows]
     with pad.expect_response("**/v1/search"):
-        pad.fill("#k", "20")
+        pad.keyboard.press("Enter")
     expect(pad.locator(".hit .text").nth(index)).to_have_text("other text")
 
 
 def test_photos_in_consecutive_results_keep_their_element(pad: Page) -> None:
     pad.fill("#text", "a disc")
-    expect(pad.locator(".hit")).to_have_count(12)
-    pad.evaluate("document.querySelectorAll('.hit').forEach((hit) => (hit.dataset.old = 1))")
-    search_after(pad, lambda: pad.fill("#k", "24"))
     expect(pad.locator(".hit")).to_have_count(24)
+    pad.evaluate("document.querySelectorAll('.hit').forEach((hit) => (hit.dataset.old = 1))")
+    search_after(pad, lambda: select_category(pad, "disc"))
+    expect(pad.locator(".hit")).to_have_count(12)
     assert pad.locator(".hit[data-old]").count() == 12
 
 
@@ -147,12 +182,12 @@ def test_late_response_is_ignored(pad: Page, backend: LocalBackend) -> None:
     pad.evaluate(DISABLE_ABORT)  # so that the late response arrives
     search_after(pad, lambda: pad.fill("#text", "late"))
     with pad.expect_response(lambda response: "late" in (response.request.post_data or "")):
-        pad.fill("#k", "3")
         pad.fill("#text", "early")
-        expect(pad.locator(".hit")).to_have_count(3)
+        select_category(pad, "disc")
+        expect(pad.locator(".hit")).to_have_count(12)
         released.set()
     pad.wait_for_timeout(100)
-    expect(pad.locator(".hit")).to_have_count(3)
+    expect(pad.locator(".hit")).to_have_count(12)
 
 
 def test_outdated_search_is_aborted(pad: Page, backend: LocalBackend) -> None:
@@ -163,7 +198,7 @@ def test_outdated_search_is_aborted(pad: Page, backend: LocalBackend) -> None:
         pad.fill("#text", "early")
     released.set()
     assert failed.value.failure == "net::ERR_ABORTED"
-    expect(pad.locator(".hit")).to_have_count(12)
+    expect(pad.locator(".hit")).to_have_count(24)
 
 
 def test_full_server_is_retried_after_retry_after(pad: Page, backend: LocalBackend) -> None:
@@ -180,7 +215,7 @@ def test_full_server_is_retried_after_retry_after(pad: Page, backend: LocalBacke
     expect(pad.locator("#message")).to_have_text("Too many searches in flight.")
     expect(pad.locator("#countdown")).to_have_text(re.compile(r"Retrying in [23] s"))
     pad.fill("#text", "a red disc")  # does not shorten the wait
-    expect(pad.locator(".hit")).to_have_count(12)
+    expect(pad.locator(".hit")).to_have_count(24)
     assert len(times) == 2
     assert times[1] - times[0] >= 1.9
 
@@ -220,7 +255,7 @@ def test_a_full_server_is_no_longer_retried_after_several_attempts(pad: Page, ba
     backend.before = before
     pad.click("#retry")
     pad.clock.run_for(1_000)
-    expect(pad.locator(".hit")).to_have_count(12)
+    expect(pad.locator(".hit")).to_have_count(24)
 
 
 def test_server_error_has_a_retry_button(pad: Page, backend: LocalBackend) -> None:
@@ -235,7 +270,7 @@ def test_server_error_has_a_retry_button(pad: Page, backend: LocalBackend) -> No
     expect(pad.locator("#message")).to_have_text(message)
     backend.before = before
     pad.click("#retry")
-    expect(pad.locator(".hit")).to_have_count(12)
+    expect(pad.locator(".hit")).to_have_count(24)
     expect(pad.locator("#retry")).to_be_hidden()
 
 
@@ -251,7 +286,7 @@ def test_slow_search_is_announced(pad: Page, backend: LocalBackend) -> None:
     expect(pad.locator("#results")).to_have_attribute("aria-busy", "true")
     expect(pad.locator("#message")).to_have_text("Still searching …")
     released.set()
-    expect(pad.locator("#message")).to_contain_text("12 results")
+    expect(pad.locator("#message")).to_contain_text("24 results")
 
 
 def test_message_without_hits(pad: Page) -> None:
@@ -266,7 +301,7 @@ def test_search_resumes_after_being_offline(context: BrowserContext, pad: Page) 
     pad.fill("#text", "a disc")
     expect(pad.locator("#message")).to_have_text("You are offline.")
     context.set_offline(False)
-    expect(pad.locator(".hit")).to_have_count(12)
+    expect(pad.locator(".hit")).to_have_count(24)
 
 
 def test_api_key_is_requested_and_stored_for_the_tab(
@@ -287,7 +322,7 @@ def test_api_key_is_requested_and_stored_for_the_tab(
         expect(page.locator("#key-rejected")).to_be_visible()
         page.fill("#key-field", secret)
         page.keyboard.press("Enter")
-        expect(page.locator(".hit img.loaded")).to_have_count(12)  # thumbnails need the key too
+        expect(page.locator(".hit img.loaded")).to_have_count(24)  # thumbnails need the key too
         page.locator(".hit").first.click()
         expect(page.locator("#lightbox img.loaded")).to_be_visible()
         page.keyboard.press("Escape")
@@ -307,7 +342,7 @@ def test_forbidden_request_is_explained(pad: Page) -> None:
     pad.unroute("**/v1/**")
     pad.click("#retry")
     expect(pad.locator("#gallery")).to_contain_text("photos")
-    expect(pad.locator("#message")).to_contain_text("Draw a shape")
+    expect(pad.locator("#message")).to_contain_text("Draw what you")
 
 
 def test_endpoint_without_a_gallery(pad: Page) -> None:

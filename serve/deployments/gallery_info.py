@@ -1,0 +1,33 @@
+"""The description of a gallery for `/v1/info`: name, size, columns, and photos to start a search from."""
+
+from dataclasses import asdict
+from itertools import zip_longest
+from typing import Any
+
+from serve.messages import Release, Vector
+from stbir.gallery.gallery import Gallery
+
+NUM_EXAMPLES = 6
+
+
+def describe_gallery(release: Release, gallery: Gallery, vector: Vector) -> dict[str, Any]:
+    """The fields of `gallery`. `vector` (D,): of any query, which selects the examples."""
+    return {
+        "name": release.gallery.rstrip("/").rpartition("/")[2],
+        "version": gallery.version,
+        "count": gallery.count,
+        "categories": gallery.categories,
+        "columns": gallery.columns,
+        "examples": _examples(gallery, vector),
+    }
+
+
+def _examples(gallery: Gallery, vector: Vector) -> list[dict[str, Any]]:
+    """NUM_EXAMPLES photos: photo_id, category, text. One of each category, spread evenly, then another."""
+    names = gallery.categories
+    num_categories = min(len(names), NUM_EXAMPLES)
+    selected = [names[index * len(names) // num_categories] for index in range(num_categories)]
+    k = -(-NUM_EXAMPLES // max(num_categories, 1))
+    by_category = [gallery.search(vector[None], k, category)[0] for category in selected]
+    hits = [hit for hits in zip_longest(*by_category) for hit in hits if hit is not None][:NUM_EXAMPLES]
+    return [{name: asdict(hit)[name] for name in ("photo_id", "category", "text")} for hit in hits]
