@@ -4,6 +4,7 @@ import argparse
 import json
 import logging
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import ray
@@ -57,7 +58,8 @@ def _run(args: argparse.Namespace, trials: list[Trial], out: Folder, lock: Lock)
     if not results:
         raise JobFailedError(diverged, {"trials": 0})
     comparison = compare(results)
-    facts = {"shards": args.shards, "folds": list(trials[0].folds), "set": args.set}
+    date = datetime.now(UTC).date().isoformat()
+    facts = {"date": date, "shards": args.shards, "folds": list(trials[0].folds), "set": args.set}
     lock.check()
     ablation.write(args.out, comparison, results, trials[0].data[0], **facts)
     print(ablation.table(comparison))

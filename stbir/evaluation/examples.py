@@ -17,6 +17,7 @@ from stbir.gallery.thumbnail import thumbnail
 
 NUM_EXAMPLES = 6
 NUM_CORRUPTION_EXAMPLES = 3
+IMAGE_SIDE = 320  # pixels: sharp in a tile on a dense screen, and enlarged; about 10 kB an image
 _KINDS: tuple[QueryKind, ...] = ("sketch+text", "sketch", "text")  # by preference
 
 
@@ -134,5 +135,5 @@ def _ranks(evaluation: Evaluation, target: int, sketch: int) -> dict[QueryKind, 
 
 
 def data_uri(image: bytes) -> str:
-    """A thumbnail of an encoded image as a data URI."""
-    return "data:image/jpeg;base64," + base64.b64encode(thumbnail(image, side=128)).decode()
+    """An encoded image as a data URI, reduced to IMAGE_SIDE."""
+    return "data:image/jpeg;base64," + base64.b64encode(thumbnail(image, IMAGE_SIDE)).decode()

@@ -50,6 +50,7 @@ def html(
         report=report,
         titles=MEASURES.values(),
         format_row=format_row,
+        format_number=format_number,
         share_titles=SHARE_TITLES,
         share_rows=shares_rows(evaluation.modality_shares),
         plot=Markup(accuracy_plot(evaluation.rankings, evaluation.gallery_size)),

@@ -12,7 +12,7 @@ from stbir.augmentation.query_corruption import LEVELS, corrupt_row
 from stbir.embedding.queries import embed
 from stbir.evaluation import report
 from stbir.evaluation.evaluate import evaluate, evaluate_features
-from stbir.evaluation.examples import corruption_examples, data_uri, examples
+from stbir.evaluation.examples import IMAGE_SIDE, corruption_examples, data_uri, examples
 from stbir.evaluation.robustness import Robustness, evaluate_robustness
 from stbir.gallery.thumbnail import thumbnail
 from stbir.model import builder
@@ -88,7 +88,7 @@ def test_page_is_self_contained(page):
     for uri in parsed.images:
         kind, _, data = uri.partition(",")
         assert kind == "data:image/jpeg;base64"
-        assert max(Image.open(io.BytesIO(base64.b64decode(data))).size) <= 128
+        assert max(Image.open(io.BytesIO(base64.b64decode(data))).size) <= IMAGE_SIDE
     assert all(link.startswith("#") for link in parsed.links)  # inside the SVG
 
 
