@@ -28,7 +28,9 @@ def test_drawing_and_text_give_results(page: Page) -> None:
         page.fill("#text", "a red disc")
     expect(page.locator(".hit img.loaded")).to_have_count(24)
     expect(page.locator("#message")).to_contain_text("24 results in")
-    page.locator(".hit").nth(1).click()
+    with page.expect_response("**/*?size=large") as large:
+        page.locator(".hit").nth(1).click()
+    assert large.value.status == 200
     expect(page.locator("#lightbox-facts")).to_contain_text("2 of 24")
     page.keyboard.press("Escape")
     page.fill("#text", "a " * 70)
