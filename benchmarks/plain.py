@@ -49,7 +49,7 @@ def _item_sizes(arguments: tuple[str, int]) -> int:
 
 def _item(path: str, size: int) -> Item:
     data = Path(path).read_bytes()
-    image = open_image(data)
+    image = open_image(data, side=size)
     pixels = resize_photo(image, size)
     return pixels, encode_thumbnail(image), content_hash(data), path
 

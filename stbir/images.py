@@ -27,6 +27,9 @@ MAX_SIDE = 65_535  # of a JPEG; Pillow takes 8 bytes a row, however narrow the i
 PHOTO_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "AVIF", "HEIF", "PPM")
 QUERY_FORMATS = ("PNG", "JPEG", "WEBP")
 HEAD_BYTES = 64  # enough for `is_image`
+# A JPEG is decoded at 1/2, 1/4 or 1/8 of its size (scaled DCT) if its shorter side stays this many times as
+# long as needed. The minimum is twice a thumbnail: a photo has the same pixels with and without one.
+_DRAFT_FACTOR, _MIN_DRAFT_SIDE = 2, 384
 _AMBIGUOUS = ("BMP", "PPM")  # the first bytes of these can be a word
 _WHITE = 255
 
@@ -61,17 +64,22 @@ def open_image(
     name: str = "image",
     max_pixels: int = MAX_PIXELS,
     formats: Sequence[str] = PHOTO_FORMATS,
+    side: int | None = None,
 ) -> Image.Image:
     """Decode a file of one of `formats` to 8-bit sRGB (mode "RGB"), see `color.to_srgb`.
+
+    side: a resize to `side` pixels a side follows, so a much larger JPEG is decoded at a fraction of it.
 
     Applies the EXIF orientation and puts transparency on white. Raises InputError, naming `name`, if the data
     is not such an image or is truncated, and ImageTooLargeError for more than `max_pixels`, or more than
     MAX_SIDE on one side: both are checked before pixels are decoded, against decompression bombs.
     """
-    return _lay_on(_decode(data, name, max_pixels, formats), _WHITE)
+    return _lay_on(_decode(data, name, max_pixels, formats, side), _WHITE)
 
 
-def _decode(data: bytes, name: str, max_pixels: int, formats: Sequence[str]) -> Image.Image:
+def _decode(
+    data: bytes, name: str, max_pixels: int, formats: Sequence[str], side: int | None = None
+) -> Image.Image:
     """Decode a file to "RGB", or to "RGBA" if it has transparency."""
     register_formats()
     try:
@@ -79,6 +87,8 @@ def _decode(data: bytes, name: str, max_pixels: int, formats: Sequence[str]) -> 
         if image.width * image.height > max_pixels or max(image.size) > MAX_SIDE:
             size, most = f"{image.width} x {image.height}", f"{max_pixels} pixels, or {MAX_SIDE} on one side"
             raise ImageTooLargeError(f"{name}: {size} exceeds {most}; shrink it")
+        if side is not None:
+            _draft(image, side)
         image.load()
         ImageOps.exif_transpose(image, in_place=True)
         return to_srgb(image)
@@ -88,6 +98,12 @@ def _decode(data: bytes, name: str, max_pixels: int, formats: Sequence[str]) -> 
         # Pillow's message would contain the memory address of the buffer.
         reason = "unknown format" if isinstance(error, UnidentifiedImageError) else error
         raise InputError(f"{name}: not a readable image ({reason}); give PNG, JPEG or WebP") from error
+
+
+def _draft(image: Image.Image, side: int) -> None:
+    """Configure the decoder of a JPEG for a fraction of its size. Other formats have no such decoder."""
+    if (fraction := min(image.size) // max(_DRAFT_FACTOR * side, _MIN_DRAFT_SIDE)) > 1:
+        image.draft(None, (image.width // fraction, image.height // fraction))
 
 
 def _read_header(data: bytes, formats: Sequence[str]) -> Image.Image:
@@ -143,13 +159,13 @@ def require_stroke(sketch: Image.Image) -> Image.Image:
 
 
 def resize_photo(image: Image.Image, size: int, resize: Resize = "pad") -> Pixels:
-    """Resize a decoded RGB photo to (3, size, size) uint8. Same result as `decode_photo` of its bytes."""
+    """Resize a decoded RGB photo to (3, size, size) uint8. As `decode_photo` if opened with `side=size`."""
     return to_pixels(_to_square(image, size, resize))
 
 
 def open_photo(data: bytes, size: int, resize: Resize = "pad") -> Image.Image:
     """Decode a photo to a square RGB image, the input of `to_pixels`."""
-    return _to_square(open_image(data, "photo"), size, resize)
+    return _to_square(open_image(data, "photo", side=size), size, resize)
 
 
 def open_sketch(data: bytes, size: int, resize: Resize = "pad") -> Image.Image:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from PIL import Image, ImageOps
+from PIL import Image, ImageDraw, ImageOps
 
 from stbir.errors import ImageTooLargeError, InputError
 from stbir.images import (
@@ -14,6 +14,7 @@ from stbir.images import (
     PHOTO_FORMATS,
     QUERY_FORMATS,
     Geometry,
+    Resize,
     decode_photo,
     decode_query_sketch,
     decode_sketch,
@@ -212,3 +213,72 @@ def test_strokes_are_drawn_at_their_coordinates() -> None:
     np.testing.assert_array_equal(
         np.asarray(Image.open(io.BytesIO(encode_png(Image.fromarray(image))))), image
     )
+
+
+def camera_photo(width: int = 1600, height: int = 1200) -> Image.Image:
+    """Blurred noise over shapes: edges and texture, as in a photo."""
+    levels = np.random.default_rng(0).integers(0, 256, (height // 4, width // 4), dtype=np.uint8)
+    noise = Image.fromarray(levels).resize((width, height), Image.Resampling.BICUBIC)
+    image = Image.merge("RGB", (noise, noise.point(lambda level: 255 - level), noise))
+    ImageDraw.Draw(image).ellipse((width // 4, height // 4, width // 2, height // 2), fill=(220, 30, 60))
+    return image
+
+
+def rotated() -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return exif
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        encode(camera_photo(), "JPEG", quality=90),
+        encode(camera_photo(), "JPEG", quality=90, progressive=True),
+        encode(camera_photo(), "JPEG", quality=90, exif=rotated()),
+        encode(camera_photo().convert("CMYK"), "JPEG", quality=90),
+        encode(camera_photo().convert("L"), "JPEG", quality=90),
+    ],
+    ids=["RGB", "progressive", "rotated", "CMYK", "grey"],
+)
+@pytest.mark.parametrize("resize", ["pad", "stretch"])
+def test_a_large_jpeg_is_decoded_at_a_fraction_with_almost_the_same_pixels(
+    data: bytes, resize: Resize
+) -> None:
+    full, fraction = open_image(data), open_image(data, side=96)
+    assert fraction.size == tuple(-(-side // 2) for side in full.size)  # 384 pixels are enough
+    difference = np.abs(resize_photo(full, 96, resize).astype(int) - resize_photo(fraction, 96, resize))
+    assert difference.mean() < 0.5
+    assert difference.max() < 10
+
+
+@pytest.mark.parametrize(
+    ("size", "side", "expected"),
+    [
+        ((400, 300), 96, 1),
+        ((1535, 767), 96, 1),
+        ((4000, 3000), 96, 4),
+        ((1600, 1200), 224, 2),
+        ((1600, 1200), 500, 1),
+        ((6000, 40), 32, 1),
+    ],
+)
+def test_the_shorter_side_stays_twice_as_long_as_needed(
+    size: tuple[int, int], side: int, expected: int
+) -> None:
+    data = encode(Image.new("RGB", size, (90, 140, 20)), "JPEG")
+    assert open_image(data, side=side).size == tuple(-(-each // expected) for each in size)
+
+
+def test_a_small_jpeg_and_other_formats_are_decoded_as_without_a_side() -> None:
+    small, large = camera_photo(400, 300), camera_photo()
+    for data in (encode(small, "JPEG"), encode(large, "PNG"), encode(large, "WEBP", method=0)):
+        np.testing.assert_array_equal(np.asarray(open_image(data, side=64)), np.asarray(open_image(data)))
+
+
+def test_limits_and_damage_of_a_large_jpeg_are_found_at_a_fraction_too() -> None:
+    data = encode(camera_photo(), "JPEG")
+    with pytest.raises(ImageTooLargeError, match=r"1600 x 1200 exceeds"):
+        open_image(data, max_pixels=1_000_000, side=32)
+    with pytest.raises(InputError, match="not a readable image"):
+        open_image(data[: len(data) // 2], side=32)

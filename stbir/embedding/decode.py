@@ -187,7 +187,7 @@ def _decode_photo(
         decoded.existing.append((photo.photo_id, photo_fingerprint))
         return
     try:
-        image = open_image(photo.data, "photo")
+        image = open_image(photo.data, "photo", side=pixels.shape[-1])
     except InputError as error:
         decoded.faults.append(Fault(photo.photo_id, _UNDECODABLE, detail=str(error), content=content))
         return

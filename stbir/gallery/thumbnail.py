@@ -12,7 +12,7 @@ _QUALITY = 82
 
 def thumbnail(data: bytes, side: int = MAX_SIDE) -> bytes:
     """An encoded image as a JPEG of at most `side` pixels a side. Raises InputError for undecodable data."""
-    return encode_thumbnail(open_image(data), side)
+    return encode_thumbnail(open_image(data, side=side), side)
 
 
 def encode_thumbnail(image: Image.Image, side: int = MAX_SIDE) -> bytes:
