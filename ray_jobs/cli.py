@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from ray_jobs.interrupts import exit_code
-from stbir.config.choices import INDEX_THRESHOLD
+from stbir.config.choices import BACKENDS, INDEX_THRESHOLD
 from stbir.errors import InputError, JobFailedError
 
 
@@ -54,6 +54,12 @@ def add_retired(parser: argparse.ArgumentParser, options: Mapping[str, str]) -> 
     add = functools.partial(parser.add_argument, action=_RetiredOption, nargs="?", help=argparse.SUPPRESS)
     for old, new in options.items():
         add(old, const=new, dest=argparse.SUPPRESS, default=argparse.SUPPRESS)
+
+
+def add_backend(parser: argparse.ArgumentParser) -> None:
+    """Add `--backend`, for commands that encode."""
+    backend = "what runs the encoders on a CPU; auto: openvino if it is installed and gains (%(default)s)"
+    parser.add_argument("--backend", choices=BACKENDS, default="auto", help=backend)
 
 
 def add_resource_timeout(parser: argparse.ArgumentParser) -> None:

@@ -11,7 +11,14 @@ if __name__ == "__main__":  # before the imports below, which take a while
 import argparse
 from typing import Any
 
-from ray_jobs.cli import add_index_threshold, add_max_error_rate, add_max_removed, add_resource_timeout, run
+from ray_jobs.cli import (
+    add_backend,
+    add_index_threshold,
+    add_max_error_rate,
+    add_max_removed,
+    add_resource_timeout,
+    run,
+)
 from stbir.config.choices import CATALOGUE_KINDS
 
 
@@ -34,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
     add("--gpu", choices=["auto", "yes", "no"], default="auto", help=gpu)
     add_resource_timeout(parser)
     add("--batch", type=int, help="batch size of the encoder (default: tuned for throughput)")
+    add_backend(parser)
     add_index_threshold(parser)
     add_max_error_rate(parser, "largest accepted share of bad photos")
     add_max_removed(parser)

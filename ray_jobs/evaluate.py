@@ -8,7 +8,7 @@ if __name__ == "__main__":  # before the imports below, which take a while
 import argparse
 from typing import Any
 
-from ray_jobs.cli import run
+from ray_jobs.cli import add_backend, run
 from stbir.config.choices import PROTOCOLS
 
 
@@ -27,6 +27,7 @@ def parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=0, help="of the corruptions of --robustness (default: %(default)s)")
     store = "store the probability of a match by score in the checkpoint; give a split of no training"
     add("--store-probabilities", action="store_true", help=store)
+    add_backend(parser)
     return parser
 
 

@@ -8,7 +8,7 @@ if __name__ == "__main__":  # before the imports below, which take a while
 import argparse
 from typing import Any
 
-from ray_jobs.cli import add_max_error_rate, add_resource_timeout, run
+from ray_jobs.cli import add_backend, add_max_error_rate, add_resource_timeout, run
 
 
 def parser() -> argparse.ArgumentParser:
@@ -31,6 +31,7 @@ def parser() -> argparse.ArgumentParser:
     add("--workers", type=int, default=1, help="actors that encode and search (%(default)s)")
     add("--batch", type=int, default=256, help="queries per batch (%(default)s)")
     add("--cache", metavar="FOLDER", help="cache for index searches, on each machine")
+    add_backend(parser)
     add_max_error_rate(parser, "largest accepted share of invalid queries")
     add_resource_timeout(parser)
     return parser

@@ -81,6 +81,7 @@ class Encoded:
     vector: Vector
     timing_ms: dict[str, float]
     elapsed_s: float = 0.0
+    backend: str = ""  # of a canary: what runs the encoder
 
 
 EncodeResult = Encoded | Exception  # one modality of a query: its vector, or its error

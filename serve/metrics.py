@@ -36,6 +36,14 @@ class RequestMetrics:
         self._in_flight.set(count)
 
 
+def count_backend_fallback(encoder: str) -> None:
+    """Count an encoder that torch runs because the chosen backend failed (`stbir.model.backend`)."""
+    fallbacks = Counter(
+        "stbir_backend_fallbacks", "Encoders that torch runs for another backend.", ("tower",)
+    )
+    fallbacks.inc(tags={"tower": encoder})
+
+
 def batch_size_observer(encoder: str) -> Callable[[int], None]:
     """A function that records the size of each batch of an encoder."""
     sizes = Histogram("stbir_batch_size", "Requests encoded in one batch.", SIZE_BUCKETS, ("tower",))

@@ -8,6 +8,7 @@ import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from stbir.config.choices import Backend
 from stbir.config.values import merge
 from stbir.errors import InputError
 from stbir.storage.folder import read_uri
@@ -98,11 +99,15 @@ class IngressSettings:
 
 @dataclass(frozen=True, config=_STRICT)
 class EncoderSettings:
-    """A deployment that encodes in batches. `text_cache`: number of texts whose vectors are cached."""
+    """A deployment that encodes in batches, by a backend of `stbir.model.backend`.
+
+    `text_cache`: number of texts whose vectors are cached.
+    """
 
     options: dict[str, Any]
     batching: Batching
     text_cache: Annotated[int, Field(ge=0)] = 0
+    backend: Backend = "auto"
 
 
 @dataclass(frozen=True, config=_STRICT)

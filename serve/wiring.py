@@ -9,20 +9,23 @@ import getpass
 import logging
 import os
 import socket
+from pathlib import Path
 from typing import Any
 
 from ray import serve
 from ray.serve import Application
 
 from serve import environment
+from serve.deployments.batching import EncoderLoader
 from serve.deployments.ingress import Ingress
 from serve.deployments.replicas import FusionReplica, SketchReplica, TextReplica
 from serve.messages import Release
 from serve.rollout.records import GcsStore, ReleaseRecords
 from serve.rollout.release import resolve
-from serve.settings import Settings, read_settings
+from serve.settings import EncoderSettings, Settings, read_settings
 from stbir.errors import InputError
 
+ENCODERS = "encoders"  # folder of exported encoders in the cache
 log = logging.getLogger(__name__)
 
 
@@ -48,10 +51,14 @@ def _bind(settings: Settings, release: Release) -> Application:
     def low_priority(cls: type, options: dict[str, Any]) -> Any:
         return deployment(cls, environment.with_low_priority(options))
 
-    text, records = settings.text, ReleaseRecords(GcsStore(), _built_by())
+    def loader(encoder: EncoderSettings) -> EncoderLoader:
+        cache = settings.fusion.cache
+        return EncoderLoader(encoder.backend, Path(cache) / ENCODERS if cache else None)
+
+    sketch, text, records = settings.sketch, settings.text, ReleaseRecords(GcsStore(), _built_by())
     return deployment(Ingress, settings.ingress.options).bind(
-        low_priority(SketchReplica, settings.sketch.options).bind(settings.sketch.batching, records),
-        low_priority(TextReplica, text.options).bind(text.batching, records, text.text_cache),
+        low_priority(SketchReplica, sketch.options).bind(sketch.batching, records, loader(sketch)),
+        low_priority(TextReplica, text.options).bind(text.batching, records, text.text_cache, loader(text)),
         low_priority(FusionReplica, settings.fusion.options).bind(records, settings.fusion.cache),
         settings,
         records,

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from stbir.config.choices import Backend
 from stbir.embedding.embed import encode
 from stbir.gallery.arrays import Features
 from stbir.images import Pixels
 from stbir.model import checkpoint
+from stbir.model.backend import use_backend
 from stbir.model.encoders import ImageEncoder
+from stbir.model.graph_cache import DEFAULT_FOLDER
 
 _MIN_BATCH, _MAX_BATCH = 8, 256
 # A GPU's warm-up and other work on a CPU slow a batch down, so the faster of two trials counts.
@@ -29,6 +32,7 @@ class EncodedPart:
     wait_s: float
     encode_s: float
     batch_size: int
+    backend: str = ""  # empty before the first photo
 
 
 class BatchSizeTuner:
@@ -66,8 +70,11 @@ class BatchSizeTuner:
 class EncoderActor:
     """Holds the photo encoder, on a GPU if the actor has one. Loads it with the first photos."""
 
-    def __init__(self, checkpoint_uri: str, num_workers: int, batch_size: int | None) -> None:
-        self._uri, self._num_workers = checkpoint_uri, num_workers
+    def __init__(
+        self, checkpoint_uri: str, num_workers: int, batch_size: int | None, backend: Backend = "auto"
+    ) -> None:
+        self._uri, self._num_workers, self._backend = checkpoint_uri, num_workers, backend
+        self._backend_in_use = ""
         self._tuner = BatchSizeTuner(batch_size)
         self._encoder: ImageEncoder | None = None
         self._idle_since = 0.0
@@ -85,7 +92,8 @@ class EncoderActor:
             parts.append(self._encode_batch(encoder, pixels_B3SS[done : done + self._tuner.size]))
             done += len(parts[-1])
         self._idle_since = time.perf_counter()
-        return EncodedPart(np.concatenate(parts), wait_s, self._idle_since - start, self._tuner.size)
+        encode_s = self._idle_since - start
+        return EncodedPart(np.concatenate(parts), wait_s, encode_s, self._tuner.size, self._backend_in_use)
 
     def _encode_batch(self, encoder: ImageEncoder, pixels_B3SS: Pixels) -> Features:
         """The vectors of a batch, or of its head if the full batch does not fit into device memory."""
@@ -109,5 +117,7 @@ class EncoderActor:
                 self._encoder.cuda()
             else:  # Ray limits an actor with less than one CPU to a single thread
                 torch.set_num_threads(max(1, (os.cpu_count() or 1) // self._num_workers))
+            in_use = use_backend(self._encoder, "photo", self._backend, DEFAULT_FOLDER)
+            self._backend_in_use = str(in_use)
             self._idle_since = time.perf_counter()
         return self._encoder

@@ -23,6 +23,7 @@ from ray_jobs.embedding.isolation import (
 )
 from stbir.catalogue.photo import Catalogue
 from stbir.config import Preprocess
+from stbir.config.choices import Backend
 from stbir.embedding.decode import DecodedPart, decode_part, mark_duplicates
 from stbir.gallery.existing_rows import ExistingRows
 
@@ -40,6 +41,7 @@ class EncoderPool:
     num_workers: int
     use_gpu: bool
     batch_size: int | None = None
+    backend: Backend = "auto"
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ def _start_actors(pool: EncoderPool) -> list[Any]:
         label_selector=placement.label_selector("accelerator"),
         runtime_env=None if pool.use_gpu else _hide_gpus(),
     )
-    args = (pool.checkpoint, pool.num_workers, pool.batch_size)
+    args = (pool.checkpoint, pool.num_workers, pool.batch_size, pool.backend)
     return [actor.remote(*args) for _ in range(pool.num_workers)]
 
 

@@ -27,6 +27,7 @@ class Progress:
         counts and the encoder's wait share with each line."""
         self.counts, self._report = Counts(), report
         self.batch_size = 0
+        self.backends = set[str]()  # of the encoder actors
         self._num_photos: int | None = None
         self._wait_s = self._encode_s = 0.0
         self._start = self._latest = self._printed = time.monotonic()
@@ -43,6 +44,7 @@ class Progress:
         self._wait_s += part.encoded.wait_s
         self._encode_s += part.encoded.encode_s
         self.batch_size = part.encoded.batch_size
+        self.backends |= {part.encoded.backend} - {""}
         if self._latest - self._printed > _INTERVAL_S:
             self.refresh()
 

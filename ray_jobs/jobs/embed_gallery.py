@@ -60,7 +60,9 @@ def _embed(
     model = checkpoint.read_recipe(args.checkpoint).model
     queries = read_queries(args.queries, model.width)
     num_workers, use_gpu = allocate_encoders(args.workers, args.gpu, args.resource_timeout)
-    pool = EncoderPool(args.checkpoint, model.photo.preprocess, num_workers, use_gpu, args.batch)
+    pool = EncoderPool(
+        args.checkpoint, model.photo.preprocess, num_workers, use_gpu, args.batch, args.backend
+    )
     metrics = EmbedMetrics(folder.uri)
     progress = Progress(lambda: guard.num_listed or catalogue.count(), metrics.update)
 
@@ -85,7 +87,8 @@ def _embed(
     delete_intermediate_versions(folder, summary["version"])
     # The rate is unknown after a single part.
     rates = {"photos_per_s": round(progress.rate, 1) or None, "waited": round(progress.wait_share, 3)}
-    return {**summary, **rates, "batch": progress.batch_size, "not_taken_by_reason": table.not_taken}
+    encoding = {"batch": progress.batch_size, "backends": sorted(progress.backends)}
+    return {**summary, **rates, **encoding, "not_taken_by_reason": table.not_taken}
 
 
 def _delete(folder: Folder, args: argparse.Namespace) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import torch
 
 from ray_jobs.cluster import requirements
 from ray_jobs.cluster.checks import enforce
+from stbir.config import MODALITIES
 from stbir.data.shards import Shards, open_shards
 from stbir.embedding.match_probability import MATCH, MIN_QUERIES, fit_match_curves, to_details
 from stbir.embedding.queries import SplitFeatures, embed
@@ -19,6 +20,8 @@ from stbir.evaluation.evaluate import evaluate_features
 from stbir.evaluation.reliability import as_dict, reliability
 from stbir.evaluation.robustness import evaluate_robustness
 from stbir.model import checkpoint
+from stbir.model.backend import use_backend
+from stbir.model.graph_cache import DEFAULT_FOLDER
 from stbir.storage.folder import Folder
 from stbir.storage.lock import Lock, artifact_lock
 
@@ -42,6 +45,10 @@ def _evaluate(
     retriever = checkpoint.load(model)
     if torch.cuda.is_available():
         retriever.cuda()
+    backends = {
+        modality: str(use_backend(retriever.encoder(modality), modality, args.backend, DEFAULT_FOLDER))
+        for modality in MODALITIES
+    }
     log.info("evaluating %d photos of split %s, %s", num_photos, args.split, args.protocol)
     features = embed(retriever, shards.iter_rows(args.split))
     evaluation = evaluate_features(features, args.protocol)
@@ -57,6 +64,7 @@ def _evaluate(
         "recipe": recipe.name,
         "model": recipe.model.names,
         "shards": shards.manifest.digest,
+        "backends": backends,
         "text_sources": text_sources(shards, args.split),
     }
     content = report.report(evaluation, digest, args.split, **facts)

@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from ray_jobs.cluster import placement
 from ray_jobs.cluster.connection import connect
+from stbir.config.choices import Backend
 from stbir.embedding.batch_search import (
     HITS,
     QUERY_COLUMNS,
@@ -30,6 +31,8 @@ from stbir.gallery.filters import Condition
 from stbir.gallery.gallery import open_gallery, open_version
 from stbir.gallery.local_cache import CacheConfig
 from stbir.model import checkpoint
+from stbir.model.backend import use_backend
+from stbir.model.graph_cache import DEFAULT_FOLDER
 from stbir.storage.folder import Folder
 from stbir.storage.lock import artifact_lock
 from stbir.storage.manifest import MANIFEST_FILE, Manifest, content_digest, write_manifest
@@ -51,13 +54,19 @@ _GalleryArgs = tuple[str, str, int, CacheConfig | None]  # of `open_gallery`
 class SearchActor:
     """Holds the gallery and the encoders that the queries need."""
 
-    def __init__(self, model: str, columns: list[str], params: SearchParams, gallery: _GalleryArgs) -> None:
+    def __init__(
+        self, model: str, columns: list[str], params: SearchParams, gallery: _GalleryArgs, backend: Backend
+    ) -> None:
         self._gallery, self._params = open_gallery(*gallery), params
         self._encoders = QueryEncoders(
             checkpoint.load(model, part="sketch") if "sketch" in columns else None,
             checkpoint.load(model, part="text") if "text" in columns or params.without else None,
             checkpoint.load(model, part="gate") if {"sketch", "text"} <= set(columns) else None,
         )
+        if self._encoders.sketch is not None:
+            use_backend(self._encoders.sketch, "sketch", backend, DEFAULT_FOLDER)
+        if self._encoders.text is not None:
+            use_backend(self._encoders.text, "text", backend, DEFAULT_FOLDER)
 
     def __call__(self, queries: pa.Table) -> pa.Table:
         """Queries → rows of HITS."""
@@ -91,7 +100,7 @@ def search_batch(args: argparse.Namespace) -> dict[str, Any]:
                 SearchActor,
                 batch_size=args.batch,
                 batch_format="pyarrow",
-                fn_constructor_args=(model, columns, params, (gallery, digest, version, cache)),
+                fn_constructor_args=(model, columns, params, (gallery, digest, version, cache), args.backend),
                 compute=ray.data.ActorPoolStrategy(min_size=1, max_size=args.workers),
                 num_cpus=placement.ENCODER_CPUS,
             )

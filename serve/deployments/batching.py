@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,14 @@ from torch import Tensor, nn
 from serve.deadline import Deadline
 from serve.deployments.coalescing import complete
 from serve.messages import Vector
+from serve.metrics import count_backend_fallback
 from serve.settings import Batching
+from stbir.config import Modality
+from stbir.config.choices import Backend
 from stbir.embedding.embed import encode
 from stbir.model import checkpoint
+from stbir.model.backend import TORCH, BackendInUse, use_backend
+from stbir.model.encoders import Encoder
 
 Collate = Callable[[Sequence[Any]], Tensor]
 
@@ -28,38 +34,46 @@ def default_device() -> torch.device:
 
 @dataclass(frozen=True, eq=False)
 class LoadedEncoder:
-    """An encoder in eval mode, and the function that builds its input from a batch of items."""
+    """An encoder in eval mode, the function that builds its input from a batch of items, and its backend."""
 
     encoder: nn.Module
     collate: Collate
+    backend: BackendInUse = TORCH
 
     def encode(self, items: Sequence[Any]) -> list[Vector]:
         """The vectors of a batch, each (D,)."""
         return list(encode(self.encoder, self.collate(items)))
 
 
-def load_sketch_encoder(checkpoint_uri: str) -> LoadedEncoder:
-    """The sketch encoder of a checkpoint, ready on this replica's device."""
-    encoder = checkpoint.load(checkpoint_uri, part="sketch")
-    size = encoder.preprocess.size
-    return _prepare(encoder, _stack, np.zeros((1, size, size), np.uint8))
+@dataclass(frozen=True)
+class EncoderLoader:
+    """Loads encoders of checkpoints onto this replica's device. `cache`: a local folder for exported ones."""
 
+    backend: Backend
+    cache: Path | None = None
 
-def load_text_encoder(checkpoint_uri: str) -> LoadedEncoder:
-    """The text encoder of a checkpoint, ready on this replica's device."""
-    encoder = checkpoint.load(checkpoint_uri, part="text")
-    return _prepare(encoder, encoder.tokenize, "")
+    def load_sketch(self, checkpoint_uri: str) -> LoadedEncoder:
+        """The sketch encoder, ready for use."""
+        encoder = checkpoint.load(checkpoint_uri, part="sketch")
+        size = encoder.preprocess.size
+        return self._prepare(encoder, "sketch", _stack, np.zeros((1, size, size), np.uint8))
+
+    def load_text(self, checkpoint_uri: str) -> LoadedEncoder:
+        """The text encoder, ready for use."""
+        encoder = checkpoint.load(checkpoint_uri, part="text")
+        return self._prepare(encoder, "text", encoder.tokenize, "")
+
+    def _prepare(self, encoder: Encoder, modality: Modality, collate: Collate, sample: Any) -> LoadedEncoder:
+        in_use = use_backend(encoder.to(default_device()).eval(), modality, self.backend, self.cache)
+        if in_use.failure:
+            count_backend_fallback(modality)
+        loaded = LoadedEncoder(encoder, collate, in_use)
+        loaded.encode([sample])  # the first pass is slow
+        return loaded
 
 
 def _stack(pixels: Sequence[Any]) -> Tensor:
     return torch.from_numpy(np.stack(pixels))  # (B, 1, size, size)
-
-
-def _prepare(encoder: nn.Module, collate: Collate, sample: Any) -> LoadedEncoder:
-    """Warm an encoder up with `sample`: the first pass is slow."""
-    loaded = LoadedEncoder(encoder.to(default_device()).eval(), collate)
-    loaded.encode([sample])
-    return loaded
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -19,9 +20,8 @@ from serve.deadline import Deadline, elapsed_ms
 from serve.deployments import search
 from serve.deployments.batching import (
     BatchedEncoder,
+    EncoderLoader,
     LoadedEncoder,
-    load_sketch_encoder,
-    load_text_encoder,
 )
 from serve.deployments.gallery_info import describe_gallery
 from serve.deployments.item_results import map_items
@@ -44,13 +44,14 @@ from stbir.model import checkpoint
 
 CANARY_STROKES = [[(0.2, 0.2), (0.8, 0.3), (0.5, 0.8), (0.2, 0.2)]]
 CANARY_TEXT = "a canary"
+_AUTO = EncoderLoader("auto")
 
 
 class SketchReplica:
     """Encodes sketches; holds the sketch encoder only."""
 
-    def __init__(self, batching: Batching, records: ReleaseRecords) -> None:
-        self.encoders = ModelVersions(load_sketch_encoder, records.active_checkpoint)
+    def __init__(self, batching: Batching, records: ReleaseRecords, loader: EncoderLoader = _AUTO) -> None:
+        self.encoders = ModelVersions(loader.load_sketch, records.active_checkpoint)
         self.batched = BatchedEncoder(batching, batch_size_observer("sketch"))
         self.decoder = SketchDecoder()
         self.preload = Preloader(self.load, records)
@@ -78,7 +79,8 @@ class SketchReplica:
 
     async def canary(self, checkpoint_uri: str) -> Encoded:
         """The vector of a canary sketch."""
-        return await canary(self.encode, encode_png(render_strokes(CANARY_STROKES)), checkpoint_uri)
+        encoded = await canary(self.encode, encode_png(render_strokes(CANARY_STROKES)), checkpoint_uri)
+        return await _with_backend(encoded, self.encoders, checkpoint_uri)
 
     def load(self, release: Release) -> None:
         """Load the encoder of a release before requests use it."""
@@ -88,9 +90,15 @@ class SketchReplica:
 class TextReplica:
     """Encodes texts; holds the text encoder only."""
 
-    def __init__(self, batching: Batching, records: ReleaseRecords, cache_size: int = 0) -> None:
+    def __init__(
+        self,
+        batching: Batching,
+        records: ReleaseRecords,
+        cache_size: int = 0,
+        loader: EncoderLoader = _AUTO,
+    ) -> None:
         """`cache_size`: number of texts whose vectors are cached."""
-        self.encoders = ModelVersions(load_text_encoder, records.active_checkpoint)
+        self.encoders = ModelVersions(loader.load_text, records.active_checkpoint)
         self.cache, self.count_lookup = TextCache(cache_size), text_cache_counter()
         self.batched = BatchedEncoder(batching, batch_size_observer("text"))
         self.preload = Preloader(self.load, records)
@@ -121,7 +129,8 @@ class TextReplica:
 
     async def canary(self, checkpoint_uri: str) -> Encoded:
         """The vector of a canary text."""
-        return await canary(self.encode, CANARY_TEXT, checkpoint_uri)
+        encoded = await canary(self.encode, CANARY_TEXT, checkpoint_uri)
+        return await _with_backend(encoded, self.encoders, checkpoint_uri)
 
     def load(self, release: Release) -> None:
         """Load the encoder of a release before requests use it."""
@@ -196,7 +205,8 @@ class FusionReplica:
         Raises InputError if the model and the gallery do not match.
         """
         self.load(release)
-        model = {"checkpoint": release.digest, **_describe_model(release.checkpoint)}
+        backends = {"sketch": sketch.backend, "text": text.backend}
+        model = {"checkpoint": release.digest, **_describe_model(release.checkpoint), "backends": backends}
         if release.version is None:
             return {"model": model, "gallery": None}
         query = Query(None, None, 1, 0.5, None)
@@ -221,6 +231,11 @@ async def canary(encode: Callable[..., Awaitable[list[EncodeResult | None]]], it
     if not isinstance(result, Encoded):
         raise result or InputError(f"{uri}: the canary has no vector")
     return result
+
+
+async def _with_backend(encoded: Encoded, encoders: ModelVersions, checkpoint_uri: str) -> Encoded:
+    """The answer to a canary, with the backend that runs its encoder, for `FusionReplica.check`."""
+    return replace(encoded, backend=str((await _get_encoder(encoders, checkpoint_uri)).backend))
 
 
 async def _get_encoder(encoders: ModelVersions, checkpoint_uri: str) -> Any:

@@ -184,7 +184,7 @@ def _update(
     num_listed: int,
 ) -> None:
     def embed(rows: ExistingRows) -> Iterator[tuple[DecodedPart, Features]]:
-        return embed_catalogue(catalogue, rows, model.retriever.photo)
+        return embed_catalogue(catalogue, rows, model.prepare("photo").photo)
 
     space = EmbeddingSpace(model.digest, model.dim)
     table = update_table(catalogue, folder, lock, space, guard, embed, max_error_rate, lambda: num_listed)

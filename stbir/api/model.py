@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 
 from stbir.api.inputs import ImageInput, SketchInput, as_texts, photo_files, sketch_files
-from stbir.config import Recipe
-from stbir.config.choices import Protocol
+from stbir.config import MODALITIES, Modality, Recipe
+from stbir.config.choices import Backend, Protocol
 from stbir.data.shards import open_shards
 from stbir.embedding.embed import embed_photos, embed_query_sketches, embed_texts, eval_mode
 from stbir.embedding.match_probability import MatchCurve, read_match_curves
@@ -14,9 +14,11 @@ from stbir.errors import InputError
 from stbir.evaluation.evaluate import Evaluation, evaluate
 from stbir.gallery.arrays import Features
 from stbir.model import checkpoint
+from stbir.model.backend import BackendInUse, use_backend
 from stbir.model.builder import build_retriever
 from stbir.model.clip import clip_recipe
 from stbir.model.fusion import fuse
+from stbir.model.graph_cache import DEFAULT_FOLDER
 from stbir.model.retriever import Retriever
 from stbir.storage.folder import Folder
 from stbir.storage.lock import artifact_lock
@@ -25,14 +27,23 @@ from stbir.storage.lock import artifact_lock
 class Model:
     """Encodes to unit vectors of one embedding: float32 arrays (N, D).
 
-    `digest` identifies the embedding: a gallery opens only with the model that made it.
+    `digest` identifies the embedding: a gallery opens only with the model that made it. `backends`: what runs
+    each encoder that has been used (`stbir.model.backend`).
     """
 
-    def __init__(self, retriever: Retriever, recipe: Recipe, digest: str, uri: str | None = None) -> None:
+    def __init__(
+        self,
+        retriever: Retriever,
+        recipe: Recipe,
+        digest: str,
+        uri: str | None = None,
+        backend: Backend = "auto",
+    ) -> None:
         """`uri`: the checkpoint, if the model has been saved. `load` and `from_clip` make models."""
         self.retriever, self.recipe, self.digest, self.uri = retriever, recipe, digest, uri
         # The probability of a match by score and kind of query, if the checkpoint has it.
         self.match_curves: dict[str, MatchCurve] = read_match_curves(uri) if uri else {}
+        self._backend, self.backends = backend, dict[Modality, BackendInUse]()
 
     def __repr__(self) -> str:
         return f"Model({self.recipe.name}, {self.dim} dimensions, {self.uri or 'not saved'})"
@@ -42,20 +53,28 @@ class Model:
         """D, the width of the embedding."""
         return self.retriever.dim
 
+    def prepare(self, *modalities: Modality) -> Retriever:
+        """The model, whose encoders of `modalities` its backend runs; the first use of each compiles it."""
+        for modality in modalities:
+            if modality not in self.backends:
+                encoder = self.retriever.encoder(modality)
+                self.backends[modality] = use_backend(encoder, modality, self._backend, DEFAULT_FOLDER)
+        return self.retriever
+
     def encode_sketch(self, sketches: SketchInput | Sequence[SketchInput]) -> Features:
         """One sketch or many → (N, D). A sketch is an image in any form, or strokes.
 
         Raises InputError for an image that cannot be read, and NoStrokeError if nothing is drawn.
         """
-        return embed_query_sketches(self.retriever.sketch, sketch_files(sketches))
+        return embed_query_sketches(self.prepare("sketch").sketch, sketch_files(sketches))
 
     def encode_text(self, texts: str | Sequence[str]) -> Features:
         """One text or many → (N, D)."""
-        return embed_texts(self.retriever.text, as_texts(texts))
+        return embed_texts(self.prepare("text").text, as_texts(texts))
 
     def encode_photo(self, photos: ImageInput | Sequence[ImageInput]) -> Features:
         """One photo or many → (N, D). Raises InputError for an image that cannot be read."""
-        return embed_photos(self.retriever.photo, photo_files(photos))
+        return embed_photos(self.prepare("photo").photo, photo_files(photos))
 
     def encode_query(
         self, sketch: SketchInput | None = None, text: str | None = None, sketch_weight: float = 0.5
@@ -79,7 +98,7 @@ class Model:
         """
         data = open_shards(shards)
         data.select_split(split)  # names the splits if there is none
-        return evaluate(self.retriever, data.iter_rows(split), protocol)
+        return evaluate(self.prepare(*MODALITIES), data.iter_rows(split), protocol)
 
     def save(self, uri: str) -> str:
         """Write a model of `from_clip` as a CHECKPOINT, which commands and the endpoint take; returns `uri`.
@@ -94,17 +113,22 @@ class Model:
         return uri
 
 
-def load(uri: str, device: str | None = None) -> Model:
+def load(uri: str, device: str | None = None, backend: Backend = "auto") -> Model:
     """The model of a CHECKPOINT at a path or URI. `device`: None takes a GPU if there is one.
 
-    Raises InputError for a missing or damaged checkpoint.
+    backend: what runs the encoders on a CPU: torch, openvino or onnxruntime; auto takes OpenVINO if the extra
+        `stbir[openvino]` is installed and the encoder is large enough to gain from it.
+
+    Raises InputError for a missing or damaged checkpoint; a backend that is not installed, on the first use.
     """
     pinned, digest = checkpoint.resolve_pinned(uri)
     retriever = checkpoint.load(pinned)
-    return Model(_to_device(retriever, device), checkpoint.read_recipe(pinned), digest, uri)
+    return Model(_to_device(retriever, device), checkpoint.read_recipe(pinned), digest, uri, backend)
 
 
-def from_clip(name: str, pretrained: str | None, device: str | None = None) -> Model:
+def from_clip(
+    name: str, pretrained: str | None, device: str | None = None, backend: Backend = "auto"
+) -> Model:
     """A CLIP model of open_clip without training; its image encoder also encodes sketches.
 
     pretrained: a tag of open_clip, which is downloaded, or the path or URI of a weights file; None for random
@@ -114,7 +138,8 @@ def from_clip(name: str, pretrained: str | None, device: str | None = None) -> M
     """
     recipe = clip_recipe(name, pretrained)
     retriever = build_retriever(recipe.model)
-    return Model(_to_device(retriever, device), recipe, checkpoint.compute_digest(retriever, recipe))
+    digest = checkpoint.compute_digest(retriever, recipe)
+    return Model(_to_device(retriever, device), recipe, digest, backend=backend)
 
 
 def _to_device(retriever: Retriever, device: str | None) -> Retriever:

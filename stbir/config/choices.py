@@ -5,6 +5,7 @@ A command line is parsed before that code is imported, as Lance, torch and Ray t
 
 from typing import Literal, get_args
 
+Backend = Literal["auto", "torch", "openvino", "onnxruntime"]
 CatalogueKind = Literal["folder", "table", "webdataset"]
 ExportFormat = Literal["parquet", "npy"]
 IndexKind = Literal["IVF_SQ", "IVF_RQ", "IVF_HNSW_SQ", "IVF_PQ"]
@@ -15,6 +16,7 @@ Requirement = Literal["sketch,text", "text", "sketch", "photo"]
 Select = Literal["best", "last"]
 SourceKind = Literal["table", "folder", "manifest", "qmul", "sketchy", "synthetic"]
 
+BACKENDS: tuple[Backend, ...] = get_args(Backend)
 CATALOGUE_KINDS: tuple[CatalogueKind, ...] = get_args(CatalogueKind)
 EXPORT_FORMATS: tuple[ExportFormat, ...] = get_args(ExportFormat)
 INDEX_KINDS: tuple[IndexKind, ...] = get_args(IndexKind)

@@ -49,20 +49,37 @@ def _output_width(backbone: nn.Module, size: int) -> int:
     return int(output.shape[2 if output.ndim == 3 else 1])
 
 
-def create_clip_image_backbone(config: ImageEncoderConfig, pretrained: bool) -> tuple[nn.Module, int]:
-    """The image backbone of an open_clip model, from resolved options, and its output width."""
-    options, width, gelu = _split_options(config.options)
-    options = {**options, "image_size": config.preprocess.size}
+def create_pretrained_clip(image: ImageEncoderConfig, text: TextEncoderConfig) -> CustomTextCLIP | None:
+    """The complete CLIP model of both resolved configurations; None if their weights are not the same."""
+    if not (image.library == text.library == "open_clip" and image.weights):
+        return None
+    vision, width, gelu = _vision_options(image)
+    text_options, *text_rest = _split_options(text.options)
+    if (image.model, image.weights, width, gelu) != (text.model, text.weights, *text_rest):
+        return None
+    return _create_clip(image, width, vision, text_options, gelu)
+
+
+def create_clip_image_backbone(
+    config: ImageEncoderConfig, pretrained: bool, clip: CustomTextCLIP | None = None
+) -> tuple[nn.Module, int]:
+    """The image backbone of an open_clip model, from resolved options, and its output width.
+
+    clip: the pretrained model, if it has been built already.
+    """
+    options, width, gelu = _vision_options(config)
     if pretrained and config.weights:
         clip_config = open_clip.get_model_config(config.model) or {}
         text = clip_config.get("text_cfg", {"width": 64, "heads": 1, "layers": 1})
-        return _create_clip(config, width, options, text, gelu).visual, width
+        return (clip or _create_clip(config, width, options, text, gelu)).visual, width
     with convert_library_errors(f"image encoder {config.model!r}"):
         return _build_vision_tower(width, options, gelu), width
 
 
-def create_clip_text_backbone(config: TextEncoderConfig, pretrained: bool) -> tuple[nn.Module, int]:
-    """The text backbone of an open_clip model, from resolved options, and its output width."""
+def create_clip_text_backbone(
+    config: TextEncoderConfig, pretrained: bool, clip: CustomTextCLIP | None = None
+) -> tuple[nn.Module, int]:
+    """As `create_clip_image_backbone`, the text backbone."""
     options, width, gelu = _split_options(config.options)
     if pretrained and config.weights:
         clip_config = open_clip.get_model_config(config.model)
@@ -70,7 +87,7 @@ def create_clip_text_backbone(config: TextEncoderConfig, pretrained: bool) -> tu
             raise InputError(
                 f"model.text.weights: {config.model!r} is not an open_clip model; leave them out"
             )
-        return _create_clip(config, width, clip_config["vision_cfg"], options, gelu).text, width
+        return (clip or _create_clip(config, width, clip_config["vision_cfg"], options, gelu)).text, width
     with convert_library_errors(f"text encoder {config.model!r}"):
         return _build_text_tower(width, options, gelu), width
 
@@ -84,6 +101,11 @@ def _create_clip(
     assert config.weights is not None
     load_clip_weights(model, config.model, config.weights)
     return model
+
+
+def _vision_options(config: ImageEncoderConfig) -> tuple[Options, int, bool]:
+    options, width, gelu = _split_options(config.options)
+    return {**options, "image_size": config.preprocess.size}, width, gelu
 
 
 def _split_options(options: Options) -> tuple[Options, int, bool]:

@@ -6,6 +6,7 @@ from typing import Any, Literal, overload
 import torch
 
 from stbir.config import ImageEncoderConfig, Modality, ModelConfig, TextEncoderConfig
+from stbir.model.backbones import create_pretrained_clip
 from stbir.model.encoders import Encoder, ImageEncoder, TextEncoder
 from stbir.model.fusion import Gate
 from stbir.model.image_encoder import build_image_encoder
@@ -24,9 +25,10 @@ def build_retriever(config: ModelConfig, seed: int = 0) -> Retriever:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         config = resolve(config)
-        photo = build_encoder(config, "photo")
+        clip = create_pretrained_clip(config.photo, config.text)
+        photo = build_image_encoder(config, "photo", True, clip)
         sketch = build_encoder(config, "sketch", pretrained=config.sketch is not None)
-        retriever = Retriever(sketch, photo, build_encoder(config, "text"), build_gate(config))
+        retriever = Retriever(sketch, photo, build_text_encoder(config, True, clip), build_gate(config))
     if config.sketch is None:
         retriever.set_shared_encoder(True)  # then copied: both start with equal weights
         retriever.set_shared_encoder(False)

@@ -3,6 +3,7 @@
 from typing import Literal
 
 import torch
+from open_clip.model import CustomTextCLIP
 from torch import Tensor, nn
 
 from stbir.config import ImageEncoderConfig, ModelConfig
@@ -17,13 +18,18 @@ from stbir.model.weights import convert_library_errors
 
 
 def build_image_encoder(
-    model_config: ModelConfig, modality: Literal["sketch", "photo"], pretrained: bool
+    model_config: ModelConfig,
+    modality: Literal["sketch", "photo"],
+    pretrained: bool,
+    clip: CustomTextCLIP | None = None,
 ) -> ImageEncoder:
-    """The sketch or photo encoder of a resolved configuration."""
+    """The sketch or photo encoder of a resolved configuration. `clip`: its CLIP model, if built."""
     config = model_config.photo if modality == "photo" else model_config.sketch or model_config.photo
     has_appearance = modality == "photo" and model_config.appearance_dims > 0
-    create_backbone = create_timm_backbone if config.library == "timm" else create_clip_image_backbone
-    backbone, width = create_backbone(config, pretrained)
+    if config.library == "timm":
+        backbone, width = create_timm_backbone(config, pretrained)
+    else:
+        backbone, width = create_clip_image_backbone(config, pretrained, clip)
     dim = model_config.dim - model_config.appearance_dims
     maps = _feature_maps(backbone, config) if config.multiscale or has_appearance else []
     channels = [map_BCHW.shape[1] for map_BCHW in maps]

@@ -2,8 +2,11 @@
 
 from typing import Any
 
+import torch
+import torch.nn.functional as F
+from open_clip.model import CustomTextCLIP
 from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
-from torch import nn
+from torch import Tensor, nn
 
 from stbir.config import ModelConfig, TextEncoderConfig
 from stbir.errors import InputError
@@ -17,21 +20,26 @@ from stbir.model.weights import convert_library_errors
 WORD_STD = 0.01
 
 
-def build_text_encoder(model_config: ModelConfig, pretrained: bool) -> TextEncoder:
-    """The text encoder of a resolved configuration; it uses only the appearance dimensions, if any."""
+def build_text_encoder(
+    model_config: ModelConfig, pretrained: bool, clip: CustomTextCLIP | None = None
+) -> TextEncoder:
+    """The text encoder of a resolved configuration; it uses only the appearance dimensions, if any.
+
+    clip: its pretrained CLIP model, if that has been built already.
+    """
     config, dim = model_config.text, model_config.appearance_dims or model_config.dim
-    backbone, width, tokenize = _create_backbone(config, dim, pretrained)
+    backbone, width, tokenize = _create_backbone(config, dim, pretrained, clip)
     projection = build_projection(width, dim, allow_identity=config.library != "hf")
     hubness = build_hubness(model_config, "text")
     words = None
     if config.word_vectors:
         options = config.options["config"]
-        words = _create_embedding_bag(options["vocab_size"], dim, options.get("pad_token_id") or 0)
+        words = _create_word_vectors(options["vocab_size"], dim, options.get("pad_token_id") or 0)
     return TextEncoder(backbone, projection, tokenize, model_config.dim, config.frozen, words, hubness)
 
 
 def _create_backbone(
-    config: TextEncoderConfig, dim: int, pretrained: bool
+    config: TextEncoderConfig, dim: int, pretrained: bool, clip: CustomTextCLIP | None
 ) -> tuple[nn.Module, int, Tokenize]:
     """The backbone, the width of its output, and its tokenizer."""
     if config.library == "hf":
@@ -39,7 +47,7 @@ def _create_backbone(
         return sentence, width, sentence.tokenize
     if config.library == "words":
         return _create_words(config, dim), dim, _create_tokenizer(config.options)
-    return *create_clip_text_backbone(config, pretrained), _create_tokenizer(config.options)
+    return *create_clip_text_backbone(config, pretrained, clip), _create_tokenizer(config.options)
 
 
 def _create_words(config: TextEncoderConfig, dim: int) -> nn.Module:
@@ -48,16 +56,33 @@ def _create_words(config: TextEncoderConfig, dim: int) -> nn.Module:
         vocab_size, min_size = int(config.options["vocab_size"]), SimpleTokenizer().vocab_size
         if vocab_size < min_size:
             raise ValueError(f"vocab_size is below the tokenizer's {min_size}")
-    return _create_embedding_bag(vocab_size, dim)
+    return _create_word_vectors(vocab_size, dim)
 
 
-def _create_embedding_bag(vocab_size: int, dim: int, pad: int = 0) -> nn.EmbeddingBag:
-    """Sum of word vectors: token ids (B, L), `pad` for padding → (B, dim)."""
-    bag = nn.EmbeddingBag(vocab_size, dim, mode="sum", padding_idx=pad)
+class WordVectors(nn.Module):
+    """Sum of word vectors: token ids (B, L) → (B, C), without those of padding."""
+
+    def __init__(self, weight: nn.Parameter, padding_idx: int) -> None:
+        """weight: (V, C), a row for each token id."""
+        super().__init__()
+        self.weight, self.padding_idx = weight, padding_idx
+
+    def forward(self, tokens_BL: Tensor) -> Tensor:
+        """The same sum; in an exported graph without the loop of an embedding bag, which OpenVINO refuses."""
+        if not torch.compiler.is_exporting():
+            return F.embedding_bag(tokens_BL, self.weight, mode="sum", padding_idx=self.padding_idx)
+        is_word_BL1 = tokens_BL.ne(self.padding_idx).unsqueeze(-1)
+        vectors_BC: Tensor = (F.embedding(tokens_BL, self.weight) * is_word_BL1).sum(1)
+        return vectors_BC
+
+
+def _create_word_vectors(vocab_size: int, dim: int, pad: int = 0) -> WordVectors:
+    """`pad` is the token id of padding, whose vector is 0."""
+    weight = nn.EmbeddingBag(vocab_size, dim, mode="sum", padding_idx=pad).weight
     # Words without training examples keep vectors of this size, small compared with trained ones.
-    nn.init.normal_(bag.weight, std=WORD_STD)
-    nn.init.zeros_(bag.weight[pad])
-    return bag
+    nn.init.normal_(weight, std=WORD_STD)
+    nn.init.zeros_(weight[pad])
+    return WordVectors(nn.Parameter(weight.detach()), pad)
 
 
 def _create_tokenizer(options: dict[str, Any]) -> Tokenize:

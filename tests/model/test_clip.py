@@ -12,6 +12,7 @@ from PIL import Image
 
 from stbir.api.model import from_clip
 from stbir.errors import InputError
+from stbir.model import backbones
 
 VISION = {"image_size": 32, "patch_size": 8, "layers": 1, "width": 32, "head_width": 16}
 TEXT = {"context_length": 12, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
@@ -74,3 +75,22 @@ def test_a_tokenizer_that_cannot_be_loaded_is_named(tmp_path: Path) -> None:
         InputError, match=r"model: cannot load tokenizer .*nowhere.*; pip install transformers"
     ):
         from_clip("stbir-clip-tokenizer", None)
+
+
+def test_a_pretrained_clip_is_built_once_for_both_encoders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "stbir-clip-once.json").write_text(json.dumps(KINDS["vit"]))
+    open_clip.add_model_config(tmp_path)
+    weights = str(tmp_path / "weights.pt")
+    torch.save(open_clip.create_model("stbir-clip-once").state_dict(), weights)
+    built, build = [], backbones.CustomTextCLIP
+
+    def count(*args: Any, **options: Any) -> Any:
+        built.append(args)
+        return build(*args, **options)
+
+    monkeypatch.setattr(backbones, "CustomTextCLIP", count)
+    model = from_clip("stbir-clip-once", weights)
+    assert len(built) == 1
+    assert model.retriever.sketch.trunk is not model.retriever.photo.trunk

@@ -238,7 +238,8 @@ def test_health_and_info(endpoint, photos):
     assert info["gallery"]["count"] == len(photos.ids)
     assert info["gallery"]["categories"] == ["box", "disc"]
     assert info["limits"]["k"] == 100
-    assert {"checkpoint", "recipe", "dim", "towers", "pixels"} == set(info["model"])
+    assert {"checkpoint", "recipe", "dim", "towers", "pixels", "backends"} == set(info["model"])
+    assert info["model"]["backends"] == {"sketch": "torch", "text": "torch"}  # too small to gain
 
 
 @pytest.fixture(scope="module")
