@@ -10,6 +10,7 @@ import torch
 
 import stbir
 from stbir import InputError, Model
+from stbir.api import model as api_model
 from stbir.data.shards import open_shards
 from stbir.evaluation.evaluate import evaluate
 from stbir.model import checkpoint
@@ -111,3 +112,16 @@ def test_missing_checkpoint_and_device_are_refused(checkpoint_uri: str) -> None:
         stbir.load("nowhere")
     with pytest.raises(InputError, match="device: 'abacus' cannot be used"):
         stbir.load(checkpoint_uri, device="abacus")
+
+
+@pytest.mark.slow(reason="the exporter traces an encoder")
+def test_a_backend_runs_the_encoders_that_are_used(
+    checkpoint_uri: str, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api_model, "DEFAULT_FOLDER", tmp_path)
+    compiled = stbir.load(checkpoint_uri, backend="openvino")
+    np.testing.assert_allclose(compiled.encode_text("red seat"), model.encode_text("red seat"), atol=1e-5)
+    compiled.encode_text("blue")
+    assert {modality: str(backend) for modality, backend in compiled.backends.items()} == {"text": "openvino"}
+    assert str(model.backends["text"]) == "torch"  # too small to gain
+    assert compiled.digest == model.digest

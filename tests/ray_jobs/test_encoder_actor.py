@@ -1,6 +1,7 @@
 """The encoder actor as a plain object: its batch size, and its behaviour when device memory runs out."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -111,3 +112,14 @@ def test_progress_reports_a_failed_count(caplog: pytest.LogCaptureFixture) -> No
 
     assert Progress(count).close() is None
     assert "the photos cannot be counted: the bucket is gone" in caplog.text
+
+
+@pytest.mark.slow(reason="the exporter traces an encoder")
+def test_a_backend_gives_the_vectors_of_torch(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoder_actor, "DEFAULT_FOLDER", tmp_path)
+    eager = EncoderActor(model, 1, 16).encode(PIXELS)
+    compiled = EncoderActor(model, 1, 16, "openvino").encode(PIXELS)
+    assert (eager.backend, compiled.backend) == ("torch", "openvino")
+    np.testing.assert_allclose(compiled.vectors, eager.vectors, atol=1e-5)

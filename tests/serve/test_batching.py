@@ -3,12 +3,14 @@ import math
 import threading
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from serve.deadline import Deadline
-from serve.deployments.batching import BatchedEncoder, LoadedEncoder
+from serve.deployments import batching as batching_module
+from serve.deployments.batching import BatchedEncoder, EncoderLoader, LoadedEncoder
 from serve.settings import Batching
 
 
@@ -122,3 +124,22 @@ def test_error_fails_its_batch_only():
         assert float((await batched(encoder, 4, FOREVER))[0]) == 8.0
 
     asyncio.run(scenario())
+
+
+@pytest.mark.slow(reason="the exporter traces an encoder")
+def test_replicas_of_two_backends_give_the_same_vectors(checkpoint_uri, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 32, 32), np.uint8)
+    loaded = [EncoderLoader(name, tmp_path).load_sketch(checkpoint_uri) for name in ("torch", "onnxruntime")]
+    assert [str(encoder.backend) for encoder in loaded] == ["torch", "onnxruntime"]
+    [expected], [vector] = (encoder.encode([pixels]) for encoder in loaded)
+    np.testing.assert_allclose(vector, expected, atol=1e-5)
+
+
+def test_a_backend_that_fails_is_counted_and_torch_runs(checkpoint_uri, monkeypatch):
+    counted = []
+    monkeypatch.setattr(batching_module, "count_backend_fallback", counted.append)
+    monkeypatch.setattr("stbir.model.backend.export_encoder", lambda *_: b"no graph")
+    loaded = EncoderLoader("openvino").load_text(checkpoint_uri)
+    assert str(loaded.backend) == "torch (fallback)"
+    assert counted == ["text"]
+    assert np.linalg.norm(loaded.encode(["red"])[0]) == pytest.approx(1, abs=1e-5)

@@ -94,6 +94,7 @@ def test_file_overrides_only_the_settings_it_holds(write_settings):
     [
         ("limits.k", 0, "limits.k"),
         ("limits.colour", 1, "limits.colour"),
+        ("text.backend", "tensorrt", "text.backend: Input should be 'auto', 'torch', 'openvino'"),
         ("text.batching.max_batch_size", "many", "text.batching.max_batch_size"),
         (
             "sketch.batching.max_batch_size",
