@@ -77,6 +77,8 @@ def search_steered(
     like, unlike, exclude = (
         _row_indices(gallery, name, getattr(steering, name)) for name in ("like", "unlike", "exclude")
     )
+    if not gallery.count:
+        return []
     start_1D = np.zeros((1, gallery.dim), np.float32) if vector is None else gallery.normalize(vector[None])
     query_D = move_query(start_1D[0], gallery.vectors[like], gallery.vectors[unlike])
     excluded = np.concatenate([like, unlike, exclude])

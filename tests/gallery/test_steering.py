@@ -130,6 +130,11 @@ def test_statistics_of_a_tiny_gallery(tmp_path, num_photos: int) -> None:
     assert len(search_steered(gallery, QUERY, 5, steering)) == num_photos
 
 
+def test_an_empty_gallery_has_no_hits(tmp_path) -> None:
+    gallery = publish_gallery(Folder(str(tmp_path)), unit_vectors(0))
+    assert search_steered(gallery, QUERY, 5, Steering((Penalty(NEGATIVE),), group=True)) == []
+
+
 def test_empty_results(galleries: dict[str, Gallery]) -> None:
     marks = tuple(f"photo-{row}" for row in range(len(PHOTOS)))
     steering = Steering((Penalty(NEGATIVE),), like=marks, group=True)

@@ -106,7 +106,9 @@ def test_query_of_a_group_has_the_same_hits_as_a_single_query(loaded: LoadedRele
     results = search(loaded, sketches, texts, QUERIES)
     for sketch, text, query, result in zip(sketches, texts, QUERIES, results, strict=True):
         [single_result] = search(loaded, [sketch], [text], [query])
-        assert hits(result) == hits(single_result)
+        # In a matrix product, the last digit of a score depends on the other queries.
+        assert dict(hits(result)) == pytest.approx(dict(hits(single_result)), abs=2e-5)
+        assert list(dict(hits(result))) == list(dict(hits(single_result)))
         assert len(hits(result)) == query.k
         assert query.photo_id not in dict(hits(result))
         steps = {step for part in (sketch, text) if part for step in part.timing_ms}
