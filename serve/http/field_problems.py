@@ -6,6 +6,9 @@ from pydantic import ValidationError
 
 from serve.problem import Problem
 
+# Of everything in a request but the sketches: a thousand values of 16 characters fit.
+MAX_FIELD_BYTES = 16_384
+
 
 def check_max(name: str, count: int, limit: int, unit: str) -> None:
     """Raises Problem 422 if a field has more than `limit`."""

@@ -18,7 +18,7 @@ from pydantic_core import from_json
 from python_multipart.multipart import parse_options_header
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from serve.http.field_problems import bad_field, check_max, too_large, validation_problem
+from serve.http.field_problems import MAX_FIELD_BYTES, bad_field, check_max, too_large, validation_problem
 from serve.http.sketch_input import Fraction, read_sketch
 from serve.http.steering_input import read_marks, read_without
 from serve.messages import Query
@@ -27,8 +27,6 @@ from serve.settings import Limits
 from stbir.gallery.filters import Condition
 
 _FORM, _JSON = "multipart/form-data", "application/json"
-# Of everything in a request but the sketch: a thousand values of 16 characters fit.
-MAX_FIELD_BYTES = 16_384
 _INLINE_BYTES = 2048  # a body up to this size is parsed on the event loop
 _CHUNK_BYTES = 262_144  # of a form, between which the event loop runs; a millisecond
 _MAX_POINT_BYTES = 64  # of a point in JSON: two numbers of 17 digits, brackets and spaces

@@ -8,7 +8,7 @@ from pydantic import ConfigDict, FailFast, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 from pydantic_core import from_json
 
-from serve.http.field_problems import bad_field, check_max, validation_problem
+from serve.http.field_problems import MAX_FIELD_BYTES, bad_field, check_max, validation_problem
 from serve.http.sketch_input import Fraction, read_sketch
 from serve.messages import Negative
 from serve.problem import Problem
@@ -36,6 +36,7 @@ def read_json(name: str, raw: Any) -> Any:
     """The value of a field: as it is, or parsed if it is text, as in a form. Raises Problem 422."""
     if not isinstance(raw, str):
         return raw
+    check_max(name, len(raw), MAX_FIELD_BYTES, "characters")
     try:
         return from_json(raw) if raw else ()
     except ValueError as error:
@@ -44,9 +45,9 @@ def read_json(name: str, raw: Any) -> Any:
 
 def read_without(raw: Any, stroke_width: int, limits: Limits) -> tuple[Negative, ...]:
     """The negatives of a list whose elements are texts or objects (`NegativeInput`). Raises Problem."""
-    value = read_json("without", raw)
-    items = [{"text": item} if isinstance(item, str) else item for item in _checked_list("without", value)]
-    check_max("without", len(items), limits.negatives, "negatives")
+    value = _checked_list("without", read_json("without", raw))
+    check_max("without", len(value), limits.negatives, "negatives")
+    items = [{"text": item} if isinstance(item, str) else item for item in value]
     inputs = _validate("without", _NEGATIVES.validate_python, items)
     return tuple(_read_negative(f"without.{n}", each, stroke_width, limits) for n, each in enumerate(inputs))
 

@@ -55,6 +55,10 @@ def repeat(start: bytes, unit: bytes, end: bytes, size: int = SIZE) -> bytes:
 HOSTILE = {
     "where of numbers": (JSON, repeat(b'{"text":"a","where":[', b"1,", b"1]}")),
     "where of conditions": (JSON, repeat(b'{"text":"a","where":[', b'{"op":1},', b"1]}")),
+    "without of numbers": (JSON, repeat(b'{"text":"a","without":[', b"1,", b"1]}")),
+    "without of objects": (JSON, repeat(b'{"text":"a","without":[', b'{"text":"b"},', b"1]}")),
+    "without of one long text": (JSON, repeat(b'{"text":"a","without":"', b"1", b'"}')),
+    "like of texts": (JSON, repeat(b'{"text":"a","like":[', b'"b",', b'"b"]}')),
     "where of one long text": (
         JSON,
         repeat(b'{"text":"a","where":[{"column":"a","op":"eq","value":"', b"a", b'"}]}'),

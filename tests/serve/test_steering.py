@@ -136,6 +136,7 @@ def encode_blank() -> bytes:
         ({"without": ["red"]}, 400, "the query is empty"),
         ({"unlike": ["shape/00"]}, 400, "the query is empty"),
         ({"text": "a", "without": "red"}, 422, "without: Invalid JSON"),
+        ({"text": "a", "without": "1" * 20_000}, 422, "without: 20000 characters exceed the limit of 16384"),
         ({"text": "a", "without": {"text": "red"}}, 422, "without: not a list"),
         ({"text": "a", "without": [""]}, 422, "without.0: neither text nor sketch"),
         ({"text": "a", "without": ["red", {}]}, 422, "without.1: neither text nor sketch"),
