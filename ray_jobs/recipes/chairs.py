@@ -38,9 +38,10 @@ def data_root() -> str:
 def chairs_cpu() -> Recipe:
     """STBIR-C on a CPU: EfficientNet-Lite2 for sketches and photos alike, MiniLM and word vectors for text.
 
-    Appearance has its own dimensions. Sketches and photos share an encoder; without that, on so few photos, the
-    method's three stages lose (docs/experiments.md, 2026-12-01). The fusion gate trains last. The scores are
-    corrected for hubness. The first layers and MiniLM stay frozen: they take most of the time and gain least.
+    Appearance has its own dimensions. Sketches and photos share an encoder: on so few photos, the method's
+    three stages, which train one each, lose (docs/experiments.md, 2026-12-01). The fusion gate trains last.
+    The scores are corrected for hubness. The first layers and MiniLM stay frozen: they take most of the time
+    and gain least.
     """
     image = ImageEncoderConfig(
         "timm",

@@ -1,4 +1,4 @@
-"""The description of a gallery for `/v1/info`: name, size, columns, and photos to start a search from."""
+"""The descriptions of the model and of the gallery for `/v1/info`, with photos to start a search from."""
 
 from dataclasses import asdict
 from itertools import zip_longest
@@ -6,6 +6,7 @@ from typing import Any
 
 from serve.messages import Release, Vector
 from stbir.gallery.gallery import Gallery
+from stbir.model import checkpoint
 
 NUM_EXAMPLES = 6
 
@@ -31,3 +32,13 @@ def _examples(gallery: Gallery, vector: Vector) -> list[dict[str, Any]]:
     by_category = [gallery.search(vector[None], k, category)[0] for category in selected]
     hits = [hit for hits in zip_longest(*by_category) for hit in hits if hit is not None][:NUM_EXAMPLES]
     return [{name: asdict(hit)[name] for name in ("photo_id", "category", "text")} for hit in hits]
+
+
+def describe_model(checkpoint_uri: str) -> dict[str, Any]:
+    """The description of a checkpoint's model."""
+    recipe = checkpoint.read_recipe(checkpoint_uri)
+    model = recipe.model
+    sketch = model.sketch or model.photo
+    encoders = {"photo": model.photo.model, "sketch": sketch.model, "text": model.text.model}
+    sizes = {"photo": model.photo.preprocess.size, "sketch": sketch.preprocess.size}
+    return {"recipe": recipe.name, "dim": model.width, "towers": encoders, "pixels": sizes}

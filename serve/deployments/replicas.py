@@ -18,12 +18,8 @@ from typing import Any
 
 from serve.deadline import Deadline, elapsed_ms
 from serve.deployments import search
-from serve.deployments.batching import (
-    BatchedEncoder,
-    EncoderLoader,
-    LoadedEncoder,
-)
-from serve.deployments.gallery_info import describe_gallery
+from serve.deployments.batching import BatchedEncoder, EncoderLoader, LoadedEncoder
+from serve.deployments.gallery_info import describe_gallery, describe_model
 from serve.deployments.item_results import map_items
 from serve.deployments.large_photo import large_photo
 from serve.deployments.search import LoadedRelease
@@ -206,7 +202,7 @@ class FusionReplica:
         """
         self.load(release)
         backends = {"sketch": sketch.backend, "text": text.backend}
-        model = {"checkpoint": release.digest, **_describe_model(release.checkpoint), "backends": backends}
+        model = {"checkpoint": release.digest, **describe_model(release.checkpoint), "backends": backends}
         if release.version is None:
             return {"model": model, "gallery": None}
         query = Query(None, None, 1, 0.5, None)
@@ -245,12 +241,3 @@ async def _get_encoder(encoders: ModelVersions, checkpoint_uri: str) -> Any:
 
 def _open_gallery(cache: CacheConfig | None, release: Release) -> Gallery:
     return open_gallery(release.gallery, release.digest, release.version, cache)
-
-
-def _describe_model(checkpoint_uri: str) -> dict[str, Any]:
-    recipe = checkpoint.read_recipe(checkpoint_uri)
-    model = recipe.model
-    sketch = model.sketch or model.photo
-    encoders = {"photo": model.photo.model, "sketch": sketch.model, "text": model.text.model}
-    sizes = {"photo": model.photo.preprocess.size, "sketch": sketch.preprocess.size}
-    return {"recipe": recipe.name, "dim": model.width, "towers": encoders, "pixels": sizes}

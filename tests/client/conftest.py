@@ -27,7 +27,7 @@ SEARCH_RESPONSE: dict[str, Any] = {
     "hits": [
         {
             **{"photo_id": f"{category}/{n}", "score": score, "category": category, "text": text, "uri": uri},
-            **{"count": 1, "duplicates": []},
+            **{"count": 1, "duplicates": [], "match": None},
         }
         for category, n, score, text, uri in (
             ("shoe", 7, 0.91, "a red strap", "/v1/photos/shoe%2F7"),

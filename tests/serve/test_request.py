@@ -200,7 +200,7 @@ def test_an_unknown_field_is_named_with_the_known_ones() -> None:
     for response in (post_json(text="a", wehre=[]), post(FORM, form(text=b"a", wehre=b"[]"))):
         assert response.status_code == 422
         assert response.json()["detail"].startswith(
-            "wehre: no such field; send some of category, group, k, like, photo_id"
+            "wehre: no such field; send some of category, group, k, like, min_match, photo_id"
         )
 
 
