@@ -34,6 +34,8 @@ def train_loop_per_worker(job: Job) -> str | None:
     device = ray.train.torch.get_device()
     if device.type == "cpu":
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // ray.train.get_context().get_local_world_size()))
+    else:
+        torch.backends.cudnn.benchmark = True  # the input shapes of training are constant
     torch.manual_seed(job.recipe.seed)
     is_first = ray.train.get_context().get_world_rank() == 0
     with profile_run(job.profiler if is_first else None, job.out) as on_step:

@@ -13,6 +13,7 @@ from stbir.data.photo_index import UNKNOWN, IntArray, PhotoIndex
 from stbir.data.sampling import eligible_photos
 from stbir.model.retriever import Retriever
 from stbir.training.clean_inputs import decode_row_group
+from stbir.training.device_transfer import to_device
 from stbir.training.gather import is_distributed, own_share
 from stbir.training.gradients import InputTensors, autocast
 from stbir.training.stages import prepare_inputs
@@ -27,7 +28,10 @@ class FeatureCache:
 
     def lookup(self, batch: Batch) -> InputTensors:
         """The features of the batch's samples, (N, D) of each cached modality."""
-        return {m: rows[_row_indices(self.first_row[m], m, batch)] for m, rows in self.features.items()}
+        return {
+            m: rows[to_device(_row_indices(self.first_row[m], m, batch), rows.device)]
+            for m, rows in self.features.items()
+        }
 
 
 @torch.no_grad()

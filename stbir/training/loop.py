@@ -5,13 +5,16 @@ import time
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from stbir.config import Recipe
 from stbir.data.batch import Batch
 from stbir.data.photo_index import PhotoIndex
+from stbir.training.device_transfer import to_device, to_host, with_inputs
 from stbir.training.feature_cache import build_feature_cache
 from stbir.training.gather import gather_features, gather_keys, rank
 from stbir.training.gradients import InputTensors, LossFn, Terms
@@ -27,7 +30,7 @@ class DivergedError(RuntimeError):
 
 @dataclass(frozen=True)
 class Metrics:
-    """Metrics of one step: loss, weighted terms, learning rate, seconds waiting for data and computing.
+    """Metrics of one step: loss, weighted terms, learning rate, seconds waiting for inputs and computing.
 
     `seen` is a CRC-32 of the global batch's photos, in order. Equal values mean equal samples.
     """
@@ -49,31 +52,34 @@ def train(
     model, optimizer, config = run.model, run.optimizer, run.stage.optimizer
     constant = recipe.constant(run.stage)
     cache = build_feature_cache(constant, model.retriever, recipe, run.stage, photos, device)
+    prepare = partial(prepare_inputs, retriever=model.retriever, device=device)
     start = time.perf_counter()
-    for batch in batches:
+    for batch, inputs in with_inputs(batches, prepare, device):
         waited_s = time.perf_counter() - start
-        inputs = prepare_inputs(batch, model.retriever, device)
         seed = step_seed(recipe.seed, batch.stage, batch.number, rank())
         optimizer.zero_grad(set_to_none=True)
         keys = _sample_keys(batch, photos, device)
         loss_fn = _loss_fn(run, recipe, keys, batch, cache.lookup(batch))
         terms = run.backward(inputs, loss_fn, device, seed)
-        values = {name: term.item() for name, term in terms.items()}
-        loss = _require_finite("loss", sum(values.values()), run, photos, keys)
-        set_lr(optimizer, lr_factor(run.step, run.num_steps, config.warmup_ratio, config.final_lr_ratio))
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip)
-        _require_finite("gradient norm", norm.item(), run, photos, keys)
+        # The only wait for the device in a step: the weights must not change if a value is not finite.
+        numbers, photo = to_host(torch.stack([*terms.values(), norm]), keys.photo)
+        *values, norm_value = numbers.tolist()
+        loss = _require_finite("loss", sum(values), run, photos, keys)
+        _require_finite("gradient norm", norm_value, run, photos, keys)
+        set_lr(optimizer, lr_factor(run.step, run.num_steps, config.warmup_ratio, config.final_lr_ratio))
         optimizer.step()
         run.step += 1
         worked_s = time.perf_counter() - start - waited_s
-        lr = optimizer.param_groups[-1]["lr"]
-        yield Metrics(run.stage.name, run.step, loss, values, lr, waited_s, worked_s, checksum(keys))
+        lr, seen = optimizer.param_groups[-1]["lr"], checksum(photo[:: keys.rows_per_sample])
+        by_term = dict(zip(terms, values, strict=True))
+        yield Metrics(run.stage.name, run.step, loss, by_term, lr, waited_s, worked_s, seen)
         start = time.perf_counter()
 
 
-def checksum(keys: SampleKeys) -> int:
-    """A CRC-32 of the photos of a global batch, in order, without hard negatives."""
-    return zlib.crc32(keys.photo[:: keys.rows_per_sample].cpu().numpy().tobytes())
+def checksum(photo: Tensor) -> int:
+    """A CRC-32 of the photos of a global batch (B,), on the host, in order, without hard negatives."""
+    return zlib.crc32(photo.numpy().tobytes())
 
 
 def step_seed(*parts: int) -> int:
@@ -96,7 +102,7 @@ def _loss_fn(run: StageRun, recipe: Recipe, keys: SampleKeys, batch: Batch, cach
 
 def _sample_keys(batch: Batch, photos: PhotoIndex, device: torch.device) -> SampleKeys:
     rows = (batch.photo, photos.text_key[batch.photo], photos.label[batch.photo])
-    photo, text, label = (torch.from_numpy(row).to(device) for row in rows)
+    photo, text, label = (to_device(torch.from_numpy(row), device) for row in rows)
     return gather_keys(SampleKeys(photo, text, label, batch.rows_per_sample))
 
 

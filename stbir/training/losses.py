@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stbir.config import MODALITIES, Input, LossConstants, Pair, Stage
+from stbir.data.photo_index import UNKNOWN
 from stbir.model.fusion import mean_anchor
 from stbir.training.negatives import SampleKeys, negative_masks
 
@@ -51,15 +52,14 @@ def arcface(features_BD: Tensor, weight_CD: Tensor, label_B: Tensor, margin: flo
 
     Source: Deng et al., ArcFace, CVPR 2019 (arXiv 1801.07698), eq. 3; module 2 of arXiv 2604.15735.
     """
-    has_label_B = label_B >= 0
-    if not has_label_B.any():
-        return features_BD.sum() * 0.0 + weight_CD.sum() * 0.0  # DDP requires a gradient for each
-    cosine_BC = F.linear(features_BD[has_label_B], F.normalize(weight_CD, dim=-1))
+    cosine_BC = F.linear(features_BD, F.normalize(weight_CD, dim=-1))
     # Clamped, because the derivative of arccos is infinite at ±1.
     angle_BC = torch.acos(cosine_BC.clamp(-1 + 1e-6, 1 - 1e-6))
-    target_BC = F.one_hot(label_B[has_label_B], weight_CD.shape[0]).bool()
+    target_BC = label_B[:, None] == torch.arange(len(weight_CD), device=label_B.device)
     logits_BC = scale * torch.cos(torch.where(target_BC, angle_BC + margin, angle_BC))
-    return F.cross_entropy(logits_BC, label_B[has_label_B])
+    # Selecting rows would wait for the device. Without a label the sum is 0 with a gradient, as DDP requires.
+    total = F.cross_entropy(logits_BC, label_B, ignore_index=UNKNOWN, reduction="sum")
+    return total / (label_B >= 0).sum().clamp(min=1)
 
 
 def stage_loss(

@@ -14,6 +14,7 @@ from stbir.config import MODALITIES, MODALITY_OF, Input, Modality, Recipe, Stage
 from stbir.data.batch import Batch
 from stbir.model.fusion import fuse, mean_anchor
 from stbir.model.retriever import Retriever
+from stbir.training.device_transfer import to_device
 from stbir.training.gradients import Backward, InputTensors, full_batch, gradient_cache
 from stbir.training.optim import adamw
 
@@ -125,11 +126,11 @@ def prepare_inputs(batch: Batch, retriever: Retriever, device: torch.device) -> 
     """The batch on the device: uint8 pixels (N, C, H, W), token ids (N, L)."""
     inputs: InputTensors = {}
     if batch.sketches is not None:
-        inputs["sketch"] = torch.from_numpy(batch.sketches).to(device, non_blocking=True)
+        inputs["sketch"] = to_device(torch.from_numpy(batch.sketches), device)
     if batch.photos is not None:
-        inputs["photo"] = torch.from_numpy(batch.photos).to(device, non_blocking=True)
+        inputs["photo"] = to_device(torch.from_numpy(batch.photos), device)
     if batch.texts is not None:
-        inputs["text"] = retriever.text.tokenize(batch.texts).to(device, non_blocking=True)
+        inputs["text"] = to_device(retriever.text.tokenize(batch.texts), device)
     for view, pixels in batch.views.items():
-        inputs[view] = torch.from_numpy(pixels).to(device, non_blocking=True)
+        inputs[view] = to_device(torch.from_numpy(pixels), device)
     return inputs
