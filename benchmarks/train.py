@@ -52,22 +52,23 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
     long = override(named_recipe(args.recipe), args.set)
     photos, classes = index_photos_with_labels(long, shards, args.train_split.split(","), aux)
     epochs = {
-        stage.name: _epochs(samples_per_epoch(photos, stage), long.batch_size, args.steps)
+        stage.name: num_epochs(samples_per_epoch(photos, stage), long.batch_size, args.steps)
         for stage in long.stages
     }
     recipe = replace(long, stages=tuple(replace(s, epochs=epochs[s.name]) for s in long.stages))
     connect()
     before = _resident(recipe, photos, len(classes), args.steps)
-    pipeline = _pipeline(args, [f"stages.{name}.epochs={count}" for name, count in epochs.items()])
+    pipeline = run_pipeline(args, [f"stages.{name}.epochs={count}" for name, count in epochs.items()])
     after = _resident(recipe, photos, len(classes), args.steps)
     return _table(recipe, pipeline, before, after)
 
 
-def _epochs(samples: int, batch: int, steps: int) -> int:
+def num_epochs(samples: int, batch: int, steps: int) -> int:
+    """The fewest epochs with so many steps."""
     return math.ceil(steps * batch / samples)
 
 
-def _pipeline(args: argparse.Namespace, short: list[str]) -> Steps:
+def run_pipeline(args: argparse.Namespace, short: list[str]) -> Steps:
     """Run train.py; its log by stage."""
     with tempfile.TemporaryDirectory() as out:
         arguments = ["--recipe", args.recipe, "--shards", args.shards]
@@ -116,19 +117,19 @@ def _by_stage(steps: Iterable[dict[str, Any]]) -> Steps:
 
 
 def _table(recipe: Recipe, pipeline: Steps, before: Steps, after: Steps) -> dict[str, Any]:
-    rates = {stage: _rate(steps, recipe.batch_size) for stage, steps in pipeline.items()}
+    rates = {stage: rate(steps, recipe.batch_size) for stage, steps in pipeline.items()}
     resident = {
         stage: statistics.mean(
-            (_rate(before[stage], recipe.batch_size), _rate(after[stage], recipe.batch_size))
+            (rate(before[stage], recipe.batch_size), rate(after[stage], recipe.batch_size))
         )
         for stage in rates
     }
-    ratios = {stage: rate / resident[stage] for stage, rate in rates.items()}
-    waited = {stage: _waited(steps) for stage, steps in pipeline.items()}
+    ratios = {stage: samples_per_s / resident[stage] for stage, samples_per_s in rates.items()}
+    waited = {stage: waited_share(steps) for stage, steps in pipeline.items()}
     print(f"{'stage':10} {'samples/s':>10} {'resident':>10} {'ratio':>6} {'waited':>7}", file=sys.stderr)
-    for stage, rate in rates.items():
-        line = f"{stage:10} {rate:10.1f} {resident[stage]:10.1f} {ratios[stage]:6.2f} {waited[stage]:7.1%}"
-        print(line, file=sys.stderr)
+    for stage, samples_per_s in rates.items():
+        line = f"{stage:10} {samples_per_s:10.1f} {resident[stage]:10.1f} {ratios[stage]:6.2f}"
+        print(f"{line} {waited[stage]:7.1%}", file=sys.stderr)
     return {
         "recipe": recipe.name,
         "batch": recipe.batch_size,
@@ -139,13 +140,15 @@ def _table(recipe: Recipe, pipeline: Steps, before: Steps, after: Steps) -> dict
     }
 
 
-def _rate(steps: list[dict[str, Any]], batch: int) -> float:
+def rate(steps: list[dict[str, Any]], batch: int) -> float:
+    """Samples per second of the steps of a stage, without warm-up."""
     counted = steps[WARM_UP:]
     spent = sum(float(step["waited_s"] + step["worked_s"]) for step in counted)
     return len(counted) * batch / spent
 
 
-def _waited(steps: list[dict[str, Any]]) -> float:
+def waited_share(steps: list[dict[str, Any]]) -> float:
+    """The share of the time that a stage waits for inputs, without warm-up."""
     waited, worked = (sum(step[name] for step in steps[WARM_UP:]) for name in ("waited_s", "worked_s"))
     return float(waited / (waited + worked))
 
