@@ -1,6 +1,7 @@
 """The train command: plans a training run, starts or resumes it, and returns its summary."""
 
 import argparse
+import os
 import sys
 import time
 from dataclasses import replace
@@ -31,6 +32,7 @@ from ray_jobs.training.job import (
 from ray_jobs.training.profiling import check_profiler
 from ray_jobs.training.progress import print_plan, print_progress
 from ray_jobs.training.selection import published_scores, save_checkpoint
+from ray_jobs.training.tracking import tracking_environment
 from ray_jobs.training.trainer import RAY_FOLDER, fit
 from ray_jobs.training.validation import choose_validation
 from stbir.config import Recipe
@@ -58,6 +60,7 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
     if interval is not None and interval < 1:
         raise InputError(f"--checkpoint-every: {interval} is less than 1; omit it to save only after epochs")
     check_profiler(args.profile)
+    tracking_environment(os.environ)  # before Ray starts
     data = [open_shards(uri) for uri in (args.shards, *args.aux_shards)]
     recipe, note = with_available_classes(recipe, data[0], args.train_split.split(","))
     if note:
@@ -103,6 +106,7 @@ def _train(
         init_digest=checkpoint.read_digest(args.init_from) if args.init_from else "",
         profiler=args.profile,
         gpu=gpu,
+        tracking=tracking_environment(os.environ),
     )
     initialize_checkpoint(job, initial)
     num_steps = num_completed_steps(job.out)

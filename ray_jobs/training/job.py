@@ -1,6 +1,6 @@
 """The parameters of a training run, shared by driver, controller and workers. Imports no model library."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ray.util.queue import Queue
 
@@ -46,6 +46,8 @@ class Job:
     checkpoint_interval: int | None = None  # steps, in addition to the end of each epoch
     profiler: str | None = None  # torch or py-spy
     gpu: bool = False  # whether each worker has a GPU
+    # Environment variables of W&B and MLflow, which may hold keys.
+    tracking: dict[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def steps(self) -> list[int]:

@@ -9,6 +9,7 @@ import numpy as np
 from ray_jobs.cluster.metrics import TrainMetrics
 from ray_jobs.training.job import Job
 from ray_jobs.training.profiling import StepCallback
+from ray_jobs.training.tracking import Track
 from stbir.config import Stage
 from stbir.data.sampling import samples_per_epoch
 from stbir.storage.folder import Folder
@@ -23,8 +24,8 @@ LINES, EVENTS = "log", "tensorboard"
 class TrainLog:
     """Log of the first worker. Steps are written together with the checkpoint that contains them."""
 
-    def __init__(self, job: Job, num_steps: int, on_step: StepCallback) -> None:
-        self._job, self._on_step = job, on_step
+    def __init__(self, job: Job, num_steps: int, on_step: StepCallback, track: Track) -> None:
+        self._job, self._on_step, self._track = job, on_step, track
         self._folder = Folder(job.out)
         self._unsaved: list[tuple[Metrics, dict[str, float]]] = []
         self._metrics = TrainMetrics(job.recipe.name)
@@ -49,6 +50,8 @@ class TrainLog:
         steps = [(start + i, _scalars(*entry, batch_size)) for i, entry in enumerate(self._unsaved)]
         self._folder.write(f"{EVENTS}/events.out.tfevents.{num_steps:08d}.steps", event_file(steps))
         self._unsaved = []
+        for step, scalars in steps:  # here and not per step: a step that is repeated is tracked once
+            self._track(step, scalars)
 
     def write_validation(self, num_steps: int, scores: dict[str, Any] | None) -> None:
         """Write Acc@1 by kind of query and the mean MRR after `num_steps` steps, in percent."""
@@ -58,6 +61,7 @@ class TrainLog:
             scalars["val mrr"] = scores["mrr"]
             name = f"{EVENTS}/events.out.tfevents.{num_steps:08d}.validation"
             self._folder.write(name, event_file([(num_steps, scalars)]))
+            self._track(num_steps, scalars)
 
 
 def step_in_name(name: str) -> int:

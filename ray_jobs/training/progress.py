@@ -57,6 +57,8 @@ def _print_lines(progress: Queue, stopped: threading.Event) -> None:
 
 
 def _format(line: dict[str, Any]) -> str:
+    if "warning" in line:
+        return f"warning: {line['warning']}"
     if "restored for" in line:
         return (
             f"{line['restored for']}: starts from {line['stage']} epoch {line['epoch']:g}, the best so far"

@@ -12,6 +12,7 @@ from ray_jobs.training.job import Job, last_checkpoint, num_completed_steps
 from ray_jobs.training.log import TrainLog, epoch_summary
 from ray_jobs.training.profiling import profile_run
 from ray_jobs.training.selection import restore_best, save_checkpoint, validate
+from ray_jobs.training.tracking import TrackerError, open_trackers
 from stbir.config import Stage
 from stbir.data.batch import Batch
 from stbir.data.sampling import samples_per_epoch
@@ -28,8 +29,8 @@ PREEMPTION_CHECK_STEPS = 4
 def train_loop_per_worker(job: Job) -> str | None:
     """Train the remaining stages.
 
-    Returns an error message if training diverged, because a retry would diverge again. Before a preemption
-    of any node, saves a checkpoint and returns None with steps remaining.
+    Returns an error message if training diverged or a tracker cannot be set up, because a retry would fail
+    again. Before a preemption of any node, saves a checkpoint and returns None with steps remaining.
     """
     device = ray.train.torch.get_device()
     if device.type == "cpu":
@@ -38,9 +39,15 @@ def train_loop_per_worker(job: Job) -> str | None:
         torch.backends.cudnn.benchmark = True  # the input shapes of training are constant
     torch.manual_seed(job.recipe.seed)
     is_first = ray.train.get_context().get_world_rank() == 0
-    with profile_run(job.profiler if is_first else None, job.out) as on_step:
-        log = TrainLog(job, num_completed_steps(job.out), on_step) if is_first else None
-        return _train_stages(job, device, log)
+    try:
+        with (
+            profile_run(job.profiler if is_first else None, job.out) as on_step,
+            open_trackers(job if is_first else None) as track,
+        ):
+            log = TrainLog(job, num_completed_steps(job.out), on_step, track) if is_first else None
+            return _train_stages(job, device, log)
+    except TrackerError as error:
+        return str(error)
 
 
 def _train_stages(job: Job, device: torch.device, log: TrainLog | None) -> str | None:

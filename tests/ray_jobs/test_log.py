@@ -21,7 +21,7 @@ def test_log_files_newer_than_the_checkpoint_are_removed(local_shards: str, tmp_
     for name in (*current, *stale, "log/step-00000005.jsonl.463aec79.part"):  # left by a kill
         folder.write(name, b"")
     assert [step_in_name(name) for name in (*current, *stale)] == [5, 5, 9, 7]
-    TrainLog(local_job(resume_recipe(), local_shards, out), 5, lambda: None)
+    TrainLog(local_job(resume_recipe(), local_shards, out), 5, lambda: None, lambda step, values: None)
     assert [*folder.list_files("log/*"), *folder.list_files("tensorboard/*")] == current
 
 
