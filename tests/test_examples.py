@@ -1,14 +1,17 @@
 """The examples, run as a user runs them. `tests/serve/test_client.py` runs the query over HTTP."""
 
+import ast
 import importlib
 import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import pytest
 import torch
+from PIL import Image
 
 from tests.conftest import ROOT
 from tests.data.image_files import drawing, png, write_files
@@ -50,6 +53,32 @@ def test_five_lines(photos: Path, tmp_path: Path) -> None:
     ).stdout
     assert output.startswith("6 hits\n  1  ")
     assert (tmp_path / "hits.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_notebook(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The code cells in order, in one namespace; those of the paths are replaced. No outputs are stored."""
+    notebook = json.loads((ROOT / "examples" / "search.ipynb").read_text())
+    paths, *cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert not any(cell["outputs"] or cell["execution_count"] for cell in (paths, *cells))
+    monkeypatch.chdir(tmp_path)
+    checkpoint = save_smoke_checkpoint(str(tmp_path / "out" / "demo" / "checkpoint"))
+    namespace: dict[str, Any] = {}
+    exec("".join(paths["source"]), namespace)
+    assert Path(checkpoint).resolve() == Path(namespace["CHECKPOINT"]).resolve()
+    assert photos == Path(namespace["PHOTOS"]).resolve()
+    results = [_run_cell("".join(cell["source"]), namespace) for cell in cells]
+    assert isinstance(results[1], Image.Image)
+    assert len(results[2]) == 5
+
+
+def _run_cell(source: str, namespace: dict[str, Any]) -> Any:
+    """Run a cell; the value of its last line is what a notebook shows."""
+    *body, last = ast.parse(source).body
+    exec(compile(ast.Module(body, []), "cell", "exec"), namespace)
+    if isinstance(last, ast.Expr):
+        return eval(compile(ast.Expression(last.value), "cell", "eval"), namespace)
+    exec(compile(ast.Module([last], []), "cell", "exec"), namespace)
+    return None
 
 
 def test_zero_shot(
