@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import click
 import pytest
+import yaml
 from ray.scripts.scripts import cli as ray_cli
 from ray.serve.scripts import cli as serve_cli
 
@@ -124,12 +125,27 @@ def check_docker(words: list[str], complete: bool) -> None:
     if words[0] == "build":
         assert (ROOT / words[-1] / "Dockerfile").is_file()
         return
+    if words[0] == "compose":
+        check_compose(words[1:], complete)
+        return
     entry = words[words.index("serve") :]
     check_command(shlex.join(entry), complete)
     assert entry[1:3] == ["run", "serve.app:build"]
     assert {word.partition("=")[0] for word in entry[3:]} <= set(ARGUMENTS)
     assert words[words.index("-p") + 1].split(":")[1] == str(PORT)
     assert f"{API_KEYS_FILE_ENV}=" in shlex.join(words)
+
+
+def check_compose(words: list[str], complete: bool) -> None:
+    """Services of compose.yaml, or a run of one with a command of this project."""
+    verb, *rest = (word for word in words if word not in ("-d", "--rm"))
+    services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"].keys()
+    if verb == "run":
+        service, *command = rest
+        check_command(shlex.join(command), complete)
+        rest = [service]
+    assert verb in ("up", "run")
+    assert set(rest) <= services
 
 
 CHECKS: dict[str, Callable[[list[str], bool], None]] = {
