@@ -126,7 +126,7 @@ def test_hits_are_of_the_category(endpoint, photos):
 
 
 def test_photo_id_query_returns_the_nearest_other_photos(endpoint, photos):
-    assert endpoint.get("/v1/info").json()["queries"] == ["sketch", "text", "photo_id"]
+    assert endpoint.get("/v1/info").json()["queries"] == ["sketch", "text", "photo_id", "like"]
     similarities = photos.vectors @ photos.vectors[5]
     nearest = [photos.ids[index] for index in np.argsort(-similarities) if index != 5][:7]
     result = search(endpoint, photo_id=photos.ids[5], k=7)
