@@ -14,6 +14,8 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 TESTS ?=
 # pytest exits with 5 if TESTS chooses no test of a half.
 NONE_CHOSEN = { code=$$?; [ $$code = 5 ] && [ -n '$(TESTS)' ] || exit $$code; }
+# Two workers beside the tests on Ray: whichever half is shorter leaves no core idle.
+WORKERS = --numprocesses 2 --dist loadfile
 # `make demo DEMO="FOLDER PHOTOS"` sets the output folder and the number of photos.
 DEMO ?=
 # `make chaos N=200 SEED=7` injects that many faults; the seed draws them and their moments.
@@ -47,11 +49,10 @@ test-on-ray: setup ## the tests that share a Ray cluster
 	$(RUN)/python -m pytest --ignore=tests/cluster -m ray $(TESTS) || $(NONE_CHOSEN)
 
 test-off-ray: setup ## all other tests
-	$(RUN)/python -m pytest --ignore=tests/cluster -m "not ray" $(TESTS) || $(NONE_CHOSEN)
+	$(RUN)/python -m pytest --ignore=tests/cluster -m "not ray" $(WORKERS) $(TESTS) || $(NONE_CHOSEN)
 
 test-fast: setup ## the quick tests: without Ray and browser
-	$(RUN)/python -m pytest --ignore=tests/cluster -m "not ray and not browser and not slow" \
-		--numprocesses 2 --dist loadfile $(TESTS)
+	$(RUN)/python -m pytest --ignore=tests/cluster -m "not ray and not browser and not slow" $(WORKERS) $(TESTS)
 
 test-cluster: setup ## tests that start clusters: lost nodes, failures, load (an hour)
 	$(RUN)/python -m pytest $(or $(TESTS),tests/cluster)

@@ -73,6 +73,7 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         (packages / name).write_text(code)
     monkeypatch.syspath_prepend(str(packages))
     monkeypatch.setenv("TRACKER_CALLS", str(tmp_path / "calls.jsonl"))
+    monkeypatch.setenv("WANDB_START_METHOD", "thread")  # Ray sets it in this process; removed at the end
     yield tmp_path / "calls.jsonl"
     for name in list(sys.modules):
         if name.startswith(("wandb", "mlflow", "fake_calls", "ray.air.integrations.")):
