@@ -4,6 +4,7 @@ import { authorization, readKey } from "./key.js";
 
 const RETRYABLE = [429, 503, 504];
 const DEFAULT_RETRY_S = 5; // without a Retry-After header
+const LISTS = ["where", "without", "like", "unlike"]; // fields of a search
 
 export class ApiError extends Error {
   // `retryAfter`: seconds, or null if a retry cannot help. `status`: 0 without a response.
@@ -38,13 +39,14 @@ export async function largePhoto(uri) {
   return { source: URL.createObjectURL(await response.blob()), link };
 }
 
-function toFields({ drawing, text, weight, category, k, width, where }) {
+function toFields({ drawing, text, weight, category, k, width, group, ...lists }) {
   const { strokes, image } = drawing;
   const hasSketch = strokes.length > 0 || image !== null;
   const fields = { k };
   if (text) fields.text = text;
   if (category) fields.category = category;
-  if (where.length) fields.where = where;
+  for (const name of LISTS) if (lists[name].length) fields[name] = lists[name];
+  if (group) fields.group = true;
   if (text && hasSketch) fields.sketch_weight = weight;
   if (strokes.length) Object.assign(fields, { sketch: strokes, stroke_width: width });
   if (image?.photoId) fields.photo_id = image.photoId;
@@ -57,7 +59,7 @@ function jsonBody(fields) {
 
 function formBody(file, fields) {
   const body = new FormData();
-  const toText = (value) => (typeof value === "object" ? JSON.stringify(value) : value); // `where` is a list
+  const toText = (value) => (typeof value === "object" ? JSON.stringify(value) : value); // LISTS
   for (const [name, value] of Object.entries(fields)) body.append(name, toText(value));
   body.append("sketch", file, "sketch");
   return { headers: {}, body };

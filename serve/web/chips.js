@@ -1,13 +1,12 @@
-// The filters in force, above the results: a button each, which removes it.
+// The filters and negatives in force, above the results: a button each, which removes it.
 
 import { element } from "./element.js";
 
 export class Chips {
   #shown = "";
 
-  constructor(list, badge) {
+  constructor(list) {
     this.list = list;
-    this.badge = badge;
   }
 
   // `filters`: { label, remove } each.
@@ -15,7 +14,6 @@ export class Chips {
     const labels = filters.map(({ label }) => label);
     if (JSON.stringify(labels) === this.#shown) return; // keeps the focus
     this.#shown = JSON.stringify(labels);
-    this.badge.textContent = filters.length || "";
     this.list.replaceChildren(...filters.map((filter) => element("li", {}, createChip(filter))));
   }
 }

@@ -7,6 +7,15 @@ export function element(tag, properties = {}, ...children) {
   return node;
 }
 
+// An <svg> with a symbol of index.html.
+export function icon(name) {
+  const [svg, use] = ["svg", "use"].map((tag) => document.createElementNS("http://www.w3.org/2000/svg", tag));
+  svg.setAttribute("aria-hidden", "true");
+  use.setAttribute("href", `#i-${name}`);
+  svg.append(use);
+  return svg;
+}
+
 // Selects an option, and adds it if the list lacks it.
 export function selectOption(select, value) {
   if (![...select.options].some((option) => option.value === value)) select.append(new Option(value, value));

@@ -1,17 +1,20 @@
-// The form fields beside the drawing: text, weight, pen width, category and conditions.
+// The form fields beside the drawing: text, negatives, weight, pen width, category, conditions and grouping.
 
 import { Chips } from "./chips.js";
 import { selectOption } from "./element.js";
 import { Filters } from "./filters.js";
+import { Without } from "./without.js";
 
-const NAMES = ["text", "weight", "category", "width"];
+const NAMES = ["text", "weight", "category", "width", "group"];
 
 export class Fields {
   // `onChange()` is called when the user changes a field.
   constructor(form, onChange) {
     this.form = form;
     this.filters = new Filters(document.getElementById("conditions"), onChange);
-    this.chips = new Chips(document.getElementById("chips"), document.getElementById("filter-count"));
+    this.without = new Without(document.getElementById("without"), onChange);
+    this.chips = new Chips(document.getElementById("chips"));
+    this.filterCount = document.getElementById("filter-count");
     this.onChange = onChange;
     for (const name of NAMES) this.#field(name).addEventListener("input", onChange);
   }
@@ -23,20 +26,25 @@ export class Fields {
       category: this.#field("category").value,
       width: this.#field("width").valueAsNumber,
       where: this.filters.read(),
+      without: this.without.read(),
+      group: this.#field("group").checked,
     };
   }
 
-  write({ text, weight, category, width, where }) {
+  write({ text, weight, category, width, where, without, group }) {
     if (text !== undefined) this.#field("text").value = text;
     if (weight !== undefined) this.#field("weight").value = Math.round(weight * 100);
     if (category !== undefined) selectOption(this.#field("category"), category);
     if (width !== undefined) this.#field("width").value = width;
     if (where !== undefined) this.filters.write(where);
+    if (without !== undefined) this.without.write(without);
+    if (group !== undefined) this.#field("group").checked = group;
   }
 
   // Limits, categories and columns from /v1/info. The selected category stays even if this gallery lacks it.
   setInfo({ limits, gallery }) {
     this.#field("text").maxLength = limits.characters;
+    this.without.setLimits(limits);
     const category = this.#field("category");
     const selected = category.value;
     const names = gallery?.categories ?? [];
@@ -45,15 +53,18 @@ export class Fields {
     this.filters.setColumns(gallery?.columns ?? {});
   }
 
-  // Shows the filters in force above the results.
+  // Shows what is in force above the results, and the number of it that the drawer holds.
   showChips() {
-    const category = this.#field("category").value;
-    const chip = { label: category, remove: () => this.#removeCategory() };
-    this.chips.show([...(category ? [chip] : []), ...this.filters.chips()]);
+    const [category, group] = [this.#field("category"), this.#field("group")];
+    const drawer = this.filters.chips();
+    if (category.value) drawer.unshift({ label: category.value, remove: () => this.#remove(() => (category.value = "")) });
+    if (group.checked) drawer.push({ label: "grouped", remove: () => this.#remove(() => (group.checked = false)) });
+    this.filterCount.textContent = drawer.length || "";
+    this.chips.show([...this.without.chips(), ...drawer]);
   }
 
-  #removeCategory() {
-    this.#field("category").value = "";
+  #remove(reset) {
+    reset();
     this.onChange();
   }
 

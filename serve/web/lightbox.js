@@ -1,8 +1,11 @@
 // A dialog that enlarges one hit: the original photo and its page on the web, where the catalogue has them.
 
 import { largePhoto } from "./api.js";
+import { Duplicates } from "./duplicates.js";
 import { element } from "./element.js";
-import { formatScore, loadPhoto } from "./results.js";
+import { formatMatch } from "./match.js";
+import { formatScore } from "./results.js";
+import { loadPhoto, photoUri } from "./thumbnail.js";
 
 const MAX_ENLARGEMENT = 2.5; // of a small image; more shows its pixels
 
@@ -10,10 +13,15 @@ export class Lightbox {
   #hits = [];
   #index = 0;
 
-  // `onSimilar(hit)` is called by "More like this", `onClose(index)` with the last hit.
-  constructor(dialog, { onSimilar, onClose }) {
+  // `onSimilar(hit)` is called by "Use as query", `onMark(hit, isLiked)` for more or less like it, and
+  // `onClose(index)` with the last hit.
+  constructor(dialog, { onSimilar, onMark, onClose }) {
     this.dialog = dialog;
     this.onSimilar = onSimilar;
+    this.onMark = onMark;
+    this.duplicates = new Duplicates(this.#part("duplicates"), (photoId) => this.#showPhoto(photoUri(photoId), photoId));
+    this.#part("like").addEventListener("click", () => this.#mark(true));
+    this.#part("unlike").addEventListener("click", () => this.#mark(false));
     this.#part("previous").addEventListener("click", () => this.#step(-1));
     this.#part("next").addEventListener("click", () => this.#step(1));
     this.#part("close").addEventListener("click", () => dialog.close());
@@ -36,18 +44,26 @@ export class Lightbox {
   #show(index) {
     const hit = this.#hits[index];
     this.#index = index;
-    const image = element("img", { alt: hit.text ?? `Photo ${hit.photo_id}` });
+    this.#part("title").textContent = hit.text ?? hit.photo_id;
+    this.duplicates.show(hit);
+    this.#showPhoto(hit.uri, hit.photo_id);
+    this.#part("previous").disabled = index === 0;
+    this.#part("next").disabled = index === this.#hits.length - 1;
+  }
+
+  // The hit, or one of its near-duplicates.
+  #showPhoto(uri, photoId) {
+    const hit = this.#hits[this.#index];
+    const image = element("img", { alt: hit.text ?? `Photo ${photoId}` });
     const frame = this.#part("frame");
     URL.revokeObjectURL(frame.querySelector("img")?.src); // a blob URL if it was fetched with a key
     frame.replaceChildren(image);
     this.#part("link").hidden = true;
-    loadPhoto(image, hit.uri, () => frame.replaceChildren("No thumbnail for this photo.")).then(() => this.#enlarge(image, hit.uri));
-    this.#part("title").textContent = hit.text ?? hit.photo_id;
-    const facts = { Rank: `${index + 1} of ${this.#hits.length}`, Score: formatScore(hit), Category: hit.category, Photo: hit.photo_id };
+    loadPhoto(image, uri, () => frame.replaceChildren("No thumbnail for this photo.")).then(() => this.#enlarge(image, uri));
+    const facts = { Rank: `${this.#index + 1} of ${this.#hits.length}`, Score: formatScore(hit), Category: hit.category, Photo: photoId };
+    if (typeof hit.match === "number") facts.Match = formatMatch(hit.match);
     const entries = Object.entries(facts).map(([name, value]) => [createText("dt", name), createText("dd", value)]);
     this.#part("facts").replaceChildren(...entries.flat());
-    this.#part("previous").disabled = index === 0;
-    this.#part("next").disabled = index === this.#hits.length - 1;
   }
 
   // Replaces the thumbnail, which stays if the server is full or the original cannot be read.
@@ -69,13 +85,19 @@ export class Lightbox {
     if (index >= 0 && index < this.#hits.length) this.#show(index);
   }
 
+  #mark(isLiked) {
+    this.dialog.close();
+    this.onMark(this.#hits[this.#index], isLiked);
+  }
+
   #searchSimilar() {
     this.dialog.close();
     this.onSimilar(this.#hits[this.#index]);
   }
 
   #handleKey(event) {
-    const action = { ArrowLeft: () => this.#step(-1), ArrowRight: () => this.#step(1) }[event.key];
+    const [left, right] = [() => this.#step(-1), () => this.#step(1)];
+    const action = { ArrowLeft: left, ArrowRight: right, "+": () => this.#mark(true), "-": () => this.#mark(false) }[event.key];
     if (event.key.toLowerCase() === "m" && !this.#part("similar").hidden) this.#searchSimilar();
     action?.();
   }

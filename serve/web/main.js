@@ -3,18 +3,22 @@
 import { info, photo, search } from "./api.js";
 import { AutoSearch } from "./auto_search.js";
 import { Backoff } from "./backoff.js";
+import { showDrawing, showTool } from "./drawing_controls.js";
 import { Fields } from "./fields.js";
 import { KeyDialog, readKey } from "./key.js";
 import { Lightbox } from "./lightbox.js";
+import { Marks } from "./marks.js";
+import { formatMatch, isUnlikely } from "./match.js";
 import { Pad } from "./pad.js";
 import { Paging } from "./paging.js";
 import { acceptImages, firstImage, galleryImage, readImage } from "./query_image.js";
 import { Results } from "./results.js";
-import { fromFragment, toFragment } from "./share.js";
+import { SessionLink } from "./session_link.js";
 import { Shortcuts } from "./shortcuts.js";
 import { Status } from "./status.js";
+import { photoUri } from "./thumbnail.js";
 import { showToast } from "./toast.js";
-import { fillExamples, photoUri } from "./welcome.js";
+import { fillExamples } from "./welcome.js";
 
 const WELCOME = "Draw what you are looking for, describe it, or both. Or start with an example:";
 
@@ -22,10 +26,14 @@ const byId = (id) => document.getElementById(id);
 const pad = new Pad(byId("canvas"), update);
 const fields = new Fields(byId("query"), update);
 const status = new Status(byId("results"));
-const results = new Results(byId("hits"), (index) => lightbox.open(results.hits, index));
-const lightbox = new Lightbox(byId("lightbox"), { onSimilar: searchSimilar, onClose: (index) => results.focus(index) });
+const marks = new Marks(byId("marks"), update);
+const onMark = ({ photo_id: photoId }, isLiked) => marks.add(photoId, isLiked);
+const results = new Results(byId("hits"), { onOpen: (index) => lightbox.open(results.hits, index), onMark });
+const onClose = (index) => results.focus(index);
+const lightbox = new Lightbox(byId("lightbox"), { onSimilar: searchSimilar, onMark, onClose });
 const paging = new Paging(byId("more"), byId("end"), () => autoSearch.searchNow());
 const keyDialog = new KeyDialog(byId("key"), reconnect);
+const sessionLink = new SessionLink(readQuery, openQuery);
 let serverInfo = null; // the last response of /v1/info
 const reconnectBackoff = new Backoff();
 let reconnectTimer = null;
@@ -42,7 +50,8 @@ const view = {
   results({ hits, gallery_version: version, timing_ms: time }) {
     results.show(hits);
     paging.update(hits.length);
-    if (hits.length) status.show(`${hits.length} ${hits.length === 1 ? "result" : "results"} in ${Math.round(time.total)} ms`);
+    if (isUnlikely(hits)) status.show(`Nothing similar here: best match ${formatMatch(hits[0].match)}`, "unlikely");
+    else if (hits.length) status.show(`${hits.length} ${hits.length === 1 ? "result" : "results"} in ${Math.round(time.total)} ms`);
     else status.show("No matching photos. Try other text, any category, or fewer filters.", "empty");
     if (serverInfo?.gallery?.version !== version) connect(); // another version was published
   },
@@ -56,34 +65,23 @@ const view = {
 const autoSearch = new AutoSearch(readQuery, search, view);
 
 function readQuery() {
-  const query = { ...fields.read(), k: paging.k, drawing: pad.drawing };
-  return pad.isEmpty && !query.text ? null : query;
+  const query = { ...fields.read(), ...marks.read(), k: paging.k, drawing: pad.drawing };
+  return pad.isEmpty && !query.text && !query.like.length ? null : query;
 }
 
 function update() {
-  const { strokes, image } = pad.drawing;
   pad.setWidth(fields.read().width);
-  byId("undo").disabled = !pad.history.canUndo;
-  byId("redo").disabled = !pad.history.canRedo;
-  byId("clear").disabled = pad.isEmpty;
-  byId("placeholder").hidden = !pad.isEmpty;
-  byId("query-image").hidden = image === null;
-  byId("image-name").textContent = image ? (image.photoId ? `Similar to ${image.name}` : image.name) : "";
-  byId("canvas").setAttribute("aria-label", `Drawing area: ${image ? `image ${image.name}` : countStrokes(strokes)}`);
+  showDrawing(pad);
   fields.enableWeight(!pad.isEmpty && fields.read().text !== "");
   fields.showChips();
   paging.reset();
+  sessionLink.writeSoon();
   autoSearch.searchSoon();
-}
-
-function countStrokes({ length }) {
-  return length === 0 ? "empty" : `${length} ${length === 1 ? "stroke" : "strokes"}`;
 }
 
 function selectTool(tool) {
   pad.setTool(tool);
-  byId("drawing-area").dataset.tool = tool;
-  for (const name of ["pen", "erase"]) byId(name).setAttribute("aria-pressed", name === tool);
+  showTool(tool);
 }
 
 function changeWidth(difference) {
@@ -121,30 +119,12 @@ function loadExample({ photoId, strokes, text }) {
   byId("results").focus({ preventScroll: true }); // the focused example is hidden now
 }
 
-async function share() {
-  try {
-    const query = readQuery();
-    history.replaceState(null, "", query ? await toFragment(query) : location.pathname);
-    await navigator.clipboard.writeText(location.href);
-    showToast("Link copied.");
-  } catch (error) {
-    // Browsers allow the clipboard only over TLS or on localhost.
-    const hasNoClipboard = error instanceof DOMException || error instanceof TypeError;
-    showToast(hasNoClipboard ? "Copy the link from the address bar." : error.message);
-  }
-}
-
-async function openLink() {
-  try {
-    const query = await fromFragment(location.hash);
-    if (!query) return;
-    const { photoId } = query;
-    fields.write(query);
-    if (photoId) await searchSimilar({ photo_id: photoId });
-    else pad.replace(query);
-  } catch (error) {
-    showToast(error.message);
-  }
+// The query of a link.
+async function openQuery(query) {
+  fields.write(query);
+  marks.write(query);
+  if (query.photoId) await searchSimilar({ photo_id: query.photoId });
+  else pad.replace(query);
 }
 
 async function connect() {
@@ -198,7 +178,7 @@ const CLICKS = {
   "remove-image": () => pad.removeImage(),
   "open-filters": () => byId("filters").showModal(),
   "close-filters": () => byId("filters").close(),
-  share,
+  share: () => sessionLink.copy(),
   help: () => byId("shortcuts").showModal(),
   "change-key": () => keyDialog.open(),
   "enter-key": () => keyDialog.open(),
@@ -218,14 +198,21 @@ const shortcuts = new Shortcuts(
     { keys: "p", label: "Search by an image (or paste or drop one)", action: CLICKS.image },
     { keys: "f", label: "Filters", action: CLICKS["open-filters"] },
     { keys: "/", label: "Edit the text", action: () => fields.focusText() },
+    { keys: "w", label: "Without: what results should not show", action: () => byId("without").focus() },
     { keys: "r", label: "Focus the results; arrow keys move, Enter enlarges", action: () => results.focus(0) },
-    { keys: "m", label: "More like the focused result", action: searchSimilarToFocused },
-    { keys: "l", label: "Copy a link to this query", action: share },
+    { keys: "+", label: "More like the focused result", action: () => markFocused(true) },
+    { keys: "-", label: "Less like the focused result", action: () => markFocused(false) },
+    { keys: "m", label: "Use the focused result as query", action: searchSimilarToFocused },
+    { keys: "l", label: "Copy a link to this query", action: CLICKS.share },
     { keys: "?", label: "Show this help", action: CLICKS.help },
   ],
   byId("shortcut-list"),
   byId("single-keys"),
 );
+
+function markFocused(isLiked) {
+  if (results.focused) onMark(results.focused, isLiked);
+}
 
 function searchSimilarToFocused() {
   if (results.focused && supportsSimilar()) searchSimilar(results.focused);
@@ -242,8 +229,7 @@ byId("file").addEventListener("change", (event) => {
 acceptImages(loadImage);
 byId("filters").addEventListener("click", (event) => event.target === byId("filters") && byId("filters").close());
 addEventListener("online", reconnect);
-addEventListener("hashchange", openLink);
 
 update();
 connect();
-openLink();
+sessionLink.open();

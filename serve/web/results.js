@@ -1,19 +1,20 @@
 // The grid of hits. A photo in consecutive results keeps its element and moves to its new position.
 
-import { photo } from "./api.js";
-import { element } from "./element.js";
+import { element, icon } from "./element.js";
+import { formatMatch } from "./match.js";
+import { loadPhoto } from "./thumbnail.js";
 
-const MAX_ATTEMPTS = 4; // to load a thumbnail
 const ANIMATION = { duration: 180, easing: "ease-out" };
 
 export class Results {
-  #cells = new Map(); // photo_id → { item, button, image, rank, score, text }
+  #cells = new Map(); // photo_id → the elements of `createCell`
   hits = [];
 
-  // `onOpen(index)` is called when the user selects a hit.
-  constructor(list, onOpen) {
+  // `onOpen(index)` is called when the user selects a hit, `onMark(hit, isLiked)` for more or less like it.
+  constructor(list, { onOpen, onMark }) {
     this.list = list;
     this.onOpen = onOpen;
+    this.onMark = onMark;
     list.addEventListener("keydown", (event) => this.#handleKey(event));
     list.addEventListener("focusin", (event) => this.#setTabStop(this.#indexOf(event.target)));
   }
@@ -43,24 +44,36 @@ export class Results {
     this.#buttons()[index]?.focus(options);
   }
 
-  #fill({ button, rank, score, text }, hit, index) {
+  #fill({ button, rank, score, match, count, text, like, unlike }, hit, index) {
     rank.textContent = index + 1;
     score.textContent = formatScore(hit);
+    match.hidden = typeof hit.match !== "number";
+    score.hidden = !match.hidden;
+    match.firstChild.textContent = match.hidden ? "" : formatMatch(hit.match);
+    count.hidden = !(hit.count > 1);
+    count.firstChild.textContent = `+${hit.count - 1}`;
     text.textContent = hit.text ?? hit.photo_id; // may differ in another gallery version
     button.onclick = () => this.onOpen(index);
+    for (const [mark, isLiked] of [[like, true], [unlike, false]]) {
+      mark.ariaLabel = `${isLiked ? "More" : "Less"} like result ${index + 1}`;
+      mark.onclick = () => this.onMark(hit, isLiked);
+    }
   }
 
   #buttons() {
-    return [...this.list.querySelectorAll("button")];
+    return [...this.list.querySelectorAll(".hit")];
   }
 
+  // Of the hit that an element belongs to, or -1.
   #indexOf(target) {
-    return this.#buttons().indexOf(target);
+    return [...this.list.children].indexOf(target.closest("li"));
   }
 
-  // Roving tabindex: Tab reaches one hit, arrow keys reach the others.
+  // Roving tabindex: Tab reaches one hit and its marks, arrow keys reach the others.
   #setTabStop(index) {
-    this.#buttons().forEach((button, i) => (button.tabIndex = i === index ? 0 : -1));
+    for (const [i, item] of [...this.list.children].entries()) {
+      for (const button of item.querySelectorAll("button")) button.tabIndex = i === index ? 0 : -1;
+    }
   }
 
   #handleKey(event) {
@@ -103,31 +116,24 @@ function createCell(hit) {
   const frame = element("span", { className: "frame" }, image);
   const rank = element("span", { className: "rank" });
   const score = element("span", { className: "score" });
+  const match = createMeasure("match", " probability of a match");
+  const count = createMeasure("count", " near-duplicates");
   const category = element("span", { className: "category", textContent: hit.category });
-  const line = element("span", { className: "line" }, rank, " ", category, " ", score);
+  const line = element("span", { className: "line" }, rank, " ", category, " ", score, match);
   const text = element("span", { className: "text" });
   const button = element("button", { type: "button", className: "hit" });
-  button.append(frame, element("span", { className: "caption" }, line, " ", text)); // the accessible name
+  button.append(frame, element("span", { className: "caption" }, line, " ", text), " ", count); // the accessible name
+  const [like, unlike] = [createMark("like", "More like this (+)"), createMark("unlike", "Less like this (-)")];
+  const marks = element("span", { className: "marking" }, like, unlike);
   loadPhoto(image, hit.uri, () => frame.replaceChildren("no thumbnail"));
-  return { item: element("li", {}, button), button, image, rank, score, text };
+  return { item: element("li", {}, button, marks), button, image, rank, score, match, count, text, like, unlike };
 }
 
-// Loads a photo into an <img>, with retries while the server is full. `onMissing()` is called on failure.
-export async function loadPhoto(image, uri, onMissing) {
-  for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
-    try {
-      image.src = await photo(uri, attempt > 0); // an <img> does not report why it failed
-      await image.decode();
-      image.classList.add("loaded");
-      return;
-    } catch (error) {
-      if (attempt > 0 && !error.retryAfter) break;
-      await sleep(error.retryAfter ?? 0);
-    }
-  }
-  onMissing();
+// A number whose unit only screen readers need.
+function createMeasure(className, unit) {
+  return element("span", { className }, "…", element("span", { className: "visually-hidden", textContent: unit }));
 }
 
-function sleep(seconds) {
-  return new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
+function createMark(name, title) {
+  return element("button", { type: "button", className: name, title }, icon(name));
 }

@@ -8,18 +8,22 @@ import { simplify } from "./strokes.js";
 const PREFIX = "#q1.";
 const GRID = 500; // units of a coordinate: two per pixel of the server's rendering
 const MAX_LENGTH = 8000; // characters that mail and chat programs transmit
-const MAX_FILTERS = 50;
+const MAX_ITEMS = { filters: 50, negatives: 50, marks: 200 }; // of a link; the server allows fewer
 const MAX_INFLATED_BYTES = 400_000; // more than a link of MAX_LENGTH needs
 
 // Throws an Error for the user if the query does not fit into a link.
-export async function toFragment({ drawing, text, weight, category, width, where = [] }) {
+export async function toFragment({ drawing, text, weight, category, width, where = [], without = [], like = [], unlike = [], group }) {
   const { strokes, image } = drawing;
   if (image?.blob) throw new Error("A link cannot contain an uploaded image. Send the file as well.");
   const data = { s: strokes.map(packStroke), l: image?.photoId, t: text, w: weight, c: category, p: width };
   if (where.length) data.f = where.map(({ column, op, value }) => [column, op, value]);
+  if (without.length) data.n = without;
+  if (like.length) data.m = like;
+  if (unlike.length) data.u = unlike;
+  if (group) data.g = 1;
   const bytes = new TextEncoder().encode(JSON.stringify(data));
   const fragment = PREFIX + toBase64url(await pipe(new CompressionStream("deflate-raw"), bytes));
-  if (fragment.length > MAX_LENGTH) throw new Error("This drawing is too long for a link. Erase part of it.");
+  if (fragment.length > MAX_LENGTH) throw new Error("This search is too long for a link. Erase a part of the drawing, or remove marks.");
   return fragment;
 }
 
@@ -36,8 +40,8 @@ export async function fromFragment(fragment) {
 }
 
 // Links are untrusted: checks types and clamps numbers.
-function validate({ s, l, t, w, c, p, f = [] }) {
-  if (f.length > MAX_FILTERS) throw new RangeError("too many filters");
+function validate({ s, l, t, w, c, p, f = [], n = [], m = [], u = [], g }) {
+  if (f.length > MAX_ITEMS.filters) throw new RangeError("too many filters");
   return {
     strokes: s.map(unpackStroke),
     photoId: String(l ?? ""),
@@ -46,6 +50,10 @@ function validate({ s, l, t, w, c, p, f = [] }) {
     weight: clamp(w, 0, 1),
     width: Math.round(clamp(p, 1, 32)),
     where: f.map(validateFilter),
+    without: validateTexts(n, MAX_ITEMS.negatives),
+    like: validateTexts(m, MAX_ITEMS.marks),
+    unlike: validateTexts(u, MAX_ITEMS.marks),
+    group: Boolean(g),
   };
 }
 
@@ -53,6 +61,12 @@ function validateFilter([column, op, value]) {
   const isScalar = (each) => ["string", "number", "boolean"].includes(typeof each);
   if (typeof column !== "string" || !isOperator(op) || ![value].flat().every(isScalar)) throw new TypeError("not a filter");
   return { column, op, value };
+}
+
+function validateTexts(list, limit) {
+  const isText = (each) => typeof each === "string" && each !== "";
+  if (!Array.isArray(list) || list.length > limit || !list.every(isText)) throw new TypeError("not a list of texts");
+  return list;
 }
 
 function clamp(value, min, max) {

@@ -1,8 +1,8 @@
 // The examples of the welcome page: photos of the gallery, or a drawing for the first of a category.
 
-import { photo } from "./api.js";
-import { element } from "./element.js";
 import { DRAWINGS } from "./drawings.js";
+import { element } from "./element.js";
+import { createThumbnail } from "./thumbnail.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -19,22 +19,12 @@ function drawingOf(category) {
 }
 
 function createButton({ photo_id: photoId, category, text }, strokes, onSelect) {
-  const frame = element("span", { className: "frame" }, strokes ? renderSvg(strokes) : createImage(photoId));
+  const frame = element("span", { className: "frame" }, strokes ? renderSvg(strokes) : createThumbnail(photoId));
   const name = element("span", { className: "name", textContent: category });
   const description = element("span", { className: "text", textContent: text ?? "Photos like this one" });
   const button = element("button", { type: "button", className: "example" }, frame, name, " ", description);
   button.addEventListener("click", () => onSelect({ photoId, text, strokes }));
   return button;
-}
-
-function createImage(photoId) {
-  const image = element("img", { alt: "", className: "loaded" });
-  photo(photoUri(photoId)).then((source) => (image.src = source), () => image.remove());
-  return image;
-}
-
-export function photoUri(photoId) {
-  return `/v1/photos/${encodeURIComponent(photoId)}`;
 }
 
 function renderSvg(strokes) {

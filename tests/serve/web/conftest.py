@@ -1,9 +1,11 @@
 """The sketch pad in Chromium, with an endpoint in this process: real encoders and HTTP, no Ray."""
 
 import operator
+import os
 import shutil
 from collections.abc import Awaitable, Callable, Iterator
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,8 @@ from tests.client.conftest import serve_app
 from tests.serve.conftest import Photos
 
 CHROMIUM = shutil.which("chromium")
+# Path of axe.min.js, from `npm pack axe-core`: https://github.com/dequelabs/axe-core
+AXE = os.environ.get("STBIR_AXE", "")
 # No sandbox, which containers do not allow, and no requests to other hosts.
 ARGUMENTS = [
     "--no-sandbox",
@@ -184,6 +188,32 @@ def chromium() -> Iterator[Browser]:
 def context(chromium: Browser) -> Iterator[BrowserContext]:
     with chromium.new_context(viewport=DESKTOP) as context:
         yield context
+
+
+@pytest.fixture(params=[(DESKTOP, "light"), (DESKTOP, "dark"), (PHONE, "light"), (PHONE, "dark")], ids=str)
+def view(request: pytest.FixtureRequest, chromium: Browser) -> Iterator[BrowserContext]:
+    """Desktop and phone, light and dark, without animations."""
+    size, scheme = request.param
+    options = {"has_touch": size == PHONE, "is_mobile": size == PHONE, "reduced_motion": "reduce"}
+    with chromium.new_context(viewport=size, color_scheme=scheme, **options) as context:
+        yield context
+
+
+FindViolations = Callable[[Page], list[tuple[str, list[Any]]]]
+
+
+@pytest.fixture
+def find_violations() -> FindViolations:
+    """Runs axe-core on a page; the rules that it violates, each with the elements."""
+    if not AXE:
+        pytest.skip("axe-core is missing; set STBIR_AXE to axe.min.js of `npm pack axe-core`")
+
+    def find(page: Page) -> list[tuple[str, list[Any]]]:
+        page.evaluate(Path(AXE).read_text())
+        violations = page.evaluate("axe.run()")["violations"]
+        return [(rule["id"], [node["target"] for node in rule["nodes"]]) for rule in violations]
+
+    return find
 
 
 def collect_errors(page: Page) -> list[str]:

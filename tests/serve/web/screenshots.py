@@ -48,7 +48,7 @@ def _take_screenshot(browser: Browser, url: str, size: str, is_dark: bool, path:
     with page.expect_response(lambda response: TEXT in (response.request.post_data or "")):
         open_fragment(page, to_fragment(page, strokes, text=TEXT))
     if is_dark:
-        _add_filter(page)
+        _steer(page)
     expect(page.locator(".hit img.loaded")).to_have_count(24)
     page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
     page.mouse.move(0, 0)
@@ -57,7 +57,12 @@ def _take_screenshot(browser: Browser, url: str, size: str, is_dark: bool, path:
     return path
 
 
-def _add_filter(page: Page) -> None:
+def _steer(page: Page) -> None:
+    """Use a mark, a negative and a filter."""
+    with page.expect_response(lambda response: '"like"' in (response.request.post_data or "")):
+        page.locator("#hits .like").nth(1).click()
+    page.fill("#without", "blue")
+    page.keyboard.press("Enter")
     page.click("#open-filters")
     page.click("#add-filter")
     page.get_by_label("Column").select_option("category")

@@ -1,7 +1,5 @@
 """Keyboard use, screen readers, phones, reduced motion, and the content security policy."""
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -11,10 +9,8 @@ from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, exp
 from serve.http.page import WEB
 from tests.conftest import wait_until
 from tests.serve.web.actions import ARC, search_after, search_by_stroke
-from tests.serve.web.conftest import DESKTOP, PHONE, collect_errors, open_pad
+from tests.serve.web.conftest import PHONE, FindViolations, collect_errors, open_pad
 
-# Path of axe.min.js, from `npm pack axe-core`: https://github.com/dequelabs/axe-core
-AXE = os.environ.get("STBIR_AXE", "")
 MAX_LINES = 250
 # Elements to click in order, and what appears.
 STEPS = {
@@ -80,11 +76,12 @@ def test_tab_reaches_all_controls_and_one_result(pad: Page) -> None:
     expect(pad.locator(".hit")).to_have_count(24)
     pad.locator("h1").click()  # start of the tab order
     reached = []
-    for _ in range(12):
+    for _ in range(13):
         pad.keyboard.press("Tab")
         reached.append(pad.evaluate("document.activeElement.id || document.activeElement.className"))
     expected = [
         "text",
+        "without",
         "open-filters",
         "share",
         "help",
@@ -108,7 +105,7 @@ def test_focus_is_visible(pad: Page) -> None:
 def test_shortcuts_are_listed_and_single_keys_can_be_disabled(pad: Page) -> None:
     search_by_stroke(pad, ARC)
     pad.keyboard.press("?")
-    expect(pad.locator("#shortcuts dt:visible")).to_have_count(14)
+    expect(pad.locator("#shortcuts dt:visible")).to_have_count(17)
     pad.uncheck("#single-keys")
     pad.keyboard.press("Escape")
     pad.locator("h1").click()  # moves the focus out of the dialog
@@ -136,25 +133,12 @@ def test_all_controls_have_names(pad: Page) -> None:
     assert unnamed == []
 
 
-@pytest.fixture(params=[(DESKTOP, "light"), (DESKTOP, "dark"), (PHONE, "light"), (PHONE, "dark")], ids=str)
-def view(request: pytest.FixtureRequest, chromium: Browser) -> Iterator[BrowserContext]:
-    """Desktop and phone, light and dark, without animations."""
-    size, scheme = request.param
-    options = {"has_touch": size == PHONE, "is_mobile": size == PHONE, "reduced_motion": "reduce"}
-    with chromium.new_context(viewport=size, color_scheme=scheme, **options) as context:
-        yield context
-
-
-def test_axe_reports_no_violations(view: BrowserContext, url: str) -> None:
-    if not AXE:
-        pytest.skip("axe-core is missing; set STBIR_AXE to axe.min.js of `npm pack axe-core`")
+def test_axe_reports_no_violations(view: BrowserContext, url: str, find_violations: FindViolations) -> None:
     page = open_pad(view, url)
-    page.evaluate(Path(AXE).read_text())
     for target, result in AXE_STEPS.items():
         page.locator(target).click()
         page.locator(result).wait_for()
-        violations = page.evaluate("axe.run()")["violations"]
-        assert [(rule["id"], [node["target"] for node in rule["nodes"]]) for rule in violations] == []
+        assert find_violations(page) == []
 
 
 def test_page_fits_the_width_of_the_screen(view: BrowserContext, url: str) -> None:
