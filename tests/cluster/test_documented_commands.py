@@ -24,6 +24,7 @@ from stbir.gallery.gallery import open_table
 from stbir.storage.folder import Folder
 from tests.cluster.head import Head
 from tests.conftest import BUCKET, ROOT, free_port, is_listening, wait_until
+from tests.data.image_files import sketch_png
 from tests.documented_commands import document_commands
 from tests.own_data import own_data_replacements, write_own_data
 from tests.ray_jobs.chat_server import MODEL, ChatServer
@@ -169,7 +170,7 @@ def serving(outputs: Path) -> Iterator[None]:
 
 def test_searches_of_the_readme_by_curl_and_client(outputs: Path, tmp_path: Path) -> None:
     sketch = tmp_path / "me.png"
-    sketch.write_bytes(row(2)["photo"])
+    sketch.write_bytes(sketch_png())
     replacements = {r"\bme\.png": str(sketch)}
     [curl] = documented("README.md", "curl")
     [client] = documented("README.md", "stbir search")
