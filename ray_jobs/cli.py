@@ -25,6 +25,13 @@ def run(main: Callable[[argparse.Namespace], dict[str, Any]], parser: argparse.A
         if (code := exit_code(error)) is not None:
             sys.exit(code)
         _exit_failed(parser.prog, error)
+    _print_summary(summary)
+
+
+def _print_summary(summary: dict[str, Any]) -> None:
+    """Print the last line of standard output. Until Ray is shut down, its own warnings may follow there."""
+    if (ray := sys.modules.get("ray")) is not None:
+        ray.shutdown()
     print(json.dumps(summary), flush=True)
 
 
@@ -32,7 +39,7 @@ def _exit_failed(command: str, error: BaseException) -> NoReturn:
     """Print the error of a failed job or of invalid input, and exit. Raises other exceptions again."""
     if isinstance(error, JobFailedError):
         print(f"{command}: {error}", file=sys.stderr)
-        print(json.dumps(error.summary), flush=True)
+        _print_summary(error.summary)
         sys.exit(1)
     invalid_input = input_error(error)
     if invalid_input is None:

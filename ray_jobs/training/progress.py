@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from ray.exceptions import RayError
 from ray.util.queue import Empty, Queue
 
 from ray_jobs.training.job import Job
@@ -54,6 +55,8 @@ def _print_lines(progress: Queue, stopped: threading.Event) -> None:
         except Empty:
             if stopped.is_set():
                 return
+        except RayError:  # an interrupt ends Ray first; if the queue is lost otherwise, the workers fail, too
+            return
 
 
 def _format(line: dict[str, Any]) -> str:

@@ -29,7 +29,7 @@ def test_drawing_and_text_give_results(page: Page) -> None:
     expect(page.locator(".hit img.loaded")).to_have_count(24)
     expect(page.locator("#message")).to_contain_text("24 results in")
     with page.expect_response("**/*?size=large") as large:
-        page.locator(".hit").nth(1).click()
+        page.locator(".hit img").nth(1).click()
     assert large.value.status == 200
     expect(page.locator("#lightbox-facts")).to_contain_text("2 of 24")
     page.keyboard.press("Escape")
