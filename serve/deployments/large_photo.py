@@ -30,9 +30,7 @@ def large_photo(gallery: Gallery, photo_id: str) -> LargePhoto:
 
 
 def _original(gallery: Gallery, photo_id: str) -> bytes | None:
-    origin = gallery.origin
-    row_uri = gallery.value(photo_id, "uri") if origin.startswith("table:") else None
-    uri = photo_uri(origin, photo_id, row_uri)
+    uri = photo_uri(gallery.origin, photo_id, gallery.value)
     if uri is None:
         return None
     try:

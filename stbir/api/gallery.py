@@ -127,9 +127,7 @@ class PhotoGallery:
         return self._gallery.thumbnail(photo_id)
 
     def _hit(self, match: Match) -> Hit:
-        origin = self._gallery.origin
-        row_uri = self._gallery.value(match.photo_id, "uri") if origin.startswith("table:") else None
-        uri = photo_uri(origin, match.photo_id, row_uri)
+        uri = photo_uri(self._gallery.origin, match.photo_id, self._gallery.value)
         hit = Hit(match.photo_id, match.score, match.category, match.text, uri)
         return replace(hit, count=match.count, duplicates=match.duplicates, match=match.match)
 

@@ -1,5 +1,8 @@
 """The origin of a gallery's photos, KIND:URI with an absolute URI, and the URI of each photo."""
 
+from collections.abc import Callable
+from typing import Any
+
 from stbir.catalogue.folder import FolderCatalogue
 from stbir.catalogue.photo import Catalogue
 from stbir.catalogue.table import TableCatalogue
@@ -21,11 +24,14 @@ def origin(catalogue: Catalogue) -> str:
     return ""
 
 
-def photo_uri(origin: str, photo_id: str, row_uri: str | None) -> str | None:
-    """The path or URI of a photo; None if it has no file of its own. `row_uri`: column `uri` of a table."""
+def photo_uri(origin: str, photo_id: str, read_value: Callable[[str, str], Any]) -> str | None:
+    """The path or URI of a photo; None if it has no file of its own.
+
+    `read_value(photo_id, column)` is called for a photo of a table only, for its column `uri`.
+    """
     kind, _, uri = origin.partition(":")
     if kind == "folder":
         return absolute_uri(Folder(uri), photo_id).removeprefix(_LOCAL)
-    if kind == "table" and row_uri:
+    if kind == "table" and (row_uri := read_value(photo_id, "uri")):
         return join_uri(Folder(uri), row_uri).removeprefix(_LOCAL)
     return None
