@@ -217,6 +217,7 @@ class FusionReplica:
     def load(self, release: Release) -> None:
         """Load a release before requests use it."""
         self.gates.get(release.checkpoint)
+        self.match_curves.get(release.checkpoint)
         if release.version is not None:
             self.report_gallery(self.galleries.get(release))
 
