@@ -14,7 +14,7 @@ from ray_jobs.cluster.checks import enforce
 from stbir.config import MODALITIES
 from stbir.config.choices import Backend
 from stbir.data.shards import Shards, open_shards
-from stbir.embedding.match_probability import MATCH, MIN_QUERIES, fit_match_curves, to_details
+from stbir.embedding.match_probability import MIN_QUERIES, fit_match_curves, store_match_curves
 from stbir.embedding.queries import SplitFeatures, embed
 from stbir.errors import InputError
 from stbir.evaluation import report
@@ -125,7 +125,7 @@ def _store_probabilities(uri: str, features: SplitFeatures) -> None:
         few = f"no kind of query has {MIN_QUERIES} queries"
         raise InputError(f"--store-probabilities: {few}; give a split with more photos")
     with artifact_lock(Folder(uri), "checkpoint"):
-        checkpoint.add_details(uri, {MATCH: to_details(curves)})
+        store_match_curves(uri, curves)
     log.info("stored the probability of a match by %s in %s", ", ".join(curves), uri)
 
 

@@ -39,7 +39,7 @@ from stbir.config import Recipe
 from stbir.config.recipe_json import to_json
 from stbir.data.shards import Shards, open_shards
 from stbir.embedding.calibration import calibrate_checkpoint
-from stbir.embedding.match_probability import MATCH, MIN_QUERIES, fit_match_curves, to_details
+from stbir.embedding.match_probability import MATCH, MIN_QUERIES, fit_match_curves, store_match_curves
 from stbir.embedding.queries import embed
 from stbir.errors import InputError
 from stbir.model import checkpoint
@@ -138,7 +138,7 @@ def _measure_match(job: Job) -> None:
         return
     curves = fit_match_curves(embed(checkpoint.load(job.out), job.validation.rows()))
     job.lock.check()
-    checkpoint.add_details(job.out, {MATCH: to_details(curves)})
+    store_match_curves(job.out, curves)
     kinds = ", ".join(curves) or f"no kind of query, as none has {MIN_QUERIES} validation queries"
     print(f"measured the probability of a match by {kinds}", file=sys.stderr)
 

@@ -15,6 +15,7 @@ from stbir.embedding.queries import Queries, QueryKind, SplitFeatures, make_quer
 from stbir.errors import InputError
 from stbir.gallery.arrays import Features
 from stbir.gallery.search import Hit
+from stbir.model import checkpoint
 from stbir.storage.folder import Folder
 from stbir.storage.manifest import read_manifest
 
@@ -121,6 +122,11 @@ def from_details(details: Mapping[str, Any]) -> dict[str, MatchCurve]:
         )
         for kind, curve in details.items()
     }
+
+
+def store_match_curves(uri: str, curves: Mapping[QueryKind, MatchCurve]) -> None:
+    """Store the curves in a CHECKPOINT. Its digest stays, and so do the galleries made with it."""
+    checkpoint.add_details(uri, {MATCH: to_details(curves)})
 
 
 def read_match_curves(uri: str) -> dict[str, MatchCurve]:

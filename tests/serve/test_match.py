@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 import stbir
-from stbir.embedding.match_probability import MATCH, MatchCurve, to_details
+from stbir.embedding.match_probability import MatchCurve, store_match_curves
 from stbir.errors import InputError
-from stbir.model import checkpoint
 from tests.serve.local import application
 from tests.serve.test_steering import STROKES, post
 
@@ -21,7 +20,7 @@ def measured_uri(checkpoint_uri: str, tmp_path_factory: pytest.TempPathFactory) 
     """The checkpoint with curves for texts and for both."""
     uri = str(tmp_path_factory.mktemp("measured") / "checkpoint")
     shutil.copytree(Path(checkpoint_uri), uri)
-    checkpoint.add_details(uri, {MATCH: to_details({"text": CURVE, "sketch+text": CURVE})})
+    store_match_curves(uri, {"text": CURVE, "sketch+text": CURVE})
     return uri
 
 
