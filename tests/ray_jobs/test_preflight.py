@@ -279,6 +279,7 @@ def test_cpus_of_all_replicas_are_added(monkeypatch: pytest.MonkeyPatch) -> None
 
 def _run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     monkeypatch.setattr(sys, "argv", ["preflight.py", *map(str, arguments)])
+    monkeypatch.setattr(ray, "shutdown", lambda: None)  # the connection of all tests
     try:
         run(preflight.main, preflight.parser())
     except SystemExit as end:
