@@ -2,10 +2,10 @@
 
 `python benchmarks/serve.py` makes random encoders and vectors. `floor`: one uvicorn process with batching, no
 Ray. `flask`: one query at a time. `ours`: the endpoint behind Ray's HAProxy (docs/serve.md, Overload);
-`serve_run`: as that command starts it. Measured at 1, 8, 32 and 128 clients, and in an open loop at half of
-the best rate: searches per second, latencies, errors, CPU ms per search (of its own processes), and the mean
-of each step. The floor is measured before and after, to detect a machine that slows down. The last line is
-JSON.
+`serve_run`: as that command starts it; `one_process` and `serve_run_one_process`: the same with the profile
+for CPUs. Measured at 1, 8, 32 and 128 clients, and in an open loop at half of the best rate: searches per
+second, latencies, errors, CPU ms per search (of its own processes), and the mean of each step. The floor is
+measured before and after, to detect a machine that slows down. The last line is JSON.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from typing import Any
 
 from benchmarks.endpoint.sides import Row, add_world_options, cpu_s, load, make_world, serving
 
-STBIR_SIDES = ("ours", "serve_run")
+BASELINES = ("floor", "flask")
 COLUMNS = ("rps", "p50_ms", "p95_ms", "p99_ms", "errors", "cpu_ms")
 Measured = list[tuple[str, dict[str, Row]]]  # (side, row by number of clients)
 
@@ -36,7 +36,7 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _side(name: str, folder: str, args: argparse.Namespace) -> dict[str, Row]:
-    options = ["--config", args.config] if name in STBIR_SIDES and args.config else []
+    options = ["--config", args.config] if name not in BASELINES and args.config else []
     with serving(name, folder, *options) as (url, pid):
         rows = {
             f"{clients} clients": _run_load(url, pid, args, "--clients", clients, "--seed", clients)
@@ -69,12 +69,12 @@ def _summary(measurements: Measured) -> dict[str, Any]:
     p50 = _means((name, next(iter(rows.values()))["p50_ms"]) for name, rows in measurements)
     cpu = _means((name, min(row["cpu_ms"] for row in rows.values())) for name, rows in measurements)
     summary: dict[str, Any] = {"rps": rps, "p50_ms": p50, "cpu_ms": cpu}
-    for other in ("floor", "flask"):
-        for prefix, side in (("", "ours"), ("serve_run_", "serve_run")):
-            if {side, other} <= rps.keys():
-                summary[f"{prefix}throughput_vs_{other}"] = round(rps[side] / rps[other], 3)
-                summary[f"{prefix}p50_vs_{other}"] = round(p50[side] / p50[other], 3)
-                summary[f"{prefix}cpu_vs_{other}"] = round(cpu[side] / cpu[other], 3)
+    for other in rps.keys() & BASELINES:
+        for side in rps.keys() - BASELINES:
+            prefix = "" if side == "ours" else f"{side}_"
+            summary[f"{prefix}throughput_vs_{other}"] = round(rps[side] / rps[other], 3)
+            summary[f"{prefix}p50_vs_{other}"] = round(p50[side] / p50[other], 3)
+            summary[f"{prefix}cpu_vs_{other}"] = round(cpu[side] / cpu[other], 3)
     return summary
 
 

@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
@@ -134,7 +134,17 @@ class Settings:
     sketch: EncoderSettings
     text: EncoderSettings
     fusion: FusionSettings
+    composition: Literal["separate", "one_process"]
     cors: CorsSettings = CorsSettings()
+
+    @property
+    def required_deployments(self) -> set[str]:
+        """The deployments behind the ingress without which no search is answered."""
+        if self.composition == "one_process":
+            return set()
+        sketch, text, fusion = self.sketch.options, self.text.options, self.fusion.options
+        parts = {"SketchReplica": sketch, "TextReplica": text, "FusionReplica": fusion}
+        return {name for name, options in parts.items() if not _scales_to_zero(options)}
 
 
 def read_settings(uri: str | None = None) -> Settings:
@@ -164,7 +174,7 @@ def read_settings(uri: str | None = None) -> Settings:
     return settings
 
 
-def scales_to_zero(options: dict[str, Any]) -> bool:
+def _scales_to_zero(options: dict[str, Any]) -> bool:
     """Whether a deployment with these options may have no replica."""
     return not options.get("autoscaling_config", {}).get("min_replicas", 1)
 

@@ -18,6 +18,7 @@ from ray.serve import Application
 from serve import environment
 from serve.deployments.batching import EncoderLoader
 from serve.deployments.ingress import Ingress
+from serve.deployments.local_handle import LocalHandle
 from serve.deployments.replicas import FusionReplica, SketchReplica, TextReplica
 from serve.messages import Release
 from serve.rollout.records import GcsStore, ReleaseRecords
@@ -48,8 +49,10 @@ def _bind(settings: Settings, release: Release) -> Application:
             reason = " ".join(str(error).split())
             raise InputError(f"config: options of {cls.__name__}: {reason}; see serve/config.yaml") from error
 
-    def low_priority(cls: type, options: dict[str, Any]) -> Any:
-        return deployment(cls, environment.with_low_priority(options))
+    def part(cls: type, options: dict[str, Any], *args: Any) -> Any:
+        if settings.composition == "one_process":
+            return LocalHandle(cls, *args)
+        return deployment(cls, environment.with_low_priority(options)).bind(*args)
 
     def loader(encoder: EncoderSettings) -> EncoderLoader:
         cache = settings.fusion.cache
@@ -57,9 +60,9 @@ def _bind(settings: Settings, release: Release) -> Application:
 
     sketch, text, records = settings.sketch, settings.text, ReleaseRecords(GcsStore(), _built_by())
     return deployment(Ingress, settings.ingress.options).bind(
-        low_priority(SketchReplica, sketch.options).bind(sketch.batching, records, loader(sketch)),
-        low_priority(TextReplica, text.options).bind(text.batching, records, text.text_cache, loader(text)),
-        low_priority(FusionReplica, settings.fusion.options).bind(records, settings.fusion.cache),
+        part(SketchReplica, sketch.options, sketch.batching, records, loader(sketch)),
+        part(TextReplica, text.options, text.batching, records, text.text_cache, loader(text)),
+        part(FusionReplica, settings.fusion.options, records, settings.fusion.cache),
         settings,
         records,
     )

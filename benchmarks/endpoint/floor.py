@@ -1,4 +1,4 @@
-"""Baseline without Ray: the same interface, encoders and gallery in one uvicorn process.
+"""Baseline without Ray: the same interface, encoders, inference backends and gallery in one uvicorn process.
 
 Requests that arrive while an encoder computes form its next batch (no timer). One thread per encoder;
 decoding and search in threads; uvloop.
@@ -12,12 +12,11 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 import uvicorn
-from torch import nn
 
-from serve.deployments.batching import BatchedEncoder, Collate, LoadedEncoder
+from serve.deadline import Deadline
+from serve.deployments.batching import BatchedEncoder, EncoderLoader, LoadedEncoder
 from serve.deployments.large_photo import large_photo
 from serve.http.api import create_app
 from serve.messages import LargePhoto, Query, SearchResult, Vector
@@ -29,40 +28,43 @@ from stbir.model.fusion import fuse
 
 # No timer: requests that arrive while an encoder computes form its next batch.
 BATCHING = Batching(max_batch_size=32, batch_wait_timeout_s=0, max_concurrent_batches=1)
-Encode = Callable[[Any], Awaitable[Vector]]
+Encode = Callable[[Any, Deadline], Awaitable[Vector]]
 
 
-def _encoded_by(encoder: nn.Module, collate: Collate) -> Encode:
-    return partial(BatchedEncoder(BATCHING), LoadedEncoder(encoder, collate))
+def _batched(encoder: LoadedEncoder) -> Encode:
+    return partial(BatchedEncoder(BATCHING), encoder)
 
 
 class Searcher:
     """Encoders and gallery in this process."""
 
     def __init__(self, checkpoint_uri: str, gallery_uri: str) -> None:
-        model = checkpoint.load(checkpoint_uri)
-        self.gate, self.size = model.gate, model.sketch.preprocess.size
-        self.sketch = _encoded_by(model.sketch, lambda pixels: torch.from_numpy(np.stack(pixels)))
-        self.text = _encoded_by(model.text, model.text.tokenize)
+        loader = EncoderLoader("auto")
+        sketch, self.gate = loader.load_sketch(checkpoint_uri), checkpoint.load(checkpoint_uri, part="gate")
+        self.size: Any = sketch.encoder.preprocess.size
+        self.sketch, self.text = _batched(sketch), _batched(loader.load_text(checkpoint_uri))
         self.gallery = open_gallery(gallery_uri, checkpoint.read_digest(checkpoint_uri))
 
     async def search(self, query: Query) -> SearchResult:
         """The hits of a query."""
         started = time.perf_counter()
-        sketch, text = await asyncio.gather(self._sketch(query.sketch), self._text(query.text))
+        deadline = Deadline.after(query.budget_s)
+        sketch, text = await asyncio.gather(
+            self._sketch(query.sketch, deadline), self._text(query.text, deadline)
+        )
         encoded = time.perf_counter()
         hits = await asyncio.to_thread(self._nearest, sketch, text, query)
         times = {"encode": encoded - started, "search": time.perf_counter() - encoded}
         timing_ms = {step: round(s * 1000, 2) for step, s in times.items()}
         return SearchResult(hits, self.gallery.metadata.checkpoint, self.gallery.version, timing_ms)
 
-    async def _sketch(self, sketch: bytes | None) -> Vector | None:
+    async def _sketch(self, sketch: bytes | None, deadline: Deadline) -> Vector | None:
         if sketch is None:
             return None
-        return await self.sketch(await asyncio.to_thread(decode_sketch, sketch, self.size))
+        return await self.sketch(await asyncio.to_thread(decode_sketch, sketch, self.size), deadline)
 
-    async def _text(self, text: str | None) -> Vector | None:
-        return None if text is None else await self.text(text)
+    async def _text(self, text: str | None, deadline: Deadline) -> Vector | None:
+        return None if text is None else await self.text(text, deadline)
 
     def _nearest(self, sketch: Vector | None, text: Vector | None, query: Query) -> list[dict[str, Any]]:
         with torch.inference_mode():

@@ -19,12 +19,15 @@ from typing import Any
 import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
-# Module and arguments. `ours`: the settings for load of docs/serve.md; `serve_run`: the defaults.
+# Module and arguments. `ours`: the settings for load of docs/serve.md; `serve_run`: the defaults; each
+# `one_process`: the same with the profile for CPUs.
 SIDES = {
     "floor": ["floor"],
     "flask": ["one_by_one"],
     "ours": ["ours", "--under-load"],
     "serve_run": ["ours"],
+    "one_process": ["ours", "--under-load", "--config", "serve/profiles/cpu.yaml"],
+    "serve_run_one_process": ["ours", "--config", "serve/profiles/cpu.yaml"],
 }
 # Avoids threads of several libraries spinning against each other.
 THREADS = {"floor": {"OMP_NUM_THREADS": "1"}, "flask": {"OMP_WAIT_POLICY": "PASSIVE"}}

@@ -71,7 +71,8 @@ def read_replicas(uri: str | None) -> list[Replicas]:
         if uri is not None:
             settings = merge(settings, yaml.safe_load(read_uri(uri)))
         deployments = TypeAdapter(dict[str, Any]).validate_python(settings)
-        named = {name: deployments.get(name) for name in DEPLOYMENTS}
+        is_one_process = deployments.get("composition") == "one_process"
+        named = {name: deployments.get(name) for name in (DEPLOYMENTS[:1] if is_one_process else DEPLOYMENTS)}
         checked = TypeAdapter(dict[str, _Deployment]).validate_python(named)
     except yaml.YAMLError as error:
         raise InputError(f"--config {uri}: not YAML; see serve/config.yaml") from error

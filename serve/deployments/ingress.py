@@ -26,7 +26,7 @@ from serve.problem import Problem, problem_app
 from serve.rollout.app_status import MAX_AGE_S, AppStatusWatch, read_app_status
 from serve.rollout.records import ReleaseRecords
 from serve.rollout.rollout import Rollout
-from serve.settings import Settings, scales_to_zero
+from serve.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -47,9 +47,7 @@ class Searcher:
     ) -> None:
         self.sketch, self.text, self.fusion = sketch, text, fusion
         self.rollout, self.limits = rollout, settings.limits
-        parts = (settings.sketch.options, settings.text.options, settings.fusion.options)
-        names = zip(("SketchReplica", "TextReplica", "FusionReplica"), parts, strict=True)
-        self._required = {name for name, options in names if not scales_to_zero(options)}
+        self._required = settings.required_deployments
         self._coalescer = Coalescer(self._search, settings.ingress.coalescing)
         self._wait = WaitEstimate()
         self._thumbnail_slots = asyncio.Semaphore(settings.ingress.thumbnails.max_concurrent)

@@ -228,6 +228,12 @@ def test_replicas_of_a_profile_are_those_of_the_endpoint(profile: str | None) ->
         assert (each.minimum, each.maximum) == (scaling["min_replicas"], scaling["max_replicas"])
 
 
+def test_one_process_has_replicas_of_the_ingress_only() -> None:
+    cpu = read_replicas(str(ROOT / "serve/profiles/cpu.yaml"))
+    cpus_of_separate_deployments = sum(each.cpus for each in read_replicas(None))
+    assert cpu == [Replicas("ingress", pytest.approx(cpus_of_separate_deployments), 0, 1, 1)]
+
+
 def test_a_fixed_number_of_replicas_and_null_options_are_those_of_serve(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_text(

@@ -1,13 +1,11 @@
 """The application without Ray: the real ingress and replicas in this process, over ASGI."""
 
 import asyncio
-import inspect
-from collections.abc import Awaitable, Sequence
-from typing import Any
 
 from fastapi import FastAPI
 
 from serve.deployments.ingress import Searcher
+from serve.deployments.local_handle import LocalHandle
 from serve.deployments.replicas import FusionReplica, SketchReplica, TextReplica
 from serve.http.api import create_app
 from serve.rollout.app_status import AppStatus, AppStatusWatch
@@ -36,47 +34,12 @@ class MemoryStore:
 RUNNING = AppStatus(1.0, frozenset({"SketchReplica", "TextReplica", "FusionReplica"}))
 
 
-class Broadcast:
-    """The responses of all replicas."""
-
-    def __init__(self, responses: Sequence[Awaitable[Any]]) -> None:
-        self.responses = responses
-
-    async def results_async(self, return_exceptions: bool = False) -> list[Any]:
-        return await asyncio.gather(*self.responses, return_exceptions=return_exceptions)
-
-
-class Handle:
-    """Calls a replica as a Serve handle does: arguments are awaited, plain methods run in threads."""
-
-    def __init__(self, replica: Any) -> None:
-        self.replica = replica
-
-    def broadcast(self, name: str, *args: Any) -> Broadcast:
-        return Broadcast([getattr(self, name).remote(*args)])
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self.replica, name)
-
-        async def call(*args: Any) -> Any:
-            values = [await arg if isinstance(arg, asyncio.Task) else arg for arg in args]
-            if inspect.iscoroutinefunction(method):
-                return await method(*values)
-            return await asyncio.to_thread(method, *values)
-
-        class Method:
-            @staticmethod
-            def remote(*args: Any) -> asyncio.Task[Any]:
-                return asyncio.get_running_loop().create_task(call(*args))
-
-        return Method
-
-
 def application(checkpoint_uri: str, gallery_uri: str) -> FastAPI:
     """The application with default settings, without Ray."""
     settings, records = read_settings(), ReleaseRecords(MemoryStore())
-    sketch = Handle(SketchReplica(settings.sketch.batching, records))
-    text, fusion = Handle(TextReplica(settings.text.batching, records)), Handle(FusionReplica(records))
+    sketch = LocalHandle(SketchReplica, settings.sketch.batching, records)
+    text = LocalHandle(TextReplica, settings.text.batching, records)
+    fusion = LocalHandle(FusionReplica, records)
     rollout = Rollout(sketch, text, fusion, records, AppStatusWatch(lambda: RUNNING))
     searcher = Searcher(sketch, text, fusion, rollout, settings)
     asyncio.run(rollout.start({"checkpoint": checkpoint_uri, "gallery": gallery_uri}))

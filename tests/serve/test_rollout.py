@@ -9,6 +9,7 @@ import pytest
 from ray.exceptions import ActorDiedError
 from ray.serve.exceptions import BackPressureError
 
+from serve.deployments.local_handle import LocalResponses
 from serve.messages import Release
 from serve.rollout.app_status import AppStatus, AppStatusWatch
 from serve.rollout.records import DeployRecord, ReleaseRecords
@@ -16,7 +17,7 @@ from serve.rollout.release import Preloader, resolve
 from serve.rollout.rollout import Deploy, Rollout
 from stbir.errors import InputError
 from stbir.model import checkpoint
-from tests.serve.local import Broadcast, MemoryStore
+from tests.serve.local import MemoryStore
 
 
 class FakeDeployments:
@@ -40,9 +41,9 @@ class FakeDeployments:
     async def load(self, release: Release) -> None:
         self.loaded.append(release)
 
-    def broadcast(self, name: str, release: Release) -> Broadcast:
+    def broadcast(self, name: str, release: Release) -> LocalResponses:
         assert name == "load"
-        return Broadcast([self.on_load(release) for _ in range(2)])
+        return LocalResponses([self.on_load(release) for _ in range(2)])
 
     def ingress(self) -> Rollout:
         """The rollout of one more ingress replica."""

@@ -1,7 +1,7 @@
 import pytest
 import yaml
 
-from serve.settings import DEFAULT, RENAMED_SETTINGS, read_settings, scales_to_zero
+from serve.settings import DEFAULT, RENAMED_SETTINGS, read_settings
 from stbir.errors import InputError
 
 
@@ -118,8 +118,8 @@ def test_invalid_file_is_refused(tmp_path, text):
         read_settings(str(tmp_path / "x.yaml"))
 
 
-def test_deployments_scale_to_zero_only_if_configured(write_settings):
-    assert not scales_to_zero(read_settings().sketch.options)
+def test_searches_require_the_deployments_that_do_not_scale_to_zero(write_settings):
+    assert read_settings().required_deployments == {"SketchReplica", "TextReplica", "FusionReplica"}
     settings = read_settings(write_settings("sketch.options.autoscaling_config.min_replicas", 0))
-    assert scales_to_zero(settings.sketch.options)
-    assert not scales_to_zero(settings.text.options)
+    assert settings.required_deployments == {"TextReplica", "FusionReplica"}
+    assert read_settings(write_settings("composition", "one_process")).required_deployments == set()
