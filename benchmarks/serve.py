@@ -4,8 +4,8 @@
 Ray. `flask`: one query at a time. `ours`: the endpoint behind Ray's HAProxy (docs/serve.md, Overload);
 `serve_run`: as that command starts it; `one_process` and `serve_run_one_process`: the same with the profile
 for CPUs. Measured at 1, 8, 32 and 128 clients, and in an open loop at half of the best rate: searches per
-second, latencies, errors, CPU ms per search (of its own processes), and the mean of each step. The floor is
-measured before and after, to detect a machine that slows down. The last line is JSON.
+second, latencies, errors, CPU ms per search (of its own processes), and the mean of each step and hop. The
+floor is measured before and after, to detect a machine that slows down. The last line is JSON.
 """
 
 import argparse

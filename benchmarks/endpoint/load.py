@@ -46,8 +46,20 @@ class Results:
         if status == OK:
             self.latencies_s.append(now - due)
             self.seconds[int(now - self.since)] += 1
-            for step, took in timing_ms.items():
+            for step, took in (timing_ms | hops_ms((now - due) * 1000, timing_ms)).items():
                 self.steps_ms[step].append(took)
+
+
+def hops_ms(client_ms: float, timing_ms: dict[str, float]) -> dict[str, float]:
+    """What the steps of a search leave of its time: calls and queues behind the ingress, and HTTP before it.
+
+    Both encoders work at the same time.
+    """
+    step = defaultdict(float, timing_ms)
+    encoded_ms = step["encode"] or max(step["decode"] + step["encode_sketch"], step["encode_text"])
+    total_ms = timing_ms.get("total", client_ms)
+    calls_ms = total_ms - encoded_ms - step["fuse"] - step["search"]
+    return {"calls": calls_ms, "http": client_ms - total_ms}
 
 
 class Sender:
