@@ -68,7 +68,7 @@ def _summary(measurements: Measured) -> dict[str, Any]:
     rps = _means((name, max(row["rps"] for row in rows.values())) for name, rows in measurements)
     p50 = _means((name, next(iter(rows.values()))["p50_ms"]) for name, rows in measurements)
     cpu = _means((name, min(row["cpu_ms"] for row in rows.values())) for name, rows in measurements)
-    summary: dict[str, Any] = {"rps": rps, "p50_ms": p50, "cpu_ms": cpu}
+    summary: dict[str, Any] = {"rps": rps, "p50_ms": p50, "cpu_ms": cpu, "load": _load(measurements)}
     for other in rps.keys() & BASELINES:
         for side in rps.keys() - BASELINES:
             prefix = "" if side == "ours" else f"{side}_"
@@ -76,6 +76,15 @@ def _summary(measurements: Measured) -> dict[str, Any]:
             summary[f"{prefix}p50_vs_{other}"] = round(p50[side] / p50[other], 3)
             summary[f"{prefix}cpu_vs_{other}"] = round(cpu[side] / cpu[other], 3)
     return summary
+
+
+def _load(measurements: Measured) -> dict[str, dict[str, Row]]:
+    """Rate and latencies of each side (its last run) by load."""
+    columns = ("rps", "p50_ms", "p99_ms")
+    return {
+        name: {how: {key: row[key] for key in columns} for how, row in rows.items()}
+        for name, rows in measurements
+    }
 
 
 def _means(pairs: Iterable[tuple[str, float]]) -> dict[str, float]:
