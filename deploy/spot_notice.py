@@ -1,7 +1,8 @@
-"""Forwards the AWS spot notice to Ray: `spot_notice.py HEAD:PORT`, on each worker beside `ray start`.
+"""Forwards the spot notice of AWS or Google Cloud to Ray: `spot_notice.py HEAD:PORT [gcp]`, on each worker.
 
-AWS announces the interruption of a spot machine two minutes ahead, on the machine itself. Ray then schedules
-nothing more on this node, and training saves and leaves it. (On Kubernetes SIGTERM has the same effect.)
+AWS announces the interruption of a spot machine two minutes ahead, Google Cloud 30 seconds, on the machine
+itself. Ray then schedules nothing more on this node, and training saves and leaves it. (On Kubernetes SIGTERM
+has the same effect.)
 """
 
 import json
@@ -10,10 +11,13 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from datetime import UTC, datetime
 from http.client import HTTPException
 
 METADATA = "http://169.254.169.254/latest"
+GCP_METADATA = "http://metadata.google.internal/computeMetadata/v1"
+GCP_NOTICE_S = 30.0
 POLL_S, TIMEOUT_S = 5.0, 2.0
 
 
@@ -36,18 +40,28 @@ def seconds_left(metadata: str = METADATA) -> float | None:
     return (end - datetime.now(UTC)).total_seconds()
 
 
+def gcp_seconds_left(metadata: str = GCP_METADATA) -> float | None:
+    """The same on Google Cloud. Raises HTTPError for any answer but 200."""
+    request = urllib.request.Request(f"{metadata}/instance/preempted", headers={"Metadata-Flavor": "Google"})
+    return GCP_NOTICE_S if _read(request) == "TRUE" else None
+
+
 def _read(request: urllib.request.Request) -> str:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy
     with opener.open(request, timeout=TIMEOUT_S) as response:
         return str(response.read().decode())
 
 
-def wait_for_notice(metadata: str = METADATA, poll_s: float = POLL_S) -> float:
-    """Poll until there is a notice; the seconds left. A repeated error is logged once."""
+def wait_for_notice(
+    metadata: str = METADATA,
+    poll_s: float = POLL_S,
+    read: Callable[[str], float | None] = seconds_left,
+) -> float:
+    """Poll until `read` finds a notice; the seconds left. A repeated error is logged once."""
     logged = ""
     while True:
         try:
-            if (left := seconds_left(metadata)) is not None:
+            if (left := read(metadata)) is not None:
                 return left
         except (OSError, HTTPException) as error:
             if str(error) != logged:
@@ -67,12 +81,12 @@ def drain(address: str, seconds: float) -> None:
     subprocess.run(["ray", "drain-node", f"--address={address}", *reason, deadline], check=True)
 
 
-def main(address: str) -> None:
+def main(address: str, cloud: str = "aws") -> None:
     """Wait for the notice and drain this node."""
-    left = wait_for_notice()
+    left = wait_for_notice(GCP_METADATA, read=gcp_seconds_left) if cloud == "gcp" else wait_for_notice()
     print(f"this machine is interrupted in {left:.0f} s", flush=True)
     drain(address, left)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

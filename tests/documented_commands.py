@@ -21,7 +21,8 @@ RUNNERS = {
     ),
     r"serve deploy serve/deploy\.yaml": "tests/cluster/test_serving.py",
     r"docker ": f"{NOT_RUN}needs a Docker daemon",
-    r"(aws|ray up|ray down|ray dashboard) ": f"{NOT_RUN}needs an AWS account",
+    r"(aws|gcloud|ray up|ray down|ray dashboard) ": f"{NOT_RUN}needs a cloud account",
+    r"kubectl ": f"{NOT_RUN}needs a Kubernetes cluster",
     r"ray job submit .* --gpu yes ": f"{NOT_RUN}needs GPUs",
     r"(export|\.) ": f"{NOT_RUN}a shell builtin",
 }

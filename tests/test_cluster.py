@@ -1,4 +1,4 @@
-"""cluster.yaml against Ray's schema and loader, and against a mock of AWS."""
+"""Cluster files against Ray's schema and loader, a mock of AWS, and the schema of Google's API."""
 
 import json
 import os
@@ -9,6 +9,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+import googleapiclient
 import jsonschema
 import pytest
 import yaml
@@ -20,6 +21,13 @@ from tests.conftest import ROOT
 FILE = ROOT / "cluster.yaml"
 MARKER = "<- fill in"
 VALUES = {"FILL-IN-REGION": "us-east-1", "FILL-IN-BUCKET": "the-bucket", "FILL-IN-KEY-NAME": "the-key"}
+GCP_FILE = ROOT / "deploy" / "cluster.gcp.yaml"
+GCP_VALUES = {
+    "FILL-IN-PROJECT": "the-project",
+    "FILL-IN-REGION": "us-west1",
+    "FILL-IN-ZONE": "us-west1-a",
+    "FILL-IN-BUCKET": "the-bucket",
+}
 LOCAL = {
     "FILL-IN-HEAD": "10.0.0.1",
     "FILL-IN-WORKERS": "10.0.0.2, 10.0.0.3",
@@ -49,17 +57,57 @@ def local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     return prepare_config(load(ROOT / "deploy" / "cluster.local.yaml", LOCAL))
 
 
-@pytest.mark.parametrize(("name", "values"), [("cluster.yaml", VALUES), ("deploy/cluster.local.yaml", LOCAL)])
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [("cluster.yaml", VALUES), ("deploy/cluster.gcp.yaml", GCP_VALUES), ("deploy/cluster.local.yaml", LOCAL)],
+)
 def test_placeholders_are_on_marked_lines(name: str, values: dict[str, str]) -> None:
     lines = [line for line in (ROOT / name).read_text().splitlines() if not line.startswith("#")]
     marked = [line for line in lines if MARKER in line]
     assert [line for line in lines if "FILL-IN" in line] == marked
-    assert len(marked) == len(values)
     assert set(re.findall(r"FILL-IN-[A-Z-]+", "\n".join(lines))) == set(values)
 
 
-def test_ray_accepts_cluster_yaml() -> None:
-    validate_config(prepare_config(filled_in()))
+@pytest.mark.parametrize("config", [filled_in(), load(GCP_FILE, GCP_VALUES)], ids=["aws", "gcp"])
+def test_ray_accepts_the_cluster_file(config: Config) -> None:
+    validate_config(prepare_config(config))
+
+
+def test_google_cloud_starts_ray_as_aws_does() -> None:
+    aws, gcp = (
+        {key: value for key, value in config.items() if key.endswith(("commands", "mounts"))}
+        for config in (load(FILE, {"s3://": "gs://"}), load(GCP_FILE, {":6379 gcp >": ":6379 >"}))
+    )
+    assert gcp == aws
+
+
+def instance_schema() -> Callable[[Any, Config], None]:
+    """Checks a value against the discovery document of Google's Compute Engine: fields, types, choices."""
+    documents = Path(googleapiclient.__file__).parent / "discovery_cache" / "documents"
+    schemas = json.loads((documents / "compute.v1.json").read_text())["schemas"]
+    types = {"string": str, "boolean": bool, "integer": int, "array": list, "object": dict}
+
+    def check(value: Any, schema: Config) -> None:
+        schema = schemas[schema["$ref"]] if "$ref" in schema else schema
+        assert isinstance(value, types[schema["type"]]), (value, schema)
+        assert value in schema.get("enum", [value])
+        for item in value if isinstance(value, list) else []:
+            check(item, schema["items"])
+        for name, field in value.items() if isinstance(value, dict) else []:
+            check(field, schema["properties"][name])
+
+    return check
+
+
+@pytest.mark.parametrize("kind", ["head", "cpu", "gpu"])
+def test_machines_match_the_schema_of_google_cloud(kind: str) -> None:
+    check = instance_schema()
+    node = load(GCP_FILE, GCP_VALUES)["available_node_types"][kind]["node_config"]
+    check(node, {"$ref": "Instance"})
+    with pytest.raises(KeyError):
+        check({**node, "spot": True}, {"$ref": "Instance"})
+    spot = {"provisioningModel": "SPOT", "instanceTerminationAction": "DELETE"}  # as its comment says
+    check({**node.get("scheduling", {}), **spot}, {"$ref": "Scheduling"})
 
 
 def test_ray_accepts_the_local_cluster_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +205,7 @@ def _kinds(config: Config) -> list[Config]:
     ("command", "role"),
     [("echo GPU 0: NVIDIA L4", "accelerator"), ("echo NVIDIA-SMI has failed; exit 9", "data")],
 )
-@pytest.mark.parametrize("name", ["cluster.yaml", "deploy/cluster.local.yaml"])
+@pytest.mark.parametrize("name", ["cluster.yaml", "deploy/cluster.gcp.yaml", "deploy/cluster.local.yaml"])
 def test_machine_with_a_gpu_has_the_accelerator_role(
     tmp_path: Path, name: str, command: str, role: str
 ) -> None:
@@ -195,8 +243,8 @@ def test_mounted_files_exist() -> None:
     assert any("~/stbir/spot_notice.py" in command for command in filled_in()["worker_start_ray_commands"])
 
 
-def test_idle_cluster_has_no_workers() -> None:
-    config = filled_in()
+@pytest.mark.parametrize("config", [filled_in(), load(GCP_FILE, GCP_VALUES)], ids=["aws", "gcp"])
+def test_idle_cluster_has_no_workers(config: Config) -> None:
     workers = {name: kind for name, kind in config["available_node_types"].items() if name != "head"}
     assert all(kind["min_workers"] == 0 for kind in workers.values())
     assert 0 < config["idle_timeout_minutes"] <= 15

@@ -35,7 +35,7 @@ RUN_DOCUMENTS = (
     *("docs/index_gallery.md", "docs/serve.md", "docs/operate.md"),
 )
 # Programs that are not part of this repository's environment.
-EXTERNAL = {"aws", "kubectl", "curl", "openssl", "cd", "export", ".", "tensorboard", "git"}
+EXTERNAL = {"aws", "gcloud", "kubectl", "curl", "openssl", "cd", "export", ".", "tensorboard", "git"}
 HEAVY = ("torch", "ray", "open_clip", "lance", "pyarrow")
 # Runs a command with `--help`, then with a wrong option; prints exit codes and imported heavy modules.
 PARSE = """

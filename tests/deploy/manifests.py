@@ -7,8 +7,9 @@ import yaml
 
 from tests.conftest import ROOT
 
-FOLDER = ROOT / "deploy" / "kuberay"
-FILES = sorted(FOLDER.glob("*.yaml"))
+FOLDER = ROOT / "deploy" / "kuberay" / "base"
+NAMES = {"stbir-train": "train", "stbir-embed": "embed", "stbir": "serve"}  # label `app` → file
+FILES = sorted(FOLDER / f"{name}.yaml" for name in NAMES.values())
 Object = dict[str, Any]
 
 

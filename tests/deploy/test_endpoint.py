@@ -23,7 +23,7 @@ def serve_config(name: str) -> dict[str, Any]:
     return config
 
 
-@pytest.mark.parametrize("name", ["serve/deploy.yaml", "deploy/kuberay/serve.yaml"])
+@pytest.mark.parametrize("name", ["serve/deploy.yaml", "deploy/kuberay/base/serve.yaml"])
 def test_every_deployment_has_the_release_of_the_arguments(name: str) -> None:
     [app] = serve_config(name)["applications"]
     ServeDeploySchema.model_validate(serve_config(name))

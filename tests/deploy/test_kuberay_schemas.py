@@ -43,17 +43,13 @@ RAY_FIELDS = {
 }
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_objects_and_pods_match_the_schemas_of_kubernetes(file: Path) -> None:
+def check_schemas(file: Path) -> None:
+    """Objects and pods match the schemas of Kubernetes, fields of Ray's objects are those of KubeRay."""
     for each in objects(file):
         if each["apiVersion"] != "ray.io/v1":
             kubernetes_validate.validate(each, KUBERNETES, strict=True)
     for template in templates(file):
         kubernetes_validate.validate({"apiVersion": "v1", "kind": "Pod", **template}, KUBERNETES, strict=True)
-
-
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_fields_of_ray_objects_are_those_of_kuberay(file: Path) -> None:
     head, *workers = groups(file)
     assert set(ray_object(file)["spec"]) <= RAY_FIELDS[ray_object(file)["kind"]]
     assert set(cluster(file)) <= RAY_FIELDS["cluster"]
@@ -62,6 +58,11 @@ def test_fields_of_ray_objects_are_those_of_kuberay(file: Path) -> None:
     for group in workers:
         assert set(group) <= RAY_FIELDS["worker"]
         assert {type(value) for value in group["rayStartParams"].values()} <= {str}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_manifest_matches_the_schemas(file: Path) -> None:
+    check_schemas(file)
 
 
 def test_wrong_fields_are_detected() -> None:

@@ -1,4 +1,4 @@
-"""The watcher reads the spot notice of AWS through a session of the metadata service (IMDSv2)."""
+"""The watcher reads the spot notice of AWS, in a session of the metadata service (IMDSv2), and of Google."""
 
 import importlib.util
 import json
@@ -46,6 +46,8 @@ class Metadata(BaseHTTPRequestHandler):
         if Metadata.num_failures:
             Metadata.num_failures -= 1
             return self._answer(503)
+        if self.headers.get("Metadata-Flavor") == "Google":
+            return self._answer(200, Metadata.notice or b"FALSE")
         if self.headers.get("X-aws-ec2-metadata-token") != "session":
             return self._answer(401)
         has_notice = self.path == "/latest/meta-data/spot/instance-action" and self.notice
@@ -84,6 +86,12 @@ def test_failing_service_is_logged_once_and_polled_again(
     Metadata.notice, Metadata.num_failures = notice(60), 2
     assert watcher.wait_for_notice(metadata, poll_s=0.01) == pytest.approx(60, abs=5)
     assert capsys.readouterr().out.count("503") == 1
+
+
+def test_notice_of_google_cloud(watcher: ModuleType, metadata: str) -> None:
+    assert watcher.gcp_seconds_left(metadata) is None
+    Metadata.notice = b"TRUE"
+    assert watcher.wait_for_notice(metadata, read=watcher.gcp_seconds_left) == 30
 
 
 def test_refusing_service_raises(watcher: ModuleType, metadata: str) -> None:
