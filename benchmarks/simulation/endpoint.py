@@ -43,7 +43,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Cell:
-    """Ingresses and the replicas that serve them. `max_…`: of one ingress. `cores`: shared; None: their own."""
+    """Ingresses and the replicas behind them. `max_…`: of one ingress. `cores`: shared; None: their own."""
 
     work: Work
     ingresses: int = 1
