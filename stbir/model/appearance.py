@@ -27,7 +27,8 @@ def colour_histogram(pixels_B3HW: Tensor) -> Tensor:
     level_B3HW = pixels_B3HW.long() * levels // (int(FULL_SCALE) + 1)
     colour_BHW = (level_B3HW[:, 0] * levels + level_B3HW[:, 1]) * levels + level_B3HW[:, 2]
     foreground_BHW = (pixels_B3HW.amin(1) < BACKGROUND_LEVEL * FULL_SCALE).float()
-    counts = torch.zeros(len(pixels_B3HW), NUM_COLOURS, device=pixels_B3HW.device)
+    # `shape`, as `len` would fix the batch size of an exported graph.
+    counts = torch.zeros(pixels_B3HW.shape[0], NUM_COLOURS, device=pixels_B3HW.device)
     counts.scatter_add_(1, colour_BHW.flatten(1), foreground_BHW.flatten(1))
     return (counts / counts.sum(1, keepdim=True).clamp(min=1)).sqrt()
 

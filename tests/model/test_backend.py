@@ -20,6 +20,7 @@ from stbir.model.builder import build_retriever
 from stbir.model.encoders import Encoder
 from stbir.model.onnx_export import example_input
 from stbir.model.retriever import Retriever
+from tests.model.test_appearance import config as with_appearance
 from tests.model.test_sentence_backbone import model_config, sentence_model
 
 __all__ = ["sentence_model"]  # a fixture
@@ -53,6 +54,15 @@ def test_vectors_are_those_of_torch_in_batches_of_any_size(
         vectors = encode(encoder, inputs)
         assert vectors.dtype == np.float32
         np.testing.assert_allclose(vectors, encode(eager, inputs), atol=1e-5)
+
+
+@pytest.mark.slow(reason="the exporter traces an encoder")
+def test_appearance_features_have_no_fixed_batch_size(cache: Path) -> None:
+    encoder, eager = build_retriever(with_appearance()).photo, build_retriever(with_appearance()).photo
+    assert str(use_backend(encoder, "photo", "openvino", cache)) == "openvino"
+    for batch in (1, 5):
+        inputs = example_input(eager, "photo", batch)
+        np.testing.assert_allclose(encode(encoder, inputs), encode(eager, inputs), atol=1e-5)
 
 
 @pytest.mark.slow(reason="the exporter traces an encoder")
