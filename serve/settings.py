@@ -18,6 +18,7 @@ Count = Annotated[int, Field(ge=1)]
 Origin = Annotated[str, Field(pattern=r"^https?://[^/*?#@\s]+$")]  # no `*`, which would allow any page
 Seconds = Annotated[float, Field(gt=0)]
 _STRICT = ConfigDict(extra="forbid")
+MAX_EXPLANATIONS = 2  # that one ingress computes at a time, so that searches wait for few of their encodings
 
 # Names of settings before 0.2: old → new.
 RENAMED_SETTINGS = {
@@ -211,7 +212,8 @@ def _check_queues(name: str, settings: Settings) -> None:
         "what ingress.coalescing and ingress.thumbnails admit, and a health check",
     )
     # Serve counts the queue of a deployment by caller, so for one ingress.
-    needed = dict.fromkeys(("sketch", "text", "fusion"), ingress.coalescing.max_groups)
+    num_groups = ingress.coalescing.max_groups + MAX_EXPLANATIONS
+    needed = dict.fromkeys(("sketch", "text", "fusion"), num_groups)
     needed["fusion"] += ingress.thumbnails.max_concurrent
     for field, count in needed.items():
         max_queued = getattr(settings, field).options.get("max_queued_requests", -1)

@@ -3,7 +3,7 @@
 import warnings
 from typing import Any
 
-from stbir_client.answer import Answer, Gallery, Hit, Info
+from stbir_client.answer import Answer, Explanation, Gallery, Hit, Info
 from stbir_client.blocking import Client
 from stbir_client.client import AsyncClient
 from stbir_client.errors import (
@@ -25,6 +25,7 @@ __all__ = [
     "Client",
     "Condition",
     "DeadlineError",
+    "Explanation",
     "Gallery",
     "Hit",
     "Info",

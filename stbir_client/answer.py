@@ -42,6 +42,19 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class Explanation:
+    """What each part of a query contributed to the score of a photo; below 0 it lowered the score.
+
+    score: cosine of sketch and text with the photo. cells: rows of cells of the sketch, from the top; None
+    without a sketch. words: each word of the text in order, with its contribution.
+    """
+
+    score: float
+    cells: tuple[tuple[float, ...], ...] | None
+    words: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True)
 class Gallery:
     """The published gallery. `count`: number of photos. `columns`: Arrow types of the columns for filters."""
 
@@ -64,6 +77,11 @@ class Info:
 def parse_answer(tree: Any, request_id: str) -> Answer:
     """Parse the JSON of `POST /v1/search`. Raises AnswerError."""
     return _parse("/v1/search", lambda: _answer(tree, request_id))
+
+
+def parse_explanation(tree: Any) -> Explanation:
+    """Parse the JSON of `POST /v1/explain`. Raises AnswerError."""
+    return _parse("/v1/explain", lambda: _explanation(tree))
 
 
 def parse_info(tree: Any) -> Info:
@@ -101,6 +119,12 @@ def _hit(tree: Any) -> Hit:
         match=None if match is None else float(match),
         **strings,
     )
+
+
+def _explanation(tree: Any) -> Explanation:
+    cells = None if tree["cells"] is None else tuple(tuple(map(float, row)) for row in tree["cells"])
+    words = tuple((_string(word), float(contribution)) for word, contribution in tree["words"])
+    return Explanation(float(tree["score"]), cells, words)
 
 
 def _info(tree: Any) -> Info:

@@ -77,6 +77,7 @@ class Client:
         self._loop = BackgroundLoop()
 
     search = _blocking(AsyncClient.search)
+    explain = _blocking(AsyncClient.explain)
     thumbnail = _blocking(AsyncClient.thumbnail)
     info = _blocking(AsyncClient.info)
 

@@ -4,7 +4,7 @@ import base64
 import json
 import operator
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote
 
@@ -67,6 +67,14 @@ def search_call(
         fields["min_match"] = fraction("min_match", min_match)
     lists = {"where": to_json(where), **steering}
     return _search(fields, image, strokes, {name: value for name, value in lists.items() if value})
+
+
+def explain_call(photo_id: str, sketch: Sketch | None, text: str | None, sketch_weight: float) -> Call:
+    """`POST /v1/explain?hit=…`, with the body of a search. Raises InputError."""
+    if not check_text("photo_id", photo_id):
+        raise InputError("photo_id: is empty; give the id of a hit")
+    call = search_call(sketch, text, 1, sketch_weight, None)
+    return replace(call, path=f"v1/explain?hit={quote(photo_id, safe='')}")
 
 
 def _search(fields: dict[str, Any], image: bytes | None, strokes: Any, lists: dict[str, Any]) -> Call:

@@ -10,8 +10,8 @@ from typing import Any, Self, TypeVar
 
 import httpx
 
-from stbir_client.answer import Answer, Info, parse_answer, parse_info
-from stbir_client.call import Call, info_call, search_call, thumbnail_call
+from stbir_client.answer import Answer, Explanation, Info, parse_answer, parse_explanation, parse_info
+from stbir_client.call import Call, explain_call, info_call, search_call, thumbnail_call
 from stbir_client.errors import AnswerError, DeadlineError, ProblemError, UnreachableError
 from stbir_client.filters import Condition
 from stbir_client.line import one_line
@@ -67,6 +67,17 @@ class AsyncClient:
         query = (sketch, text, k, sketch_weight, category, photo_id, where)
         call = await asyncio.to_thread(search_call, *query, without, like, unlike, group, min_match)
         return await self._send(call, lambda response: parse_answer(_json(response), request_id(response)))
+
+    async def explain(
+        self,
+        photo_id: str,
+        sketch: Sketch | None = None,
+        text: str | None = None,
+        sketch_weight: float = 0.5,
+    ) -> Explanation:
+        """Why a photo is a hit of a sketch, a text, or both: what each cell and each word contributed."""
+        call = await asyncio.to_thread(explain_call, photo_id, sketch, text, sketch_weight)
+        return await self._send(call, lambda response: parse_explanation(_json(response)))
 
     async def thumbnail(self, photo_id: str) -> bytes:
         """The thumbnail of a photo, as PNG or JPEG."""

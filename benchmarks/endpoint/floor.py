@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from functools import partial
+from http import HTTPStatus
 from typing import Any
 
 import torch
@@ -20,7 +21,9 @@ from serve.deployments.batching import BatchedEncoder, EncoderLoader, LoadedEnco
 from serve.deployments.large_photo import large_photo
 from serve.http.api import create_app
 from serve.messages import LargePhoto, Query, SearchResult, Vector
+from serve.problem import Problem
 from serve.settings import Batching, read_settings
+from stbir.embedding.explanation import Explanation
 from stbir.gallery.gallery import open_gallery
 from stbir.images import decode_sketch
 from stbir.model import checkpoint
@@ -70,6 +73,10 @@ class Searcher:
         with torch.inference_mode():
             fused = fuse(_row(sketch), _row(text), query.sketch_weight, self.gate)  # (1, D)
         return [asdict(hit) for hit in self.gallery.search(fused.numpy(), query.k, query.category)[0]]
+
+    async def explain(self, query: Query, photo_id: str) -> Explanation:
+        """Raises Problem: explanations are not measured."""
+        raise Problem(HTTPStatus.NOT_IMPLEMENTED, "this endpoint answers searches only")
 
     async def thumbnail(self, photo_id: str) -> bytes:
         """The encoded thumbnail of a photo."""

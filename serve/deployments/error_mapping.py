@@ -14,7 +14,9 @@ from stbir.errors import ImageTooLargeError, InputError, NoStrokeError
 # Status of an InputError by the field at the start of its message.
 _FIELD_STATUS = {
     "sketch": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,  # a valid image header, but invalid image data
+    "text": HTTPStatus.UNPROCESSABLE_ENTITY,
     "photo_id": HTTPStatus.NOT_FOUND,
+    "hit": HTTPStatus.NOT_FOUND,
     "category": HTTPStatus.UNPROCESSABLE_ENTITY,
     "where": HTTPStatus.UNPROCESSABLE_ENTITY,
     "k": HTTPStatus.UNPROCESSABLE_ENTITY,

@@ -26,7 +26,8 @@ from serve.problem import Problem, problem_app
 from serve.rollout.app_status import MAX_AGE_S, AppStatusWatch, read_app_status
 from serve.rollout.records import ReleaseRecords
 from serve.rollout.rollout import Rollout
-from serve.settings import Settings
+from serve.settings import MAX_EXPLANATIONS, Settings
+from stbir.embedding.explanation import Explanation, Parts
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ class Searcher:
         self._required = settings.required_deployments
         self._coalescer = Coalescer(self._search, settings.ingress.coalescing)
         self._wait = WaitEstimate()
+        self._explanation_slots = asyncio.Semaphore(MAX_EXPLANATIONS)
         self._thumbnail_slots = asyncio.Semaphore(settings.ingress.thumbnails.max_concurrent)
 
     async def search(self, query: Query) -> SearchResult:
@@ -107,6 +109,26 @@ class Searcher:
         async with self._thumbnail_slots:
             response = self.fusion.large_photo.remote(self._release(), photo_id)
             return cast(LargePhoto, await self._result(response))
+
+    async def explain(self, query: Query, photo_id: str) -> Explanation:
+        """What each part of the query's sketch and text contributed to the score of a photo."""
+        deadline = Deadline.after(query.budget_s)
+        async with self._explanation_slots:
+            release, budget_s = self._release(), deadline.remaining_s
+            parts = await asyncio.gather(
+                self._encode_parts(self.sketch, query.sketch, release, budget_s),
+                self._encode_parts(self.text, query.text, release, budget_s),
+            )
+            response = self.fusion.explain.remote(release, photo_id, *parts, query.sketch_weight)
+            return cast(Explanation, await self._result(response))
+
+    async def _encode_parts(
+        self, encoder: Any, item: bytes | str | None, release: Release, budget_s: float
+    ) -> Parts | None:
+        if item is None:
+            return None
+        response = encoder.encode_parts.remote(item, release.checkpoint, budget_s)
+        return cast(Parts, await self._result(response))
 
     def info(self) -> dict[str, Any]:
         """A description of model and gallery; the gallery is None until one is published."""

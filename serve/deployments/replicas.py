@@ -1,24 +1,26 @@
 """The three deployments behind the ingress: the sketch encoder, the text encoder, and fusion with search.
 
 Each is a plain class; `serve.wiring` makes deployments of them. Each call carries a group of queries
-(`serve.deployments.coalescing`) and names its release. A replica holds two releases, so that a response comes
-from one release and a rollout delays no request.
+(`serve.deployments.coalescing`), or one query to explain, and names its release. A replica holds two
+releases, so that a response comes from one release and a rollout delays no request.
 """
 
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from serve.deadline import Deadline, elapsed_ms
 from serve.deployments import search
 from serve.deployments.batching import BatchedEncoder, EncoderLoader, LoadedEncoder
+from serve.deployments.canary import CANARY_TEXT, canary, canary_sketch
 from serve.deployments.gallery_info import describe_gallery, describe_model
 from serve.deployments.item_results import map_items
 from serve.deployments.large_photo import large_photo
@@ -31,15 +33,13 @@ from serve.rollout.model_versions import ModelVersions
 from serve.rollout.records import ReleaseRecords
 from serve.rollout.release import Preloader, resolve
 from serve.settings import Batching
+from stbir.embedding.explanation import Explanation, Parts, explain, leave_out_words, occlude_cells
 from stbir.embedding.match_probability import read_match_curves
 from stbir.errors import InputError
 from stbir.gallery.gallery import Gallery, open_gallery
 from stbir.gallery.local_cache import CacheConfig
-from stbir.images import encode_png, render_strokes
 from stbir.model import checkpoint
 
-CANARY_STROKES = [[(0.2, 0.2), (0.8, 0.3), (0.5, 0.8), (0.2, 0.2)]]
-CANARY_TEXT = "a canary"
 _AUTO = EncoderLoader("auto")
 
 
@@ -61,7 +61,7 @@ class SketchReplica:
     ) -> list[EncodeResult | None]:
         """The vectors of images, or their InputError or DeadlineExceededError; None stays None."""
         deadlines = [Deadline.after(budget_s) for budget_s in budgets_s]
-        encoder = await _get_encoder(self.encoders, checkpoint_uri)
+        encoder = await self.encoders.get_async(checkpoint_uri)
         decode = partial(self.decoder, encoder.encoder.preprocess)
         # All are decoded before the first is encoded, so that they form one batch.
         decoded = await map_items(decode, sketches, deadlines)
@@ -73,10 +73,18 @@ class SketchReplica:
         timing_ms = {"decode": sketch.decode_ms, "encode_sketch": elapsed_ms(start)}
         return Encoded(vector, timing_ms, deadline.elapsed_s)
 
+    async def encode_parts(self, sketch: bytes, checkpoint_uri: str, budget_s: float) -> Parts:
+        """The vectors of an image and of its cells. Raises InputError or DeadlineExceededError."""
+        deadline = Deadline.after(budget_s)
+        encoder = await self.encoders.get_async(checkpoint_uri)
+        decoded = await self.decoder(encoder.encoder.preprocess, sketch, deadline)
+        cells, variants = occlude_cells(decoded.pixels_1HW)
+        vectors = await asyncio.gather(*(self.batched(encoder, each, deadline) for each in variants))
+        return Parts(cells, np.stack(vectors))
+
     async def canary(self, checkpoint_uri: str) -> Encoded:
         """The vector of a canary sketch."""
-        encoded = await canary(self.encode, encode_png(render_strokes(CANARY_STROKES)), checkpoint_uri)
-        return await _with_backend(encoded, self.encoders, checkpoint_uri)
+        return await canary(self.encode, canary_sketch(), checkpoint_uri, self.encoders)
 
     def load(self, release: Release) -> None:
         """Load the encoder of a release before requests use it."""
@@ -119,14 +127,20 @@ class TextReplica:
         vector = self.cache.get(key)
         self.count_lookup(vector is not None)
         if vector is None:
-            vector = await self.batched(await _get_encoder(self.encoders, checkpoint_uri), text, deadline)
+            vector = await self.batched(await self.encoders.get_async(checkpoint_uri), text, deadline)
             self.cache[key] = vector
         return Encoded(vector, {"encode_text": elapsed_ms(start)}, deadline.elapsed_s)
 
+    async def encode_parts(self, text: str, checkpoint_uri: str, budget_s: float) -> Parts:
+        """The vectors of a text and of its words. Raises InputError or DeadlineExceededError."""
+        deadline = Deadline.after(budget_s)
+        words, texts = leave_out_words(text)
+        encoded = await asyncio.gather(*(self._encode(checkpoint_uri, each, deadline) for each in texts))
+        return Parts(words, np.stack([each.vector for each in encoded]))
+
     async def canary(self, checkpoint_uri: str) -> Encoded:
         """The vector of a canary text."""
-        encoded = await canary(self.encode, CANARY_TEXT, checkpoint_uri)
-        return await _with_backend(encoded, self.encoders, checkpoint_uri)
+        return await canary(self.encode, CANARY_TEXT, checkpoint_uri, self.encoders)
 
     def load(self, release: Release) -> None:
         """Load the encoder of a release before requests use it."""
@@ -175,6 +189,16 @@ class FusionReplica:
         loaded = LoadedRelease(release, self.galleries.get(release), gate, curves)
         return search.search(loaded, *group)
 
+    def explain(
+        self, release: Release, photo_id: str, sketch: Parts | None, text: Parts | None, sketch_weight: float
+    ) -> Explanation:
+        """What each part of a query contributed to the score of a photo. Raises InputError if unknown."""
+        photo_D = self.galleries.get(release).vector(photo_id)
+        if photo_D is None:
+            raise InputError(f"hit: {photo_id!r} is not in the gallery")
+        gate = self.gates.get(release.checkpoint)
+        return explain(photo_D, sketch, text, partial(search.fuse_vectors, sketch_weight, gate))
+
     async def thumbnail(self, release: Release, photo_id: str) -> bytes:
         """The encoded thumbnail of a photo; empty if it has none."""
 
@@ -220,24 +244,6 @@ class FusionReplica:
         self.match_curves.get(release.checkpoint)
         if release.version is not None:
             self.report_gallery(self.galleries.get(release))
-
-
-async def canary(encode: Callable[..., Awaitable[list[EncodeResult | None]]], item: Any, uri: str) -> Encoded:
-    """The vector of a canary item. Raises its error."""
-    [result] = await encode([item], uri, [math.inf])
-    if not isinstance(result, Encoded):
-        raise result or InputError(f"{uri}: the canary has no vector")
-    return result
-
-
-async def _with_backend(encoded: Encoded, encoders: ModelVersions, checkpoint_uri: str) -> Encoded:
-    """The answer to a canary, with the backend that runs its encoder, for `FusionReplica.check`."""
-    return replace(encoded, backend=str((await _get_encoder(encoders, checkpoint_uri)).backend))
-
-
-async def _get_encoder(encoders: ModelVersions, checkpoint_uri: str) -> Any:
-    """A loaded encoder, or one loaded in a thread, while requests of another release continue."""
-    return encoders.get_loaded(checkpoint_uri) or await asyncio.to_thread(encoders.get, checkpoint_uri)
 
 
 def _open_gallery(cache: CacheConfig | None, release: Release) -> Gallery:

@@ -18,6 +18,7 @@ from serve.deployments.item_results import item_error
 from serve.messages import Encoded, EncodeResult, Query, Release, SearchResult, Vector
 from stbir.embedding.match_probability import MatchCurve, choose_curve, with_matches
 from stbir.errors import InputError
+from stbir.gallery.arrays import Features
 from stbir.gallery.gallery import Gallery
 from stbir.gallery.search import Hit
 from stbir.gallery.steering import Penalty, Steering, search_steered
@@ -162,9 +163,18 @@ def _query_vector(
 def _fuse_pair(
     loaded: LoadedRelease, image: Encoded | None, text: Encoded | None, sketch_weight: float = 0.5
 ) -> Vector:
-    with torch.inference_mode():
-        [vector_D] = fuse(_to_tensor(image), _to_tensor(text), sketch_weight, loaded.gate).numpy()
+    image_1D, text_1D = (None if each is None else each.vector[None] for each in (image, text))
+    [vector_D] = fuse_vectors(sketch_weight, loaded.gate, image_1D, text_1D)
     return np.asarray(vector_D)
+
+
+def fuse_vectors(
+    sketch_weight: float, gate: Gate | None, sketch_BD: Features | None, text_BD: Features | None
+) -> Features:
+    """The query vectors (B, D) of sketch and text vectors, one of which may be None."""
+    sketch, text = (None if each is None else torch.tensor(each) for each in (sketch_BD, text_BD))
+    with torch.inference_mode():
+        return fuse(sketch, text, sketch_weight, gate).numpy()
 
 
 def _search_unexpired(
@@ -210,7 +220,3 @@ def _search_gallery(gallery: Gallery, group: Sequence[FusedQuery]) -> list[list[
         return [steered]
     vectors_QD = np.stack([fused.vector for fused in group if fused.vector is not None])
     return gallery.search(vectors_QD, first.num_hits, query.category, query.where)
-
-
-def _to_tensor(encoded: Encoded | None) -> torch.Tensor | None:
-    return None if encoded is None else torch.from_numpy(encoded.vector.copy())[None]  # (1, D)

@@ -18,7 +18,7 @@ from serve.http.paths import PROBES, V1, route_path
 log = logging.getLogger("stbir.access")
 HEADER = "X-Request-Id"
 # Any other kind is counted as "other", so that clients cannot create metric series at will.
-KINDS = ("sketch", "text", "sketch+text", "photo", "photo+text", "search", "photos", "info")
+KINDS = ("sketch", "text", "sketch+text", "photo", "photo+text", "search", "explain", "photos", "info")
 _VALID_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 

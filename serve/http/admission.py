@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serve.http.paths import SEARCH, THUMBNAILS, route_path
+from serve.http.paths import EXPLAIN, SEARCH, THUMBNAILS, route_path
 
 
 class Admission:
@@ -62,7 +62,7 @@ class AdmissionControl:
         if scope["type"] != "http":
             return None
         path = route_path(scope)
-        if path == SEARCH and scope["method"] == "POST":
+        if path in (SEARCH, EXPLAIN) and scope["method"] == "POST":
             return self.searches
         return self.thumbnails if path.startswith(THUMBNAILS) else None
 

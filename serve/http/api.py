@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, replace
 from http import HTTPStatus
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi import Query as QueryParameter
 from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
 
@@ -26,10 +27,12 @@ from serve.http.response_headers import HeadersMiddleware
 from serve.messages import LargePhoto, Query, SearchResult
 from serve.problem import SECURITY_HEADERS, Problem, add_handlers
 from serve.settings import Limits
+from stbir.embedding.explanation import Explanation
 
 _PNG_SIGNATURE = b"\x89PNG"
 _CACHE = "private, max-age=300"  # of photos
 PhotoSize = Literal["thumbnail", "large"]
+PhotoId = Annotated[str, QueryParameter(description="id of the photo whose score is explained")]
 QUERY_FIELDS = ("sketch", "text", "photo_id", "like")
 
 
@@ -41,6 +44,9 @@ class SearchBackend(Protocol):
 
     async def search(self, query: Query) -> SearchResult:
         """The hits of a query."""
+
+    async def explain(self, query: Query, photo_id: str) -> Explanation:
+        """What each part of the query's sketch and text contributed to the score of a photo."""
 
     async def thumbnail(self, photo_id: str) -> bytes:
         """The encoded thumbnail of a photo; empty if it has none."""
@@ -106,6 +112,18 @@ def _v1(backend: SearchBackend, limits: Limits) -> APIRouter:
             result = await cancel_on_disconnect(request, backend.search(query))
         request.state.timing_ms = result.timing_ms
         return JSONResponse(_body(result, start))
+
+    @routes.post("/explain")
+    async def explain(request: Request, hit: PhotoId) -> JSONResponse:
+        deadline = Deadline.after(limits.deadline_s)
+        async with _timeout(limits.deadline_s):
+            query = await read_query(request, limits)
+            if query.photo_id is not None or (query.sketch is None and query.text is None):
+                detail = "a sketch, a text or both are explained; send them in place of a photo"
+                raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"query: {detail}")
+            query = replace(query, budget_s=deadline.remaining_s)
+            explanation = await cancel_on_disconnect(request, backend.explain(query, hit))
+        return JSONResponse(asdict(explanation))
 
     @routes.get("/photos/{photo_id:path}")
     async def photo(request: Request, photo_id: str, size: PhotoSize = "thumbnail") -> Response:

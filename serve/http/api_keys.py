@@ -39,9 +39,10 @@ class ApiKey:
     refill_time_s: float = field(default=0.0, compare=False)
 
     def acquire(self, now_s: float, cost: float = 1.0) -> float:
-        """Take `cost` tokens. Returns 0 on success, else the seconds until there are as many."""
+        """Take `cost` tokens, at most a full bucket. Returns 0 on success, else the seconds to wait."""
         if self.per_minute is None:
             return 0.0
+        cost = min(cost, self.per_minute)
         per_second = self.per_minute / 60
         self.tokens = min(self.per_minute, self.tokens + (now_s - self.refill_time_s) * per_second)
         self.refill_time_s = now_s

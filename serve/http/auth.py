@@ -10,13 +10,14 @@ from fastapi import Request
 
 from serve.environment import HAPROXY_ENV
 from serve.http.api_keys import ApiKeys
-from serve.http.paths import THUMBNAILS, route_path
+from serve.http.paths import EXPLAIN, THUMBNAILS, route_path
 from serve.problem import Problem
 from stbir.errors import InputError
 
 log = logging.getLogger(__name__)
 API_KEYS_FILE_ENV = "STBIR_API_KEYS_FILE"
 THUMBNAIL_COST = 0.01  # a search has up to 100 hits (`limits.k`), so it and its thumbnails cost two searches
+EXPLANATION_COST = 10.0  # of a drawing: it is encoded once for each cell with a stroke, 30 times or so
 # Headers that a proxy adds. Every request through a local proxy has a loopback address.
 FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip")
 
@@ -89,7 +90,10 @@ def create_authenticator(environment: Mapping[str, str], origins: Sequence[str] 
 
 def _cost(request: Request) -> float:
     """What a request takes of its key's rate, in searches."""
-    if route_path(request.scope).startswith(THUMBNAILS):
+    path = route_path(request.scope)
+    if path == EXPLAIN:
+        return EXPLANATION_COST
+    if path.startswith(THUMBNAILS):
         return 1.0 if request.query_params.get("size") == "large" else THUMBNAIL_COST
     return float(request.method == "POST")
 

@@ -10,14 +10,21 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
 from serve.http.request import SearchRequest
+from serve.http.schemas import (
+    EXAMPLE_EXPLANATION,
+    EXAMPLE_READY,
+    EXAMPLE_RESULT,
+    EXAMPLES,
+    SCHEMAS,
+    TEXT,
+    Schema,
+)
 from serve.http.sketch_input import Strokes
 from serve.http.steering_input import NegativeInput
 from serve.problem import MEDIA_TYPE
 from serve.settings import Limits
 from stbir.images import QUERY_FORMATS
 
-Schema = dict[str, Any]
-_NUMBER, _TEXT = {"type": "number"}, {"type": "string"}
 _DESCRIPTION = (
     "Fine-grained image retrieval by a sketch, a text, or both. Errors are RFC 9457 problem details; 429 and"
     " 503 have a Retry-After header. Every response has an X-Request-Id header."
@@ -36,94 +43,6 @@ _STATUS_DESCRIPTIONS = {
     504: "no answer before the deadline",
 }
 _V1_STATUSES = (401, 403, 429, 500, 503, 504)
-_PROBLEM = {
-    "type": "object",
-    "required": ["type", "title", "status", "detail", "instance", "request_id"],
-    "properties": {
-        **{name: _TEXT for name in ("type", "title", "detail", "instance")},
-        "status": {"type": "integer", "minimum": 400, "maximum": 599},
-        "request_id": {"type": ["string", "null"]},
-    },
-}
-_HIT = {
-    "type": "object",
-    "required": ["photo_id", "score", "category", "text", "count", "duplicates", "match", "uri"],
-    "properties": {
-        "photo_id": _TEXT,
-        "score": {**_NUMBER, "description": "cosine with the query, less the penalties of `without`"},
-        "category": _TEXT,
-        "text": {"type": ["string", "null"], "description": "text of the photo in the catalogue"},
-        "count": {"type": "integer", "description": "photos of the group, this one included"},
-        "duplicates": {
-            "type": "array",
-            "items": _TEXT,
-            "description": "ids of up to 100 others of the group",
-        },
-        "match": {
-            "type": ["number", "null"],
-            "description": "probability that it is the photo meant; null if the checkpoint does not know it",
-        },
-        "uri": _TEXT,
-    },
-}
-_SEARCH_RESULT = {
-    "type": "object",
-    "required": ["hits", "gallery_version", "checkpoint", "timing_ms"],
-    "properties": {
-        "hits": {"type": "array", "items": {"$ref": "#/components/schemas/Hit"}},
-        "gallery_version": {"type": "integer"},
-        "checkpoint": _TEXT,
-        "timing_ms": {"type": "object", "additionalProperties": _NUMBER},
-    },
-}
-_INFO = {
-    "type": "object",
-    "required": ["model", "gallery", "limits", "queries"],
-    "properties": {
-        "model": {"type": "object"},
-        "gallery": {"type": ["object", "null"]},
-        "limits": {"type": "object"},
-        "queries": {"type": "array", "items": _TEXT},
-    },
-}
-_STATUS = {"type": "object", "required": ["status"], "properties": {"status": _TEXT}}
-_READY = {
-    "type": "object",
-    "required": ["status", "checkpoint", "gallery_version", "refused"],
-    "properties": {
-        "status": _TEXT,
-        "checkpoint": _TEXT,
-        "gallery_version": {"type": "integer"},
-        "refused": {"type": ["string", "null"], "description": "why the newest release is not served"},
-    },
-}
-_EXAMPLE_READY = {"status": "ready", "checkpoint": "sha256:6f0c…", "gallery_version": 3, "refused": None}
-_EXAMPLE_RESULT = {
-    "hits": [
-        {
-            "photo_id": "chair/0042",
-            "score": 0.81,
-            "category": "chair",
-            "text": "a chair of dark oak with a slatted back",
-            "count": 2,
-            "duplicates": ["chair/0042-small"],
-            "match": 0.62,
-            "uri": "/v1/photos/chair%2F0042",
-        }
-    ],
-    "gallery_version": 3,
-    "checkpoint": "sha256:6f0c…",
-    "timing_ms": {"decode": 0.9, "encode_sketch": 9.1, "encode_text": 2.0, "search": 1.8, "total": 21.4},
-}
-_EXAMPLES = {
-    "strokes": {"strokes": [[[0.2, 0.1], [0.2, 0.9], [0.8, 0.9]]], "text": "a chair of oak", "k": 5},
-    "text": {"text": "a red strap", "category": "shoe"},
-    "without": {"text": "a strap", "without": ["red", {"text": "a buckle", "weight": 0.3}]},
-    "marks": {"text": "a strap", "like": ["shoe/0007"], "unlike": ["shoe/0008"]},
-    "group": {"text": "a strap", "group": True},
-    "min_match": {"text": "a red strap", "min_match": 0.2},
-    "conditions": {"text": "a red strap", "where": [{"column": "category", "op": "ne", "value": "shoe"}]},
-}
 
 
 def set_openapi(app: FastAPI, limits: Limits) -> None:
@@ -134,14 +53,7 @@ def set_openapi(app: FastAPI, limits: Limits) -> None:
 def _document(app: FastAPI, limits: Limits) -> Schema:
     document = get_openapi(title=app.title, version=app.version, description=_DESCRIPTION, routes=app.routes)
     document["components"] = {
-        "schemas": {
-            "Problem": _PROBLEM,
-            "Hit": _HIT,
-            "SearchResult": _SEARCH_RESULT,
-            "Info": _INFO,
-            "Status": _STATUS,
-            "Ready": _READY,
-        },
+        "schemas": SCHEMAS,
         "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
     }
     for path, method, operation in _operations(limits):
@@ -154,18 +66,16 @@ def _operations(limits: Limits) -> list[tuple[str, str, Schema]]:
         media_type: {"schema": {"type": "string", "format": "binary"}}
         for media_type in ("image/jpeg", "image/png")
     }
-    ready, status = _json("Ready", _EXAMPLE_READY), _json("Status", {"status": "alive"})
+    ready, status = _json("Ready", EXAMPLE_READY), _json("Status", {"status": "alive"})
     secured: Schema = {"security": [{"key": []}, {}]}  # without API keys, loopback requests need none
+    query = {**secured, "requestBody": _bodies(limits)}
+
+    def answers(content: Schema) -> Schema:
+        return _responses(content, 400, 404, 413, 415, 422, *_V1_STATUSES)
+
     return [
-        (
-            "/v1/search",
-            "post",
-            {
-                **secured,
-                "requestBody": _bodies(limits),
-                **_responses(_json("SearchResult", _EXAMPLE_RESULT), 400, 404, 413, 415, 422, *_V1_STATUSES),
-            },
-        ),
+        ("/v1/search", "post", {**query, **answers(_json("SearchResult", EXAMPLE_RESULT))}),
+        ("/v1/explain", "post", {**query, **answers(_json("Explanation", EXAMPLE_EXPLANATION))}),
         ("/v1/photos/{photo_id}", "get", {**secured, **_responses(image, 404, 422, *_V1_STATUSES)}),
         ("/v1/info", "get", {**secured, **_responses(_json("Info"), *_V1_STATUSES)}),
         ("/healthz", "get", _responses(status, 500)),
@@ -183,7 +93,7 @@ def _bodies(limits: Limits) -> Schema:
         "format": "binary",
         "description": f"an image: {', '.join(QUERY_FORMATS)}",
     }
-    examples = {name: {"value": value} for name, value in _EXAMPLES.items()}
+    examples = {name: {"value": value} for name, value in EXAMPLES.items()}
     return {
         "required": True,
         "content": {
@@ -205,22 +115,22 @@ def _fields(limits: Limits) -> Schema:
     schema["anyOf"] = [{"required": [name]} for name in ("sketch", "strokes", "text", "photo_id", "like")]
     _set_steering(properties, limits, properties["sketch"])
     for name in ("text", "category", "photo_id"):
-        properties[name] = {"anyOf": [{**_TEXT, "maxLength": limits.characters}, {"type": "null"}]}
+        properties[name] = {"anyOf": [{**TEXT, "maxLength": limits.characters}, {"type": "null"}]}
     return schema
 
 
 def _set_steering(properties: Schema, limits: Limits, sketch: Schema) -> None:
     """The schemas of `without`, `like` and `unlike`. In a form, they are strings of JSON."""
-    text = {**_TEXT, "minLength": 1, "maxLength": limits.characters}
+    text = {**TEXT, "minLength": 1, "maxLength": limits.characters}
     negative = TypeAdapter(NegativeInput).json_schema()
     negative["properties"] |= {"text": {"anyOf": [text, {"type": "null"}]}, "sketch": sketch}
     negative["anyOf"] = [{"required": ["text"]}, {"required": ["sketch"]}]
     without = {"type": "array", "items": {"anyOf": [text, negative]}, "maxItems": limits.negatives}
-    properties["without"] = {"anyOf": [without, _TEXT], "description": "what a hit should not show"}
+    properties["without"] = {"anyOf": [without, TEXT], "description": "what a hit should not show"}
     marks = {"type": "array", "items": text, "maxItems": limits.marks}
     for name, meaning in (("like", "relevant"), ("unlike", "not relevant")):
         description = f"ids of photos marked as {meaning}; {limits.marks} in both fields together"
-        properties[name] = {"anyOf": [marks, _TEXT], "description": description}
+        properties[name] = {"anyOf": [marks, TEXT], "description": description}
 
 
 def _responses(content: Schema, *problems: int) -> Schema:

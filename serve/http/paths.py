@@ -2,7 +2,7 @@
 
 from starlette.types import Scope
 
-V1, SEARCH, THUMBNAILS = "/v1/", "/v1/search", "/v1/photos/"
+V1, SEARCH, EXPLAIN, THUMBNAILS = "/v1/", "/v1/search", "/v1/explain", "/v1/photos/"
 PROBES = ("/healthz", "/readyz")
 
 

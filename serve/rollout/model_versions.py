@@ -1,5 +1,6 @@
 """The loaded model versions of a replica: the active one, and during a rollout the previous one."""
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
@@ -45,6 +46,10 @@ class ModelVersions:
                         del self._loaded[key]
                 future.set_exception(error)
         return future.result()
+
+    async def get_async(self, key: Hashable) -> Any:
+        """The value of `key`; loaded in a thread if needed, while requests of another release continue."""
+        return self.get_loaded(key) or await asyncio.to_thread(self.get, key)
 
     def _reserve(self, key: Hashable) -> tuple[Future[Any], bool]:
         """The future of `key`, and whether the caller has to complete it."""

@@ -12,6 +12,7 @@ from stbir.catalogue.photo import Catalogue
 from stbir.catalogue.registry import open_photos
 from stbir.config.choices import INDEX_THRESHOLD, NEGATIVE_WEIGHT
 from stbir.embedding.decode import DecodedPart
+from stbir.embedding.explanation import Explanation
 from stbir.embedding.gallery_update import EmbeddingSpace, update_table
 from stbir.embedding.local_pipeline import embed_catalogue
 from stbir.embedding.match_probability import choose_curve, with_matches
@@ -106,6 +107,25 @@ class PhotoGallery:
         curve = choose_curve(self.model.match_curves, kind, sketch_weight, steering.changes_scores)
         matches = with_matches(hits, curve, min_match)
         return Hits([self._hit(match) for match in matches], self.thumbnail)
+
+    def explain(
+        self,
+        hit: Hit | str,
+        sketch: SketchInput | None = None,
+        text: str | None = None,
+        *,
+        sketch_weight: float = 0.5,
+    ) -> Explanation:
+        """Why a photo, a hit or its id, is found: what each part of the sketch and each word contributed.
+
+        Explains the cosine of sketch and text with the photo; what else steers a search has no part in it.
+        Raises InputError as `Model.explain`, and for an unknown photo.
+        """
+        photo_id = hit if isinstance(hit, str) else hit.photo_id
+        photo_D = self._gallery.vector(photo_id)
+        if photo_D is None:
+            raise InputError(f"hit: {photo_id!r} is not in the gallery; give a hit or its photo id")
+        return self.model.explain(photo_D, sketch, text, sketch_weight)
 
     def _penalty(self, field: str, negative: str | Negative) -> Penalty:
         """Raises InputError that names the field."""

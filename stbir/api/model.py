@@ -1,6 +1,7 @@
 """A model that encodes sketches, texts and photos: from a checkpoint, or CLIP without training."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 
@@ -8,7 +9,15 @@ from stbir.api.inputs import ImageInput, SketchInput, as_texts, photo_files, ske
 from stbir.config import MODALITIES, Modality, Recipe
 from stbir.config.choices import Backend, Protocol
 from stbir.data.shards import open_shards
-from stbir.embedding.embed import embed_photos, embed_query_sketches, embed_texts, eval_mode
+from stbir.embedding.embed import (
+    embed_photos,
+    embed_query_sketches,
+    embed_sketch_parts,
+    embed_text_parts,
+    embed_texts,
+    eval_mode,
+)
+from stbir.embedding.explanation import Explanation, explain
 from stbir.embedding.match_probability import MatchCurve, read_match_curves
 from stbir.errors import InputError
 from stbir.evaluation.evaluate import Evaluation, evaluate
@@ -83,12 +92,36 @@ class Model:
 
         Raises InputError if both are missing or the weight is not in [0, 1], and as `encode_sketch`.
         """
+        sketch_1D = None if sketch is None else self.encode_sketch([sketch])
+        text_1D = None if text is None else self.encode_text([text])
+        return self._fuse(sketch_1D, text_1D, sketch_weight)
+
+    def explain(
+        self,
+        photo_D: Features,
+        sketch: SketchInput | None = None,
+        text: str | None = None,
+        sketch_weight: float = 0.5,
+    ) -> Explanation:
+        """What each cell of a sketch and each word of a text contributes to its cosine with a photo (D,).
+
+        Raises InputError as `encode_query`, and for a text of more than 64 words.
+        """
+        sketch_parts = text_parts = None
+        if sketch is not None:
+            [file] = sketch_files([sketch])
+            sketch_parts = embed_sketch_parts(self.prepare("sketch").sketch, file)
+        if text is not None:
+            text_parts = embed_text_parts(self.prepare("text").text, *as_texts([text]))
+        return explain(photo_D, sketch_parts, text_parts, partial(self._fuse, sketch_weight=sketch_weight))
+
+    def _fuse(self, sketch_BD: Features | None, text_BD: Features | None, sketch_weight: float) -> Features:
         device = next(self.retriever.parameters()).device
-        sketch_1D = None if sketch is None else torch.from_numpy(self.encode_sketch([sketch])).to(device)
-        text_1D = None if text is None else torch.from_numpy(self.encode_text([text])).to(device)
+        sketch, text = (
+            None if each is None else torch.tensor(each, device=device) for each in (sketch_BD, text_BD)
+        )
         with torch.inference_mode(), eval_mode(self.retriever):
-            query_1D = fuse(sketch_1D, text_1D, sketch_weight, self.retriever.gate)
-        return query_1D.cpu().numpy()
+            return fuse(sketch, text, sketch_weight, self.retriever.gate).cpu().numpy()
 
     def evaluate(self, shards: str, split: str = "test", protocol: Protocol = "per-sketch") -> Evaluation:
         """Accuracy of sketch, text and sketch+text queries on a split of SHARDS (docs/method.md).

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from stbir.config import Preprocess
+from stbir.embedding.explanation import Parts, leave_out_words, occlude_cells
 from stbir.gallery.arrays import Features
 from stbir.images import (
     PHOTO_FORMATS,
@@ -46,6 +47,19 @@ def embed_texts(encoder: TextEncoder, texts: Sequence[str], batch: int = BATCH) 
     return _embed_batches(encoder, texts, encoder.tokenize, batch)
 
 
+def embed_sketch_parts(encoder: ImageEncoder, sketch: bytes) -> Parts:
+    """An image file and its cells → vectors. Raises InputError as `embed_query_sketches` does."""
+    to = encoder.preprocess
+    cells, pixels = occlude_cells(decode_query_sketch(sketch, to.size, to.resize, PHOTO_FORMATS))
+    return Parts(cells, _embed_batches(encoder, list(pixels), _stack_pixels, BATCH))
+
+
+def embed_text_parts(encoder: TextEncoder, text: str) -> Parts:
+    """A text and its words → vectors. Raises InputError for too many words."""
+    words, texts = leave_out_words(text)
+    return Parts(words, embed_texts(encoder, texts))
+
+
 def encode(encoder: nn.Module, inputs: Tensor) -> Features:
     """Encode pixels (B, C, H, W) or tokens (B, L) → (B, D) on the CPU. GPUs use bfloat16 autocast."""
     device = _device(encoder)
@@ -72,7 +86,10 @@ def _embed_images(encoder: ImageEncoder, images: Sequence[bytes], decode: Decode
 
 
 def _stack(decode: Decode, to: Preprocess, images: Sequence[bytes]) -> Tensor:
-    pixels = [decode(image, to.size, resize=to.resize) for image in images]
+    return _stack_pixels([decode(image, to.size, resize=to.resize) for image in images])
+
+
+def _stack_pixels(pixels: Sequence[Pixels]) -> Tensor:
     return torch.from_numpy(np.stack(pixels))  # (B, C, size, size)
 
 

@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stbir_client.answer import Answer, Gallery, Hit, Info, parse_answer, parse_info
+from stbir_client.answer import (
+    Answer,
+    Explanation,
+    Gallery,
+    Hit,
+    Info,
+    parse_answer,
+    parse_explanation,
+    parse_info,
+)
 from stbir_client.errors import AnswerError
 from tests.client.conftest import CHECKPOINT, SEARCH_RESPONSE
 
@@ -30,6 +39,15 @@ def test_all_fields_are_parsed() -> None:
     assert answer.hits[0] == hit
     assert answer.hits[1].text is None
     assert answer == Answer(answer.hits, 3, CHECKPOINT, {"search": 1.5, "total": 4.25}, "id")
+
+
+@pytest.mark.parametrize("cells", [None, [[0, 0.5], [-0.25, 0]]])
+def test_an_explanation_is_parsed(cells: list[list[float]] | None) -> None:
+    explanation = parse_explanation({"score": 1, "cells": cells, "words": [["red", 0.5]], "new": 1})
+    rows = None if cells is None else tuple(map(tuple, cells))
+    assert explanation == Explanation(1.0, rows, (("red", 0.5),))
+    with pytest.raises(AnswerError, match="/v1/explain: not the answer of a stbir endpoint"):
+        parse_explanation({"score": 1, "cells": cells, "words": [["red"]]})
 
 
 def test_a_hit_of_a_group_has_its_duplicates() -> None:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stbir_client.call import search_call, thumbnail_call
+from stbir_client.call import explain_call, search_call, thumbnail_call
 from stbir_client.errors import InputError
 from stbir_client.filters import Condition
 from stbir_client.steering import Negative
@@ -51,6 +51,14 @@ def test_photo_id_replaces_the_sketch() -> None:
     assert body == {"k": 10, "sketch_weight": 0.5, "text": "red", "photo_id": "chair/7"}
     with pytest.raises(InputError, match="photo_id: replaces the sketch"):
         search_call(IMAGE, None, 10, 0.5, None, "chair/7")
+
+
+def test_an_explanation_has_the_body_of_a_search() -> None:
+    call = explain_call("chair/7", IMAGE, "red", 0.3)
+    assert call.path == "v1/explain?hit=chair%2F7"
+    assert call.body == search_call(IMAGE, "red", 1, 0.3, None).body
+    with pytest.raises(InputError, match="photo_id: is empty"):
+        explain_call("", IMAGE, None, 0.5)
 
 
 def test_filters_are_json_in_a_form_too() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve.http.api_keys import ApiKey, ApiKeys, new_key, read_keys
-from serve.http.auth import THUMBNAIL_COST
+from serve.http.auth import EXPLANATION_COST, THUMBNAIL_COST
 from serve.problem import Problem
 from stbir.errors import InputError
 from tests.conftest import ROOT
@@ -64,6 +64,14 @@ def test_rate_limit_gives_429_until_a_token_refills(tmp_path: Path) -> None:
     clock.now_s += 2
     keys.authenticate(f"Bearer {secret}")
     assert rejection(keys, f"Bearer {secret}").status == 429
+
+
+def test_an_explanation_costs_ten_searches_or_all_of_a_minute() -> None:
+    few, many = ApiKey("few", "", 3), ApiKey("many", "", 15)
+    assert [key.acquire(0.0, EXPLANATION_COST) for key in (few, many)] == [0, 0]
+    assert few.acquire(0.0) > 0
+    assert [many.acquire(0.0) for _ in range(5)] == [0] * 5
+    assert many.acquire(0.0) > 0
 
 
 def test_hundred_thumbnails_cost_one_search() -> None:

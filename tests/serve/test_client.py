@@ -4,8 +4,10 @@ import importlib
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 
+import stbir
 from stbir_client import Condition, ProblemError
 from stbir_client.command import main
 from tests.client.conftest import CallClient, call_client, single_ca
@@ -39,6 +41,20 @@ def test_client_returns_the_hits_of_a_plain_request(
     assert {hit.photo_id: hit.score for hit in result.hits} == pytest.approx(scores, abs=1e-6)
     assert result.checkpoint == expected["checkpoint"]
     assert result.gallery_version == expected["gallery_version"]
+
+
+def test_an_explanation_is_that_of_the_python_interface(
+    url: str, call_client: CallClient, sketch: bytes, checkpoint_uri: str, gallery_uri: str
+) -> None:
+    gallery = stbir.open_gallery(gallery_uri, stbir.load(checkpoint_uri, device="cpu"))
+    expected = gallery.explain("shape/07", sketch, "a red disc", sketch_weight=0.7)
+    result = call_client(url, "explain", "shape/07", sketch, "a red disc", sketch_weight=0.7)
+    assert result.score == pytest.approx(expected.score, abs=1e-5)
+    assert dict(result.words) == pytest.approx(dict(expected.words), abs=1e-5)
+    np.testing.assert_allclose(result.cells, expected.cells, atol=1e-5)
+    with pytest.raises(ProblemError, match="hit: 'nobody' is not in the gallery") as error:
+        call_client(url, "explain", "nobody", sketch)
+    assert error.value.status == 404
 
 
 def test_thumbnails_and_info(url: str, call_client: CallClient, photos: Photos) -> None:

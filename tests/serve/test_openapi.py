@@ -50,6 +50,7 @@ def test_document_has_all_api_routes(document: dict[str, Any]) -> None:
     assert document["openapi"].startswith("3.1")
     assert set(operations(document)) == {
         ("post", "/v1/search"),
+        ("post", "/v1/explain"),
         ("get", "/v1/photos/{photo_id}"),
         ("get", "/v1/info"),
         ("get", "/healthz"),
@@ -86,6 +87,9 @@ def test_search_examples_are_answered(app: FastAPI, document: dict[str, Any]) ->
         ("post", "/v1/search", "/v1/search", {"json": {}}),
         ("post", "/v1/search", "/v1/search", {"json": {"text": "a", "k": 0}}),
         ("post", "/v1/search", "/v1/search", {"content": b"x", "headers": {"content-type": "text/plain"}}),
+        ("post", "/v1/explain?hit=shape%2F07", "/v1/explain", {"json": {"text": "a red chair"}}),
+        ("post", "/v1/explain?hit=shape%2F07", "/v1/explain", {"json": {"strokes": [[[0, 0], [1, 1]]]}}),
+        ("post", "/v1/explain?hit=none", "/v1/explain", {"json": {"text": "a chair"}}),
         ("get", "/v1/photos/none", "/v1/photos/{photo_id}", {}),
         ("get", "/v1/photos/none", "/v1/photos/{photo_id}", {"headers": {"x-forwarded-for": "192.0.2.1"}}),
         ("get", "/v1/info", "/v1/info", {}),

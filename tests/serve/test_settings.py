@@ -50,9 +50,9 @@ def test_one_replica_of_each_deployment_fits_two_cores():
         ),
         ("ingress.coalescing.max_queued_searches", 4096, "ingress.options.max_ongoing_requests"),
         ("ingress.thumbnails.max_in_flight", 4096, "ingress.options.max_ongoing_requests"),
-        ("sketch.options.max_queued_requests", 19, "sketch.options.max_queued_requests: must be at least 20"),
+        ("sketch.options.max_queued_requests", 21, "sketch.options.max_queued_requests: must be at least 22"),
         ("text.options.max_queued_requests", 1, "text.options.max_queued_requests"),
-        ("fusion.options.max_queued_requests", 27, "fusion.options.max_queued_requests: must be at least 28"),
+        ("fusion.options.max_queued_requests", 29, "fusion.options.max_queued_requests: must be at least 30"),
         ("ingress.thumbnails.max_concurrent", 64, "fusion.options.max_queued_requests"),
         (
             "fusion.options.max_replicas_per_node",

@@ -18,6 +18,7 @@ from serve.messages import LargePhoto, Query, SearchResult
 from serve.problem import Problem
 from serve.settings import read_settings
 from stbir.embedding.embed import embed_photos, embed_sketches, embed_texts
+from stbir.embedding.explanation import Explanation
 from stbir.errors import InputError
 from stbir.gallery.arrays import Features
 from stbir.gallery.filters import OPS, Op, filterable_columns, render_filter
@@ -123,6 +124,9 @@ class LocalBackend:
             yield self.vectors_ND[index] * query.sketch_weight
         if query.text:
             yield embed_texts(self.text_encoder, [query.text])[0] * (1 - query.sketch_weight)
+
+    async def explain(self, query: Query, photo_id: str) -> Explanation:
+        raise Problem(HTTPStatus.NOT_IMPLEMENTED, "tests of it use the real application")
 
     async def thumbnail(self, photo_id: str) -> bytes:
         return next((row["image"] for row in self.rows if row["photo_id"] == photo_id), b"")
