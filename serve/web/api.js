@@ -19,10 +19,19 @@ export async function info() {
   return (await request("/v1/info", { headers: authorization() })).json();
 }
 
-export async function search(query, signal) {
+export function search(query, signal) {
+  return post("/v1/search", query, signal);
+}
+
+// What each part of a query contributed to the score of a photo: { score, cells, words }.
+export function explain(query, photoId) {
+  return post(`/v1/explain?hit=${encodeURIComponent(photoId)}`, query);
+}
+
+async function post(path, query, signal) {
   const { file, fields } = toFields(query);
   const { body, headers } = file ? formBody(file, fields) : jsonBody(fields);
-  return (await request("/v1/search", { method: "POST", headers: { ...headers, ...authorization() }, body, signal })).json();
+  return (await request(path, { method: "POST", headers: { ...headers, ...authorization() }, body, signal })).json();
 }
 
 // A URL for the `src` of an <img>. An <img> sends no API key and reports no status: with a key, or with

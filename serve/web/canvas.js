@@ -43,6 +43,23 @@ export class Canvas {
     this.context.drawImage(image, (1 - width) / 2, (1 - height) / 2, width, height);
   }
 
+  // Contributions by cell, rows from the top: --raised above 0, --lowered below, the strongest opaque.
+  drawHeat(cells) {
+    const style = getComputedStyle(this.element);
+    const map = new OffscreenCanvas(cells[0].length, cells.length);
+    const context = map.getContext("2d");
+    const max = Math.max(...cells.flat().map(Math.abs)) || 1;
+    for (const [y, row] of cells.entries()) {
+      for (const [x, value] of row.entries()) {
+        context.globalAlpha = Math.abs(value) / max;
+        context.fillStyle = style.getPropertyValue(value < 0 ? "--lowered" : "--raised");
+        context.fillRect(x, y, 1, 1);
+      }
+    }
+    this.context.imageSmoothingQuality = "high";
+    this.context.drawImage(map, 0, 0, 1, 1);
+  }
+
   drawCircle([x, y], radius) {
     this.context.lineWidth = 1.5 / this.element.clientWidth;
     this.context.beginPath();

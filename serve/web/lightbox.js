@@ -13,11 +13,12 @@ export class Lightbox {
   #hits = [];
   #index = 0;
 
-  // `onSimilar(hit)` is called by "Use as query", `onMark(hit, isLiked)` for more or less like it, and
-  // `onClose(index)` with the last hit.
-  constructor(dialog, { onSimilar, onMark, onClose }) {
+  // `onSimilar(hit)` is called by "Use as query", `onExplain(hit)` by "Why this?", `onMark(hit, isLiked)` for more
+  // or less like it, and `onClose(index)` with the last hit.
+  constructor(dialog, { onSimilar, onExplain, onMark, onClose }) {
     this.dialog = dialog;
     this.onSimilar = onSimilar;
+    this.onExplain = onExplain;
     this.onMark = onMark;
     this.duplicates = new Duplicates(this.#part("duplicates"), (photoId) => this.#showPhoto(photoUri(photoId), photoId));
     this.#part("like").addEventListener("click", () => this.#mark(true));
@@ -25,7 +26,8 @@ export class Lightbox {
     this.#part("previous").addEventListener("click", () => this.#step(-1));
     this.#part("next").addEventListener("click", () => this.#step(1));
     this.#part("close").addEventListener("click", () => dialog.close());
-    this.#part("similar").addEventListener("click", () => this.#searchSimilar());
+    this.#part("similar").addEventListener("click", () => this.#closeWith(this.onSimilar));
+    this.#part("explain").addEventListener("click", () => this.#closeWith(this.onExplain));
     dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
     dialog.addEventListener("keydown", (event) => this.#handleKey(event));
     dialog.addEventListener("close", () => onClose(this.#index));
@@ -90,15 +92,16 @@ export class Lightbox {
     this.onMark(this.#hits[this.#index], isLiked);
   }
 
-  #searchSimilar() {
+  #closeWith(action) {
     this.dialog.close();
-    this.onSimilar(this.#hits[this.#index]);
+    action(this.#hits[this.#index]);
   }
 
   #handleKey(event) {
     const [left, right] = [() => this.#step(-1), () => this.#step(1)];
     const action = { ArrowLeft: left, ArrowRight: right, "+": () => this.#mark(true), "-": () => this.#mark(false) }[event.key];
-    if (event.key.toLowerCase() === "m" && !this.#part("similar").hidden) this.#searchSimilar();
+    if (event.key.toLowerCase() === "m" && !this.#part("similar").hidden) this.#closeWith(this.onSimilar);
+    if (event.key.toLowerCase() === "x") this.#closeWith(this.onExplain);
     action?.();
   }
 

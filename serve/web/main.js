@@ -4,6 +4,7 @@ import { info, photo, search } from "./api.js";
 import { AutoSearch } from "./auto_search.js";
 import { Backoff } from "./backoff.js";
 import { showDrawing, showTool } from "./drawing_controls.js";
+import { Explanation } from "./explanation.js";
 import { Fields } from "./fields.js";
 import { KeyDialog, readKey } from "./key.js";
 import { Lightbox } from "./lightbox.js";
@@ -28,9 +29,12 @@ const fields = new Fields(byId("query"), update);
 const status = new Status(byId("results"));
 const marks = new Marks(byId("marks"), update);
 const onMark = ({ photo_id: photoId }, isLiked) => marks.add(photoId, isLiked);
-const results = new Results(byId("hits"), { onOpen: (index) => lightbox.open(results.hits, index), onMark });
+const explanation = new Explanation(byId("explanation"));
+const onExplain = (hit) => explanation.open(readQuery(), hit);
+const onOpen = (index) => lightbox.open(results.hits, index);
+const results = new Results(byId("hits"), { onOpen, onHold: onExplain, onMark });
 const onClose = (index) => results.focus(index);
-const lightbox = new Lightbox(byId("lightbox"), { onSimilar: searchSimilar, onMark, onClose });
+const lightbox = new Lightbox(byId("lightbox"), { onSimilar: searchSimilar, onExplain, onMark, onClose });
 const paging = new Paging(byId("more"), byId("end"), () => autoSearch.searchNow());
 const keyDialog = new KeyDialog(byId("key"), reconnect);
 const sessionLink = new SessionLink(readQuery, openQuery);
@@ -203,6 +207,7 @@ const shortcuts = new Shortcuts(
     { keys: "+", label: "More like the focused result", action: () => markFocused(true) },
     { keys: "-", label: "Less like the focused result", action: () => markFocused(false) },
     { keys: "m", label: "Use the focused result as query", action: searchSimilarToFocused },
+    { keys: "x", label: "Explain the focused result (or hold it)", action: () => results.focused && onExplain(results.focused) },
     { keys: "l", label: "Copy a link to this query", action: CLICKS.share },
     { keys: "?", label: "Show this help", action: CLICKS.help },
   ],

@@ -1,6 +1,7 @@
 // The grid of hits. A photo in consecutive results keeps its element and moves to its new position.
 
 import { element, icon } from "./element.js";
+import { acceptHold } from "./hold.js";
 import { formatMatch } from "./match.js";
 import { loadPhoto } from "./thumbnail.js";
 
@@ -10,11 +11,13 @@ export class Results {
   #cells = new Map(); // photo_id → the elements of `createCell`
   hits = [];
 
-  // `onOpen(index)` is called when the user selects a hit, `onMark(hit, isLiked)` for more or less like it.
-  constructor(list, { onOpen, onMark }) {
+  // `onOpen(index)` is called when the user selects a hit, `onHold(hit)` when one is held, `onMark(hit, isLiked)`
+  // for more or less like it.
+  constructor(list, { onOpen, onHold, onMark }) {
     this.list = list;
     this.onOpen = onOpen;
     this.onMark = onMark;
+    acceptHold(list, (target) => target.closest(".hit") && onHold(this.hits[this.#indexOf(target)]));
     list.addEventListener("keydown", (event) => this.#handleKey(event));
     list.addEventListener("focusin", (event) => this.#setTabStop(this.#indexOf(event.target)));
   }

@@ -43,6 +43,27 @@ def test_hits_are_those_of_a_brute_force_search(
     assert [hit.photo_id for hit in gallery.search(text="blue", where=where)] == ["a/2.png"]
 
 
+def test_contributions_of_words_are_differences_of_scores(
+    model: Model, photos: Path, sketch_file: Path, tmp_path: Path
+) -> None:
+    gallery = stbir.index(photos, model, tmp_path / "gallery")
+
+    def score(text: str) -> float:
+        hits = gallery.search(sketch_file, text, sketch_weight=0.3)
+        return next(hit.score for hit in hits if hit.photo_id == "a/4.png")
+
+    hit = next(hit for hit in gallery.search(text="red") if hit.photo_id == "a/4.png")
+    explanation = gallery.explain(hit, sketch_file, "red old seat", sketch_weight=0.3)
+    whole = score("red old seat")
+    expected = {"red": whole - score("old seat"), "old": whole - score("red seat")}
+    assert explanation.score == pytest.approx(whole, abs=1e-5)
+    assert {word: dict(explanation.words)[word] for word in expected} == pytest.approx(expected, abs=1e-5)
+    with pytest.raises(InputError, match=r"hit: 'a/99.png' is not in the gallery"):
+        gallery.explain("a/99.png", text="red")
+    with pytest.raises(InputError, match="query: neither sketch nor text"):
+        gallery.explain(hit)
+
+
 def test_the_same_call_again_updates(model: Model, photos: Path, tmp_path: Path) -> None:
     stbir.index(photos, model, tmp_path / "gallery")
     same = stbir.index(photos, model, tmp_path / "gallery")

@@ -105,7 +105,7 @@ def test_focus_is_visible(pad: Page) -> None:
 def test_shortcuts_are_listed_and_single_keys_can_be_disabled(pad: Page) -> None:
     search_by_stroke(pad, ARC)
     pad.keyboard.press("?")
-    expect(pad.locator("#shortcuts dt:visible")).to_have_count(17)
+    expect(pad.locator("#shortcuts dt:visible")).to_have_count(18)
     pad.uncheck("#single-keys")
     pad.keyboard.press("Escape")
     pad.locator("h1").click()  # moves the focus out of the dialog
