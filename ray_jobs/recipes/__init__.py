@@ -13,7 +13,7 @@ from ray_jobs.recipes.chairs import (
     chairs_cpu_reference,
     chairs_cpu_reference_fast,
 )
-from ray_jobs.recipes.finetune import finetune, finetune_text
+from ray_jobs.recipes.finetune import finetune, finetune_text, multilingual
 from ray_jobs.recipes.published import stbir_c, stbir_d, stbir_s
 from ray_jobs.recipes.reference import reference
 from ray_jobs.recipes.shared import shared_encoder, shared_encoder_clip, shared_encoder_resnet50
@@ -26,6 +26,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "demo": demo,
     "finetune": finetune,
     "finetune_text": finetune_text,
+    "multilingual": multilingual,
     "chairs_cpu": chairs_cpu,
     "chairs_cpu_fast": chairs_cpu_fast,
     "chairs_cpu_reference": chairs_cpu_reference,

@@ -8,6 +8,7 @@ from ray_jobs.recipes.stages import (
     TEXT,
     TEXT_TO_PHOTO,
     joint,
+    with_epochs,
     with_optimizer,
     with_text_queries,
 )
@@ -23,6 +24,8 @@ from stbir.config import (
 )
 
 EPOCHS = 4
+MULTILINGUAL = "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2"  # 50 languages, 384 dimensions
+PROJECTION_LR = 1e-3  # of a new projection, as in `chairs_cpu`
 # A tenth of the rate that trains a new encoder: more would overwrite the pretraining.
 OPTIMIZER = OptimizerConfig(lr=1e-5, warmup_ratio=0.1, final_lr_ratio=0.1)
 
@@ -47,6 +50,24 @@ def finetune_text() -> Recipe:
     """
     stage = Stage("text", TEXT, Objective((PHOTO_TO_TEXT, TEXT_TO_PHOTO)), EPOCHS, optimizer=OPTIMIZER)
     return replace(finetune(), name="finetune_text", stages=(stage,), augmentation=None)
+
+
+def multilingual() -> Recipe:
+    """CLIP's image encoder and a frozen multilingual sentence encoder: queries in languages without captions.
+
+    The sentence encoder has near vectors for translations (Reimers and Gurevych, EMNLP 2020, arXiv
+    2004.09813). Of the text encoder only the projection trains, so captions of one language suffice: first
+    alone, since it is new, then with sketches and photos. Continues no checkpoint.
+    """
+    text = TextEncoderConfig(MULTILINGUAL, library="hf", frozen=("trunk",))
+    [first] = with_optimizer(replace(OPTIMIZER, lr=PROJECTION_LR), finetune_text().stages)
+    parent = finetune()
+    return replace(
+        parent,
+        name="multilingual",
+        model=replace(parent.model, text=text),
+        stages=(with_epochs(first, 2 * EPOCHS), *parent.stages),
+    )
 
 
 def with_model(recipe: Recipe, model: ModelConfig) -> Recipe:

@@ -30,11 +30,12 @@ class SentenceBackbone(nn.Module):
     tokenizer_json: Tensor
 
     def __init__(
-        self, transformer: nn.Module, tokenizer_json: Tensor, pooling: str, context_length: int
+        self, transformer: nn.Module, tokenizer_json: Tensor, pooling: str, context_length: int, pad: int
     ) -> None:
+        """`pad`: the token id of padding."""
         super().__init__()
         self.transformer, self.pooling, self.context_length = transformer, pooling, context_length
-        self.pad: int = transformer.config.pad_token_id or 0  # type: ignore[assignment, union-attr]
+        self.pad = pad
         self.register_buffer("tokenizer_json", tokenizer_json)
         self._tokenizer: Any = None
 
@@ -77,7 +78,8 @@ def create_sentence_backbone(config: TextEncoderConfig, pretrained: bool) -> tup
         tokenizer_json = torch.frombuffer(bytearray(folder.read("tokenizer.json")), dtype=torch.uint8)
     length = int(options.get("context_length", CONTEXT_LENGTH))
     width = int(transformer.config.hidden_size)  # type: ignore[union-attr, arg-type]
-    return SentenceBackbone(transformer, tokenizer_json, options["pooling"], length), width
+    pad = int(options.get("pad_token_id", options["config"].get("pad_token_id") or 0))
+    return SentenceBackbone(transformer, tokenizer_json, options["pooling"], length, pad), width
 
 
 def resolve_sentence_options(config: TextEncoderConfig) -> dict[str, Any]:
@@ -90,14 +92,24 @@ def resolve_sentence_options(config: TextEncoderConfig) -> dict[str, Any]:
             f"model.text: {folder.uri} has no config.json and tokenizer.json; give the folder of a model in"
             " Hugging Face's layout"
         )
+    transformer, tokenizer_json = json.loads(folder.read("config.json")), folder.read("tokenizer.json")
     is_cls = folder.exists(_FILES[-1]) and json.loads(folder.read(_FILES[-1])).get("pooling_mode_cls_token")
     return {
         "context_length": CONTEXT_LENGTH,
         "pooling": "cls" if is_cls else "mean",
+        "pad_token_id": _pad_token_id(json.loads(tokenizer_json), transformer),
         **config.options,
-        "config": json.loads(folder.read("config.json")),
-        "tokenizer_bytes": len(folder.read("tokenizer.json")),
+        "config": transformer,
+        "tokenizer_bytes": len(tokenizer_json),
     }
+
+
+def _pad_token_id(tokenizer: dict[str, Any], transformer: dict[str, Any]) -> int:
+    """The tokenizer's: a BERT with XLM-R's tokenizer may have a `pad_token_id` that is its first token's."""
+    ids = {token["content"]: token["id"] for token in tokenizer.get("added_tokens") or ()}
+    of_config = transformer.get("pad_token_id") or 0
+    default = ids.get("<pad>", ids.get("[PAD]", of_config))
+    return int((tokenizer.get("padding") or {}).get("pad_id", default))
 
 
 def _create_transformer(config: dict[str, Any]) -> nn.Module:

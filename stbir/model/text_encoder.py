@@ -33,8 +33,8 @@ def build_text_encoder(
     hubness = build_hubness(model_config, "text")
     words = None
     if config.word_vectors:
-        options = config.options["config"]
-        words = _create_word_vectors(options["vocab_size"], dim, options.get("pad_token_id") or 0)
+        pad = int(backbone.pad)  # type: ignore[arg-type]
+        words = _create_word_vectors(config.options["config"]["vocab_size"], dim, pad)
     return TextEncoder(backbone, projection, tokenize, model_config.dim, config.frozen, words, hubness)
 
 

@@ -95,7 +95,7 @@ def test_key_explains_the_focused_hit_and_focus_returns(pad: Page) -> None:
     explain(pad, lambda: pad.keyboard.press("x"))
 
 
-def test_text_alone_has_no_heat_map_and_marks_alone_no_explanation(pad: Page) -> None:
+def test_text_has_no_heat_map_and_marks_have_no_explanation(pad: Page) -> None:
     search_after(pad, lambda: pad.click("#clear"), lambda body: "sketch" not in body)
     explain(pad, lambda: hold(pad))
     expect(pad.locator("#explanation canvas")).to_be_hidden()
