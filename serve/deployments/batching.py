@@ -19,7 +19,7 @@ from serve.metrics import count_backend_fallback
 from serve.settings import Batching
 from stbir.config import Modality
 from stbir.config.choices import Backend
-from stbir.embedding.embed import encode
+from stbir.embedding.embed import encode, stack_pixels
 from stbir.model import checkpoint
 from stbir.model.backend import TORCH, BackendInUse, use_backend
 from stbir.model.encoders import Encoder
@@ -56,7 +56,7 @@ class EncoderLoader:
         """The sketch encoder, ready for use."""
         encoder = checkpoint.load(checkpoint_uri, part="sketch")
         size = encoder.preprocess.size
-        return self._prepare(encoder, "sketch", _stack, np.zeros((1, size, size), np.uint8))
+        return self._prepare(encoder, "sketch", stack_pixels, np.zeros((1, size, size), np.uint8))
 
     def load_text(self, checkpoint_uri: str) -> LoadedEncoder:
         """The text encoder, ready for use."""
@@ -70,10 +70,6 @@ class EncoderLoader:
         loaded = LoadedEncoder(encoder, collate, in_use)
         loaded.encode([sample])  # the first pass is slow
         return loaded
-
-
-def _stack(pixels: Sequence[Any]) -> Tensor:
-    return torch.from_numpy(np.stack(pixels))  # (B, 1, size, size)
 
 
 @dataclass(frozen=True, eq=False)

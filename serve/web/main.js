@@ -30,7 +30,7 @@ const status = new Status(byId("results"));
 const marks = new Marks(byId("marks"), update);
 const onMark = ({ photo_id: photoId }, isLiked) => marks.add(photoId, isLiked);
 const explanation = new Explanation(byId("explanation"));
-const onExplain = (hit) => explanation.open(readQuery(), hit);
+const onExplain = (hit) => readQuery() && explanation.open(readQuery(), hit);
 const onOpen = (index) => lightbox.open(results.hits, index);
 const results = new Results(byId("hits"), { onOpen, onHold: onExplain, onMark });
 const onClose = (index) => results.focus(index);

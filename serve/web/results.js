@@ -17,7 +17,10 @@ export class Results {
     this.list = list;
     this.onOpen = onOpen;
     this.onMark = onMark;
-    acceptHold(list, (target) => target.closest(".hit") && onHold(this.hits[this.#indexOf(target)]));
+    acceptHold(list, (target) => {
+      const hit = target.closest(".hit") && this.hits[this.#indexOf(target)]; // none if it was replaced meanwhile
+      if (hit) onHold(hit);
+    });
     list.addEventListener("keydown", (event) => this.#handleKey(event));
     list.addEventListener("focusin", (event) => this.#setTabStop(this.#indexOf(event.target)));
   }

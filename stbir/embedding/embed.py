@@ -51,7 +51,7 @@ def embed_sketch_parts(encoder: ImageEncoder, sketch: bytes) -> Parts:
     """An image file and its cells → vectors. Raises InputError as `embed_query_sketches` does."""
     to = encoder.preprocess
     cells, pixels = occlude_cells(decode_query_sketch(sketch, to.size, to.resize, PHOTO_FORMATS))
-    return Parts(cells, _embed_batches(encoder, list(pixels), _stack_pixels, BATCH))
+    return Parts(cells, _embed_batches(encoder, list(pixels), stack_pixels, BATCH))
 
 
 def embed_text_parts(encoder: TextEncoder, text: str) -> Parts:
@@ -86,11 +86,12 @@ def _embed_images(encoder: ImageEncoder, images: Sequence[bytes], decode: Decode
 
 
 def _stack(decode: Decode, to: Preprocess, images: Sequence[bytes]) -> Tensor:
-    return _stack_pixels([decode(image, to.size, resize=to.resize) for image in images])
+    return stack_pixels([decode(image, to.size, resize=to.resize) for image in images])
 
 
-def _stack_pixels(pixels: Sequence[Pixels]) -> Tensor:
-    return torch.from_numpy(np.stack(pixels))  # (B, C, size, size)
+def stack_pixels(pixels: Sequence[Pixels]) -> Tensor:
+    """Images (C, H, W) of equal size → (B, C, H, W)."""
+    return torch.from_numpy(np.stack(pixels))
 
 
 def _embed_batches(
