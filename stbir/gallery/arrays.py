@@ -5,3 +5,4 @@ from numpy.typing import NDArray
 
 Features = NDArray[np.float32]  # (N, D)
 Indices = NDArray[np.int64]  # row numbers
+Mask = NDArray[np.bool_]  # (N,), of rows

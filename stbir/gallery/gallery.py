@@ -16,12 +16,14 @@ import pyarrow as pa
 from stbir.config.choices import IndexKind
 from stbir.errors import InputError
 from stbir.gallery.arrays import Features
+from stbir.gallery.exact_search import ExactSearch
 from stbir.gallery.filters import Condition, Filter, filterable_columns, render_filter, suggest
 from stbir.gallery.index import IndexPlan, count_unindexed_rows
+from stbir.gallery.lance_index import LanceIndex, Tables
 from stbir.gallery.local_cache import CacheConfig, VersionCache
 from stbir.gallery.origin import read_origin
 from stbir.gallery.rows import VECTOR, Rows, TableVectors, VectorStore, load_vectors
-from stbir.gallery.search import ExactSearch, Hit, IndexSearch, Searcher, Tables, to_hits
+from stbir.gallery.search import Hit, IndexSearch, Searcher, to_hits
 from stbir.gallery.statistics import VectorStatistics
 from stbir.storage.errors import storage_errors
 from stbir.storage.folder import Folder
@@ -242,4 +244,7 @@ def _open_searcher(
         return photo_ND, ExactSearch(dataset, rows, photo_ND)
     indexed = frozenset(name for index in dataset.describe_indices() for name in index.field_names)
     vectors, tables = cache.open_vectors(), Tables(dataset, cache.open_index(table), indexed)
-    return vectors, IndexSearch(tables, rows, vectors, plan)
+    # One byte a dimension; the other kinds are for galleries that are too large for that, or on request.
+    partitions = cache.open_partitions(rows, vectors, plan) if plan.kind == "IVF_SQ" else None
+    index = partitions or LanceIndex(tables, rows, plan)
+    return vectors, IndexSearch(tables, rows, vectors, index)

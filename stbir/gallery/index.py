@@ -19,6 +19,7 @@ _RABITQ_THRESHOLD = 10_000_000
 _DEFAULT_NPROBES = 16
 SAMPLE_RATE = 256  # vectors a partition that k-means trains on
 _HNSW_PARTITION_ROWS = 8192
+MIN_CANDIDATES_PER_HIT = 2  # that match a filter; else a search takes more partitions
 _SCALAR_INDEX_TYPES = {"category": "BITMAP", "photo_id": "BTREE"}
 IndexBuilder = Callable[[lance.LanceDataset, "IndexPlan"], None]
 
@@ -34,6 +35,10 @@ class IndexPlan:
     def num_candidates(self, k: int) -> int:
         """How many candidates to rerank for k hits: coarser quantisation needs more."""
         return 2 * k + 64 if self.kind in ("IVF_SQ", "IVF_HNSW_SQ") else 10 * k + 100
+
+    def num_probes(self, share: float) -> int:
+        """How many partitions to search if this share of the rows matches a filter."""
+        return int(self.nprobes / share**0.5)
 
     def double_nprobes(self) -> "IndexPlan | None":
         """The plan with twice as many probes; None if it probes every partition already."""

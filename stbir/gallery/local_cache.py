@@ -14,11 +14,13 @@ from stbir.gallery import caption_store
 from stbir.gallery.arrays import Features
 from stbir.gallery.cache_folder import CacheFolder
 from stbir.gallery.caption_store import CaptionStore, TooLargeError
-from stbir.gallery.rows import VECTOR, TableVectors, VectorStore, extract_vectors, load_vectors
+from stbir.gallery.index import IndexPlan
+from stbir.gallery.partition_scan import PartitionScan, write_partitions
+from stbir.gallery.rows import VECTOR, Rows, TableVectors, VectorStore, extract_vectors, load_vectors
 from stbir.storage.folder import Folder
 
 log = logging.getLogger(__name__)
-_VECTORS, _CAPTIONS = "vectors.f32", "texts"
+_VECTORS, _CAPTIONS, _PARTITIONS = "vectors.f32", "texts", "partitions"
 _MAX_IN_MEMORY_BYTES = 2**28  # for the vectors, and for the captions, of a version
 
 
@@ -39,14 +41,14 @@ class VersionCache:
 
     def __init__(self, dataset: lance.LanceDataset, config: CacheConfig | None) -> None:
         self._dataset, self._config = dataset, config
+        self._shape = dataset.count_rows(), dataset.schema.field(VECTOR).type.list_size
         self._folder: CacheFolder | None = None
         if config is not None:
             self._folder = CacheFolder(config.path.expanduser(), _folder_name(dataset), config.max_bytes)
 
     def open_vectors(self) -> VectorStore:
         """The vectors of the version."""
-        shape = (self._dataset.count_rows(), self._dataset.schema.field(VECTOR).type.list_size)
-        num_bytes = 4 * shape[0] * shape[1]
+        num_bytes = 4 * self._shape[0] * self._shape[1]
         if num_bytes <= _MAX_IN_MEMORY_BYTES:
             return load_vectors(self._dataset)
         folder = self._acquire(_VECTORS, num_bytes, "vectors")
@@ -55,7 +57,7 @@ class VersionCache:
         file = folder.path / _VECTORS
         if not file.exists():
             self._write_vectors(folder, file)
-        mapped: Features = np.memmap(file, np.float32, "r", shape=shape)
+        mapped: Features = np.memmap(file, np.float32, "r", shape=self._shape)
         return mapped
 
     def open_captions(self) -> CaptionStore | None:
@@ -66,6 +68,23 @@ class VersionCache:
             return caption_store.load_captions(self._dataset, _MAX_IN_MEMORY_BYTES)
         except TooLargeError:
             return self._memmap_captions() or caption_store.TableCaptions(self._dataset)
+
+    def open_partitions(self, rows: Rows, photo_ND: VectorStore, plan: IndexPlan) -> PartitionScan | None:
+        """The vector index as a scan of its partitions; None if it has gaps, or does not fit."""
+        [index] = [each for each in self._dataset.describe_indices() if VECTOR in each.field_names]
+        name = f"{_PARTITIONS}-{index.segments[0].uuid}"
+        folder = self._acquire(name, self._shape[0] * (self._shape[1] + 8), "partitions")
+        if folder is None:
+            return None
+        partitions = folder.path / name
+        if not partitions.exists():
+            with folder.temporary_path() as part:
+                part.mkdir()
+                if not write_partitions(self._dataset, rows, photo_ND, part):
+                    log.warning("%s: the index does not cover all rows; searches are slower", folder.path)
+                    return None
+                _move_folder(part, partitions)
+        return PartitionScan(partitions, plan)
 
     def open_index(self, table: Folder) -> lance.LanceDataset:
         """The version for index searches. For a remote table: a copy of its manifest, its indexes, and the

@@ -8,9 +8,8 @@ import lance
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
-from stbir.gallery.arrays import Features, Indices
+from stbir.gallery.arrays import Features, Indices, Mask
 from stbir.gallery.caption_store import CaptionStore
 from stbir.gallery.filter_cache import FilterCache
 
@@ -27,7 +26,7 @@ class FilterResult:
 
     count: int
     indices: Indices | None
-    mask: NDArray[np.bool_] | None
+    mask: Mask | None
 
     def to_indices(self) -> Indices:
         """The matching row indices, ascending, in either representation."""
@@ -79,6 +78,12 @@ class Rows:
         """The row indices of Lance's row ids."""
         indices = np.searchsorted(self._row_ids, row_ids, sorter=self._order)
         return np.asarray(indices if self._order is None else self._order[indices], np.int64)
+
+    def existing(self, row_ids: Indices) -> Indices:
+        """The row indices of those of Lance's row ids that this version has; an index keeps deleted ones."""
+        places = np.searchsorted(self._row_ids, row_ids, sorter=self._order).clip(max=len(self) - 1)
+        indices = places if self._order is None else self._order[places]
+        return np.asarray(indices[self._row_ids[indices] == row_ids], np.int64)
 
     def apply_filter(self, dataset: lance.LanceDataset, sql: str) -> FilterResult:
         """Evaluate a filter on `dataset`, which is this version or its index copy."""

@@ -13,8 +13,9 @@ from stbir.errors import InputError
 from stbir.gallery.arrays import Features, Indices
 from stbir.gallery.filters import Condition, Filter
 from stbir.gallery.gallery import Gallery
+from stbir.gallery.ranking import Ranking, cosines, top_k
 from stbir.gallery.rows import VectorStore
-from stbir.gallery.search import Hit, Ranking, to_hits, top_k
+from stbir.gallery.search import Hit, to_hits
 
 Rank = Callable[[int], Ranking]  # the k best rows; fewer only if there are no more
 
@@ -22,7 +23,6 @@ Rank = Callable[[int], Ranking]  # the k best rows; fewer only if there are no m
 RELEVANT_WEIGHT, NONRELEVANT_WEIGHT = 0.75, 0.15
 MAX_DUPLICATES = 100  # ids that a hit lists; `count` counts all
 _MARGIN, _GROWTH = 64, 4  # of the rows that a part asks for
-_ROUNDING = 1e-5
 
 
 @dataclass(frozen=True)
@@ -190,26 +190,16 @@ def _first_of_each_group(photo_RD: Features, k: int, cosine: float) -> Indices:
     rest = np.arange(len(photo_RD))
     while len(rest) and len(chosen) < k:
         chosen.append(int(rest[0]))
-        rest = rest[_cosines(photo_RD[rest], photo_RD[rest[0]]) < cosine]
+        rest = rest[cosines(photo_RD[rest], photo_RD[rest[0]]) < cosine]
     return np.asarray(chosen, np.int64)
 
 
 def _near_duplicates(gallery: Gallery, rows: Indices, cosine: float, filter: Filter | None) -> list[Indices]:
     """For each row: all rows that match the filter and are its near-duplicates, nearest first."""
     photo_KD = np.asarray(gallery.vectors[rows])
-    num_rows, limit = _MARGIN, cosine - _ROUNDING
+    num_rows = _MARGIN
     while True:
         rankings = gallery.searcher.nearest(photo_KD, min(num_rows, gallery.count), filter)
-        if all(len(each) < num_rows or each.scores[-1] < limit for each in rankings):
-            break
+        if all(len(each) < num_rows or each.scores[-1] < cosine for each in rankings):
+            return [ranking.indices[ranking.scores >= cosine] for ranking in rankings]
         num_rows *= _GROWTH
-    near = [ranking.indices[ranking.scores >= limit] for ranking in rankings]
-    return [
-        found[_cosines(np.asarray(gallery.vectors[found]), photo_D) >= cosine]
-        for found, photo_D in zip(near, photo_KD, strict=True)
-    ]
-
-
-def _cosines(photo_RD: Features, photo_D: Features) -> Features:
-    """Cosines (R,), each independent of the other rows; in a matrix product their last digit is not."""
-    return np.asarray((photo_RD * photo_D).sum(axis=1))

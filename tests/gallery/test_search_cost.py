@@ -14,9 +14,10 @@ from stbir.gallery.arrays import Features, Indices
 from stbir.gallery.filters import Condition, render_filter
 from stbir.gallery.gallery import Gallery, open_gallery, open_table, table_uri
 from stbir.gallery.index import IndexPlan, build_index
+from stbir.gallery.lance_index import LanceIndex, Tables
 from stbir.gallery.publish import prepare, publish
 from stbir.gallery.rows import Rows, load_vectors
-from stbir.gallery.search import IndexSearch, Tables
+from stbir.gallery.search import IndexSearch
 from stbir.storage.folder import Folder
 from tests.gallery.test_gallery import DIGEST, DIM, brute_force_search, make_table, unit_vectors
 
@@ -78,11 +79,12 @@ class CountedVectors:
 def test_candidates_of_a_filtered_search_are_bounded_by_bytes(folder, monkeypatch, share):
     max_rows = 300
     monkeypatch.setattr("stbir.gallery.rows.EXACT_SCORING_LIMIT", 10)
-    monkeypatch.setattr("stbir.gallery.search._MAX_CANDIDATE_BYTES", max_rows * 4 * DIM)
+    monkeypatch.setattr("stbir.gallery.lance_index._MAX_CANDIDATE_BYTES", max_rows * 4 * DIM)
     dataset = open_table(folder)
     build_index(dataset, PLAN)
     vectors = CountedVectors(load_vectors(dataset))
-    search = IndexSearch(Tables(dataset, dataset, frozenset()), Rows(dataset), vectors, PLAN)
+    tables, rows = Tables(dataset, dataset, frozenset()), Rows(dataset)
+    search = IndexSearch(tables, rows, vectors, LanceIndex(tables, rows, PLAN))
     limit = int(share * NUM_ROWS)
     filter = render_filter([Condition("number", "lt", limit)], dataset.schema)
     [ranking] = search.nearest(QUERY, 9, filter)
@@ -109,7 +111,7 @@ def test_dropped_version_is_freed_at_once(folder, plan, no_garbage_collection):
 
 
 def test_vectors_of_filters_are_cached_within_a_limit_of_bytes(folder, monkeypatch):
-    monkeypatch.setattr("stbir.gallery.search._VECTOR_CACHE_BYTES", limit := 100 * 4 * DIM)
+    monkeypatch.setattr("stbir.gallery.search._VECTOR_CACHE_BYTES", limit := 100 * (5 * DIM + 8))
     gallery = publish_table(folder, PLAN)
     for count in (50, 60, 70, 99, 1500):
         assert search_below(gallery, count) == expected(count)
