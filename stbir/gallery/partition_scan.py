@@ -14,8 +14,8 @@ from stbir.gallery.arrays import Features, Indices, Mask
 from stbir.gallery.filters import Filter
 from stbir.gallery.index import MIN_CANDIDATES_PER_HIT, IndexPlan, vector_index_name
 from stbir.gallery.int8_codes import Codes, dot_products, encode
-from stbir.gallery.ranking import top_k
-from stbir.gallery.rows import ROW_ID, FilterResult, Rows, VectorStore
+from stbir.gallery.ranking import cosines, top_k
+from stbir.gallery.rows import ROW_ID, VECTOR, FilterResult, Rows, VectorStore
 
 _CODES, _ARRAYS = "codes.i8", "arrays.npz"
 
@@ -30,13 +30,12 @@ class PartitionScan:
         """Open what `write_partitions` has written."""
         self._plan = plan
         with np.load(folder / _ARRAYS) as arrays:
-            self._mean_PD, self._end_P = arrays["mean"], arrays["end"]
+            self._center_PD, self._end_P = arrays["center"], arrays["end"]
             self._row_N, self._scale_N = arrays["row"], arrays["scale"]
-        shape = (len(self._row_N), self._mean_PD.shape[1])
+        shape = (len(self._row_N), self._center_PD.shape[1])
         # Mode "c": torch refuses arrays that are read-only.
         self._codes_ND: Codes = np.asarray(np.memmap(folder / _CODES, np.int8, "c", shape=shape))
         self._start_P = np.append(0, self._end_P[:-1])
-        self._square_P = (self._mean_PD**2).sum(axis=1)
 
     def candidates(
         self, query_D: Features, k: int, filter: Filter | None, match: FilterResult | None
@@ -64,37 +63,43 @@ class PartitionScan:
         return np.sort(rows[top_k(scores, limit)]).astype(np.int64)
 
     def _nearest(self, query_D: Features, limit: int, num_probes: int) -> Indices:
-        """The partitions whose means are nearest to the query by Euclidean distance, at least `num_probes`,
-        and more until they have `limit` rows."""
-        order = np.argsort(self._square_P - 2 * np.vecdot(self._mean_PD, query_D))
+        """At least `num_probes` partitions whose centroids have the highest cosine with the query, and more
+        until they have `limit` rows."""
+        order = np.argsort(-cosines(self._center_PD, query_D))
         num_rows = (self._end_P - self._start_P)[order].cumsum()
         return order[: max(num_probes, int(np.searchsorted(num_rows, limit)) + 1)]
 
 
 def write_partitions(dataset: lance.LanceDataset, rows: Rows, photo_ND: VectorStore, folder: Path) -> bool:
     """Write the codes of all rows by partition; False if the index does not cover each row."""
-    means, sizes, indices, scales = [], [], [], []
+    parts: list[Indices] = []
     with (folder / _CODES).open("wb") as out:
+        scales = []
         for part in _partitions(dataset, rows):
-            photo_RD = np.asarray(photo_ND[part])
-            codes_RD, scale_R = encode(photo_RD)
+            codes_RD, scale_R = encode(np.asarray(photo_ND[part]))
             out.write(codes_RD.tobytes())
-            means.append(photo_RD.mean(axis=0))
-            sizes.append(len(part))
-            indices.append(part.astype(np.int32))
+            parts.append(part)
             scales.append(scale_R)
-    row_N = np.concatenate([*indices, np.empty(0, np.int32)])
+    row_N = np.concatenate(parts).astype(np.int32)
     if not np.array_equal(np.sort(row_N), np.arange(len(rows))):
         return False
-    mean_PD, scale_N = np.stack(means), np.concatenate(scales)
-    np.savez(folder / _ARRAYS, mean=mean_PD, end=np.cumsum(sizes), scale=scale_N, row=row_N)
+    size_P = np.array([*map(len, parts)])
+    center_PD, end_P = _centroids(dataset)[size_P > 0], size_P.cumsum()[size_P > 0]
+    np.savez(folder / _ARRAYS, center=center_PD, end=end_P, scale=np.concatenate(scales), row=row_N)
     return True
 
 
 def _partitions(dataset: lance.LanceDataset, rows: Rows) -> Iterator[Indices]:
-    """The row indices of each partition that has rows, ascending."""
+    """The row indices of each partition, ascending."""
     reader = VectorIndexReader(dataset, vector_index_name(dataset))
     for number in range(reader.num_partitions()):
         row_ids = reader.read_partition(number)[ROW_ID].to_numpy()
-        if len(part := rows.existing(row_ids)):
-            yield np.sort(part)
+        yield np.sort(rows.existing(row_ids))
+
+
+def _centroids(dataset: lance.LanceDataset) -> Features:
+    """The centroids (P, D), normalised."""
+    centers = dataset.centroids(column=VECTOR)
+    center_PD = np.asarray(centers.flatten(), np.float32).reshape(len(centers), -1)
+    lengths_P1 = np.linalg.norm(center_PD, axis=1, keepdims=True)
+    return np.asarray(center_PD / np.maximum(lengths_P1, np.finfo(np.float32).tiny), np.float32)
