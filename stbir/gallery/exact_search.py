@@ -5,7 +5,7 @@ import numpy as np
 
 from stbir.gallery.arrays import Features, Indices
 from stbir.gallery.filters import Filter
-from stbir.gallery.int8_codes import decode, dot_products, encode
+from stbir.gallery.int8_codes import CORES, decode, dot_products, encode
 from stbir.gallery.ranking import Ranking, cosines, kth_best, rank
 from stbir.gallery.rows import Rows
 
@@ -78,4 +78,5 @@ class ExactSearch:
         """As in `stbir.gallery.search.Searcher`. Ties keep the order of the table."""
         match = None if filter is None else self._rows.apply_filter(self._dataset, filter.sql)
         indices = None if match is None else match.to_indices()
-        return [self._scan.nearest(query_D, k, indices) for query_D in query_QD]
+        with CORES:
+            return [self._scan.nearest(query_D, k, indices) for query_D in query_QD]

@@ -1,7 +1,9 @@
 """Vectors as int8 codes, whose dot products read a quarter of the bytes and use integer instructions."""
 
 import functools
+import os
 from collections.abc import Sequence
+from threading import BoundedSemaphore
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +12,8 @@ from threadpoolctl import ThreadpoolController
 from stbir.gallery.arrays import Features
 
 Codes = NDArray[np.int8]  # (N, D)
+# Threads beyond the cores would take turns at Python's interpreter lock, at every step of a search.
+CORES = BoundedSemaphore(os.cpu_count() or 1)
 _MAX_CODE = 127
 
 

@@ -9,6 +9,7 @@ from stbir.gallery.arrays import Features, Indices
 from stbir.gallery.exact_search import VectorScan
 from stbir.gallery.filter_cache import FilterCache
 from stbir.gallery.filters import Filter
+from stbir.gallery.int8_codes import CORES
 from stbir.gallery.lance_index import Tables
 from stbir.gallery.ranking import Ranking, cosines, rank
 from stbir.gallery.rows import FilterResult, Rows, VectorStore
@@ -60,18 +61,19 @@ class IndexSearch:
 
     def nearest(self, query_QD: Features, k: int, filter: Filter | None) -> list[Ranking]:
         """As in Searcher."""
-        match = None if filter is None else self._apply(filter)
-        if filter is None or match is None or match.indices is None:
-            return [self._rerank(query_D, k, filter, match) for query_D in query_QD]
-        scan = self._filtered.get(filter.sql, lambda: self._read_vectors(match))
+        with CORES:
+            if filter is None:
+                return [self._rerank(query_D, k, None, None) for query_D in query_QD]
+            match = self._rows.apply_filter(self._tables.for_filter(filter), filter.sql)
+            if match.indices is None:
+                return [self._rerank(query_D, k, filter, match) for query_D in query_QD]
+            return self._score_all(query_QD, k, filter, match.indices)
+
+    def _score_all(self, query_QD: Features, k: int, filter: Filter, indices: Indices) -> list[Ranking]:
+        """The rankings of the rows that match the filter."""
+        scan = self._filtered.get(filter.sql, lambda: VectorScan(np.asarray(self._photo_ND[indices])))
         rankings = [scan.nearest(query_D, k) for query_D in query_QD]
-        return [Ranking(match.indices[each.indices], each.scores) for each in rankings]
-
-    def _apply(self, filter: Filter) -> FilterResult:
-        return self._rows.apply_filter(self._tables.for_filter(filter), filter.sql)
-
-    def _read_vectors(self, match: FilterResult) -> VectorScan:
-        return VectorScan(np.asarray(self._photo_ND[match.to_indices()]))
+        return [Ranking(indices[each.indices], each.scores) for each in rankings]
 
     def _rerank(
         self, query_D: Features, k: int, filter: Filter | None, match: FilterResult | None
