@@ -5,7 +5,7 @@ import numpy as np
 
 from stbir.gallery.arrays import Features, Indices
 from stbir.gallery.filters import Filter
-from stbir.gallery.int8_codes import CORES, decode, dot_products, encode
+from stbir.gallery.int8_codes import cores, decode, dot_products, encode
 from stbir.gallery.ranking import Ranking, cosines, kth_best, rank
 from stbir.gallery.rows import Rows
 
@@ -34,11 +34,12 @@ class VectorScan:
     def nearest(self, query_D: Features, k: int, indices: Indices | None = None) -> Ranking:
         """The k best of the rows `indices` (ascending; None: all). Ties keep the order of the table."""
         rows = np.arange(len(self._photo_ND)) if indices is None else indices
-        if k < len(rows):
-            rows = rows[self._can_be_best(query_D, k, indices)]
-        if self._is_large(rows):
-            return rank(rows, cosines(self._photo_ND, query_D)[rows], k)
-        return rank(rows, cosines(self._photo_ND[rows], query_D), k)
+        with cores():
+            if k < len(rows):
+                rows = rows[self._can_be_best(query_D, k, indices)]
+            if self._is_large(rows):
+                return rank(rows, cosines(self._photo_ND, query_D)[rows], k)
+            return rank(rows, cosines(self._photo_ND[rows], query_D), k)
 
     def _can_be_best(self, query_D: Features, k: int, indices: Indices | None) -> Indices:
         """The positions, ascending, of rows that can be among the k best.
@@ -78,5 +79,4 @@ class ExactSearch:
         """As in `stbir.gallery.search.Searcher`. Ties keep the order of the table."""
         match = None if filter is None else self._rows.apply_filter(self._dataset, filter.sql)
         indices = None if match is None else match.to_indices()
-        with CORES:
-            return [self._scan.nearest(query_D, k, indices) for query_D in query_QD]
+        return [self._scan.nearest(query_D, k, indices) for query_D in query_QD]

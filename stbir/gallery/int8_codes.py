@@ -12,8 +12,6 @@ from threadpoolctl import ThreadpoolController
 from stbir.gallery.arrays import Features
 
 Codes = NDArray[np.int8]  # (N, D)
-# Threads beyond the cores would take turns at Python's interpreter lock, at every step of a search.
-CORES = BoundedSemaphore(os.cpu_count() or 1)
 _MAX_CODE = 127
 
 
@@ -45,6 +43,12 @@ def dot_products(parts: Sequence[Codes], query_1D: Codes) -> Features:
             start, end = end, end + len(codes_RD)
             products_N[start:end] = torch._int_mm(query, torch.from_numpy(codes_RD).T)[0].numpy()
     return products_N
+
+
+@functools.cache
+def cores() -> BoundedSemaphore:
+    """A slot a core: more threads would contend for the interpreter lock at each step of a search."""
+    return BoundedSemaphore(os.cpu_count() or 1)
 
 
 @functools.cache

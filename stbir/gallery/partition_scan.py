@@ -13,7 +13,7 @@ from lance.dataset import VectorIndexReader
 from stbir.gallery.arrays import Features, Indices, Mask
 from stbir.gallery.filters import Filter
 from stbir.gallery.index import MIN_CANDIDATES_PER_HIT, IndexPlan, vector_index_name
-from stbir.gallery.int8_codes import Codes, dot_products, encode
+from stbir.gallery.int8_codes import Codes, cores, dot_products, encode
 from stbir.gallery.ranking import cosines, top_k
 from stbir.gallery.rows import ROW_ID, VECTOR, FilterResult, Rows, VectorStore
 
@@ -42,13 +42,14 @@ class PartitionScan:
     ) -> Indices:
         """As in `stbir.gallery.search.CandidateIndex`."""
         limit = self._plan.num_candidates(k)
-        if match is None or match.mask is None:
-            return self._scan(query_D, limit, self._plan.nprobes, None)
-        num_probes = self._plan.num_probes(match.count / len(self._row_N))
-        indices = self._scan(query_D, limit, num_probes, match.mask)
-        if len(indices) < MIN_CANDIDATES_PER_HIT * k:  # the matches are in other partitions
-            indices = self._scan(query_D, limit, len(self._end_P), match.mask)
-        return indices
+        with cores():
+            if match is None or match.mask is None:
+                return self._scan(query_D, limit, self._plan.nprobes, None)
+            num_probes = self._plan.num_probes(match.count / len(self._row_N))
+            indices = self._scan(query_D, limit, num_probes, match.mask)
+            if len(indices) < MIN_CANDIDATES_PER_HIT * k:  # the matches are in other partitions
+                indices = self._scan(query_D, limit, len(self._end_P), match.mask)
+            return indices
 
     def _scan(self, query_D: Features, limit: int, num_probes: int, mask: Mask | None) -> Indices:
         """The row indices, ascending, of the `limit` best in the nearest partitions, if the mask is true."""

@@ -9,7 +9,6 @@ from stbir.gallery.arrays import Features, Indices
 from stbir.gallery.exact_search import VectorScan
 from stbir.gallery.filter_cache import FilterCache
 from stbir.gallery.filters import Filter
-from stbir.gallery.int8_codes import CORES
 from stbir.gallery.lance_index import Tables
 from stbir.gallery.ranking import Ranking, cosines, rank
 from stbir.gallery.rows import FilterResult, Rows, VectorStore
@@ -61,13 +60,12 @@ class IndexSearch:
 
     def nearest(self, query_QD: Features, k: int, filter: Filter | None) -> list[Ranking]:
         """As in Searcher."""
-        with CORES:
-            if filter is None:
-                return [self._rerank(query_D, k, None, None) for query_D in query_QD]
-            match = self._rows.apply_filter(self._tables.for_filter(filter), filter.sql)
-            if match.indices is None:
-                return [self._rerank(query_D, k, filter, match) for query_D in query_QD]
-            return self._score_all(query_QD, k, filter, match.indices)
+        if filter is None:
+            return [self._rerank(query_D, k, None, None) for query_D in query_QD]
+        match = self._rows.apply_filter(self._tables.for_filter(filter), filter.sql)
+        if match.indices is None:
+            return [self._rerank(query_D, k, filter, match) for query_D in query_QD]
+        return self._score_all(query_QD, k, filter, match.indices)
 
     def _score_all(self, query_QD: Features, k: int, filter: Filter, indices: Indices) -> list[Ranking]:
         """The rankings of the rows that match the filter."""
