@@ -4,12 +4,13 @@ import argparse
 import functools
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from ray_jobs.interrupts import exit_code
-from stbir.config.choices import BACKENDS, INDEX_THRESHOLD
+from stbir.config.choices import BACKEND_ENV, BACKENDS, INDEX_THRESHOLD, parse_backend
 from stbir.errors import InputError, JobFailedError
 
 
@@ -64,9 +65,13 @@ def add_retired(parser: argparse.ArgumentParser, options: Mapping[str, str]) -> 
 
 
 def add_backend(parser: argparse.ArgumentParser) -> None:
-    """Add `--backend`, for commands that encode."""
+    """Add `--backend`, for commands that encode; its default is that of the environment, or auto."""
+    try:
+        default = parse_backend(os.environ.get(BACKEND_ENV))
+    except InputError as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
     backend = "what runs the encoders on a CPU; auto: openvino if it is installed and gains (%(default)s)"
-    parser.add_argument("--backend", choices=BACKENDS, default="auto", help=backend)
+    parser.add_argument("--backend", choices=BACKENDS, default=default, help=backend)
 
 
 def add_resource_timeout(parser: argparse.ArgumentParser) -> None:

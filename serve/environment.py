@@ -6,6 +6,8 @@ from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
 
+from stbir.config.choices import BACKEND_ENV, Backend, parse_backend
+
 REPLICA_NICENESS = 10  # of the encoder and fusion replicas
 
 # On a cluster, export these on every node before `ray start` (docs/serve.md).
@@ -39,6 +41,11 @@ def set_defaults(environment: MutableMapping[str, str]) -> None:
     """Set each default variable that the user has not set."""
     for name, value in DEFAULT_VARIABLES.items():
         environment.setdefault(name, value)
+
+
+def backend_in_force(configured: Backend) -> Backend:
+    """The backend of an encoder: for auto, that of STBIR_BACKEND if it is set. Raises InputError."""
+    return parse_backend(os.environ.get(BACKEND_ENV)) if configured == "auto" else configured
 
 
 def with_low_priority(options: dict[str, Any]) -> dict[str, Any]:

@@ -56,7 +56,8 @@ def _bind(settings: Settings, release: Release) -> Application:
 
     def loader(encoder: EncoderSettings) -> EncoderLoader:
         cache = settings.fusion.cache
-        return EncoderLoader(encoder.backend, Path(cache) / ENCODERS if cache else None)
+        backend = environment.backend_in_force(encoder.backend)
+        return EncoderLoader(backend, Path(cache) / ENCODERS if cache else None)
 
     sketch, text, records = settings.sketch, settings.text, ReleaseRecords(GcsStore(), _built_by())
     return deployment(Ingress, settings.ingress.options).bind(

@@ -5,6 +5,8 @@ A command line is parsed before that code is imported, as Lance, torch and Ray t
 
 from typing import Literal, get_args
 
+from stbir.errors import InputError
+
 Backend = Literal["auto", "torch", "openvino", "onnxruntime"]
 CatalogueKind = Literal["folder", "table", "webdataset"]
 ExportFormat = Literal["parquet", "npy"]
@@ -27,9 +29,20 @@ REQUIREMENTS: tuple[Requirement, ...] = get_args(Requirement)
 SELECTIONS: tuple[Select, ...] = get_args(Select)
 SOURCE_KINDS: tuple[SourceKind, ...] = get_args(SourceKind)
 
+# Replaces auto in commands and the endpoint, which pass it on: the library reads no environment.
+BACKEND_ENV = "STBIR_BACKEND"
+
 # Below this many photos an exact search takes a few milliseconds in some hundred MB, and an index would only
 # cost recall. Measured: 200k x 512 on 2 cores, 37 ms for one query.
 INDEX_THRESHOLD = 100_000
 
 # Of what a hit should not show, against 1 for the query. Measured: docs/experiments.md, 2026-12-01.
 NEGATIVE_WEIGHT = 0.5
+
+
+def parse_backend(name: str | None) -> Backend:
+    """The backend of that name; None: auto. Raises InputError for another name, which STBIR_BACKEND has."""
+    for backend in BACKENDS:
+        if name in (backend, None):
+            return backend
+    raise InputError(f"{BACKEND_ENV}: no backend {name!r}; use one of {', '.join(BACKENDS)}")

@@ -59,8 +59,8 @@ class PartitionScan:
         scores *= np.concatenate([self._scale_N[part] for part in parts])
         rows = np.concatenate([self._row_N[part] for part in parts])
         if mask is not None:
-            is_match = mask[rows]
-            scores, rows = scores[is_match], rows[is_match]
+            matches = np.flatnonzero(mask[rows])
+            scores, rows = scores[matches], rows[matches]
         return np.sort(rows[top_k(scores, limit)]).astype(np.int64)
 
     def _nearest(self, query_D: Features, limit: int, num_probes: int) -> Indices:

@@ -211,3 +211,24 @@ def test_command_connects_to_ray_address(ray_cluster: str, monkeypatch: pytest.M
     assert "code of this job" not in completed.stderr
     node_ids = sorted(node["NodeID"] for node in ray.nodes())
     assert json.loads(completed.stdout.splitlines()[-1]) == {"ids": node_ids}
+
+
+@pytest.mark.parametrize(
+    ("variable", "options", "backend"),
+    [(None, [], "auto"), ("torch", [], "torch"), ("torch", ["--backend", "auto"], "auto")],
+)
+def test_backend_is_that_of_the_option_then_of_the_environment(monkeypatch, variable, options, backend):
+    monkeypatch.delenv("STBIR_BACKEND", raising=False)
+    if variable:
+        monkeypatch.setenv("STBIR_BACKEND", variable)
+    cli.add_backend(parser := argparse.ArgumentParser())
+    assert parser.parse_args(options).backend == backend
+
+
+def test_unknown_backend_in_the_environment_is_refused_in_one_line(monkeypatch, capsys):
+    monkeypatch.setenv("STBIR_BACKEND", "tensorrt")
+    with pytest.raises(SystemExit, match="2"):
+        cli.add_backend(argparse.ArgumentParser(prog="evaluate"))
+    assert capsys.readouterr().err == (
+        "evaluate: STBIR_BACKEND: no backend 'tensorrt'; use one of auto, torch, openvino, onnxruntime\n"
+    )

@@ -1,6 +1,7 @@
 import pytest
 import yaml
 
+from serve.environment import backend_in_force
 from serve.settings import DEFAULT, RENAMED_SETTINGS, read_settings
 from stbir.errors import InputError
 
@@ -123,3 +124,14 @@ def test_searches_require_the_deployments_that_do_not_scale_to_zero(write_settin
     settings = read_settings(write_settings("sketch.options.autoscaling_config.min_replicas", 0))
     assert settings.required_deployments == {"TextReplica", "FusionReplica"}
     assert read_settings(write_settings("composition", "one_process")).required_deployments == set()
+
+
+@pytest.mark.parametrize(
+    ("configured", "variable", "backend"),
+    [("auto", None, "auto"), ("auto", "torch", "torch"), ("openvino", "torch", "openvino")],
+)
+def test_backend_of_the_environment_replaces_auto(monkeypatch, configured, variable, backend):
+    monkeypatch.delenv("STBIR_BACKEND", raising=False)
+    if variable:
+        monkeypatch.setenv("STBIR_BACKEND", variable)
+    assert backend_in_force(configured) == backend
