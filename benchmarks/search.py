@@ -4,7 +4,8 @@
 them as `embed_gallery` does. The queries are unseen photos and noisy copies. `--keep` stores the files, so a
 later run only measures. Each engine runs in its own process, one after the other. The last line is JSON:
 `recall_at_10`, `p50_ms`, `p99_ms` of one client without filter, and `vs_faiss_ivf`, the median over that of
-FAISS IVF at equal or better recall (below 1 is faster).
+FAISS IVF at equal or better recall (below 1 is faster). With `--sizes`, it has these by size, and
+`p50_exponent`: p50 grows as rows to that power.
 """
 
 import argparse
@@ -29,18 +30,31 @@ _CHUNK_ROWS = 65_536
 
 
 def main(args: argparse.Namespace) -> dict[str, Any]:
-    """Make, build, measure, compare."""
+    """Make, build, measure, compare; at each size if there are several."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(args.keep or scratch)
-        folder.mkdir(parents=True, exist_ok=True)
-        task = Task(folder, args.rows, args.dim, args.seconds)
-        _make_vectors(task, args.queries)
-        results: dict[str, Any] = {}
-        for phase in (latency.build, latency.measure):
-            for name in args.engines:
-                results.setdefault(name, {}).update(_run_in_subprocess(phase, task, name))
-                print(f"{phase.__name__} {name}: {json.dumps(results[name])}", file=sys.stderr, flush=True)
-    return {"rows": args.rows, "dim": args.dim, **_summary(results), "engines": results}
+        if not args.sizes:
+            return _compare(args, folder, args.rows)
+        results = [_compare(args, folder / str(rows), rows) for rows in args.sizes]
+    return {"sizes": results, "p50_exponent": {name: _p50_exponent(results, name) for name in args.engines}}
+
+
+def _compare(args: argparse.Namespace, folder: Path, rows: int) -> dict[str, Any]:
+    folder.mkdir(parents=True, exist_ok=True)
+    task = Task(folder, rows, args.dim, args.seconds)
+    _make_vectors(task, args.queries)
+    results: dict[str, Any] = {}
+    for phase in (latency.build, latency.measure):
+        for name in args.engines:
+            results.setdefault(name, {}).update(_run_in_subprocess(phase, task, name))
+            print(f"{phase.__name__} {name}: {json.dumps(results[name])}", file=sys.stderr, flush=True)
+    return {"rows": rows, "dim": args.dim, **_summary(results), "engines": results}
+
+
+def _p50_exponent(results: list[dict[str, Any]], name: str) -> float:
+    """The slope of log p50 over log rows: 0 does not grow, 1 grows as the rows."""
+    p50_ms = [each["engines"][name]["unfiltered"]["p50_ms"] for each in results]
+    return round(float(np.polyfit(np.log([each["rows"] for each in results]), np.log(p50_ms), 1)[0]), 2)
 
 
 def _summary(results: dict[str, Any]) -> dict[str, Any]:
@@ -97,11 +111,16 @@ def _exact(photo_ND: Any, query_QD: Any, mask_N: Any) -> Any:
     return best
 
 
+def _sizes(text: str) -> list[int]:
+    return [int(rows) for rows in text.split(",")]
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser("benchmarks/search.py", description=(__doc__ or "").split(".")[0])
     add = parser.add_argument
     add("--rows", type=int, default=1_000_000)
+    add("--sizes", type=_sizes, metavar="ROWS,ROWS,…", help="measure at each, and how p50 grows")
     add("--dim", type=int, default=512)
     add("--queries", type=int, default=400)
     add("--seconds", type=float, default=8, help="limit per measurement (%(default)s)")
