@@ -67,7 +67,7 @@ def add_retired(parser: argparse.ArgumentParser, options: Mapping[str, str]) -> 
 def add_backend(parser: argparse.ArgumentParser) -> None:
     """Add `--backend`, for commands that encode; its default is that of the environment, or auto."""
     try:
-        default = parse_backend(os.environ.get(BACKEND_ENV))
+        default = parse_backend(os.environ.get(BACKEND_ENV, "auto"))
     except InputError as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
     backend = "what runs the encoders on a CPU; auto: openvino if it is installed and gains (%(default)s)"

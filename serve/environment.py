@@ -45,7 +45,7 @@ def set_defaults(environment: MutableMapping[str, str]) -> None:
 
 def backend_in_force(configured: Backend) -> Backend:
     """The backend of an encoder: for auto, that of STBIR_BACKEND if it is set. Raises InputError."""
-    return parse_backend(os.environ.get(BACKEND_ENV)) if configured == "auto" else configured
+    return parse_backend(os.environ.get(BACKEND_ENV, "auto")) if configured == "auto" else configured
 
 
 def with_low_priority(options: dict[str, Any]) -> dict[str, Any]:

@@ -40,9 +40,9 @@ INDEX_THRESHOLD = 100_000
 NEGATIVE_WEIGHT = 0.5
 
 
-def parse_backend(name: str | None) -> Backend:
-    """The backend of that name; None: auto. Raises InputError for another name, which STBIR_BACKEND has."""
+def parse_backend(name: str) -> Backend:
+    """The backend of that name. Raises InputError for another name, which STBIR_BACKEND has."""
     for backend in BACKENDS:
-        if name in (backend, None):
+        if name == backend:
             return backend
     raise InputError(f"{BACKEND_ENV}: no backend {name!r}; use one of {', '.join(BACKENDS)}")

@@ -73,20 +73,18 @@ class PartitionScan:
 
 def write_partitions(dataset: lance.LanceDataset, rows: Rows, photo_ND: VectorStore, folder: Path) -> bool:
     """Write the codes of all rows by partition; False if the index does not cover each row."""
-    parts: list[Indices] = []
-    with (folder / _CODES).open("wb") as out:
-        scales = []
-        for part in _partitions(dataset, rows):
-            codes_RD, scale_R = encode(np.asarray(photo_ND[part]))
-            out.write(codes_RD.tobytes())
-            parts.append(part)
-            scales.append(scale_R)
+    parts = list(_partitions(dataset, rows))
     row_N = np.concatenate(parts).astype(np.int32)
     if not np.array_equal(np.sort(row_N), np.arange(len(rows))):
         return False
-    size_P = np.array([*map(len, parts)])
-    center_PD, end_P = _centroids(dataset)[size_P > 0], size_P.cumsum()[size_P > 0]
-    np.savez(folder / _ARRAYS, center=center_PD, end=end_P, scale=np.concatenate(scales), row=row_N)
+    scale_N, end_P = np.empty(len(rows), np.float32), np.cumsum([*map(len, parts)])
+    with (folder / _CODES).open("wb") as out:
+        for part, end in zip(parts, end_P, strict=True):
+            codes_RD, scale_N[end - len(part) : end] = encode(np.asarray(photo_ND[part]))
+            out.write(codes_RD.tobytes())
+    has_rows_P = np.array([len(part) > 0 for part in parts])
+    center_PD, end_P = _centroids(dataset)[has_rows_P], end_P[has_rows_P]
+    np.savez(folder / _ARRAYS, center=center_PD, end=end_P, scale=scale_N, row=row_N)
     return True
 
 
