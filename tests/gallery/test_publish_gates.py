@@ -81,7 +81,7 @@ def test_gate_counts_photos_that_a_filtered_search_misses(folder, monkeypatch):
     gallery = open_gallery(folder.uri, DIGEST)
     assert RecallEvaluator(dataset, queries, filters).evaluate(gallery)["filter 50.0%"]["@10"] == 1
     # Searches through rows that all fail the filter.
-    monkeypatch.setattr("stbir.gallery.search._MIN_CANDIDATES_PER_HIT", 0)
+    monkeypatch.setattr("stbir.gallery.lance_index.MIN_CANDIDATES_PER_HIT", 0)
     monkeypatch.setattr(IndexPlan, "num_candidates", lambda self, k: k // 10)
     assert RecallEvaluator(dataset, queries, filters).evaluate(gallery)["filter 50.0%"]["@10"] < 0.9
 
