@@ -29,7 +29,7 @@ from ray_jobs.training.class_labels import index_photos_with_labels
 from stbir.config import Recipe
 from stbir.data.batch import Batch
 from stbir.data.photo_index import PhotoIndex
-from stbir.data.sampling import samples_per_epoch
+from stbir.data.sampling import iter_steps, samples_per_epoch
 from stbir.data.shards import open_shards
 from stbir.errors import InputError
 from stbir.model.builder import build_retriever
@@ -160,7 +160,7 @@ def train_resident(
 
 def first_batch(recipe: Recipe, photos: PhotoIndex) -> Batch:
     """The decoded samples of the first step."""
-    [share] = decode.read_shares(photos, recipe, num_workers=1, start=0, count=1)
+    [share] = decode.read_shares(photos, recipe, 1, [next(iter_steps(photos, recipe))])
     return decode.decode_share(share, recipe, [samples_per_epoch(photos, stage) for stage in recipe.stages])
 
 

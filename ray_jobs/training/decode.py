@@ -5,32 +5,34 @@ import math
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from operator import attrgetter
 from typing import Any
 
 from stbir.config import Recipe
 from stbir.data.batch import Batch, EncodedBatch, collate, decode_batch, list_row_groups, read_row_groups
 from stbir.data.photo_index import PhotoIndex
-from stbir.data.sampling import iter_steps, num_stage_steps, samples_per_epoch
+from stbir.data.sampling import Step, eligible_photos, iter_steps, samples_per_epoch
 from stbir.training.curriculum import noise_level
 
 PREFETCH_STEPS = 4  # steps that `iter_local_batches` decodes ahead
 
 
-def step_ranges(photos: PhotoIndex, recipe: Recipe, start: int) -> list[dict[str, int]]:
-    """Ranges of steps whose samples are read together; a range covers about one shuffle window."""
-    total = sum(num_stage_steps(photos, stage, recipe.batch_size) for stage in recipe.stages)
-    samples = min(recipe.shuffle_window, len(photos))
-    size = max(1, math.ceil(samples / recipe.batch_size))
-    return [{"start": step, "count": min(size, total - step)} for step in range(start, total, size)]
+def step_ranges(photos: PhotoIndex, recipe: Recipe, start: int) -> Iterator[list[Step]]:
+    """The steps from `start` on, in ranges of one stage and about one shuffle window, to be read together."""
+    for number, steps in itertools.groupby(iter_steps(photos, recipe, start), key=attrgetter("stage")):
+        stage = recipe.stages[number]
+        samples_per_photo = samples_per_epoch(photos, stage) / len(eligible_photos(photos, stage))
+        size = math.ceil(recipe.shuffle_window * samples_per_photo / recipe.batch_size)
+        while steps_of_range := list(itertools.islice(steps, size)):
+            yield steps_of_range
 
 
 def read_shares(
-    photos: PhotoIndex, recipe: Recipe, num_workers: int, start: int, count: int
+    photos: PhotoIndex, recipe: Recipe, num_workers: int, steps: list[Step]
 ) -> Iterator[EncodedBatch]:
-    """Each worker's share of `count` steps from `start` on. Each row group is read once."""
-    steps = list(itertools.islice(iter_steps(photos, recipe, start), count))
-    modalities = {modality for step in steps for modality in recipe.streamed(recipe.stages[step.stage])}
-    augment = recipe.augmentation
+    """Each worker's share of each of the steps, which are of one stage. Each row group is read once."""
+    stage, augment = recipe.stages[steps[0].stage], recipe.augmentation
+    modalities = recipe.streamed(stage)
     columns = (
         {*modalities, "strokes"} if augment and augment.strokes and "sketch" in modalities else modalities
     )
@@ -39,8 +41,7 @@ def read_shares(
     for step in steps:
         for worker in range(num_workers):
             part = slice(worker * size, (worker + 1) * size)
-            stage = recipe.stages[step.stage]
-            yield collate(photos, step, (*recipe.streamed(stage), *stage.views), tables, part)
+            yield collate(photos, step, (*modalities, *stage.views), tables, part)
 
 
 def decode_share(batch: EncodedBatch, recipe: Recipe, epoch_sizes: list[int]) -> Batch:
@@ -69,7 +70,7 @@ def iter_local_batches(photos: PhotoIndex, recipe: Recipe, start: int = 0) -> It
     """The batches of a single worker from step `start` on, decoded ahead by a thread of this process."""
     epoch_sizes = [samples_per_epoch(photos, stage) for stage in recipe.stages]
     ranges = step_ranges(photos, recipe, start)
-    shares = (share for steps in ranges for share in read_shares(photos, recipe, num_workers=1, **steps))
+    shares = (share for steps in ranges for share in read_shares(photos, recipe, 1, steps))
     pending: deque[Future[Batch]] = deque()
     with ThreadPoolExecutor(1) as decoder:
         for share in shares:

@@ -1,12 +1,13 @@
 """Ray Data pipeline from shards to training workers: plan → read → decode, in order, uint8 throughout.
 
-A row of the plan is a range of steps. An output row is one worker's share of one step. The shares of a
-step are consecutive rows, distributed to the workers in turn, so the sample order depends on the seed alone.
+A row of the plan is a range of steps with its samples, read by one task. An output row is one worker's share
+of one step. The shares of a step are consecutive rows, distributed to the workers in turn, so the sample
+order depends on the seed alone.
 """
 
-import itertools
 import logging
 import os
+import pickle
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -15,32 +16,41 @@ import numpy as np
 import pyarrow as pa
 import ray
 import ray.data
-from ray.data._internal.execution.execution_callback import ExecutionCallback
 
 from ray_jobs.training.decode import decode_share, read_shares, step_ranges
 from ray_jobs.training.job import STEPS_IN_FLIGHT, step_bytes
 from stbir.config import VIEWS, Recipe
 from stbir.data.batch import Batch, EncodedBatch
 from stbir.data.photo_index import PhotoIndex
-from stbir.data.sampling import samples_per_epoch
+from stbir.data.sampling import iter_steps, samples_per_epoch
 
 log = logging.getLogger(__name__)
 NUM_DECODERS = 2  # concurrent decode tasks per CPU worker
+NUM_GPU_READERS = 4  # concurrent read tasks beside training on GPUs
 SCHEDULER_PAUSE_S = 0.05
 IMAGE_COLUMNS = ("sketches", "photos")
 ARRAY_COLUMNS = ("photo", "sketch", "position")
 SCALAR_COLUMNS = ("stage", "number", "rows_per_sample")
 
 
-class SchedulerPause(ExecutionCallback):  # type: ignore[misc]  # Ray has no types here
+class SchedulerPause:
     """Sleeps in each round of Ray Data's scheduler, which busy-waits while decoded rows wait for training.
 
-    When training on CPUs, that would take a core from it (Ray 2.60).
+    When training on CPUs, that would take a core from it (Ray 2.60). The base class of these callbacks is
+    private, so its other methods are here too.
     """
 
-    def on_execution_step(self, executor: Any) -> None:
+    def on_execution_step(self, executor: object) -> None:
         """Called by Ray Data in each round."""
         time.sleep(SCHEDULER_PAUSE_S)
+
+    def before_execution_starts(self, executor: object) -> None:
+        """Does nothing."""
+
+    after_execution_succeeds = before_execution_starts
+
+    def after_execution_fails(self, executor: object, error: Exception) -> None:
+        """Does nothing."""
 
 
 def preserve_order() -> None:
@@ -56,7 +66,7 @@ def resource_limits(photos: PhotoIndex, recipe: Recipe, gpu: bool) -> ray.data.E
     for_limits = ray.data.ExecutionResources.for_limits
     if gpu:
         return for_limits()
-    [share] = itertools.islice(read_shares(photos, recipe, num_workers=1, start=0, count=1), 1)
+    [share] = read_shares(photos, recipe, 1, [next(iter_steps(photos, recipe))])
     encoded_bytes = sum(
         map(len, (*share.photos, *share.sketches, *share.other_sketches))
     )  # camera photos exceed decoded ones
@@ -77,12 +87,17 @@ def build_dataset(
     if not gpu and SchedulerPause not in context.custom_execution_callback_classes:
         context.custom_execution_callback_classes.append(SchedulerPause)
     shared = {"recipe": recipe, "low_priority": not gpu}
-    plan = ray.data.from_items(step_ranges(photos, recipe, start), override_num_blocks=1)
+    index = {"photos": ray.put(photos)}
+    # Ray Data would fuse tasks of equal resources and pool sizes into one, which reads and decodes the run.
+    plan = ray.data.from_items([{"start": start}]).map_batches(
+        _plan, batch_format="numpy", fn_kwargs={**index, "recipe": recipe}, num_cpus=0
+    )
     rows = plan.map_batches(
         _read,
         batch_size=1,
-        batch_format="pyarrow",
-        fn_kwargs={**shared, "photos": ray.put(photos), "num_workers": num_workers},
+        batch_format="numpy",
+        fn_kwargs={**shared, **index, "num_workers": num_workers},
+        compute=ray.data.TaskPoolStrategy(NUM_GPU_READERS if gpu else 1),
     )
     epoch_sizes = [samples_per_epoch(photos, stage) for stage in recipe.stages]
     return rows.map_batches(
@@ -119,13 +134,25 @@ def iter_batches(shard: ray.data.DataIterator) -> Iterator[Batch]:
             )
 
 
+def _plan(
+    first: dict[str, Any], photos: ray.ObjectRef[PhotoIndex], recipe: Recipe
+) -> Iterator[dict[str, Any]]:
+    [start] = first["start"].tolist()
+    for steps in step_ranges(ray.get(photos), recipe, start):
+        yield {"steps": [pickle.dumps(steps)]}
+
+
 def _read(
-    plan: pa.Table, photos: ray.ObjectRef[PhotoIndex], recipe: Recipe, num_workers: int, low_priority: bool
+    plan: dict[str, Any],
+    photos: ray.ObjectRef[PhotoIndex],
+    recipe: Recipe,
+    num_workers: int,
+    low_priority: bool,
 ) -> Iterator[pa.Table]:
     if low_priority:
         _lower_priority()
-    [steps] = plan.to_pylist()
-    for share in read_shares(ray.get(photos), recipe, num_workers, **steps):
+    [steps] = plan["steps"]
+    for share in read_shares(ray.get(photos), recipe, num_workers, pickle.loads(steps)):
         yield pa.table({name: [value] for name, value in vars(share).items()})
 
 

@@ -24,6 +24,7 @@ from ray_jobs.training.decode import iter_local_batches, read_shares
 from stbir.config import Augmentation, Modality, Objective, OptimizerConfig, Recipe, Stage, Trainable
 from stbir.data.batch import read_row_groups
 from stbir.data.photo_index import PhotoIndex, build_photo_index, class_names
+from stbir.data.sampling import iter_steps
 from stbir.data.shards import open_shards
 from stbir.model.builder import build_retriever
 from stbir.model.retriever import Retriever
@@ -97,7 +98,7 @@ def test_losses_with_views_are_equal_with_cached_and_computed_features(
 def test_other_sketch_is_another_one_of_the_photo(photos: PhotoIndex) -> None:
     stage = replace(joint(4), objective=Objective((TO_OTHER_SKETCH,)), trainable=Trainable(("sketch",)))
     r = replace(plain("sketch"), stages=(stage,))
-    for share in read_shares(photos, r, 1, 0, 6):
+    for share in read_shares(photos, r, 1, list(itertools.islice(iter_steps(photos, r), 6))):
         for photo, sketch, image, other in zip(
             share.photo, share.sketch, share.sketches, share.other_sketches, strict=True
         ):

@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import patch
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import ray
 
@@ -20,7 +20,7 @@ from ray_jobs.training.job import STEPS_IN_FLIGHT, Job
 from stbir.config import Augmentation, Objective, Recipe, Stage, Trainable
 from stbir.data.batch import Batch, EncodedBatch
 from stbir.data.photo_index import PhotoIndex, build_photo_index
-from stbir.data.sampling import iter_steps
+from stbir.data.sampling import epoch_order, iter_steps
 from stbir.data.shards import open_shards
 
 
@@ -48,6 +48,25 @@ def test_dataset_contains_the_samples_of_the_plan(photos: PhotoIndex, small: Rec
     assert [batch.texts for batch in batches] == [[photos.texts[i] for i in batch.photo] for batch in batches]
     is_pretrain = [step.stage == 0 for step in iter_steps(photos, small)]
     assert [batch.sketches is None for batch in batches] == is_pretrain
+
+
+def test_with_gpus_each_range_is_read_and_each_share_decoded_by_a_task(
+    photos: PhotoIndex, small: Recipe
+) -> None:
+    dataset = ingest.build_dataset(photos, small, start=0, num_workers=2, gpu=True)
+    steps = list(iter_steps(photos, small))
+    assert len(list(ingest.iter_batches(dataset.iterator()))) == 2 * len(steps)
+    num_ranges = len(list(decode.step_ranges(photos, small, 0)))
+    assert num_ranges > 1
+    assert f"(_read): {num_ranges} tasks" in dataset.stats()
+    assert f"(_decode): {2 * len(steps)} tasks" in dataset.stats()
+
+
+def test_a_run_computes_the_order_of_each_epoch_once(photos: PhotoIndex, small: Recipe) -> None:
+    with patch("stbir.data.sampling.epoch_order", wraps=epoch_order) as computed:
+        ranges = list(decode.step_ranges(photos, small, 0))
+    seeds = [call.args[2] for call in computed.call_args_list]
+    assert len(seeds) == len(set(seeds)) < len(ranges)
 
 
 def test_local_batches_equal_those_of_ray_data(photos: PhotoIndex, small: Recipe) -> None:
@@ -129,7 +148,7 @@ def test_object_store_limit_covers_a_fixed_number_of_steps(photos: PhotoIndex, s
         limits = PlanDataConfig(cast(Job, job))._resolve_execution_options("train").resource_limits
         return cast(float | None, limits.object_store_memory)
 
-    [share, *_] = decode.read_shares(photos, small, num_workers=1, start=0, count=1)
+    [share] = decode.read_shares(photos, small, 1, [next(iter_steps(photos, small))])
     encoded_bytes, decoded_bytes = sum(len(photo) for photo in share.photos), 8 * (3 + 1) * 32 * 32
     assert not share.sketches  # stage `pretrain` has none
     expected = STEPS_IN_FLIGHT * max(encoded_bytes, decoded_bytes)
@@ -139,8 +158,8 @@ def test_object_store_limit_covers_a_fixed_number_of_steps(photos: PhotoIndex, s
 
 @pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="Linux only")
 def test_tasks_run_on_idle_cores_when_training_on_cpus(photos: PhotoIndex, small: Recipe) -> None:
-    plan = pa.Table.from_pylist(decode.step_ranges(photos, small, 0)[:1])
     index = ray.put(photos)
+    plan = next(ingest._plan({"start": np.array([0])}, index, small))
     [share, *_] = ingest._read(plan, index, small, 1, low_priority=False)
 
     def policy(task: Callable[..., Any], *arguments: Any) -> int:
