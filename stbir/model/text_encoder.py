@@ -1,5 +1,6 @@
 """Construction of a text encoder: open_clip's, a pretrained sentence encoder, or a bag of words."""
 
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from stbir.model.sentence_backbone import create_sentence_backbone
 from stbir.model.weights import convert_library_errors
 
 WORD_STD = 0.01
+CACHED_TEXTS = 2**14  # each about 1 KB of token ids; captions recur in every epoch
 
 
 def build_text_encoder(
@@ -89,8 +91,8 @@ def _create_tokenizer(options: dict[str, Any]) -> Tokenize:
     length = int(options.get("context_length", 77))
     name = options.get("hf_tokenizer_name")
     if not name:
-        simple: Tokenize = SimpleTokenizer(context_length=length)
-        return simple
+        tokenize_text = lru_cache(CACHED_TEXTS)(SimpleTokenizer(context_length=length))
+        return lambda texts: torch.cat([tokenize_text(text) for text in texts])
     try:
         tokenizer: Tokenize = HFTokenizer(
             name, context_length=length, **(options.get("tokenizer_kwargs") or {})

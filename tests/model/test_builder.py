@@ -1,12 +1,14 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import open_clip
 import pytest
 import safetensors.torch
 import timm
 import torch
+from open_clip.tokenizer import SimpleTokenizer
 
 from ray_jobs.recipes import recipe
 from ray_jobs.recipes.small import HALF
@@ -63,6 +65,16 @@ def assert_equal_features(model: Retriever, reference: open_clip.CLIP) -> None:
         photo, text = model.encode_photo(pixels()), model.encode_text(tokens)
         assert torch.allclose(photo, reference.encode_image(floats, normalize=True), atol=1e-5)
         assert torch.allclose(text, reference.encode_text(tokens, normalize=True), atol=1e-5)
+
+
+def test_token_ids_are_those_of_open_clip_and_computed_once_a_text(tiny_clip: str) -> None:
+    with patch.object(SimpleTokenizer, "encode", autospec=True, side_effect=SimpleTokenizer.encode) as encode:
+        tokenize = build_retriever(clip_config(tiny_clip, None)).text.tokenize
+        tokens = [tokenize(texts) for texts in (["red chair"], ["blue shoe", "red chair"], ["red chair"])]
+    assert encode.call_count == 2
+    expected = open_clip.get_tokenizer(tiny_clip)(["blue shoe", "red chair"])
+    assert torch.equal(tokens[1], expected)
+    assert torch.equal(tokens[0], tokens[2])
 
 
 def test_weights_from_a_file_give_the_features_of_open_clip(tiny_clip: str, clip_weights: Path) -> None:
