@@ -41,18 +41,20 @@ def read_shares(
     for step in steps:
         for worker in range(num_workers):
             part = slice(worker * size, (worker + 1) * size)
-            yield collate(photos, step, (*modalities, *stage.views), tables, part)
+            yield collate(photos, step, (*modalities, *stage.views), tables, part, stage.candidate_modalities)
 
 
 def decode_share(batch: EncodedBatch, recipe: Recipe, epoch_sizes: list[int]) -> Batch:
     """Decode one share. `epoch_sizes` are the samples per epoch of each stage, for the noise curriculum."""
+    stage = recipe.stages[batch.stage]
     return decode_batch(
         batch,
         sketch=recipe.model.sketch_preprocess,
         photo=recipe.model.photo.preprocess,
         seed=recipe.seed,
         augment=recipe.augmentation,
-        views=recipe.stages[batch.stage].views,
+        views=stage.views,
+        candidates=stage.candidate_modalities,
         **_noise_arguments(batch, recipe, epoch_sizes),
     )
 

@@ -73,9 +73,9 @@ def step_bytes(recipe: Recipe) -> int:
         "sketch": recipe.model.sketch_preprocess.size**2,
     }
     return recipe.batch_size * max(
-        (1 + stage.sampling.hard_negatives)
-        * sum(
-            size[modality] for modality in ("photo", "sketch", *(MODALITY_OF[view] for view in stage.views))
+        sum(
+            size[modality] * (1 + stage.sampling.hard_negatives * (modality in stage.candidate_modalities))
+            for modality in ("photo", "sketch", *(MODALITY_OF[view] for view in stage.views))
         )
         for stage in recipe.stages
     )

@@ -184,6 +184,13 @@ class Stage:
         return tuple(m for m in MODALITIES if m in used)
 
     @property
+    def candidate_modalities(self) -> set[Modality]:
+        """The modalities that candidates of pairs have. Hard negatives are candidates, so need no others."""
+        pairs = self.objective.pairs
+        symmetric = {name for pair in pairs if pair.symmetric for name in pair.anchor}
+        return {MODALITY_OF[name] for name in symmetric | {pair.positive for pair in pairs}}
+
+    @property
     def views(self) -> tuple[View, ...]:
         """The further images of each sample that the pairs use."""
         return tuple(view for view in VIEWS if view in self._pair_inputs)

@@ -12,14 +12,14 @@ from PIL import Image
 from stbir.augmentation.curriculum_noise import add_photo_noise, add_sketch_noise, apply_word_dropout
 from stbir.augmentation.query_corruption import corrupt_sketch, corrupt_text
 from stbir.augmentation.stroke_augmentation import draw_augmented
-from stbir.config import MODALITY_OF, Augmentation, Preprocess, View
+from stbir.config import MODALITIES, MODALITY_OF, Augmentation, Modality, Preprocess, View
 from stbir.data.geometry import sample_geometry, view_geometry
 from stbir.data.image_cache import ImageCache
 from stbir.data.photo_index import IntArray, PhotoIndex
 from stbir.data.sampling import Step
 from stbir.data.shards import open_shards
 from stbir.data.strokes import decode_strokes, is_strokes
-from stbir.images import Geometry, Pixels, Resize, open_photo, open_sketch, to_pixels
+from stbir.images import Geometry, Pixels, open_photo, open_sketch, to_pixels
 
 # Each process has one cache for photos and one for sketches.
 _CACHE_BYTES, _MACHINE_CACHE_BYTES = 2**28, 2**31
@@ -35,9 +35,9 @@ Item = TypeVar("Item", Pixels, str)
 class EncodedBatch:
     """One worker's samples of a step with encoded images. A modality that is not needed is an empty list.
 
-    Each sample is followed by its K hard negatives: N = n·(1 + K) rows. `photo` (N,) indexes `PhotoIndex`,
-    `sketch` (N,) the sketches of that photo. `position` (N,) is the sample's position in the stage; it
-    seeds the row's random numbers.
+    Each sample is followed by its K hard negatives: N = n·(1 + K) rows; n images of a modality that is not
+    one of the candidates. `photo` (N,) indexes `PhotoIndex`, `sketch` (N,) the sketches of that photo.
+    `position` (N,) is the sample's position in the stage; it seeds the row's random numbers.
     """
 
     stage: int
@@ -57,7 +57,7 @@ class Batch:
     """One worker's decoded samples of step `number` of a stage. `photo` and `sketch` as in `EncodedBatch`.
 
     `sketches` (N, 1, H, W) and `photos` (N, 3, H, W) are uint8. A modality that is not needed is None.
-    `views` have the shape of their modality.
+    `views` have the shape of their modality. A modality that is not one of the candidates has n rows.
     """
 
     stage: int
@@ -83,12 +83,9 @@ def read_row_groups(photos: PhotoIndex, groups: Sequence[int], modalities: Colle
     columns = [name for name, modality in by_modality if modality in modalities]
     if not columns:
         return {}
-    shards = {uri: open_shards(uri) for uri in {photos.row_groups[group][0] for group in groups}}
-    tables: RowGroups = {}
-    for number in groups:
-        uri, file, group = photos.row_groups[number]
-        tables[number] = shards[uri].read_group(file, group, columns)
-    return tables
+    places = {number: photos.row_groups[number] for number in groups}
+    shards = {uri: open_shards(uri) for uri in {uri for uri, _, _ in places.values()}}
+    return {n: shards[uri].read_group(file, group, columns) for n, (uri, file, group) in places.items()}
 
 
 def collate(
@@ -97,8 +94,9 @@ def collate(
     inputs: Sequence[str],
     tables: RowGroups,
     part: slice = slice(None),
+    candidates: Collection[Modality] = MODALITIES,
 ) -> EncodedBatch:
-    """The encoded samples of a part of a step, one worker's share."""
+    """The encoded samples of a part of a step, one worker's share; `candidates` with their hard negatives."""
     order = step.order[part]
     rows = np.concatenate([order.photo[:, None], order.hard_negatives], axis=1).ravel()
     rows_per_sample = 1 + order.hard_negatives.shape[1]
@@ -109,6 +107,12 @@ def collate(
     position = start + np.repeat(np.arange(len(order.photo)), rows_per_sample)
     # Any other sketch in turn; of a photo with a single sketch that one.
     other = (sketch + 1 + position % np.maximum(count - 1, 1)) % count
+    sketch_rows, photo_rows = (_rows_of(m, candidates, rows_per_sample) for m in ("sketch", "photo"))
+
+    def encoded_sketches(number: IntArray) -> list[bytes]:
+        pairs = zip(rows[sketch_rows], number[sketch_rows], strict=True)
+        return [_encoded_sketch(photos, row, int(sketch), tables) for row, sketch in pairs]
+
     return EncodedBatch(
         stage=step.stage,
         number=step.number,
@@ -116,17 +120,15 @@ def collate(
         photo=rows,
         sketch=sketch,
         position=position,
-        sketches=_encoded_sketches(photos, rows, sketch, tables) if "sketch" in inputs else [],
-        photos=[_cell(photos, row, tables, "photo").as_py() for row in rows] if "photo" in inputs else [],
+        sketches=encoded_sketches(sketch) if "sketch" in inputs else [],
+        photos=[_cell(photos, row, tables, "photo").as_py() for row in rows[photo_rows] if "photo" in inputs],
         texts=[photos.texts[row] or "" for row in rows] if "text" in inputs else [],
-        other_sketches=_encoded_sketches(photos, rows, other, tables) if "other_sketch" in inputs else [],
+        other_sketches=encoded_sketches(other) if "other_sketch" in inputs else [],
     )
 
 
-def _encoded_sketches(photos: PhotoIndex, rows: IntArray, sketch: IntArray, tables: RowGroups) -> list[bytes]:
-    return [
-        _encoded_sketch(photos, row, int(number), tables) for row, number in zip(rows, sketch, strict=True)
-    ]
+def _rows_of(modality: Modality, candidates: Collection[Modality], rows_per_sample: int) -> slice:
+    return slice(None, None, 1 if modality in candidates else rows_per_sample)
 
 
 def _encoded_sketch(photos: PhotoIndex, row: int, number: int, tables: RowGroups) -> bytes:
@@ -154,11 +156,13 @@ def decode_batch(
     text_noise: RowNoise | None = None,
     use_query_corruption: bool = False,
     views: Sequence[View] = (),
+    candidates: Collection[Modality] = MODALITIES,
 ) -> Batch:
     """Decode, augment and corrupt a batch. A modality without noise stays clean, and so do its views.
 
+
     Text noise is always query corruption (`augmentation.query_corruption`). Sketch noise is the reference's
-    pixel noise, or query corruption with `use_query_corruption`.
+    pixel noise, or query corruption with `use_query_corruption`. `candidates`: as in `collate`.
     """
     rngs = [
         np.random.default_rng((seed, batch.stage, int(position), row % batch.rows_per_sample))
@@ -170,17 +174,20 @@ def decode_batch(
         texts = [
             apply_word_dropout(text, augment.word_dropout, rng) for text, rng in zip(texts, rngs, strict=True)
         ]
-    texts = _corrupt_rows(texts, _corrupt_text, rngs, text_noise)
+    texts = _corrupt_rows(texts, _corrupt_text, rngs, text_noise)  # of all rows, for their random numbers
     add_noise = _corrupt_sketch if use_query_corruption else add_sketch_noise
+    sketch_rows, photo_rows, text_rows = (_rows_of(m, candidates, batch.rows_per_sample) for m in MODALITIES)
 
     def decode_sketches(images: list[bytes], geometry: list[Geometry | None]) -> list[Pixels]:
-        rows = zip(images, rngs, geometry, strict=bool(images))  # there may be no images
+        # There may be no images.
+        rows = zip(images, rngs[sketch_rows], geometry[sketch_rows], strict=bool(images))
         pixels = [to_pixels(_open_or_draw(data, sketch, augment, rng), row) for data, rng, row in rows]
-        return _corrupt_rows(pixels, add_noise, rngs, sketch_noise)
+        return _corrupt_rows(pixels, add_noise, rngs, sketch_noise, sketch_rows)
 
     def decode_photos(images: list[bytes], geometry: list[Geometry | None]) -> list[Pixels]:
-        pixels = _decode_images(images, _open_photo, photo, geometry)
-        return _corrupt_rows(pixels, add_photo_noise, rngs, photo_noise)
+        rows = zip(images, geometry[photo_rows], strict=bool(images))
+        pixels = [to_pixels(_open_photo(data, photo.size, photo.resize), row) for data, row in rows]
+        return _corrupt_rows(pixels, add_photo_noise, rngs, photo_noise, photo_rows)
 
     sketches = decode_sketches(batch.sketches, [of_sketch for of_sketch, _ in geometry])
     photos = decode_photos(batch.photos, [of_photo for _, of_photo in geometry])
@@ -197,7 +204,7 @@ def decode_batch(
         sketch=batch.sketch,
         sketches=np.stack(sketches) if sketches else None,
         photos=np.stack(photos) if photos else None,
-        texts=texts or None,
+        texts=texts[text_rows] or None,
         views=view_pixels,
     )
 
@@ -216,29 +223,19 @@ def _open_or_draw(
     return _open_sketch(sketch, to.size, to.resize)
 
 
-def _decode_images(
-    images: list[bytes],
-    open_image: Callable[[bytes, int, Resize], Image.Image],
-    to: Preprocess,
-    geometry: list[Geometry | None],
-) -> list[Pixels]:
-    if not images:
-        return []
-    squares = [open_image(data, to.size, to.resize) for data in images]
-    return [to_pixels(square, row) for square, row in zip(squares, geometry, strict=True)]
-
-
 def _corrupt_rows(
     clean: list[Item],
     corrupt: Callable[[Item, float, np.random.Generator], Item],
     rngs: list[np.random.Generator],
     noise: RowNoise | None,
+    rows: slice = slice(None),
 ) -> list[Item]:
     if noise is None or not clean:
         return clean
+    probabilities, strengths = (column[rows] for column in noise)
     return [
         corrupt(item, float(strength), rng) if rng.random() < probability else item
-        for item, rng, probability, strength in zip(clean, rngs, *noise, strict=True)
+        for item, rng, probability, strength in zip(clean, rngs[rows], probabilities, strengths, strict=True)
     ]
 
 

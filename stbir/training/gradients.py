@@ -46,13 +46,14 @@ def gradient_cache(model: nn.Module, chunk_size: int, trainable: Collection[Inpu
         chunks = _split(inputs, chunk_size)
         with torch.no_grad():
             parts = [encode(chunk, number) for number, chunk in enumerate(chunks)]
-        features = {m: torch.cat([part[m] for part in parts]).requires_grad_() for m in inputs}
+        features = {m: torch.cat([part[m] for part in parts if m in part]).requires_grad_() for m in inputs}
         terms = _backward(loss_fn(features))
         for number, chunk in enumerate(chunks if features.keys() & set(trainable) else []):
             encoded = encode({m: rows for m, rows in chunk.items() if m in trainable}, number)
             rows = slice(number * chunk_size, (number + 1) * chunk_size)
             gradients = [_gradient_or_zeros(features[m])[rows] for m in encoded]
-            torch.autograd.backward(list(encoded.values()), gradients)
+            if encoded:
+                torch.autograd.backward(list(encoded.values()), gradients)
         _average_gradients(model)
         return terms
 
@@ -72,7 +73,9 @@ def _backward(terms: Terms) -> Terms:
 def _split(inputs: InputTensors, chunk_size: int) -> list[InputTensors]:
     num_rows = max((len(x) for x in inputs.values()), default=0)  # 0 if only the gate is trainable
     starts = range(0, num_rows, chunk_size)
-    return [{m: x[start : start + chunk_size] for m, x in inputs.items()} for start in starts]
+    return [
+        {m: x[start : start + chunk_size] for m, x in inputs.items() if start < len(x)} for start in starts
+    ]
 
 
 def _gradient_or_zeros(features: Tensor) -> Tensor:

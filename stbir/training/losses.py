@@ -75,25 +75,28 @@ def stage_loss(
 
     `nce` and `triplet` are sums over the pairs, `category` over the trainable encoders.
 
-    `features` hold N = B·(1 + K) rows a modality, each sample followed by its K hard negatives.
-    `anchor_fn` computes the anchors (N, D) from the features of the anchor modalities. `temperature_P` has
+    `features` hold N = B·(1 + K) rows a modality, each sample followed by its K hard negatives; B rows if the
+    modality is not among `Stage.candidate_modalities`.
+    `anchor_fn` computes the anchors from the features of the anchor modalities. `temperature_P` has
     the learnt temperatures, one a pair; the entries of pairs with a fixed one are not used.
     """
     objective = stage.objective
     terms: dict[str, Tensor] = {}
     for number, pair in enumerate(objective.pairs):
-        anchor_ND = anchor_fn({m: features[m] for m in pair.anchor})
+        anchor = anchor_fn(
+            {m: features[m] if pair.symmetric else _samples(features[m], keys) for m in pair.anchor}
+        )
         is_fixed = temperature_P is None or not pair.learn_temperature
         temperature = pair.temperature if is_fixed else temperature_P[number]  # type: ignore[index]
         values = pair_terms(
-            pair, anchor_ND, features[pair.positive], keys, temperature, constants.triplet_margin
+            pair, anchor, features[pair.positive], keys, temperature, constants.triplet_margin
         )
         for name, value in values.items():
             _add(terms, name, value)
     if objective.category and class_weight_CD is not None:
         label_B, margin = keys.label[:: keys.rows_per_sample], constants.arcface_margin
         for modality in (m for m in MODALITIES if m in stage.trainable.encoders):
-            rows_BD = features[modality][:: keys.rows_per_sample]
+            rows_BD = _samples(features[modality], keys)
             category = arcface(rows_BD, class_weight_CD, label_B, margin, constants.arcface_scale)
             _add(terms, "category", objective.category * category)
     return terms
@@ -101,24 +104,32 @@ def stage_loss(
 
 def pair_terms(
     pair: Pair,
-    anchor_ND: Tensor,
+    anchor: Tensor,
     positive_ND: Tensor,
     keys: SampleKeys,
     temperature: float | Tensor,
     margin: float,
 ) -> dict[str, Tensor]:
-    """The weighted terms of one pair, `nce` and `triplet`. Anchor row i belongs to positive row i."""
+    """The weighted terms of one pair, `nce` and `triplet`.
+
+    `anchor`: of the samples (B, D); of a symmetric pair of all candidates (N, D), as the positives.
+    """
     nce_BN, triplet_BN = negative_masks(pair.candidates, keys)
-    anchor_BD, positive_BD = anchor_ND[:: keys.rows_per_sample], positive_ND[:: keys.rows_per_sample]
+    anchor_BD, positive_BD = _samples(anchor, keys), _samples(positive_ND, keys)
     terms: dict[str, Tensor] = {}
     if pair.nce:
         nce = info_nce(anchor_BD, positive_BD, positive_ND, nce_BN, temperature)
         if pair.symmetric:  # as in CLIP, arXiv 2103.00020, figure 3
-            nce = (nce + info_nce(positive_BD, anchor_BD, anchor_ND, nce_BN, temperature)) / 2
+            nce = (nce + info_nce(positive_BD, anchor_BD, anchor, nce_BN, temperature)) / 2
         terms["nce"] = pair.nce * nce
     if pair.triplet:
         terms["triplet"] = pair.triplet * triplet(anchor_BD, positive_BD, positive_ND, triplet_BN, margin)
     return terms
+
+
+def _samples(features: Tensor, keys: SampleKeys) -> Tensor:
+    """The features (B, D) of the samples, from those with (N) or without (B) their hard negatives."""
+    return features[:: len(features) * keys.rows_per_sample // len(keys.photo)]
 
 
 def _add(terms: dict[str, Tensor], name: str, value: Tensor) -> None:

@@ -21,7 +21,16 @@ from ray_jobs.recipes.stages import (
     with_terms,
 )
 from ray_jobs.training.decode import iter_local_batches, read_shares
-from stbir.config import Augmentation, Modality, Objective, OptimizerConfig, Recipe, Stage, Trainable
+from stbir.config import (
+    MODALITIES,
+    Augmentation,
+    Modality,
+    Objective,
+    OptimizerConfig,
+    Recipe,
+    Stage,
+    Trainable,
+)
 from stbir.data.batch import read_row_groups
 from stbir.data.photo_index import PhotoIndex, build_photo_index, class_names
 from stbir.data.sampling import iter_steps
@@ -109,6 +118,25 @@ def test_other_sketch_is_another_one_of_the_photo(photos: PhotoIndex) -> None:
             assert len(all_sketches) == 1 or other != image
 
 
+@pytest.mark.parametrize("chunk_size", [None, 5])
+def test_hard_negatives_are_left_out_where_they_are_no_candidates(
+    photos: PhotoIndex, chunk_size: int | None
+) -> None:
+    r = replace(plain("image"), augmentation=Augmentation(word_dropout=0.5), chunk_size=chunk_size)
+    batch, losses = next(iter_local_batches(photos, r)), train_losses(r, photos)
+    with patch.object(Stage, "candidate_modalities", set(MODALITIES)):
+        complete, expected = next(iter_local_batches(photos, r)), train_losses(r, photos)
+    assert losses == pytest.approx(expected, rel=1e-6)
+    assert batch.rows_per_sample == 7
+    for left_out, full in ((batch.sketches, complete.sketches), (batch.texts, complete.texts)):
+        assert left_out is not None
+        assert full is not None
+        assert np.array_equal(left_out, full[::7])
+    assert batch.photos is not None
+    assert complete.photos is not None
+    assert np.array_equal(batch.photos, complete.photos)
+
+
 def test_batch_contains_only_inputs_of_trainable_encoders(photos: PhotoIndex) -> None:
     r = plain("sketch")
     [batch, *_] = iter_local_batches(photos, r)
@@ -120,7 +148,8 @@ def test_lookup_returns_the_features_of_the_photos_and_sketches_of_a_batch(photo
     r = plain("text")
     retriever = build_retriever(r.model, 0).eval()
     cache = cache_constant_features(retriever, r, photos)
-    with patch.object(Recipe, "constant", lambda self, stage: ()):
+    complete = patch.object(Stage, "candidate_modalities", set(MODALITIES))
+    with complete, patch.object(Recipe, "constant", lambda self, stage: ()):
         [batch, *_] = iter_local_batches(photos, r)
     assert batch.sketches is not None
     assert batch.photos is not None

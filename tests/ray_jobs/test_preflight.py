@@ -187,7 +187,7 @@ def test_step_bytes_are_the_size_of_the_decoded_rows() -> None:
     row_bytes = (3 + 1) * 32 * 32  # RGB photo and grey sketch, one byte per value
     assert step_bytes(smoke) == 16 * row_bytes
     reference = recipe("reference")
-    assert step_bytes(reference) == 16 * (1 + 6) * (3 + 1) * 224 * 224
+    assert step_bytes(reference) == 16 * ((1 + 6) * 3 + 1) * 224 * 224
 
 
 def test_photos_without_negatives_are_a_warning(local_shards: str) -> None:

@@ -148,11 +148,14 @@ def test_batch_of_one_photo_has_a_finite_loss(photos: list[int]) -> None:
     assert features["sketch"].grad.isfinite().all()
 
 
-def test_hard_negatives_are_candidates_and_not_samples() -> None:
+@pytest.mark.parametrize("stride", [1, 3])
+def test_hard_negatives_are_candidates_and_not_samples(stride: int) -> None:
+    """The anchors may come with the hard negatives (stride 1) or without."""
     objective = Objective((Pair(("photo",), "sketch", candidates="hard"),))
     stage = Stage("sketch", Trainable(("sketch",)), objective, 1, Sampling(hard_negatives=2))
     features = unit_features(6)
-    terms = stage_loss(stage, LossConstants(), features, keys([0, 1, 2, 5, 6, 7], rows=3), None)
+    given = features | {"photo": features["photo"][::stride]}
+    terms = stage_loss(stage, LossConstants(), given, keys([0, 1, 2, 5, 6, 7], rows=3), None)
     expected = 0.0
     for sample, negatives in ((0, (1, 2)), (3, (4, 5))):
         a = features["photo"][sample]
