@@ -5,11 +5,11 @@ of one step. The shares of a step are consecutive rows, distributed to the worke
 order depends on the seed alone.
 """
 
-import logging
 import os
 import pickle
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,6 @@ from stbir.data.batch import Batch, EncodedBatch
 from stbir.data.photo_index import PhotoIndex
 from stbir.data.sampling import iter_steps, samples_per_epoch
 
-log = logging.getLogger(__name__)
 NUM_DECODERS = 2  # concurrent decode tasks per CPU worker
 NUM_GPU_READERS = 4  # concurrent read tasks beside training on GPUs
 SCHEDULER_PAUSE_S = 0.05
@@ -44,13 +43,10 @@ class SchedulerPause:
         """Called by Ray Data in each round."""
         time.sleep(SCHEDULER_PAUSE_S)
 
-    def before_execution_starts(self, executor: object) -> None:
+    def before_execution_starts(self, *_: object) -> None:
         """Does nothing."""
 
-    after_execution_succeeds = before_execution_starts
-
-    def after_execution_fails(self, executor: object, error: Exception) -> None:
-        """Does nothing."""
+    after_execution_succeeds = after_execution_fails = before_execution_starts
 
 
 def preserve_order() -> None:
@@ -174,9 +170,5 @@ def _lower_priority() -> None:
 
     Training threads wait for each other, so preempting one of them delays all.
     """
-    if not hasattr(os, "SCHED_IDLE"):  # Linux only
-        return
-    try:
+    with suppress(AttributeError, OSError):  # Linux only; some sandboxes allow no other scheduling policy
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    except OSError as error:  # some sandboxes allow no other scheduling policy
-        log.debug("decode tasks keep the default scheduling policy: %s", error)

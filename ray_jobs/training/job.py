@@ -23,7 +23,6 @@ WORKER_ENVIRONMENT = {
     "OMP_WAIT_POLICY": "PASSIVE",
     "MALLOC_MMAP_THRESHOLD_": "4000000000",
     "MALLOC_TRIM_THRESHOLD_": "8000000000",
-    "MALLOC_TOP_PAD_": "268435456",
 }
 # Limit of the object store when training on CPUs, in the largest steps of the run.
 STEPS_IN_FLIGHT = 16

@@ -1,5 +1,6 @@
 """Batches: samples of a step with encoded images, and the same decoded, augmented and corrupted (uint8)."""
 
+import os
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TypeVar
@@ -21,10 +22,9 @@ from stbir.data.shards import open_shards
 from stbir.data.strokes import decode_strokes, is_strokes
 from stbir.images import Geometry, Pixels, open_photo, open_sketch, to_pixels
 
-# Each process has one cache for photos and one for sketches.
-_CACHE_BYTES, _MACHINE_CACHE_BYTES = 2**28, 2**31
-_open_photo = ImageCache(open_photo, _CACHE_BYTES, _MACHINE_CACHE_BYTES)
-_open_sketch = ImageCache(open_sketch, _CACHE_BYTES, _MACHINE_CACHE_BYTES)
+# Each process, one per CPU, has a cache for photos and one for sketches: at most 2 GiB each on a machine.
+_CACHE_BYTES = min(2**28, 2**31 // (os.cpu_count() or 1))
+_open_photo, _open_sketch = ImageCache(open_photo, _CACHE_BYTES), ImageCache(open_sketch, _CACHE_BYTES)
 
 RowNoise = tuple[NDArray[np.float64], NDArray[np.float64]]  # probability and strength of each row
 RowGroups = dict[int, pa.Table]

@@ -1,7 +1,6 @@
 """An LRU cache of decoded images, so that an image is decoded once in many epochs."""
 
 import hashlib
-import os
 import threading
 from collections.abc import Callable
 
@@ -14,18 +13,10 @@ from stbir.images import Resize
 class ImageCache:
     """`decode(data, size, resize)` with an LRU cache of at most `max_bytes` of pixels.
 
-    `machine_max_bytes` limits all processes of a machine together, one per CPU. Keys are digests, so the
-    encoded bytes take no memory. An image larger than the cache is not stored.
+    Keys are digests, so the encoded bytes take no memory. An image larger than the cache is not stored.
     """
 
-    def __init__(
-        self,
-        decode: Callable[[bytes, int, Resize], Image.Image],
-        max_bytes: int,
-        machine_max_bytes: int | None = None,
-    ) -> None:
-        if machine_max_bytes is not None:
-            max_bytes = min(max_bytes, machine_max_bytes // (os.cpu_count() or 1))
+    def __init__(self, decode: Callable[[bytes, int, Resize], Image.Image], max_bytes: int) -> None:
         self._cache: LRUCache[tuple[bytes, int, Resize], Image.Image] = LRUCache(
             max_bytes, getsizeof=_pixel_bytes
         )

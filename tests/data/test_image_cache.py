@@ -1,5 +1,3 @@
-import os
-
 import pytest
 from PIL import Image
 
@@ -36,16 +34,6 @@ def test_an_image_larger_than_the_cache_is_returned_but_not_stored() -> None:
     cache = counting_cache(calls)
     assert cache(b"a", 16).size == cache(b"a", 16).size == (16, 16)
     assert (calls, cache.used_bytes) == ([b"a", b"a"], 0)
-
-
-def test_processes_of_a_machine_share_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 4)
-    cache = ImageCache(
-        lambda data, size, resize: Image.new("L", (size, size)), max_bytes=250, machine_max_bytes=600
-    )
-    cache(b"a", 10)
-    cache(b"b", 10)
-    assert cache.used_bytes == 100
 
 
 def test_errors_are_not_cached() -> None:

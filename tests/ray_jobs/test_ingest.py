@@ -50,10 +50,11 @@ def test_dataset_contains_the_samples_of_the_plan(photos: PhotoIndex, small: Rec
     assert [batch.sketches is None for batch in batches] == is_pretrain
 
 
-def test_with_gpus_each_range_is_read_and_each_share_decoded_by_a_task(
-    photos: PhotoIndex, small: Recipe
+@pytest.mark.parametrize("gpu", [False, True])
+def test_each_range_is_read_and_each_share_decoded_by_a_task(
+    photos: PhotoIndex, small: Recipe, gpu: bool
 ) -> None:
-    dataset = ingest.build_dataset(photos, small, start=0, num_workers=2, gpu=True)
+    dataset = ingest.build_dataset(photos, small, start=0, num_workers=2, gpu=gpu)
     steps = list(iter_steps(photos, small))
     assert len(list(ingest.iter_batches(dataset.iterator()))) == 2 * len(steps)
     num_ranges = len(list(decode.step_ranges(photos, small, 0)))
