@@ -1,6 +1,5 @@
 """Batches: samples of a step with encoded images, and the same decoded, augmented and corrupted (uint8)."""
 
-import os
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TypeVar
@@ -22,8 +21,8 @@ from stbir.data.shards import open_shards
 from stbir.data.strokes import decode_strokes, is_strokes
 from stbir.images import Geometry, Pixels, open_photo, open_sketch, to_pixels
 
-# Each process, one per CPU, has a cache for photos and one for sketches: at most 2 GiB each on a machine.
-_CACHE_BYTES = min(2**28, 2**31 // (os.cpu_count() or 1))
+# Each process has one cache for photos and one for sketches.
+_CACHE_BYTES = 2**28
 _open_photo, _open_sketch = ImageCache(open_photo, _CACHE_BYTES), ImageCache(open_sketch, _CACHE_BYTES)
 
 RowNoise = tuple[NDArray[np.float64], NDArray[np.float64]]  # probability and strength of each row

@@ -1,6 +1,7 @@
 """An LRU cache of decoded images, so that an image is decoded once in many epochs."""
 
 import hashlib
+import os
 import threading
 from collections.abc import Callable
 
@@ -9,14 +10,18 @@ from PIL import Image
 
 from stbir.images import Resize
 
+MACHINE_BYTES = 2**31
+
 
 class ImageCache:
     """`decode(data, size, resize)` with an LRU cache of at most `max_bytes` of pixels.
 
-    Keys are digests, so the encoded bytes take no memory. An image larger than the cache is not stored.
+    `MACHINE_BYTES` limits the processes of a machine together, one per CPU. Keys are digests, so the
+    encoded bytes take no memory. An image larger than the cache is not stored.
     """
 
     def __init__(self, decode: Callable[[bytes, int, Resize], Image.Image], max_bytes: int) -> None:
+        max_bytes = min(max_bytes, MACHINE_BYTES // (os.cpu_count() or 1))
         self._cache: LRUCache[tuple[bytes, int, Resize], Image.Image] = LRUCache(
             max_bytes, getsizeof=_pixel_bytes
         )

@@ -52,8 +52,7 @@ def gradient_cache(model: nn.Module, chunk_size: int, trainable: Collection[Inpu
             encoded = encode({m: rows for m, rows in chunk.items() if m in trainable}, number)
             rows = slice(number * chunk_size, (number + 1) * chunk_size)
             gradients = [_gradient_or_zeros(features[m])[rows] for m in encoded]
-            if encoded:
-                torch.autograd.backward(list(encoded.values()), gradients)
+            torch.autograd.backward(list(encoded.values()), gradients)
         _average_gradients(model)
         return terms
 

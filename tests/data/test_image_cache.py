@@ -1,3 +1,5 @@
+import os
+
 import pytest
 from PIL import Image
 
@@ -34,6 +36,14 @@ def test_an_image_larger_than_the_cache_is_returned_but_not_stored() -> None:
     cache = counting_cache(calls)
     assert cache(b"a", 16).size == cache(b"a", 16).size == (16, 16)
     assert (calls, cache.used_bytes) == ([b"a", b"a"], 0)
+
+
+def test_processes_of_a_machine_share_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 2**24)  # 128 bytes for each process
+    cache = counting_cache([])
+    cache(b"a", 10)
+    cache(b"b", 10)
+    assert cache.used_bytes == 100
 
 
 def test_errors_are_not_cached() -> None:

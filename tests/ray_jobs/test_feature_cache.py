@@ -118,11 +118,13 @@ def test_other_sketch_is_another_one_of_the_photo(photos: PhotoIndex) -> None:
             assert len(all_sketches) == 1 or other != image
 
 
-@pytest.mark.parametrize("chunk_size", [None, 5])
+@pytest.mark.parametrize(("trainable", "chunk_size"), [("photo", None), ("photo", 5), ("sketch", 5)])
 def test_hard_negatives_are_left_out_where_they_are_no_candidates(
-    photos: PhotoIndex, chunk_size: int | None
+    photos: PhotoIndex, trainable: Modality, chunk_size: int | None
 ) -> None:
-    r = replace(plain("image"), augmentation=Augmentation(word_dropout=0.5), chunk_size=chunk_size)
+    stage = replace(plain("image").stages[0], trainable=Trainable((trainable,)), noise=None)
+    augmentation = Augmentation(word_dropout=0.5)
+    r = replace(plain("image"), stages=(stage,), augmentation=augmentation, chunk_size=chunk_size)
     batch, losses = next(iter_local_batches(photos, r)), train_losses(r, photos)
     with patch.object(Stage, "candidate_modalities", set(MODALITIES)):
         complete, expected = next(iter_local_batches(photos, r)), train_losses(r, photos)
