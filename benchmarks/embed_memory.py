@@ -1,23 +1,49 @@
-"""Compares the peak memory of embedding N and 10 N photos.
+"""Compares the peak memory of embedding N and 10 N photos, or measures updates of unchanged photos.
 
 `python benchmarks/embed_memory.py` makes the photos. It samples the private memory (MiB) of each Ray process
 and of the object store while `embed_gallery` runs.
 The last line is JSON: `ratio` is 10 N over N by kind of process, `total` that of the sums.
+
+With `--unchanged N`, N copies of a small photo get random vectors and their rows directly. The table is then
+updated twice in this process: `read_s` without identities of files, so that each photo is read and hashed,
+and `compared_s` with the identities that this update has stored. Memory is that of this process.
 """
 
 import argparse
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import pyarrow as pa
 
 from benchmarks.embed import make_model, make_photos, run_embed_gallery
 from benchmarks.memory import MemorySampler
 from ray_jobs.cli import run
 from ray_jobs.cluster.connection import connect
+from stbir.catalogue.folder import FolderCatalogue
+from stbir.embedding.decode import DecodedPart
+from stbir.embedding.gallery_update import EmbeddingSpace, to_table, update_table
+from stbir.embedding.local_pipeline import embed_catalogue
+from stbir.embedding.removal_guard import RemovalGuard
+from stbir.gallery.fingerprint import content_hash
+from stbir.gallery.gallery import PUBLISHED, schema
+from stbir.gallery.table_writer import open_writer, published_version
+from stbir.model import checkpoint
+from stbir.model.encoders import ImageEncoder
+from stbir.storage.folder import Folder
+from stbir.storage.lock import artifact_lock
+
+_FILES_PER_FOLDER = 1000
+_MIN_AGE_S = 3  # a file that was just written is read again
 
 
 def main(args: argparse.Namespace) -> dict[str, Any]:
-    """Embed `--photos` and ten times as many, and compare the peaks."""
+    """Embed `--photos` and ten times as many, and compare the peaks; or update `--unchanged` photos."""
+    if args.unchanged:
+        return _update_unchanged(args)
     connect()
     few, many = (_peaks(count, args) for count in (args.photos, 10 * args.photos))
     ratio = {name: round(many[name] / few[name], 3) for name in few if name in many}
@@ -30,16 +56,78 @@ def _peaks(photos: int, args: argparse.Namespace) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         make_photos(Path(folder) / "photos", photos)
         model = make_model(f"{folder}/checkpoint", args.recipe)
-        sampler = MemorySampler()
-        sampler.start()
-        run_embed_gallery(model, folder)
-        return sampler.stop()
+        return _measure(lambda: run_embed_gallery(model, folder))[1]
+
+
+def _measure(job: Callable[[], object]) -> tuple[float, dict[str, float]]:
+    """The seconds of a job, and the peak MiB by kind of process."""
+    sampler, start = MemorySampler(), time.perf_counter()
+    sampler.start()
+    job()
+    return time.perf_counter() - start, sampler.stop()
+
+
+def _update_unchanged(args: argparse.Namespace) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as scratch:
+        model, gallery = make_model(f"{scratch}/checkpoint", args.recipe), Folder(f"{scratch}/gallery")
+        make_photos(Path(scratch) / "one", 1)
+        [photo] = (Path(scratch) / "one").rglob("*.jpg")
+        catalogue = _write_copies(photo.read_bytes(), Path(scratch) / "photos", args.unchanged)
+        width = checkpoint.read_recipe(model).model.width
+        _publish_rows(catalogue, gallery, EmbeddingSpace("000", width), content_hash(photo.read_bytes()))
+        time.sleep(_MIN_AGE_S)
+        encoder = checkpoint.load(model, part="photo")
+        (read_s, _), (compared_s, mib) = (
+            _measure(lambda: _update(catalogue, gallery, encoder)) for _ in range(2)
+        )
+    seconds = {"read_s": round(read_s, 1), "compared_s": round(compared_s, 1)}
+    return {"unchanged": args.unchanged, **seconds, "mib": mib["driver"]}
+
+
+def _write_copies(photo: bytes, folder: Path, count: int) -> FolderCatalogue:
+    for number in range(count):
+        path = folder / f"{number // _FILES_PER_FOLDER:05}" / f"{number:09}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(photo)
+    return FolderCatalogue(str(folder))
+
+
+def _publish_rows(catalogue: FolderCatalogue, gallery: Folder, space: EmbeddingSpace, content: str) -> None:
+    """A published gallery of the photos, without identities."""
+    columns, rng = schema(space.dim), np.random.default_rng(0)
+    writer = open_writer(gallery, columns, space.checkpoint_digest)
+    tables = []
+    for part in catalogue.parts():
+        num, categories = len(part.ids), [ref.category for ref in part.location]
+        decoded = DecodedPart(part.ids, categories, [b""] * num, [content] * num, [()] * num)
+        tables.append(to_table(decoded, rng.random((num, space.dim), np.float32), columns))
+    writer.append(pa.concat_tables(tables))
+    writer.commit()
+    writer.dataset.tags.create(PUBLISHED, writer.dataset.version)
+
+
+def _update(catalogue: FolderCatalogue, gallery: Folder, encoder: ImageEncoder) -> None:
+    with artifact_lock(gallery, "gallery") as lock:
+        guard = RemovalGuard(published_version(gallery), 0)
+        guard.check_listing(catalogue)
+        table = update_table(
+            catalogue,
+            gallery,
+            lock,
+            EmbeddingSpace("000", encoder.dim),
+            guard,
+            lambda parts: embed_catalogue(catalogue, parts, encoder),
+            0,
+            lambda: guard.num_listed,
+        )
+    assert table.counts["already_there"] == table.num_rows == guard.num_listed
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser("benchmarks/embed_memory.py", description=(__doc__ or "").split(".")[0])
     parser.add_argument("--photos", type=int, default=5000)
+    parser.add_argument("--unchanged", type=int, metavar="N", help="update N unchanged photos instead")
     parser.add_argument("--recipe", default="smoke")
     return parser
 

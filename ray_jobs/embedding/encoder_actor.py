@@ -34,6 +34,11 @@ class EncodedPart:
     batch_size: int
     backend: str = ""  # empty before the first photo
 
+    @classmethod
+    def empty(cls, batch_size: int = 0) -> "EncodedPart":
+        """The result for a part without photos to encode."""
+        return cls(np.empty((0, 0), np.float32), 0, 0, batch_size)
+
 
 class BatchSizeTuner:
     """Doubles the batch size while throughput grows, then keeps the best. `fixed` disables tuning."""
@@ -82,7 +87,7 @@ class EncoderActor:
     def encode(self, pixels_B3SS: Pixels) -> EncodedPart:
         """Encode decoded photos to unit vectors."""
         if not len(pixels_B3SS):
-            return EncodedPart(np.empty((0, 0), np.float32), 0, 0, self._tuner.size)
+            return EncodedPart.empty(self._tuner.size)
         encoder = self._load_encoder()
         start = time.perf_counter()
         wait_s = start - self._idle_since

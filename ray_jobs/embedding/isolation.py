@@ -7,12 +7,10 @@ import numpy as np
 import ray
 from ray.exceptions import NodeDiedError, ObjectLostError, OutOfMemoryError, WorkerCrashedError
 
-from stbir.catalogue.photo import Part
 from stbir.config import Preprocess
 from stbir.data.validation import Fault
-from stbir.embedding.decode import KILLS_WORKER, PHOTO_TIMED_OUT, DecodedPart, decode_photos
+from stbir.embedding.decode import KILLS_WORKER, PHOTO_TIMED_OUT, DecodedPart, UnreadPart, decode_photos
 from stbir.errors import JobFailedError
-from stbir.gallery.fingerprint import Fingerprints
 from stbir.images import Pixels
 
 PHOTO_TIMEOUT_S = 60.0
@@ -32,12 +30,7 @@ def stalled() -> JobFailedError:
 
 
 def decode_isolated(
-    catalogue: Any,
-    part: Part,
-    duplicates: frozenset[int],
-    existing: Fingerprints,
-    preprocess: Preprocess,
-    label_selector: dict[str, str] | None,
+    catalogue: Any, unread: UnreadPart, preprocess: Preprocess, label_selector: dict[str, str] | None
 ) -> tuple[DecodedPart, Pixels]:
     """As `decode_part`, from the driver. `catalogue` is an object reference.
 
@@ -50,15 +43,16 @@ def decode_isolated(
     )
     results: list[tuple[DecodedPart, Pixels]] = []
     deaths, progressed = 0, time.monotonic()
-    while len(results) < len(part.ids):
+    photo_ids = unread.part.ids
+    while len(results) < len(photo_ids):
         start, fault = len(results), None
-        args = (catalogue, part, duplicates, existing, preprocess, start, PHOTO_TIMEOUT_S)
+        args = (catalogue, unread, preprocess, start, PHOTO_TIMEOUT_S)
         died_after_s = _collect(task.remote(*args), results)
         if len(results) > start:
             deaths, progressed = 0, time.monotonic()
-        if died_after_s is not None and len(results) < len(part.ids):
+        if died_after_s is not None and len(results) < len(photo_ids):
             deaths += 1
-            fault = _fault(part.ids[len(results)], died_after_s, deaths)
+            fault = _fault(photo_ids[len(results)], died_after_s, deaths)
         if fault is not None:
             pixels_0 = np.empty((0, 3, preprocess.size, preprocess.size), np.uint8)
             results.append((DecodedPart(faults=[fault]), pixels_0))

@@ -4,8 +4,9 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any
 
 import ray
@@ -24,8 +25,7 @@ from ray_jobs.embedding.isolation import (
 from stbir.catalogue.photo import Catalogue
 from stbir.config import Preprocess
 from stbir.config.choices import Backend
-from stbir.embedding.decode import DecodedPart, decode_part, mark_duplicates
-from stbir.gallery.existing_rows import ExistingRows
+from stbir.embedding.decode import DecodedPart, UnreadPart, decode_part
 
 log = logging.getLogger(__name__)
 _PREFETCH_PARTS = 2  # per encoder, in addition to the parts that are being decoded
@@ -72,21 +72,25 @@ def allocate_encoders(num_workers: int | None, gpu: str, timeout_s: float) -> tu
 
 
 def embed_catalogue(
-    catalogue: Catalogue, existing_rows: ExistingRows, pool: EncoderPool
+    catalogue: Catalogue, parts: Iterable[DecodedPart | UnreadPart], pool: EncoderPool
 ) -> Iterator[EmbeddedPart]:
-    """Embed the parts of a catalogue, in order. Ray re-runs an actor that dies. If a decode task dies, the
-    photos of its part are decoded one by one."""
+    """Embed the parts of a catalogue (`detect_changes`), the unread ones in order.
+
+    Ray re-runs an actor that dies. If a decode task dies, the photos of its part are decoded one by one.
+    """
     actors, scheduler = _start_actors(pool), _DecodeScheduler(pool.num_workers)
     catalogue_ref = ray.put(catalogue)
     pending: deque[_PendingPart] = deque()
-    for number, (part, duplicates) in enumerate(mark_duplicates(catalogue.parts())):
+    for part in parts:
+        if isinstance(part, DecodedPart):
+            yield EmbeddedPart(part, EncodedPart.empty())
+            continue
         scheduler.refresh()
         while len(pending) >= scheduler.window:
             yield _get(pending.popleft())
-        fingerprints = existing_rows.lookup_fingerprints(part.ids)
-        args = (catalogue_ref, part, duplicates, fingerprints, pool.preprocess)
+        args = (catalogue_ref, part, pool.preprocess)
         decoded, pixels = scheduler.task.remote(*args, PHOTO_TIMEOUT_S)
-        actor = actors[number % len(actors)]
+        actor = next(actors)
         pending.append(_PendingPart(args, actor, decoded, actor.encode.remote(pixels)))
     while pending:
         yield _get(pending.popleft())
@@ -110,7 +114,8 @@ class _DecodeScheduler:
         self.task = self._base_task.options(label_selector=placement.label_selector("data"))
 
 
-def _start_actors(pool: EncoderPool) -> list[Any]:
+def _start_actors(pool: EncoderPool) -> Iterator[Any]:
+    """The actors, in turn."""
     actor = ray.remote(EncoderActor).options(
         num_cpus=placement.ENCODER_CPUS,
         num_gpus=1 if pool.use_gpu else 0,
@@ -121,7 +126,7 @@ def _start_actors(pool: EncoderPool) -> list[Any]:
         runtime_env=None if pool.use_gpu else _hide_gpus(),
     )
     args = (pool.checkpoint, pool.num_workers, pool.batch_size, pool.backend)
-    return [actor.remote(*args) for _ in range(pool.num_workers)]
+    return cycle([actor.remote(*args) for _ in range(pool.num_workers)])
 
 
 def _hide_gpus() -> dict[str, Any] | None:

@@ -43,7 +43,7 @@ class Progress:
             self._num_warmup, self._start = self.counts.total, self._latest
         self._wait_s += part.encoded.wait_s
         self._encode_s += part.encoded.encode_s
-        self.batch_size = part.encoded.batch_size
+        self.batch_size = part.encoded.batch_size or self.batch_size
         self.backends |= {part.encoded.backend} - {""}
         if self._latest - self._printed > _INTERVAL_S:
             self.refresh()

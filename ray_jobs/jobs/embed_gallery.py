@@ -17,12 +17,11 @@ from ray_jobs.embedding.progress import Progress
 from ray_jobs.embedding.recall_queries import catalogue_queries, read_queries
 from stbir.catalogue.photo import Catalogue
 from stbir.catalogue.registry import open_catalogue, open_shards_catalogue
-from stbir.embedding.decode import DecodedPart
+from stbir.embedding.decode import DecodedPart, UnreadPart
 from stbir.embedding.gallery_update import EmbeddingSpace, update_table
 from stbir.embedding.removal_guard import RemovalGuard, check_removal
 from stbir.errors import InputError
 from stbir.gallery.arrays import Features
-from stbir.gallery.existing_rows import ExistingRows
 from stbir.gallery.gallery import read_metadata
 from stbir.gallery.gated_publish import index_and_publish
 from stbir.gallery.index import plan_index
@@ -66,8 +65,8 @@ def _embed(
     metrics = EmbedMetrics(folder.uri)
     progress = Progress(lambda: guard.num_listed or catalogue.count(), metrics.update)
 
-    def embed(rows: ExistingRows) -> Iterator[tuple[DecodedPart, Features]]:
-        for part in embed_catalogue(catalogue, rows, pool):
+    def embed(parts: Iterator[DecodedPart | UnreadPart]) -> Iterator[tuple[DecodedPart, Features]]:
+        for part in embed_catalogue(catalogue, parts, pool):
             yield part.decoded, part.encoded.vectors
             progress.add(part)
 

@@ -11,7 +11,7 @@ from stbir.catalogue.origin import photo_uri
 from stbir.catalogue.photo import Catalogue
 from stbir.catalogue.registry import open_photos
 from stbir.config.choices import INDEX_THRESHOLD, NEGATIVE_WEIGHT
-from stbir.embedding.decode import DecodedPart
+from stbir.embedding.decode import DecodedPart, UnreadPart
 from stbir.embedding.explanation import Explanation
 from stbir.embedding.gallery_update import EmbeddingSpace, update_table
 from stbir.embedding.local_pipeline import embed_catalogue
@@ -19,7 +19,6 @@ from stbir.embedding.match_probability import choose_curve, with_matches
 from stbir.embedding.removal_guard import RemovalGuard
 from stbir.errors import InputError
 from stbir.gallery.arrays import Features
-from stbir.gallery.existing_rows import ExistingRows
 from stbir.gallery.filters import Condition
 from stbir.gallery.gallery import Gallery
 from stbir.gallery.gallery import open_gallery as open_table
@@ -201,8 +200,8 @@ def _update(
     index_threshold: int,
     num_listed: int,
 ) -> None:
-    def embed(rows: ExistingRows) -> Iterator[tuple[DecodedPart, Features]]:
-        return embed_catalogue(catalogue, rows, model.prepare("photo").photo)
+    def embed(parts: Iterator[DecodedPart | UnreadPart]) -> Iterator[tuple[DecodedPart, Features]]:
+        return embed_catalogue(catalogue, parts, model.prepare("photo").photo)
 
     space = EmbeddingSpace(model.digest, model.dim)
     table = update_table(catalogue, folder, lock, space, guard, embed, max_error_rate, lambda: num_listed)

@@ -35,6 +35,10 @@ class FolderCatalogue:
         """See Catalogue. Holds the listing of one folder per level in memory."""
         return split_into_parts(self._refs())
 
+    def identities(self, part: Part) -> list[str | None]:
+        """See Catalogue."""
+        return [ref.identify(ref.version) for ref in part.location]
+
     def read(self, part: Part) -> Iterator[Photo | Fault]:
         """See Catalogue."""
         return read_photos(part.location)
@@ -54,5 +58,11 @@ def _ref(root: Folder, file: ListedFile) -> PhotoRef:
     folder, slash, _ = file.name.partition("/")
     category = folder if slash else root.path.rpartition("/")[2]
     return PhotoRef(
-        file.name, category, file.uri, size=file.size, problem=problem, check_content=not has_suffix
+        file.name,
+        category,
+        file.uri,
+        size=file.size,
+        problem=problem,
+        check_content=not has_suffix,
+        version=file.version,
     )

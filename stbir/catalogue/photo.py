@@ -39,6 +39,7 @@ class PhotoRef:
 
     `uri` is None if there is no file. `size` and `offset` in bytes, where known, locate it in a larger
     file. `problem` is the fault of a photo that cannot be read: `REASON` or `REASON: DETAIL`.
+    `version` changes with the file, None if unknown (`storage.file_version`).
     A file with `check_content` is a photo only if its first bytes are those of an image, whatever its name.
     """
 
@@ -50,6 +51,14 @@ class PhotoRef:
     offset: int | None = None
     problem: str | None = None
     check_content: bool = False
+    version: str | None = None
+
+    def identify(self, version: str | None) -> str | None:
+        """See Catalogue.identities, for a file of that version."""
+        if version is None or self.problem is not None:
+            return None
+        place = (self.uri, self.offset, self.size, version)
+        return repr((self.photo_id, self.category, self.metadata, *place))
 
 
 @dataclass(frozen=True)
@@ -58,6 +67,11 @@ class Part:
 
     ids: list[str]
     location: Any
+
+    @property
+    def is_divisible(self) -> bool:
+        """Whether the location has one item per photo, so that some of them can be read alone."""
+        return isinstance(self.location, list) and len(self.location) == len(self.ids)
 
 
 class Catalogue(Protocol):
@@ -72,6 +86,10 @@ class Catalogue(Protocol):
 
     def count(self) -> int:
         """Number of photos that `parts` lists. Reads no photo."""
+
+    def identities(self, part: Part) -> list[str | None]:
+        """One text per id of the part, which changes if the bytes, category or metadata of the photo do: the
+        URI, size and version of its file, as rsync compares files. None if unknown. Reads no photo."""
 
     def read(self, part: Part) -> Iterator[Photo | Fault]:
         """One result per id of the part, in order."""

@@ -46,6 +46,11 @@ class ShardsCatalogue:
         if part.ids:
             yield part
 
+    def identities(self, part: Part) -> list[str | None]:
+        """See Catalogue. The name of a shard's file contains a hash of its content."""
+        place = repr((self.shards.folder.uri, self.split, part.location))
+        return [f"{place} {photo_id}" for photo_id in part.ids]
+
     def read(self, part: Part) -> Iterator[Photo]:
         """See Catalogue. Raises InputError for damaged shards, since no single photo is at fault."""
         for file, group in part.location:

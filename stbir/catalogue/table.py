@@ -21,6 +21,7 @@ from stbir.data.sources.entry import IMAGE_SUFFIXES, join_uri, resolve_files
 from stbir.data.validation import Fault
 from stbir.errors import InputError
 from stbir.storage.fetch import DEFAULT_SCHEMES
+from stbir.storage.file_version import read_versions
 from stbir.storage.folder import Folder
 from stbir.storage.table_file import SUFFIXES, open_batches, read_schema
 from stbir.storage.uri import is_absolute, uri_scheme
@@ -62,6 +63,11 @@ class TableCatalogue:
     def parts(self) -> Iterator[Part]:
         """See Catalogue. Holds one batch of rows in memory."""
         return split_into_parts(self._refs())
+
+    def identities(self, part: Part) -> list[str | None]:
+        """See Catalogue. Asks the storage for each file."""
+        versions = read_versions([ref.uri if ref.problem is None else None for ref in part.location])
+        return [ref.identify(version) for ref, version in zip(part.location, versions, strict=True)]
 
     def read(self, part: Part) -> Iterator[Photo | Fault]:
         """See Catalogue."""

@@ -30,6 +30,7 @@ from stbir.catalogue.tar_file import read_member, read_members
 from stbir.data.sources.entry import IMAGE_SUFFIXES, absolute_uri, is_system_file, name_suffix, resolve_files
 from stbir.data.validation import Fault
 from stbir.errors import InputError
+from stbir.storage.file_version import read_versions
 from stbir.storage.folder import Folder
 
 _CATEGORY = "category"
@@ -74,6 +75,10 @@ class WebDatasetCatalogue:
         """See Catalogue. Scans each tar file once."""
         return split_into_parts(self._refs())
 
+    def identities(self, part: Part) -> list[str | None]:
+        """See Catalogue. The version of a tar file is that of its members."""
+        return [ref.identify(ref.version) for ref in part.location]
+
     def read(self, part: Part) -> Iterator[Photo | Fault]:
         """See Catalogue. Reads only the bytes of the images."""
         return read_photos(part.location)
@@ -89,12 +94,14 @@ class WebDatasetCatalogue:
         folder, names = self._files
         for name in names:
             uri = absolute_uri(folder, name)
+            [version] = read_versions([uri])  # before its members, which may change meanwhile
             for sample in _samples(folder, name):
-                yield self._ref(sample, f"{name.removesuffix(_SUFFIX)}/{sample.key}", uri)
+                photo_id = f"{name.removesuffix(_SUFFIX)}/{sample.key}"
+                yield self._ref(sample, photo_id, uri, version)
         if not self.uri.endswith(_SUFFIX):
             yield from other_files(folder, _PATTERN)
 
-    def _ref(self, sample: Sample, photo_id: str, uri: str) -> PhotoRef:
+    def _ref(self, sample: Sample, photo_id: str, uri: str, version: str | None) -> PhotoRef:
         if sample.image is None or sample.problem is not None:
             return PhotoRef(photo_id, sample.category, uri, problem=sample.problem)
         offset, size = sample.image
@@ -103,7 +110,7 @@ class WebDatasetCatalogue:
             metadata = _cast(sample.metadata, self.fields)
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
             return PhotoRef(photo_id, sample.category, uri, problem=f"metadata does not fit: {error}")
-        return PhotoRef(photo_id, sample.category, uri, metadata, size, offset)
+        return PhotoRef(photo_id, sample.category, uri, metadata, size, offset, version=version)
 
 
 def _cast(metadata: dict[str, Any], fields: pa.Schema) -> tuple[Any, ...]:

@@ -15,7 +15,7 @@ from stbir.catalogue.photo import NOT_TAKEN, PHOTO_UNREACHABLE, Catalogue, Part,
 from stbir.config import Preprocess
 from stbir.data.validation import Fault
 from stbir.errors import InputError
-from stbir.gallery.fingerprint import Fingerprints, content_hash, fingerprint
+from stbir.gallery.fingerprint import content_hash, fingerprint
 from stbir.gallery.thumbnail import encode_thumbnail
 from stbir.images import Pixels, Resize, open_image, resize_photo
 
@@ -23,6 +23,20 @@ _UNDECODABLE = "photo does not decode"
 KILLS_WORKER, PHOTO_TIMED_OUT = "kills its worker", "timed out"
 _STDERR = 2  # the file descriptor
 _RETRYABLE = (PHOTO_UNREACHABLE, KILLS_WORKER, PHOTO_TIMED_OUT)
+
+
+@dataclass(frozen=True)
+class UnreadPart:
+    """A part to read, and what is known of each of its photos, in order.
+
+    is_duplicate: an earlier photo of the catalogue has the id. identities: a hash of Catalogue.identities,
+    empty if unknown. fingerprints: of the rows of the table with the id.
+    """
+
+    part: Part
+    is_duplicate: list[bool]
+    identities: list[bytes]
+    fingerprints: list[list[bytes]]
 
 
 @dataclass(frozen=True)
@@ -35,6 +49,7 @@ class DecodedPart:
     contents: list[str] = field(default_factory=list)
     metadata: list[tuple[Any, ...]] = field(default_factory=list)
     existing: list[tuple[str, bytes]] = field(default_factory=list)  # id and fingerprint
+    identities: list[tuple[bytes, bytes]] = field(default_factory=list)  # fingerprint and identity
     faults: list[Fault] = field(default_factory=list)
 
     @property
@@ -65,58 +80,37 @@ class DecodedPart:
         return cls(**{name: [item for part in parts for item in getattr(part, name)] for name in names})
 
 
-def mark_duplicates(parts: Iterator[Part]) -> Iterator[tuple[Part, frozenset[int]]]:
-    """The parts, each with the positions of ids that an earlier photo has."""
-    seen: set[str] = set()
-    for part in parts:
-        duplicates = []
-        for position, photo_id in enumerate(part.ids):
-            if photo_id in seen:
-                duplicates.append(position)
-            seen.add(photo_id)
-        yield part, frozenset(duplicates)
-
-
 def decode_part(
-    catalogue: Catalogue,
-    part: Part,
-    duplicates: frozenset[int],
-    existing: Fingerprints,
-    preprocess: Preprocess,
-    photo_timeout_s: float | None = None,
+    catalogue: Catalogue, unread: UnreadPart, preprocess: Preprocess, photo_timeout_s: float | None = None
 ) -> tuple[DecodedPart, Pixels]:
     """Read the photos of a part and decode the new ones: uint8 (B, 3, size, size).
 
-    `duplicates` are the positions of repeated ids in the part, `existing` the fingerprints of the table's
-    rows. A photo that takes longer than `photo_timeout_s` ends the process. Raises InputError if the
-    catalogue changes while it is read.
+    A photo that takes longer than `photo_timeout_s` ends the process. Raises InputError if the catalogue
+    changes while it is read.
     """
-    decoded = DecodedPart()
-    pixels_B3SS = np.empty((len(part.ids), 3, preprocess.size, preprocess.size), np.uint8)
-    for position, photo in enumerate(_time_each(catalogue.read(part), photo_timeout_s)):
-        _decode(photo, position in duplicates, existing, preprocess.resize, decoded, pixels_B3SS)
-    if decoded.num_photos != len(part.ids):
-        raise _catalogue_changed(part)
+    decoded, num_ids = DecodedPart(), len(unread.part.ids)
+    pixels_B3SS = np.empty((num_ids, 3, preprocess.size, preprocess.size), np.uint8)
+    position = 0
+    for photo in _time_each(catalogue.read(unread.part), photo_timeout_s):
+        if position < num_ids:
+            _decode(photo, unread, position, preprocess.resize, decoded, pixels_B3SS)
+        position += 1
+    if position != num_ids:
+        raise _catalogue_changed(unread.part)
     return decoded, pixels_B3SS[: len(decoded.photo_ids)]
 
 
 def decode_photos(
-    catalogue: Catalogue,
-    part: Part,
-    duplicates: frozenset[int],
-    existing: Fingerprints,
-    preprocess: Preprocess,
-    start: int,
-    photo_timeout_s: float,
+    catalogue: Catalogue, unread: UnreadPart, preprocess: Preprocess, start: int, photo_timeout_s: float
 ) -> Iterator[tuple[DecodedPart, Pixels] | None]:
     """As `decode_part`, one photo after the other, from position `start`. Yields None when it has started."""
     yield None
-    position = start
+    part, position = unread.part, start
     for photo in _time_each(_read_each(catalogue, part, start), photo_timeout_s):
         if position == len(part.ids):
             raise _catalogue_changed(part)
         decoded, pixels_13SS = DecodedPart(), np.empty((1, 3, preprocess.size, preprocess.size), np.uint8)
-        _decode(photo, position in duplicates, existing, preprocess.resize, decoded, pixels_13SS)
+        _decode(photo, unread, position, preprocess.resize, decoded, pixels_13SS)
         faulthandler.cancel_dump_traceback_later()  # the next photo may wait for its turn
         yield decoded, pixels_13SS[: len(decoded.photo_ids)]
         position += 1
@@ -126,12 +120,11 @@ def decode_photos(
 
 def _read_each(catalogue: Catalogue, part: Part, start: int) -> Iterator[Photo | Fault]:
     """Read the photos from `start` on, and no other, if the location of a part can be split."""
-    location = part.location
-    if location is None:
+    if part.location is None:
         yield from catalogue.read(Part(part.ids[start:], None))
-    elif isinstance(location, list) and len(location) == len(part.ids):
+    elif part.is_divisible:
         for number in range(start, len(part.ids)):
-            yield from catalogue.read(Part(part.ids[number : number + 1], location[number : number + 1]))
+            yield from catalogue.read(Part(part.ids[number : number + 1], part.location[number : number + 1]))
     else:
         yield from islice(catalogue.read(part), start, None)
 
@@ -157,19 +150,21 @@ def _catalogue_changed(part: Part) -> InputError:
 
 def _decode(
     photo: Photo | Fault,
-    is_duplicate: bool,
-    existing: Fingerprints,
+    unread: UnreadPart,
+    position: int,
     resize: Resize,
     decoded: DecodedPart,
     pixels: Pixels,
 ) -> None:
-    """Add the outcome of a photo to `decoded`, and if it is new, its pixels to `pixels`."""
-    if is_duplicate:
+    """Add the outcome of the photo at a position to `decoded`, and if it is new, its pixels to `pixels`."""
+    if unread.is_duplicate[position]:
         decoded.faults.append(_duplicate(photo))
     elif isinstance(photo, Fault):
         decoded.faults.append(photo)
     else:
-        _decode_photo(photo, existing, resize, decoded, pixels)
+        photo_fingerprint = _decode_photo(photo, unread.fingerprints[position], resize, decoded, pixels)
+        if photo_fingerprint and unread.identities[position]:
+            decoded.identities.append((photo_fingerprint, unread.identities[position]))
 
 
 def _duplicate(photo: Photo | Fault) -> Fault:
@@ -179,21 +174,23 @@ def _duplicate(photo: Photo | Fault) -> Fault:
 
 
 def _decode_photo(
-    photo: Photo, existing: Fingerprints, resize: Resize, decoded: DecodedPart, pixels: Pixels
-) -> None:
+    photo: Photo, existing: list[bytes], resize: Resize, decoded: DecodedPart, pixels: Pixels
+) -> bytes | None:
+    """The fingerprint of the photo; None if it does not decode."""
     content = content_hash(photo.data)
     photo_fingerprint = fingerprint(photo.photo_id, photo.category, content, photo.metadata)
-    if photo_fingerprint in existing.get(photo.photo_id, ()):
+    if photo_fingerprint in existing:
         decoded.existing.append((photo.photo_id, photo_fingerprint))
-        return
+        return photo_fingerprint
     try:
         image = open_image(photo.data, "photo", side=pixels.shape[-1])
     except InputError as error:
         decoded.faults.append(Fault(photo.photo_id, _UNDECODABLE, detail=str(error), content=content))
-        return
+        return None
     pixels[len(decoded.photo_ids)] = resize_photo(image, pixels.shape[-1], resize)
     decoded.photo_ids.append(photo.photo_id)
     decoded.categories.append(photo.category)
     decoded.thumbnails.append(encode_thumbnail(image))
     decoded.contents.append(content)
     decoded.metadata.append(photo.metadata)
+    return photo_fingerprint

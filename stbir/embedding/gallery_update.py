@@ -17,23 +17,24 @@ from stbir.catalogue.origin import origin
 from stbir.catalogue.photo import NOT_TAKEN, Catalogue
 from stbir.data.shard_writer import QUARANTINE, write_quarantine
 from stbir.data.validation import Fault
+from stbir.embedding.change_detection import detect_changes
 from stbir.embedding.counts import Counts, count_not_taken
-from stbir.embedding.decode import DecodedPart
+from stbir.embedding.decode import DecodedPart, UnreadPart
 from stbir.embedding.removal_guard import RemovalGuard
 from stbir.errors import InputError, JobFailedError
 from stbir.gallery.arrays import Features
 from stbir.gallery.background_writer import BackgroundWriter
 from stbir.gallery.existing_rows import ExistingRows, count_changes, read_existing_rows
 from stbir.gallery.gallery import schema
+from stbir.gallery.identity_store import IdentityStore
 from stbir.gallery.origin import write_origin
 from stbir.gallery.table_writer import TableWriter, is_compatible, open_writer, published_version
 from stbir.storage.folder import Folder
 from stbir.storage.lock import Lock
 
 log = logging.getLogger(__name__)
-# Decodes and encodes the photos of the catalogue that the rows lack, in order. Vectors (B, D) belong to the
-# decoded photos of the part.
-Embed = Callable[[ExistingRows], Iterator[tuple[DecodedPart, Features]]]
+# Decodes and encodes the unread parts of a catalogue, in order. Vectors (B, D) belong to the decoded photos.
+Embed = Callable[[Iterator[DecodedPart | UnreadPart]], Iterator[tuple[DecodedPart, Features]]]
 _MAX_LOGGED_FAULTS = 10
 _NUM_FIXED_COLUMNS = 5  # of the table; the catalogue's metadata follow
 
@@ -74,8 +75,10 @@ def update_table(
     columns = schema(space.dim, catalogue.fields)
     published, table = published_version(folder), open_writer(folder, columns, space.checkpoint_digest)
     write_origin(table.dataset, origin(catalogue))
-    rows = read_existing_rows(table.dataset, catalogue.fields.names)
-    counted, faults = _append(embed(rows), columns, BackgroundWriter(table, lock), rows, guard)
+    rows, store = read_existing_rows(table.dataset, catalogue.fields.names), IdentityStore(folder)
+    rows.assign_identities(store.read())
+    parts, writer = embed(detect_changes(catalogue, rows)), BackgroundWriter(table, store, lock)
+    counted, faults = _append(parts, columns, writer, rows, guard)
     counts = counted.summary()
     _check_listing(catalogue, count_listed(), counts)
     not_taken = _log_not_taken(faults)
@@ -84,7 +87,9 @@ def update_table(
     lock.check()
     table.delete(rows.stale_row_ids())
     _check_row_count(table, counts["embedded"] + rows.num_retained, counts)
-    counts |= _count_changes(published, table, space.checkpoint_digest, catalogue)
+    after = read_existing_rows(table.dataset, catalogue.fields.names)
+    counts |= _count_changes(published, table, space.checkpoint_digest, after, catalogue)
+    store.compact(after.fingerprints)
     return UpdatedTable(table.dataset.version, table.dataset.count_rows(), counts, not_taken)
 
 
@@ -99,7 +104,8 @@ def _append(
     counts, faults = Counts(), list[Fault]()
     with writer:
         for decoded, vectors_BD in parts:
-            writer.add(to_table(decoded, vectors_BD, columns))
+            if decoded.photo_ids or decoded.identities:
+                writer.add(to_table(decoded, vectors_BD, columns), decoded.identities)
             rows.retain(decoded.existing)
             rows.retain_newest([fault.photo_id for fault in decoded.failed])
             faults += decoded.faults
@@ -127,14 +133,16 @@ def to_table(decoded: DecodedPart, vectors_BD: Features, schema: pa.Schema) -> p
 
 
 def _count_changes(
-    published: lance.LanceDataset | None, table: TableWriter, digest: str, catalogue: Catalogue
+    published: lance.LanceDataset | None,
+    table: TableWriter,
+    digest: str,
+    after: ExistingRows,
+    catalogue: Catalogue,
 ) -> dict[str, int]:
     """Changes since the published version. If another checkpoint made that one, all photos are new."""
-    columns = catalogue.fields.names
     if published is not None and not is_compatible(published, table.dataset.schema, digest):
         published = None
-    before, after = read_existing_rows(published, columns), read_existing_rows(table.dataset, columns)
-    counts = count_changes(before, after)
+    counts = count_changes(read_existing_rows(published, catalogue.fields.names), after)
     log.info("%(new)d new, %(changed)d changed, %(removed)d removed", counts)
     return counts
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from stbir.catalogue.photo import Catalogue
 from stbir.errors import InputError
-from stbir.gallery.fingerprint import HASH_LENGTH, short_hash
+from stbir.gallery.fingerprint import short_hashes
 
 
 def check_removal(num_removed: int, num_photos: int, max_removed: float) -> None:
@@ -26,7 +26,9 @@ class RemovalGuard:
         """`published`: None if nothing is published. `max_removed`: as for `check_removal`."""
         self._max_removed = max_removed
         batches = published.to_batches(columns=["photo_id"]) if published is not None else ()
-        self._hashes = _hashes(photo_id for batch in batches for photo_id in batch["photo_id"].to_pylist())
+        self._hashes = short_hashes(
+            photo_id for batch in batches for photo_id in batch["photo_id"].to_pylist()
+        )
         self._hashes.sort()
         self._is_present = np.zeros(len(self._hashes), bool)
         self.num_listed = 0  # files of the catalogue; 0 if it was not listed
@@ -43,7 +45,7 @@ class RemovalGuard:
 
     def add(self, photo_ids: Iterable[str]) -> None:
         """Photos that the catalogue has."""
-        hashes = _hashes(photo_ids)
+        hashes = short_hashes(photo_ids)
         start, stop = self._hashes.searchsorted(hashes, "left"), self._hashes.searchsorted(hashes, "right")
         self._is_present[start[start < stop]] = True
 
@@ -51,7 +53,3 @@ class RemovalGuard:
         """Raises InputError if the catalogue lacks too many published photos."""
         num_removed = len(self._hashes) - int(self._is_present.sum())
         check_removal(num_removed, len(self._hashes), self._max_removed)
-
-
-def _hashes(photo_ids: Iterable[str]) -> np.ndarray[tuple[int], np.dtype[np.bytes_]]:
-    return np.array([short_hash(photo_id) for photo_id in photo_ids], f"S{HASH_LENGTH}")

@@ -1,11 +1,13 @@
-"""Write the gallery's table in a background thread while photos are embedded."""
+"""Write the gallery's table and its identities in a background thread while photos are embedded."""
 
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import pyarrow as pa
 
+from stbir.gallery.identity_store import IdentityStore
 from stbir.gallery.table_writer import TableWriter
 from stbir.storage.lock import Lock
 
@@ -18,16 +20,19 @@ _MIN_COMMIT_INTERVAL_S, _COMMIT_INTERVAL_SHARE = 5.0, 0.02
 class BackgroundWriter:
     """A context manager. A clean exit commits all rows; after an exception, uncommitted rows are dropped."""
 
-    def __init__(self, writer: TableWriter, lock: Lock) -> None:
-        self._writer, self._lock = writer, lock
+    def __init__(self, writer: TableWriter, store: IdentityStore, lock: Lock) -> None:
+        self._writer, self._store, self._lock = writer, store, lock
         self._thread = ThreadPoolExecutor(1)
         self._pending: Future[None] | None = None
         self._rows: list[pa.Table] = []
+        self._identities = deque[tuple[bytes, bytes]]()
         self._start = self._committed = time.monotonic()
 
-    def add(self, rows: pa.Table) -> None:
-        """Buffer rows, and write them when a commit is due or a fragment is full. Blocks during a write."""
+    def add(self, rows: pa.Table, identities: Iterable[tuple[bytes, bytes]]) -> None:
+        """Buffer rows, and write them when a commit is due or a fragment is full. Blocks during a write.
+        Identities, of any rows, are written with each commit."""
         self._rows.append(rows)
+        self._identities.extend(identities)
         if self._is_commit_due():
             self._committed = time.monotonic()
             self._submit(self._commit)
@@ -62,6 +67,7 @@ class BackgroundWriter:
             self._writer.append(rows)
         self._lock.check()
         self._writer.commit()
+        self._store.append([self._identities.popleft() for _ in range(len(self._identities))])
 
     def _wait(self) -> None:
         if self._pending is not None:

@@ -7,31 +7,48 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stbir.gallery.arrays import Indices
-from stbir.gallery.fingerprint import HASH_LENGTH, Fingerprints, fingerprint, short_hash
-
-Hashes = NDArray[np.bytes_]
-_HASH_TYPE = f"S{HASH_LENGTH}"
+from stbir.gallery.fingerprint import HASH_TYPE, Hashes, fingerprint, short_hash, short_hashes
 
 
 class ExistingRows:
-    """Rows by the hash of their photo id, about 60 bytes a row. Rows that are not retained become stale."""
+    """Rows by the hash of their photo id, about 80 bytes a row. Rows that are not retained become stale."""
 
     def __init__(self, id_hashes: Hashes, fingerprints: Hashes, row_ids: NDArray[np.uint64]) -> None:
         order = np.argsort(id_hashes, kind="stable")
         self.id_hashes, self.fingerprints = id_hashes[order], fingerprints[order]
         self._row_ids = row_ids[order]
         self._is_retained = np.zeros(len(id_hashes), bool)
+        self._identities = np.zeros(len(id_hashes), HASH_TYPE)  # empty where unknown
 
-    def lookup_fingerprints(self, photo_ids: Sequence[str]) -> Fingerprints:
-        """The fingerprints of the ids that the table contains, in table order."""
-        spans = zip(photo_ids, *self._spans(photo_ids), strict=True)
-        return {id_: self.fingerprints[start:stop].tolist() for id_, start, stop in spans if start < stop}
+    def assign_identities(self, pairs_N2: Hashes) -> None:
+        """Set the identities of the rows with these fingerprints. The last one of a fingerprint counts."""
+        if not len(pairs_N2):
+            return
+        pairs_N2 = pairs_N2[np.argsort(pairs_N2[:, 0], kind="stable")]
+        last = pairs_N2[:, 0].searchsorted(self.fingerprints, "right") - 1
+        is_known = pairs_N2[last, 0] == self.fingerprints
+        self._identities[is_known] = pairs_N2[last[is_known], 1]
 
-    def retain(self, rows: Iterable[tuple[str, bytes]]) -> None:
+    def lookup_fingerprints(self, photo_ids: Sequence[str]) -> list[list[bytes]]:
+        """The fingerprints of the rows of each id, in table order."""
+        return [
+            self.fingerprints[start:stop].tolist()
+            for start, stop in zip(*self._spans(photo_ids), strict=True)
+        ]
+
+    def lookup_identities(self, photo_ids: Sequence[str], identities: Sequence[bytes]) -> list[bytes]:
+        """The fingerprint of the row with each id and identity; empty if there is none."""
+        rows = self._find(photo_ids, self._identities, identities)
+        fingerprints = np.zeros(len(rows), HASH_TYPE)
+        fingerprints[rows >= 0] = self.fingerprints[rows[rows >= 0]]
+        return fingerprints.tolist()
+
+    def retain(self, rows: Sequence[tuple[str, bytes]]) -> None:
         """Retain the row of each id and fingerprint; other rows of the same id become stale."""
-        for photo_id, row_fingerprint in rows:
-            [start], [stop] = self._spans([photo_id])
-            self._is_retained[start + self.fingerprints[start:stop].tolist().index(row_fingerprint)] = True
+        photo_ids, fingerprints = zip(*rows, strict=True) if rows else ((), ())
+        found = self._find(photo_ids, self.fingerprints, fingerprints)
+        assert (found >= 0).all(), "only rows of the table can be retained"
+        self._is_retained[found] = True
 
     def retain_newest(self, photo_ids: Iterable[str]) -> None:
         """Retain the last written row of each id that the table contains."""
@@ -48,8 +65,18 @@ class ExistingRows:
         """Lance's ids of the rows that are not retained, ascending."""
         return sorted(self._row_ids[~self._is_retained].tolist())
 
+    def _find(self, photo_ids: Sequence[str], column: Hashes, values: Sequence[bytes]) -> Indices:
+        """The row of each id with a value in a column; -1 if there is none, or the value is empty."""
+        starts, stops = self._spans(photo_ids)
+        wanted, found = np.array(values, HASH_TYPE), np.full(len(starts), -1)
+        for offset in range((stops - starts).max(initial=0)):
+            rows = np.minimum(starts + offset, len(column) - 1)
+            is_found = (starts + offset < stops) & (column[rows] == wanted) & (wanted != b"")
+            found[is_found] = rows[is_found]
+        return found
+
     def _spans(self, photo_ids: Sequence[str]) -> tuple[Indices, Indices]:
-        hashes = np.array([short_hash(photo_id) for photo_id in photo_ids], _HASH_TYPE)
+        hashes = short_hashes(photo_ids)
         return self.id_hashes.searchsorted(hashes, "left"), self.id_hashes.searchsorted(hashes, "right")
 
 
@@ -66,7 +93,7 @@ def read_existing_rows(dataset: lance.LanceDataset | None, metadata_columns: Seq
             id_hashes.append(short_hash(photo_id))
             fingerprints.append(fingerprint(photo_id, category, content, metadata))
     return ExistingRows(
-        np.array(id_hashes, _HASH_TYPE), np.array(fingerprints, _HASH_TYPE), np.concatenate(row_ids)
+        np.array(id_hashes, HASH_TYPE), np.array(fingerprints, HASH_TYPE), np.concatenate(row_ids)
     )
 
 

@@ -1,12 +1,16 @@
 """Fingerprints of gallery rows: a changed photo or changed metadata changes the fingerprint."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 # 96 bits in hexadecimal. With 10^9 photos, the chance of a collision is 1 in 10^11.
 HASH_LENGTH = 24
-Fingerprints = dict[str, list[bytes]]  # by photo id; an id may have several rows
+HASH_TYPE = f"S{HASH_LENGTH}"
+Hashes = NDArray[np.bytes_]
 
 
 def content_hash(data: bytes) -> str:
@@ -17,6 +21,11 @@ def content_hash(data: bytes) -> str:
 def fingerprint(photo_id: str, category: str, content: str, metadata: Sequence[Any]) -> bytes:
     """A hash of a row without its vector, equal in every process."""
     return short_hash(repr((photo_id, category, content, *metadata)))
+
+
+def short_hashes(texts: Iterable[str]) -> Hashes:
+    """`short_hash` of each text, in an array."""
+    return np.array([short_hash(text) for text in texts], HASH_TYPE)
 
 
 def short_hash(text: str) -> bytes:

@@ -22,7 +22,7 @@ MAX_BYTES = 64 * 2**20  # of a photo whose size is not listed
 # waits for a part.
 TIMEOUT_S = 50.0
 DEFAULT_SCHEMES = frozenset({"file", "s3", "gs", "https"})
-_HTTP = ("http", "https")
+HTTP_SCHEMES = ("http", "https")
 _MAX_REDIRECTS = 5
 _CHUNK_BYTES = 2**16
 
@@ -54,7 +54,7 @@ def fetch(uri: str, start: int, end: int, schemes: Set[str], timeout_s: float) -
         return _read_local(uri.removeprefix("file://"), start, end)
     fs, path = resolve_uri(uri)
     try:
-        if scheme in _HTTP:
+        if scheme in HTTP_SCHEMES:
             return bytes(sync(fs.loop, _get, fs, uri, end, schemes, timeout=timeout_s)[start:])
         limits = {"timeout": timeout_s} if fs.async_impl else {}
         return bytes(fs.cat_file(path, start=start, end=end, **limits))
@@ -99,8 +99,8 @@ async def _read_body(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
 async def _check_redirect(url: str, schemes: Set[str]) -> None:
     """A server must not make the job read other services of its own network."""
     parts = urlsplit(url)
-    if parts.scheme not in _HTTP or parts.scheme not in schemes or not parts.hostname:
-        raise InputError(f"redirect to {url}: not one of {', '.join(sorted(schemes & {*_HTTP}))}")
+    if parts.scheme not in HTTP_SCHEMES or parts.scheme not in schemes or not parts.hostname:
+        raise InputError(f"redirect to {url}: not one of {', '.join(sorted(schemes & {*HTTP_SCHEMES}))}")
     addresses = await asyncio.get_running_loop().getaddrinfo(parts.hostname, None)
     if not all(_is_public(str(address[4][0])) for address in addresses):
         raise InputError(f"redirect to {url}: a private address")

@@ -8,6 +8,7 @@ from typing import Any
 
 from stbir.errors import InputError
 from stbir.storage.errors import STORAGE_ERRORS
+from stbir.storage.file_version import info_version, stat_version
 from stbir.storage.folder import Folder
 from stbir.storage.retry import with_retries
 
@@ -20,13 +21,15 @@ NOT_SEARCHED = "folder not searched"
 class ListedFile:
     """A file below a folder. `name` is relative to it, `uri` a local path or a URI, `size` in bytes.
 
-    A file with a `problem` (one of the constants above) cannot be read.
+    `version` is that of `file_version`, None if unknown. A file with a `problem` (one of the constants above)
+    cannot be read.
     """
 
     name: str
     uri: str
     size: int
     problem: str | None = None
+    version: str | None = None
 
 
 def list_files(root: Folder, is_listed: Callable[[str], bool] = lambda _: True) -> Iterator[ListedFile]:
@@ -86,8 +89,9 @@ def _local_file(prefix: str, entry: os.DirEntry[str]) -> ListedFile:
         status = entry.stat()
     except OSError:  # a broken link, or a file that was removed meanwhile
         return ListedFile(name, entry.path, 0, NOT_A_FILE)
-    is_file = stat.S_ISREG(status.st_mode)
-    return ListedFile(name, entry.path, status.st_size if is_file else 0, None if is_file else NOT_A_FILE)
+    if not stat.S_ISREG(status.st_mode):
+        return ListedFile(name, entry.path, 0, NOT_A_FILE)
+    return ListedFile(name, entry.path, status.st_size, version=stat_version(status))
 
 
 def _list_remote(root: Folder, path: str, is_listed: Callable[[str], bool]) -> Iterator[ListedFile]:
@@ -106,7 +110,8 @@ def _list_remote(root: Folder, path: str, is_listed: Callable[[str], bool]) -> I
 
 def _remote_file(root: Folder, info: dict[str, Any]) -> ListedFile:
     path = info["name"]
-    return ListedFile(path[len(root.path) + 1 :], str(root.fs.unstrip_protocol(path)), info["size"])
+    uri, version = str(root.fs.unstrip_protocol(path)), info_version(info)
+    return ListedFile(path[len(root.path) + 1 :], uri, info["size"], version=version)
 
 
 def _list(root: Folder, path: str) -> list[dict[str, Any]]:

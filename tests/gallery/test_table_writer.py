@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from stbir.errors import InputError
 from stbir.gallery.existing_rows import ExistingRows, count_changes, read_existing_rows
-from stbir.gallery.fingerprint import HASH_LENGTH, fingerprint, short_hash
+from stbir.gallery.fingerprint import HASH_TYPE, fingerprint, short_hashes
 from stbir.gallery.gallery import open_table, schema
 from stbir.gallery.publish import prepare, publish
 from stbir.gallery.table_writer import (
@@ -58,9 +58,9 @@ def run_job(
     for start in range(0, len(photos), 2):
         batch = dict(photos[start : start + 2])
         prints = {n: fingerprint(n, "thing", content, [price]) for n, (content, price) in batch.items()}
-        before = existing.lookup_fingerprints(list(batch))
-        unchanged = {name for name in batch if prints[name] in before.get(name, [])}
-        existing.retain((name, prints[name]) for name in unchanged)
+        before = dict(zip(batch, existing.lookup_fingerprints(list(batch)), strict=True))
+        unchanged = {name for name in batch if prints[name] in before[name]}
+        existing.retain([(name, prints[name]) for name in unchanged])
         if new := {name: photo for name, photo in batch.items() if name not in unchanged}:
             writer.append(make_table(new))
             before_commit()
@@ -208,7 +208,7 @@ def test_fingerprint_survives_a_round_trip_of_all_metadata_types(tmp_path: Path)
     writer.append(table)
     writer.commit()
     existing = read_existing_rows(writer.dataset, fields.names)
-    assert existing.lookup_fingerprints(["x"]) == {"x": [fingerprint("x", "thing", "c", metadata)]}
+    assert existing.lookup_fingerprints(["x"]) == [[fingerprint("x", "thing", "c", metadata)]]
     assert open_writer(Folder(str(tmp_path)), schema(DIM, fields), "checkpoint").dataset.count_rows() == 1
 
 
@@ -226,6 +226,5 @@ def test_change_counts_match_set_operations(before: dict[str, int], after: dict[
 
 
 def existing_rows(photos: dict[str, int]) -> ExistingRows:
-    ids = np.array([short_hash(name) for name in photos], f"S{HASH_LENGTH}")
-    prints = np.array([fingerprint(n, "", str(value), ()) for n, value in photos.items()], f"S{HASH_LENGTH}")
-    return ExistingRows(ids, prints, np.arange(len(photos), dtype=np.uint64))
+    prints = np.array([fingerprint(n, "", str(value), ()) for n, value in photos.items()], HASH_TYPE)
+    return ExistingRows(short_hashes(photos), prints, np.arange(len(photos), dtype=np.uint64))

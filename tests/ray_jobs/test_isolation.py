@@ -16,11 +16,13 @@ from ray_jobs.recipes import recipe
 from stbir.catalogue.photo import Part, Photo
 from stbir.config import Preprocess
 from stbir.data.validation import Fault
+from stbir.embedding.change_detection import detect_changes
 from stbir.embedding.decode import DecodedPart, decode_part, decode_photos
 from stbir.errors import InputError
 from stbir.gallery.existing_rows import read_existing_rows
 from stbir.model import builder, checkpoint
 from tests.conftest import ROOT
+from tests.embedding.test_decode import unread
 from tests.ray_jobs.dangerous_catalogue import IDS, DangerousCatalogue
 
 SMALL = Preprocess(16, (0, 0, 0), (1, 1, 1))
@@ -32,7 +34,7 @@ def test_photos_that_kill_or_block_their_worker_are_set_aside(ray_cluster) -> No
     [part, _] = catalogue.parts()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ray_jobs.embedding.isolation.PHOTO_TIMEOUT_S", 5.0)
-        decoded, pixels = decode_isolated(ray.put(catalogue), part, frozenset({7}), {}, SMALL, None)
+        decoded, pixels = decode_isolated(ray.put(catalogue), unread(part, {7}), SMALL, None)
     assert decoded.photo_ids == ["00", "01", "02", "04", "06", "08", "09"]
     assert [(fault.photo_id, fault.reason) for fault in decoded.faults] == [
         ("03", "kills its worker"),
@@ -48,7 +50,8 @@ def test_job_goes_on_after_a_photo_that_kills_its_worker(ray_cluster, tmp_path: 
     config, uri = recipe("smoke"), str(tmp_path)
     checkpoint.save(uri, "0", builder.build_retriever(config.model, 0), config, made_from="", counts={})
     pool = EncoderPool(uri, config.model.photo.preprocess, 1, use_gpu=False)
-    parts = embed_catalogue(DangerousCatalogue(killer="03"), read_existing_rows(None, []), pool)
+    catalogue = DangerousCatalogue(killer="03")
+    parts = embed_catalogue(catalogue, detect_changes(catalogue, read_existing_rows(None, [])), pool)
     embedded = [(each.decoded.photo_ids, len(each.encoded.vectors)) for each in parts]
     assert embedded == [([*IDS[:3], *IDS[4:10]], 9), (IDS[10:], 10)]
 
@@ -70,11 +73,12 @@ def test_the_fault_names_what_ended_the_worker(
 SLOW_PART = """
 from stbir.config import Preprocess
 from stbir.embedding.decode import decode_part
+from tests.embedding.test_decode import unread
 from tests.ray_jobs.dangerous_catalogue import DangerousCatalogue
 
 catalogue = DangerousCatalogue(sleeper="03")
 small = Preprocess(16, (0, 0, 0), (1, 1, 1))
-decode_part(catalogue, next(catalogue.parts()), frozenset(), {}, small, photo_timeout_s=0.5)
+decode_part(catalogue, unread(next(catalogue.parts())), small, photo_timeout_s=0.5)
 """
 
 
@@ -96,9 +100,9 @@ class CountingCatalogue(DangerousCatalogue):
 @pytest.mark.parametrize("location", [None, IDS[:10], "all"], ids=["none", "refs", "whole"])
 def test_photos_decoded_one_by_one_equal_those_of_the_part(start: int, location: Any) -> None:
     catalogue = CountingCatalogue() if location == "all" else DangerousCatalogue()
-    part, duplicates = Part(IDS[:10], location), frozenset({5})
-    whole, pixels = decode_part(catalogue, part, duplicates, {}, SMALL)
-    started, *results = decode_photos(catalogue, part, duplicates, {}, SMALL, start, 60)
+    part = unread(Part(IDS[:10], location), {5})
+    whole, pixels = decode_part(catalogue, part, SMALL)
+    started, *results = decode_photos(catalogue, part, SMALL, start, 60)
     assert started is None
     merged = DecodedPart.merge([decoded for decoded, _ in filter(None, results)])
     assert (merged.photo_ids, merged.faults) == (
@@ -116,6 +120,6 @@ def test_part_of_another_length_than_its_photos_is_an_error(num_ids: int) -> Non
         def read(self, part: Part) -> Iterator[Photo | Fault]:
             return super().read(Part(IDS[:10], None))
 
-    part = Part(IDS[:num_ids], "all")
+    part = unread(Part(IDS[:num_ids], "all"))
     with pytest.raises(InputError, match="the catalogue changed near photo 00"):
-        list(decode_photos(Changed(), part, frozenset(), {}, SMALL, 0, 60))
+        list(decode_photos(Changed(), part, SMALL, 0, 60))
