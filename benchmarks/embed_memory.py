@@ -10,6 +10,8 @@ and `compared_s` with the identities that this update has stored. Memory is that
 """
 
 import argparse
+import io
+import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -18,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from PIL import Image
 
 from benchmarks.embed import make_model, make_photos, run_embed_gallery
 from benchmarks.memory import MemorySampler
@@ -36,7 +39,7 @@ from stbir.model.encoders import ImageEncoder
 from stbir.storage.folder import Folder
 from stbir.storage.lock import artifact_lock
 
-_FILES_PER_FOLDER = 1000
+_FILES_PER_FOLDER, _DIGEST = 1000, "000"
 _MIN_AGE_S = 3  # a file that was just written is read again
 
 
@@ -70,13 +73,11 @@ def _measure(job: Callable[[], object]) -> tuple[float, dict[str, float]]:
 def _update_unchanged(args: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         model, gallery = make_model(f"{scratch}/checkpoint", args.recipe), Folder(f"{scratch}/gallery")
-        make_photos(Path(scratch) / "one", 1)
-        [photo] = (Path(scratch) / "one").rglob("*.jpg")
-        catalogue = _write_copies(photo.read_bytes(), Path(scratch) / "photos", args.unchanged)
-        width = checkpoint.read_recipe(model).model.width
-        _publish_rows(catalogue, gallery, EmbeddingSpace("000", width), content_hash(photo.read_bytes()))
-        time.sleep(_MIN_AGE_S)
+        Image.new("RGB", (16, 16)).save(buffer := io.BytesIO(), "JPEG")
+        catalogue = _write_copies(buffer.getvalue(), Path(scratch) / "photos", args.unchanged)
         encoder = checkpoint.load(model, part="photo")
+        _publish_rows(catalogue, gallery, encoder.dim, content_hash(buffer.getvalue()))
+        time.sleep(_MIN_AGE_S)
         (read_s, _), (compared_s, mib) = (
             _measure(lambda: _update(catalogue, gallery, encoder)) for _ in range(2)
         )
@@ -85,22 +86,26 @@ def _update_unchanged(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _write_copies(photo: bytes, folder: Path, count: int) -> FolderCatalogue:
-    for number in range(count):
-        path = folder / f"{number // _FILES_PER_FOLDER:05}" / f"{number:09}.jpg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(photo)
+    """Links to one file a folder, as file systems limit their number."""
+    for start in range(0, count, _FILES_PER_FOLDER):
+        subfolder = folder / f"{start // _FILES_PER_FOLDER:05}"
+        subfolder.mkdir(parents=True)
+        first = f"{subfolder}/{start:09}.jpg"
+        Path(first).write_bytes(photo)
+        for number in range(start + 1, min(start + _FILES_PER_FOLDER, count)):
+            os.link(first, f"{subfolder}/{number:09}.jpg")
     return FolderCatalogue(str(folder))
 
 
-def _publish_rows(catalogue: FolderCatalogue, gallery: Folder, space: EmbeddingSpace, content: str) -> None:
+def _publish_rows(catalogue: FolderCatalogue, gallery: Folder, dim: int, content: str) -> None:
     """A published gallery of the photos, without identities."""
-    columns, rng = schema(space.dim), np.random.default_rng(0)
-    writer = open_writer(gallery, columns, space.checkpoint_digest)
+    columns, rng = schema(dim), np.random.default_rng(0)
+    writer = open_writer(gallery, columns, _DIGEST)
     tables = []
     for part in catalogue.parts():
         num, categories = len(part.ids), [ref.category for ref in part.location]
         decoded = DecodedPart(part.ids, categories, [b""] * num, [content] * num, [()] * num)
-        tables.append(to_table(decoded, rng.random((num, space.dim), np.float32), columns))
+        tables.append(to_table(decoded, rng.random((num, dim), np.float32), columns))
     writer.append(pa.concat_tables(tables))
     writer.commit()
     writer.dataset.tags.create(PUBLISHED, writer.dataset.version)
@@ -114,7 +119,7 @@ def _update(catalogue: FolderCatalogue, gallery: Folder, encoder: ImageEncoder) 
             catalogue,
             gallery,
             lock,
-            EmbeddingSpace("000", encoder.dim),
+            EmbeddingSpace(_DIGEST, encoder.dim),
             guard,
             lambda parts: embed_catalogue(catalogue, parts, encoder),
             0,

@@ -6,7 +6,9 @@ No Ray and no Lance here: the loader forks, and this is the script that a user w
 import os
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -47,9 +49,9 @@ def _item_sizes(arguments: tuple[str, int]) -> int:
     return _item(*arguments)[0].size
 
 
-def _item(path: str, size: int) -> Item:
+def _item(path: str, size: int, is_scaled: bool = True) -> Item:
     data = Path(path).read_bytes()
-    image = open_image(data, side=size)
+    image = open_image(data, side=size if is_scaled else None)
     pixels = resize_photo(image, size)
     return pixels, encode_thumbnail(image), content_hash(data), path
 
@@ -80,14 +82,14 @@ def _loaded(model: str) -> ImageEncoder:
 class Photos(Dataset[Item]):
     """Files on disk, decoded by the loader's processes."""
 
-    def __init__(self, files: list[str], size: int) -> None:
-        self.files, self.size = files, size
+    def __init__(self, files: list[str], size: int, is_scaled: bool) -> None:
+        self.files, self.size, self.is_scaled = files, size, is_scaled
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, number: int) -> Item:
-        return _item(self.files[number], self.size)
+        return _item(self.files[number], self.size, self.is_scaled)
 
 
 def _collate(items: list[Item]) -> tuple[torch.Tensor, list[bytes], list[str], list[str]]:
@@ -96,18 +98,21 @@ def _collate(items: list[Item]) -> tuple[torch.Tensor, list[bytes], list[str], l
     return torch.from_numpy(np.stack(pixels)), thumbnails, contents, paths
 
 
-def measure_dataloader(model: str, files: list[str], size: int, out: Path) -> float:
-    """Photos per second of the DataLoader script, without the first batch."""
+def measure_dataloader(model: str, files: list[str], size: int, out: Path, is_scaled: bool = False) -> float:
+    """Photos per second of the DataLoader script, without the first batch.
+
+    `is_scaled`: JPEGs are decoded at a fraction of their size, which a script gets only if it asks for it.
+    """
     encoder = _loaded(model)
     loader = DataLoader(
-        Photos(files, size),
+        Photos(files, size, is_scaled),
         batch_size=_BATCH,
         num_workers=os.cpu_count() or 1,
         collate_fn=_collate,
         pin_memory=torch.cuda.is_available(),
         prefetch_factor=4,
     )
-    out.mkdir()
+    out.mkdir(exist_ok=True)
     vectors, batch_times = [], list[float]()
     with pq.ParquetWriter(out / "photos.parquet", _SCHEMA) as writer:
         for pixels, thumbnails, contents, paths in loader:
@@ -118,7 +123,12 @@ def measure_dataloader(model: str, files: list[str], size: int, out: Path) -> fl
     return (len(files) - _BATCH) / (batch_times[-1] - batch_times[0])
 
 
-SIDES = {"decoding": measure_decoding, "encoding": measure_encoding, "dataloader": measure_dataloader}
+SIDES: dict[str, Callable[[str, list[str], int, Path], float]] = {
+    "decoding": measure_decoding,
+    "encoding": measure_encoding,
+    "scaled_dataloader": partial(measure_dataloader, is_scaled=True),
+    "dataloader": measure_dataloader,
+}
 
 
 def main(side: str, model: str, photos: str, out: str) -> None:

@@ -114,6 +114,8 @@ def escape_name(name: str) -> str:
 
 
 def _reject_invalid_name(ref: PhotoRef) -> PhotoRef:
+    if ref.photo_id.isascii() and ref.category.isascii():
+        return ref
     photo_id, category = escape_name(ref.photo_id), escape_name(ref.category)
     if (photo_id, category) == (ref.photo_id, ref.category):
         return ref

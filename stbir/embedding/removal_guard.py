@@ -45,9 +45,11 @@ class RemovalGuard:
 
     def add(self, photo_ids: Iterable[str]) -> None:
         """Photos that the catalogue has."""
+        if not len(self._hashes):
+            return
         hashes = short_hashes(photo_ids)
-        start, stop = self._hashes.searchsorted(hashes, "left"), self._hashes.searchsorted(hashes, "right")
-        self._is_present[start[start < stop]] = True
+        rows = np.minimum(self._hashes.searchsorted(hashes), len(self._hashes) - 1)
+        self._is_present[rows[self._hashes[rows] == hashes]] = True
 
     def check(self) -> None:
         """Raises InputError if the catalogue lacks too many published photos."""
