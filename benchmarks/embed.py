@@ -3,10 +3,10 @@
 `python benchmarks/embed.py` makes photos (JPEGs of 12 and 2 megapixels in turn) and an untrained model. It
 measures five variants: decoding only, one process per core; the model only, on resident tensors; the
 DataLoader script, with scaled decoding as here and in full as torchvision does (these four in `plain.py`);
-`embed_gallery`. The last three write the same: vectors, thumbnails, content
-hashes. Rates are photos per second in steady state; `whole_s` are total seconds with start-up. The last line
-is JSON: `vs_ceiling` is relative to the slower of decoding and model. If both share the cores (no GPU), the
-ceiling is 1 / (1/decoding + 1/model): `vs_shared_ceiling`.
+`embed_gallery`. The last three write the same: vectors, thumbnails, content hashes. Rates are photos per
+second in steady state; `whole_s` are total seconds with start-up. The last line is JSON: `vs_ceiling` is
+relative to the slower of decoding and model. If both share the cores (no GPU), the ceiling is
+1 / (1/decoding + 1/model): `vs_shared_ceiling`.
 """
 
 import argparse
@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,15 +31,14 @@ from ray_jobs.recipes import recipe as named_recipe
 from stbir.model import checkpoint
 from stbir.model.builder import build_retriever
 
-_FOLDERS, _VARIANTS = 20, 4
-SMALL_SIZES = ((384, 256), (256, 384), (320, 320))
-CAMERA_SIZES = ((4000, 3000), (1632, 1224))  # 12 and 2 megapixels
+_FOLDERS = 20
+_CAMERA_SIZES = ((4000, 3000), (1632, 1224))
 
 
 def main(args: argparse.Namespace) -> dict[str, Any]:
-    """Make photos and a model, run the four variants, print the table."""
+    """Make photos and a model, run the five variants, print the table."""
     with tempfile.TemporaryDirectory(dir=args.scratch) as folder:
-        make_photos(Path(folder) / "photos", args.photos, CAMERA_SIZES)
+        make_camera_photos(Path(folder) / "photos", args.photos)
         model = make_model(f"{folder}/checkpoint", args.recipe)
         rates, baseline_s = {}, 0.0
         for side in plain.SIDES:
@@ -56,25 +54,37 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
     return _table(rates, {"dataloader": baseline_s, "ours": stbir_s}, args.photos)
 
 
-def make_photos(folder: Path, count: int, sizes: Sequence[tuple[int, int]] = SMALL_SIZES) -> None:
-    """Write `count` JPEGs of these sizes in turn, each with bytes of its own after the end of the image."""
+def make_photos(folder: Path, count: int) -> None:
+    """Write `count` distinct crops of a few large synthetic images."""
     rng = np.random.default_rng(0)
-    images = [_jpeg(rng, size) for _ in range(_VARIANTS) for size in sizes]
+    textures = [_texture(rng, (1024, 1024)) for _ in range(4)]
     for number in range(count):
+        width, height = (int(side) for side in rng.integers(256, 385, 2))
+        left, top = (int(side) for side in rng.integers(0, 1024 - 384, 2))
+        crop = textures[number % 4].crop((left, top, left + width, top + height))
         path = folder / f"kind {number % _FOLDERS:02}" / f"{number:07}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(images[number % len(images)] + b"%07d" % number)
+        crop.save(path, "JPEG", quality=88)
 
 
-def _jpeg(rng: np.random.Generator, size: tuple[int, int]) -> bytes:
-    """A photo with coarse and fine structure, about 3 bits a pixel."""
+def make_camera_photos(folder: Path, count: int) -> None:
+    """Write `count` JPEGs of 12 and 2 megapixels, few images, each with bytes of its own after its end."""
+    rng, images = np.random.default_rng(0), list[bytes]()
+    for size in _CAMERA_SIZES * 4:
+        _texture(rng, size).save(buffer := io.BytesIO(), "JPEG", quality=88)
+        images.append(buffer.getvalue())
+    folder.mkdir()
+    for number in range(count):
+        (folder / f"{number:07}.jpg").write_bytes(images[number % len(images)] + b"%07d" % number)
+
+
+def _texture(rng: np.random.Generator, size: tuple[int, int]) -> Image.Image:
+    """An image with coarse and fine structure, about 3 bits a pixel as JPEG."""
     coarse = Image.fromarray(rng.integers(0, 256, (24, 24, 3), np.uint8)).resize(
         size, Image.Resampling.BICUBIC
     )
     fine = rng.normal(0, 6, (size[1], size[0], 3))
-    image = Image.fromarray(np.clip(np.asarray(coarse) + fine, 0, 255).astype(np.uint8))
-    image.save(buffer := io.BytesIO(), "JPEG", quality=88)
-    return buffer.getvalue()
+    return Image.fromarray(np.clip(np.asarray(coarse) + fine, 0, 255).astype(np.uint8))
 
 
 def make_model(uri: str, name: str) -> str:
