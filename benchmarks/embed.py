@@ -54,13 +54,13 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
     return _table(rates, {"dataloader": baseline_s, "ours": stbir_s}, args.photos)
 
 
-def make_photos(folder: Path, count: int) -> None:
-    """Write `count` distinct crops of a few large synthetic images."""
+def make_photos(folder: Path, count: int, size: tuple[int, int] | None = None) -> None:
+    """Write `count` distinct crops of a few large synthetic images; sides from 256 to 384 without `size`."""
     rng = np.random.default_rng(0)
     textures = [_texture(rng, (1024, 1024)) for _ in range(4)]
     for number in range(count):
-        width, height = (int(side) for side in rng.integers(256, 385, 2))
-        left, top = (int(side) for side in rng.integers(0, 1024 - 384, 2))
+        width, height = size or map(int, rng.integers(256, 385, 2))
+        left, top = (int(rng.integers(0, 1024 - side)) for side in (width, height))
         crop = textures[number % 4].crop((left, top, left + width, top + height))
         path = folder / f"kind {number % _FOLDERS:02}" / f"{number:07}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -130,8 +130,8 @@ def _wait_until_ready(url: str) -> None:
 
 
 def default_gallery(photos: Path) -> str:
-    """A folder under `out/search` for the gallery of these photos."""
-    return f"out/search/{photos.name}-{hashlib.sha256(str(photos).encode()).hexdigest()[:8]}"
+    """A folder under `out/search` for the gallery of these photos; the pad shows its last part."""
+    return f"out/search/{hashlib.sha256(str(photos).encode()).hexdigest()[:8]}/{photos.name}"
 
 
 def parser() -> argparse.ArgumentParser:

@@ -90,6 +90,17 @@ def test_zero_shot(
     assert all(Path(line.split("  ")[1]).is_file() for line in lines)
 
 
+def test_steering(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint = save_smoke_checkpoint(str(tmp_path / "checkpoint"))
+    (photos / "copy.png").write_bytes((photos / "3.png").read_bytes())
+    example = importlib.import_module("examples.steering")
+    example.main(checkpoint, str(photos), str(tmp_path / "g"), "red seat", "blue")
+    best, *hits = capsys.readouterr().out.splitlines()
+    photo_ids = {line.split("  ")[1] for line in hits}
+    assert best.removeprefix("like ").rstrip(":") not in photo_ids
+    assert len(hits) < sum(int(line.split("  ")[2].split()[0]) for line in hits) == 6
+
+
 @pytest.mark.slow(reason="a training run")
 def test_fine_tune(
     ray_cluster: str,

@@ -9,18 +9,25 @@ from stbir.gallery.gallery import Gallery
 from stbir.model import checkpoint
 
 NUM_EXAMPLES = 6
+_GENERIC_NAMES = ("", "gallery", "out")  # of folders; they do not say what the photos are
 
 
 def describe_gallery(release: Release, gallery: Gallery, vector: Vector) -> dict[str, Any]:
     """The fields of `gallery`. `vector` (D,): of any query, which selects the examples."""
     return {
-        "name": release.gallery.rstrip("/").rpartition("/")[2],
+        "name": gallery_name(release.gallery),
         "version": gallery.version,
         "count": gallery.count,
         "categories": gallery.categories,
         "columns": gallery.columns,
         "examples": _examples(gallery, vector),
     }
+
+
+def gallery_name(uri: str) -> str:
+    """The last part of a URI, or the one before if the last is generic: `chairs` of `chairs/gallery/`."""
+    parts = (uri.partition("://")[2] or uri).rstrip("/").split("/")[-2:]
+    return next((part for part in reversed(parts) if part not in _GENERIC_NAMES), parts[-1])
 
 
 def _examples(gallery: Gallery, vector: Vector) -> list[dict[str, Any]]:

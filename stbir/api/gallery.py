@@ -201,7 +201,7 @@ def _update(
     num_listed: int,
 ) -> None:
     def embed(parts: Iterator[DecodedPart | UnreadPart]) -> Iterator[tuple[DecodedPart, Features]]:
-        return embed_catalogue(catalogue, parts, model.prepare("photo").photo)
+        return embed_catalogue(catalogue, parts, model.prepare("photo", num_inputs=num_listed).photo)
 
     space = EmbeddingSpace(model.digest, model.dim)
     table = update_table(catalogue, folder, lock, space, guard, embed, max_error_rate, lambda: num_listed)

@@ -1,5 +1,6 @@
 """A model that encodes sketches, texts and photos: from a checkpoint, or CLIP without training."""
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 
@@ -23,7 +24,7 @@ from stbir.errors import InputError
 from stbir.evaluation.evaluate import Evaluation, evaluate
 from stbir.gallery.arrays import Features
 from stbir.model import checkpoint
-from stbir.model.backend import BackendInUse, use_backend
+from stbir.model.backend import TORCH, BackendInUse, use_backend
 from stbir.model.builder import build_retriever
 from stbir.model.clip import clip_recipe
 from stbir.model.fusion import fuse
@@ -31,6 +32,8 @@ from stbir.model.graph_cache import DEFAULT_FOLDER
 from stbir.model.retriever import Retriever
 from stbir.storage.folder import Folder
 from stbir.storage.lock import artifact_lock
+
+_MIN_INPUTS_TO_EXPORT = 500  # in a process; an export takes the seconds that it saves on as many
 
 
 class Model:
@@ -53,6 +56,7 @@ class Model:
         # The probability of a match by score and kind of query, if the checkpoint has it.
         self.match_curves: dict[str, MatchCurve] = read_match_curves(uri) if uri else {}
         self._backend, self.backends = backend, dict[Modality, BackendInUse]()
+        self._num_inputs, self._prepared = Counter[Modality](), set[Modality]()
 
     def __repr__(self) -> str:
         return f"Model({self.recipe.name}, {self.dim} dimensions, {self.uri or 'not saved'})"
@@ -62,12 +66,19 @@ class Model:
         """D, the width of the embedding."""
         return self.retriever.dim
 
-    def prepare(self, *modalities: Modality) -> Retriever:
-        """The model, whose encoders of `modalities` its backend runs; the first use of each compiles it."""
+    def prepare(self, *modalities: Modality, num_inputs: int = 1) -> Retriever:
+        """The model, to encode `num_inputs` of each of `modalities` by its backend.
+
+        The first use of an encoder exports it; with `auto` torch runs until it gains more than that costs.
+        """
         for modality in modalities:
-            if modality not in self.backends:
+            self._num_inputs[modality] += num_inputs
+            if self._backend == "auto" and self._num_inputs[modality] < _MIN_INPUTS_TO_EXPORT:
+                self.backends[modality] = TORCH
+            elif modality not in self._prepared:
                 encoder = self.retriever.encoder(modality)
                 self.backends[modality] = use_backend(encoder, modality, self._backend, DEFAULT_FOLDER)
+                self._prepared.add(modality)
         return self.retriever
 
     def encode_sketch(self, sketches: SketchInput | Sequence[SketchInput]) -> Features:
@@ -75,15 +86,18 @@ class Model:
 
         Raises InputError for an image that cannot be read, and NoStrokeError if nothing is drawn.
         """
-        return embed_query_sketches(self.prepare("sketch").sketch, sketch_files(sketches))
+        files = sketch_files(sketches)
+        return embed_query_sketches(self.prepare("sketch", num_inputs=len(files)).sketch, files)
 
     def encode_text(self, texts: str | Sequence[str]) -> Features:
         """One text or many → (N, D)."""
-        return embed_texts(self.prepare("text").text, as_texts(texts))
+        several = as_texts(texts)
+        return embed_texts(self.prepare("text", num_inputs=len(several)).text, several)
 
     def encode_photo(self, photos: ImageInput | Sequence[ImageInput]) -> Features:
         """One photo or many → (N, D). Raises InputError for an image that cannot be read."""
-        return embed_photos(self.prepare("photo").photo, photo_files(photos))
+        files = photo_files(photos)
+        return embed_photos(self.prepare("photo", num_inputs=len(files)).photo, files)
 
     def encode_query(
         self, sketch: SketchInput | None = None, text: str | None = None, sketch_weight: float = 0.5
@@ -130,8 +144,9 @@ class Model:
         and an empty split. `ray_jobs/evaluate.py` writes a report.
         """
         data = open_shards(shards)
-        data.select_split(split)  # names the splits if there is none
-        return evaluate(self.prepare(*MODALITIES), data.iter_rows(split), protocol)
+        num_photos = data.select_split(split).num_rows  # names the splits if there is none
+        model = self.prepare(*MODALITIES, num_inputs=num_photos)
+        return evaluate(model, data.iter_rows(split), protocol)
 
     def save(self, uri: str) -> str:
         """Write a model of `from_clip` as a CHECKPOINT, which commands and the endpoint take; returns `uri`.
@@ -150,7 +165,7 @@ def load(uri: str, device: str | None = None, backend: Backend = "auto") -> Mode
     """The model of a CHECKPOINT at a path or URI. `device`: None takes a GPU if there is one.
 
     backend: what runs the encoders on a CPU: torch, openvino or onnxruntime; auto takes OpenVINO if the extra
-        `stbir[openvino]` is installed and the encoder is large enough to gain from it.
+        `stbir[openvino]` is installed, and the encoder and the number of its inputs are large enough.
 
     Raises InputError for a missing or damaged checkpoint; a backend that is not installed, on the first use.
     """

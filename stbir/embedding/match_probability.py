@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-from sklearn.isotonic import IsotonicRegression
 
 from stbir.embedding.queries import Queries, QueryKind, SplitFeatures, make_queries
 from stbir.errors import InputError
@@ -69,6 +68,8 @@ def _fit(queries: Queries, photo_ND: Features) -> MatchCurve:
 
 def fit_probability(score_T: Features, is_right_T: Features) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Isotonic regression: the points (scores, probabilities) between which it is linear."""
+    from sklearn.isotonic import IsotonicRegression  # takes seconds to import, and searches only read curves
+
     model = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(score_T, is_right_T)
     return tuple(map(float, model.X_thresholds_)), tuple(map(float, model.y_thresholds_))
 

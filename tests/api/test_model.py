@@ -11,9 +11,11 @@ import torch
 import stbir
 from stbir import InputError, Model
 from stbir.api import model as api_model
+from stbir.config.choices import Backend
 from stbir.data.shards import open_shards
 from stbir.evaluation.evaluate import evaluate
 from stbir.model import checkpoint
+from stbir.model.backend import TORCH
 from stbir.model.clip import clip_recipe
 from tests.data.image_files import drawing
 from tests.ray_jobs.test_embed_gallery import ROWS, write_shards
@@ -125,3 +127,16 @@ def test_a_backend_runs_the_encoders_that_are_used(
     assert {modality: str(backend) for modality, backend in compiled.backends.items()} == {"text": "openvino"}
     assert str(model.backends["text"]) == "torch"  # too small to gain
     assert compiled.digest == model.digest
+
+
+@pytest.mark.parametrize(("backend", "uses"), [("auto", [0, 1, 1]), ("openvino", [1, 1, 1])])
+def test_auto_exports_an_encoder_once_it_has_many_inputs(
+    backend: Backend, uses: list[int], checkpoint_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exports: list[str] = []
+    monkeypatch.setattr(api_model, "_MIN_INPUTS_TO_EXPORT", 3)
+    monkeypatch.setattr(api_model, "use_backend", lambda *given: exports.append(given[1]) or TORCH)
+    model = stbir.load(checkpoint_uri, backend=backend)
+    for texts, count in zip([["a"], ["b", "c"], ["d", "e", "f"]], uses, strict=True):
+        model.encode_text(texts)
+        assert exports == ["text"] * count

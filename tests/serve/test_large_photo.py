@@ -9,7 +9,7 @@ import pytest
 from fastapi import FastAPI
 from PIL import Image
 
-from serve.deployments.gallery_info import describe_gallery
+from serve.deployments.gallery_info import describe_gallery, gallery_name
 from serve.deployments.large_photo import MAX_SIDE, large_photo
 from serve.messages import Release
 from stbir.gallery.gallery import Gallery, open_gallery
@@ -110,11 +110,25 @@ def test_link_header_of_a_large_photo(app, gallery_uri, monkeypatch):
     assert response.headers["link"] == '<https://shop.example/3>; rel="describedby"'
 
 
+@pytest.mark.parametrize(
+    ("uri", "name"),
+    [
+        ("out/sofas", "sofas"),
+        ("out/demo/gallery", "demo"),
+        ("s3://bucket/chairs/gallery/", "chairs"),
+        ("s3://bucket/gallery", "bucket"),
+        ("out/gallery", "gallery"),
+    ],
+)
+def test_name_of_a_gallery_says_what_it_has(uri: str, name: str) -> None:
+    assert gallery_name(uri) == name
+
+
 def test_description_has_name_and_examples_of_all_categories(checkpoint_uri, gallery_uri, photos):
     digest = checkpoint.read_digest(checkpoint_uri)
     gallery = open_gallery(gallery_uri, digest)
     info = describe_gallery(Release(checkpoint_uri, digest, gallery_uri, 1), gallery, photos.vectors[0])
-    assert (info["name"], info["count"]) == ("gallery", len(photos.ids))
+    assert (info["name"], info["count"]) == (gallery_name(gallery_uri), len(photos.ids))
     assert [example["category"] for example in info["examples"]] == ["box", "disc"] * 3
     rows = dict(zip(photos.ids, zip(photos.categories, photos.texts, strict=True), strict=True))
     for example in info["examples"]:

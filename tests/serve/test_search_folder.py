@@ -33,5 +33,5 @@ def test_bad_input_ends_with_one_line(
 
 def test_folders_of_one_name_have_galleries_of_their_own() -> None:
     one, other = default_gallery(Path("/a/Pictures")), default_gallery(Path("/b/Pictures"))
-    assert one.startswith("out/search/Pictures-")
+    assert one.endswith("/Pictures")
     assert one != other
