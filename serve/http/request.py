@@ -12,13 +12,21 @@ from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import Request
-from pydantic import ConfigDict, FailFast, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, FailFast, Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 from pydantic_core import from_json
 from python_multipart.multipart import parse_options_header
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from serve.http.field_problems import MAX_FIELD_BYTES, bad_field, check_max, too_large, validation_problem
+from serve.http.field_problems import (
+    MAX_FIELD_BYTES,
+    bad_field,
+    check_max,
+    check_query_text,
+    read_json,
+    too_large,
+    validate,
+)
 from serve.http.sketch_input import Fraction, read_sketch
 from serve.http.steering_input import read_marks, read_without
 from serve.messages import Query
@@ -125,14 +133,10 @@ def _parse_json(body: bytes, limits: Limits) -> Any:
 
 
 def _read_where(raw: Any, max_conditions: int) -> tuple[Condition, ...]:
-    text = raw if isinstance(raw, str) else json.dumps(raw, ensure_ascii=False)
-    check_max("where", len(text), MAX_FIELD_BYTES, "characters")
-    try:
-        where = _WHERE.validate_python(from_json(text)) if text else ()
-    except ValidationError as error:
-        raise validation_problem(error, "where") from error
-    except ValueError as error:
-        raise bad_field("where", f"Invalid JSON: {error}") from error
+    if not isinstance(raw, str):  # `read_json` bounds a text
+        num_characters = len(json.dumps(raw, ensure_ascii=False))
+        check_max("where", num_characters, MAX_FIELD_BYTES, "characters")
+    where = validate("where", _WHERE.validate_python, read_json("where", raw))
     check_max("where", len(where), max_conditions, "conditions")
     return where
 
@@ -202,17 +206,14 @@ def _check_text(name: str, value: Any) -> str:
 def _validate(raw: Any) -> SearchRequest:
     if isinstance(raw, dict) and (unknown := raw.keys() - _FIELDS):
         raise bad_field(min(unknown)[:50], f"no such field; send some of {', '.join(sorted(_FIELDS))}")
-    try:
-        return _REQUEST.validate_python(raw)
-    except ValidationError as error:
-        raise validation_problem(error) from error
+    return validate("", _REQUEST.validate_python, raw)
 
 
 def _check_limits(fields: SearchRequest, limits: Limits) -> None:
     if fields.k > limits.k:
         raise bad_field("k", f"exceeds the limit of {limits.k}; send less")
-    for name in ("text", "category", "photo_id"):
+    check_query_text("text", fields.text or "", limits)
+    for name in ("category", "photo_id"):
         check_max(name, len(getattr(fields, name) or ""), limits.characters, "characters")
-    check_max("text", len((fields.text or "").split()), limits.words, "words")
     if fields.sketch and fields.strokes:
         raise bad_field("strokes", "conflicts with sketch; send one of the two")

@@ -8,9 +8,9 @@ from http import HTTPStatus
 from typing import Annotated, Any
 
 from PIL import Image, UnidentifiedImageError
-from pydantic import FailFast, Field, TypeAdapter, ValidationError
+from pydantic import FailFast, Field, TypeAdapter
 
-from serve.http.field_problems import bad_field, check_max, too_large, validation_problem
+from serve.http.field_problems import bad_field, check_max, too_large, validate
 from serve.problem import Problem
 from serve.settings import Limits
 from stbir.images import QUERY_FORMATS, encode_png, render_strokes
@@ -49,10 +49,7 @@ def _decode_base64(text: str) -> bytes:
 
 
 def _read_strokes(raw: list[Any], limits: Limits) -> Strokes:
-    try:
-        strokes = [stroke for stroke in _STROKES.validate_python(raw) if stroke]
-    except ValidationError as error:
-        raise validation_problem(error, "strokes") from error
+    strokes = [stroke for stroke in validate("strokes", _STROKES.validate_python, raw) if stroke]
     check_max("strokes", len(strokes), limits.strokes, "strokes")
     check_max("strokes", sum(map(len, strokes)), limits.points, "points")
     if not strokes:

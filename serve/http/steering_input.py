@@ -1,21 +1,17 @@
 """The steering of a search request: `without`, `like` and `unlike`, as JSON or as text that holds JSON."""
 
 import json
-from collections.abc import Callable
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
-from pydantic import ConfigDict, FailFast, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, FailFast, Field, TypeAdapter
 from pydantic.dataclasses import dataclass
-from pydantic_core import from_json
 
-from serve.http.field_problems import MAX_FIELD_BYTES, bad_field, check_max, validation_problem
+from serve.http.field_problems import bad_field, check_max, check_query_text, read_json, validate
 from serve.http.sketch_input import Fraction, read_sketch
 from serve.messages import Negative
 from serve.problem import Problem
 from serve.settings import Limits
 from stbir.config.choices import NEGATIVE_WEIGHT
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -32,23 +28,12 @@ _NEGATIVES = TypeAdapter(Annotated[tuple[NegativeInput, ...], FailFast()])
 _PHOTO_IDS = TypeAdapter(Annotated[tuple[PhotoId, ...], FailFast()])
 
 
-def read_json(name: str, raw: Any) -> Any:
-    """The value of a field: as it is, or parsed if it is text, as in a form. Raises Problem 422."""
-    if not isinstance(raw, str):
-        return raw
-    check_max(name, len(raw), MAX_FIELD_BYTES, "characters")
-    try:
-        return from_json(raw) if raw else ()
-    except ValueError as error:
-        raise bad_field(name, f"Invalid JSON: {error}") from error
-
-
 def read_without(raw: Any, stroke_width: int, limits: Limits) -> tuple[Negative, ...]:
     """The negatives of a list whose elements are texts or objects (`NegativeInput`). Raises Problem."""
     value = _checked_list("without", read_json("without", raw))
     check_max("without", len(value), limits.negatives, "negatives")
     items = [{"text": item} if isinstance(item, str) else item for item in value]
-    inputs = _validate("without", _NEGATIVES.validate_python, items)
+    inputs = validate("without", _NEGATIVES.validate_python, items)
     return tuple(_read_negative(f"without.{n}", each, stroke_width, limits) for n, each in enumerate(inputs))
 
 
@@ -57,7 +42,7 @@ def read_marks(like: Any, unlike: Any, limits: Limits) -> tuple[tuple[str, ...],
     marks = {"like": read_json("like", like), "unlike": read_json("unlike", unlike)}
     ids = {name: _checked_list(name, value) for name, value in marks.items()}
     check_max("like and unlike", sum(map(len, ids.values())), limits.marks, "photos")
-    liked, unliked = (_validate(name, _PHOTO_IDS.validate_python, value) for name, value in ids.items())
+    liked, unliked = (validate(name, _PHOTO_IDS.validate_python, value) for name, value in ids.items())
     for name, photo_ids in (("like", liked), ("unlike", unliked)):
         for n, photo_id in enumerate(photo_ids):
             check_max(f"{name}.{n}", len(photo_id), limits.characters, "characters")
@@ -70,17 +55,9 @@ def _checked_list(name: str, value: Any) -> list[Any]:
     return list(value)
 
 
-def _validate(name: str, validate: Callable[[Any], T], value: Any) -> T:
-    try:
-        return validate(value)
-    except ValidationError as error:
-        raise validation_problem(error, name) from error
-
-
 def _read_negative(path: str, fields: NegativeInput, stroke_width: int, limits: Limits) -> Negative:
     text = (fields.text or "").strip() or None
-    check_max(f"{path}.text", len(text or ""), limits.characters, "characters")
-    check_max(f"{path}.text", len((text or "").split()), limits.words, "words")
+    check_query_text(f"{path}.text", text or "", limits)
     try:
         sketch = read_sketch(fields.sketch, stroke_width, limits)
     except Problem as problem:
