@@ -39,4 +39,4 @@ def build_distributed(dataset: lance.LanceDataset, plan: IndexPlan, num_workers:
         sample_rate=max(2, min(SAMPLE_RATE, dataset.count_rows() // plan.partitions)),
         **index_options(plan, dataset),
     )
-    dataset.checkout_version(dataset.latest_version)
+    dataset.checkout_latest()

@@ -156,7 +156,7 @@ def test_distributed_index_matches_brute_force(ray_cluster, folder):
     photos = unit_vectors(2000)
     dataset = lance.write_dataset(make_table(photos), table_uri(folder), max_rows_per_file=500)
     build_distributed(dataset, plan := IndexPlan(8, 8), num_workers=2)
-    assert len(open_table(folder).describe_indices()[0].segments) == 2
+    assert [len(index.segments) for index in dataset.describe_indices()] == [2]
     gallery = Gallery(dataset, folder, metadata=Metadata.of(DIGEST, plan))
     for query, hits in zip(photos[:20], gallery.search(photos[:20], 5), strict=True):
         assert [hit.photo_id for hit in hits] == [name for name, _ in brute_force_search(photos, query, 5)]
