@@ -76,7 +76,7 @@ def main(args: argparse.Namespace) -> None:
     """Index, serve and watch until a signal. Raises InputError for unusable input or a port in use."""
     photos = Path(args.photos).expanduser().resolve()
     if not photos.is_dir():
-        raise InputError(f"PHOTOS: {photos} is not a folder of this machine; for URIs: docs/index_gallery.md")
+        raise InputError(f"PHOTOS: {photos} is not a folder on this machine; for URIs: docs/index_gallery.md")
     gallery = args.gallery or default_gallery(photos)
     if Path(gallery).resolve().is_relative_to(photos):
         raise InputError(f"--gallery: {gallery} is inside PHOTOS; give a folder outside it")
