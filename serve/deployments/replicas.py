@@ -24,7 +24,6 @@ from serve.deployments.canary import CANARY_TEXT, canary, canary_sketch
 from serve.deployments.gallery_info import describe_gallery, describe_model
 from serve.deployments.item_results import map_items
 from serve.deployments.large_photo import large_photo
-from serve.deployments.search import LoadedRelease
 from serve.deployments.sketch_decoder import DecodedSketch, SketchDecoder
 from serve.deployments.text_cache import TextCache
 from serve.messages import Encoded, EncodeResult, LargePhoto, Query, Release, SearchResult
@@ -33,6 +32,7 @@ from serve.rollout.model_versions import ModelVersions
 from serve.rollout.records import ReleaseRecords
 from serve.rollout.release import Preloader, resolve
 from serve.settings import Batching
+from stbir.embedding.embed import fuse_vectors
 from stbir.embedding.explanation import Explanation, Parts, explain, leave_out_words, occlude_cells
 from stbir.embedding.match_probability import read_match_curves
 from stbir.errors import InputError
@@ -186,7 +186,7 @@ class FusionReplica:
 
     def _search(self, release: Release, *group: Any) -> list[SearchResult | Exception]:
         gate, curves = self.gates.get(release.checkpoint), self.match_curves.get(release.checkpoint)
-        loaded = LoadedRelease(release, self.galleries.get(release), gate, curves)
+        loaded = search.LoadedRelease(release, self.galleries.get(release), gate, curves)
         return search.search(loaded, *group)
 
     def explain(
@@ -197,7 +197,7 @@ class FusionReplica:
         if photo_D is None:
             raise InputError(f"hit: {photo_id!r} is not in the gallery")
         gate = self.gates.get(release.checkpoint)
-        return explain(photo_D, sketch, text, partial(search.fuse_vectors, sketch_weight, gate))
+        return explain(photo_D, sketch, text, partial(fuse_vectors, sketch_weight=sketch_weight, gate=gate))
 
     async def thumbnail(self, release: Release, photo_id: str) -> bytes:
         """The encoded thumbnail of a photo; empty if it has none."""

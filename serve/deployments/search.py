@@ -11,18 +11,17 @@ from itertools import chain, islice
 from typing import Any
 
 import numpy as np
-import torch
 
 from serve.deadline import Deadline, elapsed_ms
 from serve.deployments.item_results import item_error
 from serve.messages import Encoded, EncodeResult, Query, Release, SearchResult, Vector
+from stbir.embedding.embed import fuse_vectors
 from stbir.embedding.match_probability import MatchCurve, choose_curve, with_matches
 from stbir.errors import InputError
-from stbir.gallery.arrays import Features
 from stbir.gallery.gallery import Gallery
 from stbir.gallery.search import Hit
 from stbir.gallery.steering import Penalty, Steering, search_steered
-from stbir.model.fusion import Gate, fuse
+from stbir.model.fusion import Gate
 
 
 @dataclass(frozen=True)
@@ -164,17 +163,8 @@ def _fuse_pair(
     loaded: LoadedRelease, image: Encoded | None, text: Encoded | None, sketch_weight: float = 0.5
 ) -> Vector:
     image_1D, text_1D = (None if each is None else each.vector[None] for each in (image, text))
-    [vector_D] = fuse_vectors(sketch_weight, loaded.gate, image_1D, text_1D)
+    [vector_D] = fuse_vectors(image_1D, text_1D, sketch_weight, loaded.gate)
     return np.asarray(vector_D)
-
-
-def fuse_vectors(
-    sketch_weight: float, gate: Gate | None, sketch_BD: Features | None, text_BD: Features | None
-) -> Features:
-    """The query vectors (B, D) of sketch and text vectors, one of which may be None."""
-    sketch, text = (None if each is None else torch.tensor(each) for each in (sketch_BD, text_BD))
-    with torch.inference_mode():
-        return fuse(sketch, text, sketch_weight, gate).numpy()
 
 
 def _search_unexpired(

@@ -16,7 +16,7 @@ from stbir.embedding.embed import (
     embed_sketch_parts,
     embed_text_parts,
     embed_texts,
-    eval_mode,
+    fuse_vectors,
 )
 from stbir.embedding.explanation import Explanation, explain
 from stbir.embedding.match_probability import MatchCurve, read_match_curves
@@ -27,7 +27,6 @@ from stbir.model import checkpoint
 from stbir.model.backend import TORCH, BackendInUse, use_backend
 from stbir.model.builder import build_retriever
 from stbir.model.clip import clip_recipe
-from stbir.model.fusion import fuse
 from stbir.model.graph_cache import DEFAULT_FOLDER
 from stbir.model.retriever import Retriever
 from stbir.storage.folder import Folder
@@ -108,7 +107,7 @@ class Model:
         """
         sketch_1D = None if sketch is None else self.encode_sketch([sketch])
         text_1D = None if text is None else self.encode_text([text])
-        return self._fuse(sketch_1D, text_1D, sketch_weight)
+        return fuse_vectors(sketch_1D, text_1D, sketch_weight, self.retriever.gate)
 
     def explain(
         self,
@@ -127,15 +126,8 @@ class Model:
             sketch_parts = embed_sketch_parts(self.prepare("sketch").sketch, file)
         if text is not None:
             text_parts = embed_text_parts(self.prepare("text").text, *as_texts([text]))
-        return explain(photo_D, sketch_parts, text_parts, partial(self._fuse, sketch_weight=sketch_weight))
-
-    def _fuse(self, sketch_BD: Features | None, text_BD: Features | None, sketch_weight: float) -> Features:
-        device = next(self.retriever.parameters()).device
-        sketch, text = (
-            None if each is None else torch.tensor(each, device=device) for each in (sketch_BD, text_BD)
-        )
-        with torch.inference_mode(), eval_mode(self.retriever):
-            return fuse(sketch, text, sketch_weight, self.retriever.gate).cpu().numpy()
+        fuse = partial(fuse_vectors, sketch_weight=sketch_weight, gate=self.retriever.gate)
+        return explain(photo_D, sketch_parts, text_parts, fuse)
 
     def evaluate(self, shards: str, split: str = "test", protocol: Protocol = "per-sketch") -> Evaluation:
         """Accuracy of sketch, text and sketch+text queries on a split of SHARDS (docs/method.md).

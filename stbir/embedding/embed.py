@@ -21,6 +21,7 @@ from stbir.images import (
     decode_sketch,
 )
 from stbir.model.encoders import ImageEncoder, TextEncoder
+from stbir.model.fusion import Gate, fuse
 
 Decode = Callable[..., Pixels]  # of the bytes, the size, and `resize`
 BATCH = 64
@@ -79,6 +80,18 @@ def eval_mode(module: nn.Module) -> Iterator[None]:
     finally:
         for child, mode in modes:
             child.training = mode
+
+
+def fuse_vectors(
+    sketch_BD: Features | None, text_BD: Features | None, sketch_weight: float, gate: Gate | None
+) -> Features:
+    """Query vectors (B, D) of sketch and text vectors, on the gate's device. Raises InputError as `fuse`."""
+    device = None if gate is None else next(gate.parameters()).device
+    sketch, text = (
+        None if each is None else torch.tensor(each, device=device) for each in (sketch_BD, text_BD)
+    )
+    with torch.inference_mode(), eval_mode(gate or nn.Identity()):
+        return fuse(sketch, text, sketch_weight, gate).cpu().numpy()
 
 
 def _embed_images(encoder: ImageEncoder, images: Sequence[bytes], decode: Decode, batch: int) -> Features:

@@ -6,15 +6,13 @@ from itertools import islice
 from typing import Literal, get_args
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from stbir.config.choices import Protocol
 from stbir.data.schema import Row
-from stbir.embedding.embed import BATCH, embed_photos, embed_sketches, embed_texts, eval_mode
+from stbir.embedding.embed import BATCH, embed_photos, embed_sketches, embed_texts, fuse_vectors
 from stbir.errors import InputError
 from stbir.gallery.arrays import Features, Indices
-from stbir.model.fusion import Gate, fuse
+from stbir.model.fusion import Gate
 from stbir.model.retriever import Retriever
 
 QueryKind = Literal["sketch", "text", "sketch+text"]
@@ -124,21 +122,13 @@ def _per_photo(features: SplitFeatures) -> Queries:
     target_P, position_S = np.unique(features.sketch_photo_S, return_inverse=True)
     sums_PD = np.zeros((len(target_P), features.sketch_SD.shape[1]), np.float32)
     np.add.at(sums_PD, position_S, features.sketch_SD)
-    means_PD = fuse(torch.from_numpy(sums_PD), None).numpy()
+    means_PD = fuse_vectors(sums_PD, None, 0.5, None)
     return Queries(means_PD, target_P, np.full_like(target_P, NO_SKETCH))
 
 
 def _combine(sketch: Queries, text: Queries, sketch_weight: float, gate: Gate | None) -> Queries:
     has_text = np.isin(sketch.target_Q, text.target_Q)
     target_Q = sketch.target_Q[has_text]
-    sketch_QD = torch.from_numpy(sketch.vectors_QD[has_text])
-    text_QD = torch.from_numpy(text.vectors_QD[np.searchsorted(text.target_Q, target_Q)])
-    return Queries(_fuse(sketch_QD, text_QD, sketch_weight, gate), target_Q, sketch.sketch_Q[has_text])
-
-
-def _fuse(sketch_QD: Tensor, text_QD: Tensor, sketch_weight: float, gate: Gate | None) -> Features:
-    if gate is None:
-        return fuse(sketch_QD, text_QD, sketch_weight).numpy()
-    device = next(gate.parameters()).device
-    with torch.inference_mode(), eval_mode(gate):
-        return fuse(sketch_QD.to(device), text_QD.to(device), sketch_weight, gate).cpu().numpy()
+    text_QD = text.vectors_QD[np.searchsorted(text.target_Q, target_Q)]
+    vectors_QD = fuse_vectors(sketch.vectors_QD[has_text], text_QD, sketch_weight, gate)
+    return Queries(vectors_QD, target_Q, sketch.sketch_Q[has_text])

@@ -1,6 +1,9 @@
 """The application without Ray: the real ingress and replicas in this process, over ASGI."""
 
 import asyncio
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 from fastapi import FastAPI
 
@@ -12,6 +15,7 @@ from serve.rollout.app_status import AppStatus, AppStatusWatch
 from serve.rollout.records import ReleaseRecords
 from serve.rollout.rollout import Rollout
 from serve.settings import read_settings
+from tests.client.conftest import serve_app
 
 
 class MemoryStore:
@@ -44,3 +48,12 @@ def application(checkpoint_uri: str, gallery_uri: str) -> FastAPI:
     searcher = Searcher(sketch, text, fusion, rollout, settings)
     asyncio.run(rollout.start({"checkpoint": checkpoint_uri, "gallery": gallery_uri}))
     return create_app(searcher, settings.limits)
+
+
+@contextmanager
+def serve_application(checkpoint_uri: str, gallery_uri: str) -> Iterator[str]:
+    """Serve the application; yields its URL, which is also that of its pad."""
+    with ThreadPoolExecutor(1) as thread:  # the event loop of Playwright runs in the thread of the tests
+        app = thread.submit(application, checkpoint_uri, gallery_uri).result()
+    with serve_app(app) as url:
+        yield url

@@ -2,14 +2,12 @@
 
 import re
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from tests.client.conftest import serve_app
-from tests.serve.local import application
+from tests.serve.local import serve_application
 from tests.serve.web.actions import ARC, search_after, search_by_stroke
 from tests.serve.web.conftest import PHONE, FindViolations, open_pad
 
@@ -23,9 +21,7 @@ IS_COLOURED = """(canvas) => {
 @pytest.fixture(scope="module")
 def url(checkpoint_uri: str, gallery_uri: str) -> Iterator[str]:
     """The URL of the pad of the real application, without Ray."""
-    with ThreadPoolExecutor(1) as thread:  # Playwright's event loop runs in this one
-        app = thread.submit(application, checkpoint_uri, gallery_uri).result()
-    with serve_app(app) as url:
+    with serve_application(checkpoint_uri, gallery_uri) as url:
         yield url
 
 

@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -11,9 +10,8 @@ from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
 import stbir
-from tests.client.conftest import serve_app
 from tests.serve.conftest import CATEGORIES, draw_shape
-from tests.serve.local import application
+from tests.serve.local import serve_application
 from tests.serve.web.actions import (
     ARC,
     LINE,
@@ -48,9 +46,7 @@ def gallery(checkpoint_uri: str, tmp_path_factory: pytest.TempPathFactory) -> st
 @pytest.fixture(scope="module")
 def url(checkpoint_uri: str, gallery: str) -> Iterator[str]:
     """The URL of the pad of the real application, without Ray."""
-    with ThreadPoolExecutor(1) as thread:  # Playwright's event loop runs in this one
-        app = thread.submit(application, checkpoint_uri, gallery).result()
-    with serve_app(app) as url:
+    with serve_application(checkpoint_uri, gallery) as url:
         yield url
 
 
