@@ -31,6 +31,8 @@ HAPROXY_VARIABLES = DEFAULT_VARIABLES | {
     # proxy, and would not return to it while the load lasts.
     "RAY_SERVE_HAPROXY_HEALTH_CHECK_FALL": "6",
     "RAY_SERVE_HAPROXY_OBSERVE_MARK_DOWN_ENABLED": "0",
+    # One other ingress is tried where a connection fails; HAProxy's three tries only prolong an overload.
+    "RAY_SERVE_HAPROXY_RETRIES": "1",
     # HAProxy resets idle connections, and uvicorn (0.54) keeps their state until this timeout. With thousands
     # of connections, Ray's 90 s cost half a gigabyte.
     "RAY_SERVE_HTTP_KEEP_ALIVE_TIMEOUT_S": "10",
