@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -29,14 +30,21 @@ ERROR_STATUSES = (429, 503)
 LOST_CONNECTION = 0  # as a status; only a lost proxy may cause it
 
 
-class ChaosDeployment(Deployed):
-    """Deployed with one replica of each kind, which leaves CPUs for jobs."""
+@dataclass(frozen=True)
+class FixedDeployment(Deployed):
+    """Deployed with a fixed number of replicas of each kind; one leaves CPUs for jobs."""
+
+    num_replicas: int = 1
 
     @property
     def settings(self) -> Path:
-        file = self.folder / "settings.yaml"
-        options = {"autoscaling_config": {"min_replicas": 1, "max_replicas": 1}}
-        parts: dict[str, Any] = {name: {"options": options} for name in ("sketch", "text", "fusion")}
+        file, number = self.folder / "settings.yaml", self.num_replicas
+        options = {
+            "autoscaling_config": {"min_replicas": number, "max_replicas": number},
+            "ray_actor_options": {"num_cpus": 0.2},
+        }
+        kinds = ("ingress", "sketch", "text", "fusion")
+        parts: dict[str, Any] = {name: {"options": options} for name in kinds}
         parts["fusion"]["cache"] = str(self.folder / "cache")
         file.write_text(yaml.safe_dump(parts))
         return file
@@ -45,48 +53,48 @@ class ChaosDeployment(Deployed):
 class Endpoint:
     """The application, deployed when it is needed, and the releases that it may answer with."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self._releases: dict[tuple[str, int], Release] = {}
+    def __init__(self, world: World, num_replicas: int = 1) -> None:
+        self._world, self._num_replicas = world, num_replicas
+        self.releases: dict[tuple[str, int], Release] = {}
 
     def serve(self, step: Step) -> Outcome:
         """Deploy a new version of the other gallery; the fault happens meanwhile."""
-        app, target = self._deployed, self._initial[(step.number + 1) % 2]
-        published = self._publish(target)
-        with _searching(str(app.http.base_url)) as answers, ThreadPoolExecutor(1) as pool:
-            deploy = pool.submit(self._deploy, target)
+        app, target = self.deployed, self.initial[(step.number + 1) % 2]
+        published = self.publish(target)
+        with searching(str(app.http.base_url)) as answers, ThreadPoolExecutor(1) as pool:
+            deploy = pool.submit(self.deploy, target)
             time.sleep(step.moment * DEPLOY_S)
             self._inject(step, target)
             deploy.result()
-            wait_until(lambda: _serves(app, published), "the new release", DEPLOY_TIMEOUT_S)
+            wait_until(lambda: serves(app, published), "the new release", DEPLOY_TIMEOUT_S)
             count = len(answers)
             wait_until(lambda: _all_answered(answers[count:]), "the recovery", DEPLOY_TIMEOUT_S)
         is_proxy_lost = step.fault.target == "Proxy"
         statuses = (*ERROR_STATUSES, *([LOST_CONNECTION] if is_proxy_lost else []))
-        violations = check_answers(answers, self._releases, statuses)
+        violations = check_answers(answers, self.releases, statuses)
         return Outcome(violations, answers=dict(Counter(answer.status for answer in answers)))
 
     def _inject(self, step: Step, target: Release) -> None:
         if step.fault.kind == "publish_in_deploy":
-            self._publish(target)
+            self.publish(target)
             return
         processes = self._world.processes(step.fault.target) if step.fault.target else []
         assert processes or step.fault.target not in SERVE_PROCESSES, f"no process {step.fault.target}"
         inject(step.fault.kind, processes, self._world.storage)
 
-    def _publish(self, of: Release) -> Release:
+    def publish(self, of: Release) -> Release:
         """Publish the next version of a release's gallery, with photo ids of its own."""
-        seed = len(self._releases)
+        seed = len(self.releases)
         new = publish_version(of.checkpoint, of.gallery, f"version {seed}", seed)
-        self._releases[new.digest, new.version] = new
+        self.releases[new.digest, new.version] = new
         return new
 
-    def _deploy(self, target: Release) -> None:
+    def deploy(self, target: Release) -> None:
         """Deploy the published version, again if Serve's controller cannot be reached."""
         config = {"checkpoint": target.checkpoint, "gallery": target.gallery}
         for attempt in range(DEPLOY_ATTEMPTS):
             try:
-                self._deployed.deploy(config)
+                self.deployed.deploy(config)
                 return
             except subprocess.CalledProcessError:
                 if attempt == DEPLOY_ATTEMPTS - 1:
@@ -94,21 +102,23 @@ class Endpoint:
                 time.sleep(2)
 
     @cached_property
-    def _initial(self) -> list[Release]:
+    def initial(self) -> list[Release]:
+        """The first releases of two galleries, each with a checkpoint of its own."""
         both = [release(f"s3://{BUCKET}/releases", seed) for seed in range(2)]
-        self._releases |= {(each.digest, each.version): each for each in both}
+        self.releases |= {(each.digest, each.version): each for each in both}
         return both
 
     @cached_property
-    def _deployed(self) -> Deployed:
+    def deployed(self) -> Deployed:
+        """The application, once it serves the first release."""
         http = httpx.Client(base_url=f"http://127.0.0.1:{free_port()}", timeout=30, trust_env=False)
-        app = ChaosDeployment(self._world.head, self._world.folder, self._initial[0], http)
-        app.deploy(self._initial[0].user_config)
-        wait_until(lambda: _serves(app, self._initial[0]), "the start of the application", START_TIMEOUT_S)
+        app = FixedDeployment(self._world.head, self._world.folder, self.initial[0], http, self._num_replicas)
+        app.deploy(self.initial[0].user_config)
+        wait_until(lambda: serves(app, self.initial[0]), "the start of the application", START_TIMEOUT_S)
         return app
 
 
-def _serves(app: Deployed, release: Release) -> bool:
+def serves(app: Deployed, release: Release) -> bool:
     """Whether the application serves this release, or a later version of its gallery."""
     try:
         active = app.ready()
@@ -124,7 +134,7 @@ def _all_answered(answers: Sequence[Answer]) -> bool:
 
 
 @contextmanager
-def _searching(url: str) -> Iterator[list[Answer]]:
+def searching(url: str, clients: int = CLIENTS, pause_s: float = PAUSE_S) -> Iterator[list[Answer]]:
     """Clients that search in a loop within the block, and their answers, which grow."""
     stop, sketch, answers = threading.Event(), sketch_png(), list[Answer]()
     form = {"k": "3", "text": "a red disc"}
@@ -138,14 +148,14 @@ def _searching(url: str) -> Iterator[list[Answer]]:
 
     def search_until_stopped() -> None:
         with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
-            while not stop.wait(PAUSE_S):
+            while not stop.wait(pause_s):
                 answers.append(search(client))
 
-    with ThreadPoolExecutor(CLIENTS) as pool:
-        clients = [pool.submit(search_until_stopped) for _ in range(CLIENTS)]
+    with ThreadPoolExecutor(clients) as pool:
+        running = [pool.submit(search_until_stopped) for _ in range(clients)]
         try:
             yield answers
         finally:
             stop.set()
-            for client in clients:
+            for client in running:
                 client.result()

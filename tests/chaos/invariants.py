@@ -81,7 +81,7 @@ def check_answers(
     """Searches were answered, each with hits of one release; all others have an expected status."""
     answered = [answer.body for answer in answers if answer.status == 200]
     errors = {answer.status: answer.body for answer in answers if answer.status not in (200, *error_statuses)}
-    mixed = [body for body in answered if not _is_of_one_release(body, releases)]
+    mixed = [body for body in answered if not is_of_one_release(body, releases)]
     return _violations(
         {
             "no search was answered": bool(answered),
@@ -91,7 +91,7 @@ def check_answers(
     )
 
 
-def _is_of_one_release(body: Any, releases: Mapping[tuple[str, int], Release]) -> bool:
+def is_of_one_release(body: Any, releases: Mapping[tuple[str, int], Release]) -> bool:
     release = releases.get((body["checkpoint"], body["gallery_version"]))
     return release is not None and {hit["photo_id"] for hit in body["hits"]} <= release.ids
 
