@@ -27,7 +27,8 @@ from stbir.config import (
 )
 
 PRETRAIN_LR = 5e-4  # at the reference's 5e-5, unaligned encoders stay unaligned for four epochs
-FAST_SIZE = 96  # pixels
+SIZE, FAST_SIZE = 128, 96  # pixels, in training
+SCALES = (0.8, 1.0)
 
 
 def data_root() -> str:
@@ -40,18 +41,20 @@ def chairs_cpu() -> Recipe:
 
     Appearance has its own dimensions. Sketches and photos share an encoder: on so few photos, the method's
     three stages, which train one each, lose (docs/experiments.md, 2026-12-01). The fusion gate trains last.
+    Images are embedded at two scales, of which training uses the smaller (decision 68).
     The scores are corrected for hubness. The first layers and MiniLM stay frozen: they take most of the time
     and gain least.
     """
     image = ImageEncoderConfig(
         "timm",
         "tf_efficientnet_lite2",
-        replace(HALF, size=128),
+        replace(HALF, size=round(SIZE / SCALES[0])),
         weights=f"{data_root()}/weights/tf_efficientnet_lite2_imagenet_fp16.safetensors",
         frozen=("trunk.conv_stem", "trunk.bn1", "trunk.blocks.0", "trunk.blocks.1"),
         batch_norm="folded",
         grid=4,
         multiscale=((16, 8),),
+        scales=SCALES,
     )
     text = TextEncoderConfig(
         f"{data_root()}/weights/all-MiniLM-L6-v2", library="hf", frozen=("trunk",), word_vectors=True
@@ -81,7 +84,8 @@ def chairs_cpu_reference() -> Recipe:
     place of CLIP's pretraining.
     """
     parent, image = reference(), chairs_cpu().model.photo
-    image = replace(image, grid=0, multiscale=(), frozen=())
+    plain = replace(HALF, size=SIZE)
+    image = replace(image, preprocess=plain, scales=(1.0,), grid=0, multiscale=(), frozen=())
     text = replace(chairs_cpu().model.text, word_vectors=False)
     model = ModelConfig(512, photo=image, sketch=image, text=text)
     [first] = with_optimizer(OptimizerConfig(lr=PRETRAIN_LR), (pretrain(4),))
@@ -103,6 +107,7 @@ def chairs_cpu_reference_fast() -> Recipe:
 def _fast(parent: Recipe, name: str, epochs: dict[str, int]) -> Recipe:
     """The recipe on smaller images with other epochs; noise ramps take the same share of them."""
     stages = (with_epochs(stage, epochs[stage.name]) for stage in parent.stages)
-    small = replace(parent.model.photo, preprocess=replace(HALF, size=FAST_SIZE))
+    image = parent.model.photo
+    small = replace(image, preprocess=replace(HALF, size=round(FAST_SIZE / image.scales[0])))
     model = replace(parent.model, photo=small, sketch=small)
     return replace(parent, name=name, model=model, stages=tuple(stages))

@@ -10,6 +10,7 @@ from stbir.config.values import STRICT, Count, Modality, Positive
 
 Triple = tuple[float, float, float]
 Cells = Annotated[int, Field(ge=1, le=32)]
+Scale = Annotated[float, Field(ge=0.25, le=1)]
 HUBNESS_DIMS = 3  # that hubness correction uses, see `model.hubness`
 WIDTH_MULTIPLE = 8  # of embeddings with hubness correction: vector indexes (IVF_PQ, IVF_RQ) require it
 
@@ -40,6 +41,8 @@ class ImageEncoderConfig:
         mean, so that the position of a feature counts.
     multiscale: the same for earlier feature maps, each a pair of stride (2, 4, 8, 16, … pixels) and cells a
         side.
+    scales: (convolutional timm backbones) of the input. Training uses the first; after it, the embedding is
+        the mean over all (docs/decisions/0068).
     """
 
     library: Literal["open_clip", "timm"]
@@ -51,6 +54,7 @@ class ImageEncoderConfig:
     batch_norm: Literal["fixed", "folded", "learn"] = "fixed"
     grid: Annotated[int, Field(ge=0, le=8)] = 0
     multiscale: tuple[tuple[Count, Cells], ...] = ()
+    scales: Annotated[tuple[Scale, ...], Field(min_length=1, max_length=4)] = (1.0,)
 
     @model_validator(mode="after")
     def _check_feature_maps(self) -> "ImageEncoderConfig":
@@ -60,6 +64,8 @@ class ImageEncoderConfig:
             raise ValueError("batch_norm=folded needs a convolutional timm backbone; leave it at fixed")
         if self.multiscale and self.library != "timm":
             raise ValueError("multiscale needs a convolutional timm backbone; leave it empty")
+        if self.scales != (1.0,) and self.library != "timm":
+            raise ValueError("scales need a convolutional timm backbone; leave them at 1")
         return self
 
 

@@ -40,6 +40,7 @@ class ImageEncoder(nn.Module):
     hubness: appends dimensions for hubness correction to the unit vector.
     frozen: paths of modules or parameters that are never trainable, e.g. `trunk.blocks.1`.
     fix_batch_norm: batch norms keep their statistics in training too.
+    scales: of the input. In train mode the first counts, in eval mode the mean over all.
     """
 
     mean: Tensor
@@ -56,11 +57,12 @@ class ImageEncoder(nn.Module):
         multiscale: Sequence[nn.Module] = (),
         appearance: nn.Module | None = None,
         hubness: HubnessModule | None = None,
+        scales: tuple[float, ...] = (1.0,),
     ) -> None:
         super().__init__()
         self.trunk, self.project, self.appearance, self.hubness = trunk, project, appearance, hubness
         self.multiscale = nn.ModuleList(multiscale)
-        self.preprocess, self._dim = preprocess, dim
+        self.preprocess, self.scales, self._dim = preprocess, scales, dim
         self.frozen, self.fix_batch_norm = frozen, fix_batch_norm
         self._stage_frozen: tuple[str, ...] = ()
         for name in ("mean", "std"):
@@ -75,12 +77,14 @@ class ImageEncoder(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """uint8 (B, C, H, W), C = 3 or 1 (grey, replicated) → unit vectors (B, D), float32."""
-        unit = self._embed(pixels)
+        pixels = pixels.expand(-1, 3, -1, -1)
+        unit, *others = (self._embed(pixels, scale) for scale in self.scales[: 1 if self.training else None])
+        if others:
+            unit = F.normalize(sum(others, unit), dim=-1)
         return unit if self.hubness is None else self.hubness(unit)
 
-    def _embed(self, pixels: Tensor) -> Tensor:
-        pixels = pixels.expand(-1, 3, -1, -1)
-        out, maps = self._forward_trunk(self._normalize(pixels))
+    def _embed(self, pixels: Tensor, scale: float) -> Tensor:
+        out, maps = self._forward_trunk(self._resize(self._normalize(pixels), scale))
         structure = self.project(out) + sum(project(maps) for project in self.multiscale)
         unit = F.normalize(structure.float(), dim=-1)
         if self.appearance is None:
@@ -94,6 +98,14 @@ class ImageEncoder(nn.Module):
             return self.trunk(x), []
         last, maps = self.trunk.forward_intermediates(x)  # type: ignore[operator]
         return self.trunk.forward_head(last, pre_logits=True), maps  # type: ignore[operator]
+
+    def _resize(self, x: Tensor, scale: float) -> Tensor:
+        """(B, 3, H, W) → the same at that scale of the encoder's input."""
+        if scale == 1:
+            return x
+        size = round(scale * self.preprocess.size)  # constant: backends trace this
+        resized = F.interpolate(x, size=(size, size), mode="bilinear", align_corners=False)
+        return resized.contiguous(memory_format=torch.channels_last)
 
     def _normalize(self, pixels: Tensor) -> Tensor:
         """uint8 (B, 3, H, W) → floats as in the pretraining of the backbone, (B, 3, H, W)."""

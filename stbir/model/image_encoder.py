@@ -45,6 +45,7 @@ def build_image_encoder(
         _multiscale_projections(backbone, config, channels, dim) if config.multiscale else (),
         AppearanceHead(channels, model_config.appearance_dims) if has_appearance else None,
         build_hubness(model_config, modality),
+        config.scales,
     )
     # Convolutions run about twice as fast in this layout on CPUs and on tensor cores.
     return encoder.to(memory_format=torch.channels_last)
