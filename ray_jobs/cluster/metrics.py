@@ -10,40 +10,30 @@ from ray.util.metrics import Counter, Gauge
 
 from stbir.storage.folder import Folder
 from stbir.training.events import event_file
-from stbir.training.loop import Metrics
 
 
 class TrainMetrics:
-    """Metrics of a training run; its first worker updates them after each step."""
+    """Metrics of a training run; its first worker updates them after each step and each validation."""
 
     def __init__(self, run: str) -> None:
-        tags = {"run": run}
-        self._loss = _gauge("loss", "Loss of the step, by weighted term", tags, ("term",))
-        self._rate = _gauge("samples_per_second", "Samples of the global batch a second", tags)
-        self._waited = _gauge("waited_share", "Share of the step spent waiting for data, 0 to 1", tags)
-        self._step = _gauge("step", "Steps done, over all stages", tags)
-        self._stage = _gauge("stage", "Index of the current stage, from 0", tags)
-        self._noise = _gauge("noise", "Curriculum noise: its probability and strength, 0 to 1", tags, ("of",))
-        self._accuracy = _gauge("accuracy", "Acc@1 on the validation split, percent", tags, ("query",))
+        # By the name of the scalars in `ray_jobs.training.log`, each with what its part after `/` tags.
+        self._gauges = {
+            "loss": _gauge("loss", "Loss of the step, by weighted term", run, "term"),
+            "samples_per_s": _gauge("samples_per_second", "Samples of the global batch a second", run),
+            "waited": _gauge("waited_share", "Share of the step spent waiting for data, 0 to 1", run),
+            "step": _gauge("step", "Steps done, over all stages", run),
+            "stage": _gauge("stage", "Index of the current stage, from 0", run),
+            "noise": _gauge("noise", "Curriculum noise: its probability and strength, 0 to 1", run, "of"),
+            "val acc@1": _gauge("accuracy", "Acc@1 on the validation split, percent", run, "query"),
+        }
 
-    def update_step(
-        self, num_steps: int, stage: int, batch_size: int, metrics: Metrics, noise: Mapping[str, float]
-    ) -> None:
-        """Update after a step. `num_steps` counts the steps of all stages."""
-        step_s = metrics.waited_s + metrics.worked_s
-        for term, value in {"total": metrics.loss, **metrics.terms}.items():
-            self._loss.set(value, {"term": term})
-        self._rate.set(batch_size / step_s)
-        self._waited.set(metrics.waited_s / step_s)
-        self._step.set(num_steps)
-        self._stage.set(stage)
-        for parameter, value in noise.items():
-            self._noise.set(value, {"of": parameter})
-
-    def update_accuracy(self, accuracies: Mapping[str, float]) -> None:
-        """Update after a validation: percent by kind of query."""
-        for query, percent in accuracies.items():
-            self._accuracy.set(percent, {"query": query})
+    def update(self, scalars: Mapping[str, float]) -> None:
+        """Set the metrics of a step or a validation. Others are only in TensorBoard."""
+        for name, value in scalars.items():
+            name, _, part = name.partition("/")
+            if name in self._gauges:
+                gauge, tag_keys = self._gauges[name]
+                gauge.set(value, dict.fromkeys(tag_keys, part or "total"))
 
 
 class EmbedMetrics:
@@ -73,7 +63,7 @@ class EmbedMetrics:
         folder.write(f"tensorboard/events.out.tfevents.{time.time_ns()}", event_file(self._history))
 
 
-def _gauge(name: str, description: str, tags: dict[str, str], tag_keys: tuple[str, ...] = ()) -> Gauge:
-    gauge = Gauge(f"stbir_train_{name}", description, (*tags, *tag_keys))
-    gauge.set_default_tags(tags)
-    return gauge
+def _gauge(name: str, description: str, run: str, *tag_keys: str) -> tuple[Gauge, tuple[str, ...]]:
+    gauge = Gauge(f"stbir_train_{name}", description, ("run", *tag_keys))
+    gauge.set_default_tags({"run": run})
+    return gauge, tag_keys

@@ -2,12 +2,11 @@
 
 import itertools
 import math
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from operator import attrgetter
-from typing import Any
 
+from stbir.catalogue.reading import map_ahead
 from stbir.config import Recipe
 from stbir.data.batch import Batch, EncodedBatch, collate, decode_batch, list_row_groups, read_row_groups
 from stbir.data.photo_index import PhotoIndex
@@ -47,25 +46,18 @@ def read_shares(
 def decode_share(batch: EncodedBatch, recipe: Recipe, epoch_sizes: list[int]) -> Batch:
     """Decode one share. `epoch_sizes` are the samples per epoch of each stage, for the noise curriculum."""
     stage = recipe.stages[batch.stage]
+    level = stage.noise and noise_level(stage.noise, batch.position / epoch_sizes[batch.stage])
     return decode_batch(
         batch,
         sketch=recipe.model.sketch_preprocess,
         photo=recipe.model.photo.preprocess,
         seed=recipe.seed,
         augment=recipe.augmentation,
+        noise={modality: level for modality in stage.corrupted} if level else {},
+        use_query_corruption=stage.noise is not None and stage.noise.kind == "query",
         views=stage.views,
         candidates=stage.candidate_modalities,
-        **_noise_arguments(batch, recipe, epoch_sizes),
     )
-
-
-def _noise_arguments(batch: EncodedBatch, recipe: Recipe, epoch_sizes: list[int]) -> dict[str, Any]:
-    stage = recipe.stages[batch.stage]
-    if stage.noise is None:
-        return {}
-    level = noise_level(stage.noise, batch.position / epoch_sizes[batch.stage])
-    arguments: dict[str, Any] = {f"{modality}_noise": level for modality in stage.corrupted}
-    return arguments | {"use_query_corruption": stage.noise.kind != "pixels"}
 
 
 def iter_local_batches(photos: PhotoIndex, recipe: Recipe, start: int = 0) -> Iterator[Batch]:
@@ -73,10 +65,4 @@ def iter_local_batches(photos: PhotoIndex, recipe: Recipe, start: int = 0) -> It
     epoch_sizes = [samples_per_epoch(photos, stage) for stage in recipe.stages]
     ranges = step_ranges(photos, recipe, start)
     shares = (share for steps in ranges for share in read_shares(photos, recipe, 1, steps))
-    pending: deque[Future[Batch]] = deque()
-    with ThreadPoolExecutor(1) as decoder:
-        for share in shares:
-            pending.append(decoder.submit(decode_share, share, recipe, epoch_sizes))
-            if len(pending) > PREFETCH_STEPS:
-                yield pending.popleft().result()
-        yield from (future.result() for future in pending)
+    return map_ahead(partial(decode_share, recipe=recipe, epoch_sizes=epoch_sizes), shares, 1, PREFETCH_STEPS)

@@ -10,7 +10,6 @@ from ray_jobs.cluster.metrics import TrainMetrics
 from ray_jobs.training.job import Job
 from ray_jobs.training.profiling import StepCallback
 from ray_jobs.training.tracking import Track
-from stbir.config import Stage
 from stbir.data.sampling import samples_per_epoch
 from stbir.storage.folder import Folder
 from stbir.training.curriculum import noise_level
@@ -37,17 +36,16 @@ class TrainLog:
     def add_step(self, run: StageRun, offset: int, metrics: Metrics) -> None:
         """Add a step. `offset` is the number of steps of earlier stages."""
         self._on_step()
-        noise = _noise(self._job, run.stage, run.step)
-        stage = self._job.recipe.stages.index(run.stage)
-        self._unsaved.append((metrics, {"stage": stage, **{f"noise/{name}": v for name, v in noise.items()}}))
-        self._metrics.update_step(offset + run.step, stage, self._job.recipe.batch_size, metrics, noise)
+        scalars = _scalars(self._job, run, metrics)
+        self._unsaved.append((metrics, scalars))
+        self._metrics.update({"step": offset + run.step, **scalars})
 
     def write(self, num_steps: int) -> None:
         """Write the added steps, before the checkpoint of `num_steps` steps is saved."""
         lines = "".join(json.dumps(asdict(metrics)) + "\n" for metrics, _ in self._unsaved)
         self._folder.write(f"{LINES}/step-{num_steps:08d}.jsonl", lines.encode())
-        start, batch_size = num_steps - len(self._unsaved) + 1, self._job.recipe.batch_size
-        steps = [(start + i, _scalars(*entry, batch_size)) for i, entry in enumerate(self._unsaved)]
+        start = num_steps - len(self._unsaved) + 1
+        steps = [(start + i, scalars) for i, (_, scalars) in enumerate(self._unsaved)]
         self._folder.write(f"{EVENTS}/events.out.tfevents.{num_steps:08d}.steps", event_file(steps))
         self._unsaved = []
         for step, scalars in steps:  # here and not per step: a step that is repeated is tracked once
@@ -56,9 +54,9 @@ class TrainLog:
     def write_validation(self, num_steps: int, scores: dict[str, Any] | None) -> None:
         """Write Acc@1 by kind of query and the mean MRR after `num_steps` steps, in percent."""
         if scores:
-            self._metrics.update_accuracy(scores["acc@1"])
             scalars = {f"val acc@1/{query}": percent for query, percent in scores["acc@1"].items()}
             scalars["val mrr"] = scores["mrr"]
+            self._metrics.update(scalars)
             name = f"{EVENTS}/events.out.tfevents.{num_steps:08d}.validation"
             self._folder.write(name, event_file([(num_steps, scalars)]))
             self._track(num_steps, scalars)
@@ -86,16 +84,20 @@ def epoch_summary(run: StageRun, steps: list[Metrics], steps_per_epoch: float, b
     }
 
 
-def _scalars(metrics: Metrics, extra: dict[str, float], batch_size: int) -> dict[str, float]:
-    total_s = metrics.waited_s + metrics.worked_s
-    terms = {f"loss/{name}": value for name, value in metrics.terms.items()}
-    rates = {"lr": metrics.lr, "samples_per_s": batch_size / total_s, "waited": metrics.waited_s / total_s}
-    return {"loss": metrics.loss, **terms, **rates, **extra}
-
-
-def _noise(job: Job, stage: Stage, step: int) -> dict[str, float]:
-    if stage.noise is None:
-        return {"probability": 0.0, "strength": 0.0}
-    epoch = np.array([step * job.recipe.batch_size / samples_per_epoch(job.photos, stage)])
-    [probability], [strength] = noise_level(stage.noise, epoch)
-    return {"probability": float(probability), "strength": float(strength)}
+def _scalars(job: Job, run: StageRun, metrics: Metrics) -> dict[str, float]:
+    """The values of a step as TensorBoard, Prometheus and the trackers show them."""
+    total_s, batch_size = metrics.waited_s + metrics.worked_s, job.recipe.batch_size
+    probability = strength = 0.0
+    if run.stage.noise:
+        epoch = np.array(run.step * batch_size / samples_per_epoch(job.photos, run.stage))
+        probability, strength = map(float, noise_level(run.stage.noise, epoch))
+    return {
+        "loss": metrics.loss,
+        **{f"loss/{name}": value for name, value in metrics.terms.items()},
+        "lr": metrics.lr,
+        "samples_per_s": batch_size / total_s,
+        "waited": metrics.waited_s / total_s,
+        "stage": job.recipe.stages.index(run.stage),
+        "noise/probability": probability,
+        "noise/strength": strength,
+    }

@@ -27,9 +27,6 @@ _PERMISSION_HINT = "tracing needs root or CAP_SYS_PTRACE on the worker's node"
 StepCallback = Callable[[], None]  # called after each step
 
 
-def _no_op() -> None: ...
-
-
 def check_profiler(kind: str | None) -> None:
     """Raises InputError if the profiler is not installed here."""
     if kind == "py-spy" and _py_spy_path() is None:
@@ -40,7 +37,7 @@ def check_profiler(kind: str | None) -> None:
 def profile_run(kind: str | None, out: str) -> Iterator[StepCallback]:
     """Profile the body, which calls the yielded function after each step. Writes to `out`/profile."""
     if kind is None:
-        yield _no_op
+        yield lambda: None
         return
     with PROFILERS[kind](Folder(out)) as on_step:
         yield on_step
@@ -67,7 +64,7 @@ def _py_spy(folder: Folder) -> Iterator[StepCallback]:
     program = _py_spy_path()
     if program is None:
         _report_error(folder, "it is not installed on the worker's node")
-        yield _no_op
+        yield lambda: None
         return
     with tempfile.TemporaryDirectory() as scratch:
         recorder = _PySpy(program, folder, Path(scratch))

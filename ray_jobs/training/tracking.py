@@ -75,7 +75,9 @@ def open_trackers(job: Job | None) -> Iterator[Track]:
                     log_values(step, values)
                 except Exception as error:  # training is worth more than its tracker
                     del tracks[name]
-                    _warn(job, f"{name} is off from step {step} on: {error}")
+                    warning = f"{name} is off from step {step} on: {error}"
+                    log.warning(warning)
+                    job.progress.put({"warning": warning})
 
         yield track
 
@@ -137,8 +139,3 @@ def _facts(job: Job) -> dict[str, Any]:
     recipe = job.recipe
     facts = {"recipe": recipe.name, "batch_size": recipe.batch_size, "seed": recipe.seed}
     return facts | {"photos": len(job.photos), "steps": sum(job.steps), "out": job.out}
-
-
-def _warn(job: Job, message: str) -> None:
-    log.warning(message)
-    job.progress.put({"warning": message})

@@ -13,7 +13,6 @@ from ray_jobs.training.log import TrainLog, epoch_summary
 from ray_jobs.training.profiling import profile_run
 from ray_jobs.training.selection import restore_best, save_checkpoint, validate
 from ray_jobs.training.tracking import TrackerError, open_trackers
-from stbir.config import Stage
 from stbir.data.batch import Batch
 from stbir.data.sampling import samples_per_epoch
 from stbir.model import checkpoint
@@ -64,8 +63,8 @@ def _train_stages(job: Job, device: torch.device, log: TrainLog | None) -> str |
     for index, (stage, num_steps) in enumerate(zip(job.recipe.stages, job.steps, strict=True)):
         if completed < offset + num_steps:
             is_resumed = state and state["stage"] == stage.name and state["step"] < num_steps
-            if not is_resumed:
-                _restore_best(job, model, stage, offset, device, log)
+            if not is_resumed and (scores := restore_best(job, model, offset, device)) and log:
+                job.progress.put(scores | {"restored for": stage.name})
             run = start_stage(stage, job.recipe, model, num_steps, state if is_resumed else None)
             start_class_head(run, job.recipe, job.photos, device)
             stage_batches = require_order(batches, index, range(run.step, num_steps))
@@ -77,14 +76,6 @@ def _train_stages(job: Job, device: torch.device, log: TrainLog | None) -> str |
                 return None
         offset += num_steps
     return None
-
-
-def _restore_best(
-    job: Job, model: TrainableModel, stage: Stage, offset: int, device: torch.device, log: TrainLog | None
-) -> None:
-    scores = restore_best(job, model, offset, device)
-    if log and scores:
-        job.progress.put(scores | {"restored for": stage.name})
 
 
 def require_order(batches: Iterator[Batch], stage: int, steps: range) -> Iterator[Batch]:

@@ -1,7 +1,8 @@
 """Batches: samples of a step with encoded images, and the same decoded, augmented and corrupted (uint8)."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
 from typing import TypeVar
 
 import numpy as np
@@ -28,6 +29,7 @@ _open_photo, _open_sketch = ImageCache(open_photo, _CACHE_BYTES), ImageCache(ope
 RowNoise = tuple[NDArray[np.float64], NDArray[np.float64]]  # probability and strength of each row
 RowGroups = dict[int, pa.Table]
 Item = TypeVar("Item", Pixels, str)
+Corrupt = Callable[[Item, float, np.random.Generator], Item]
 
 
 @dataclass(frozen=True)
@@ -150,15 +152,12 @@ def decode_batch(
     photo: Preprocess,
     seed: int,
     augment: Augmentation | None = None,
-    sketch_noise: RowNoise | None = None,
-    photo_noise: RowNoise | None = None,
-    text_noise: RowNoise | None = None,
+    noise: Mapping[Modality, RowNoise] = MappingProxyType({}),
     use_query_corruption: bool = False,
     views: Sequence[View] = (),
     candidates: Collection[Modality] = MODALITIES,
 ) -> Batch:
-    """Decode, augment and corrupt a batch. A modality without noise stays clean, and so do its views.
-
+    """Decode, augment and corrupt a batch. A modality without `noise` stays clean, and so do its views.
 
     Text noise is always query corruption (`augmentation.query_corruption`). Sketch noise is the reference's
     pixel noise, or query corruption with `use_query_corruption`. `candidates`: as in `collate`.
@@ -173,20 +172,21 @@ def decode_batch(
         texts = [
             apply_word_dropout(text, augment.word_dropout, rng) for text, rng in zip(texts, rngs, strict=True)
         ]
-    texts = _corrupt_rows(texts, _corrupt_text, rngs, text_noise)  # of all rows, for their random numbers
-    add_noise = _corrupt_sketch if use_query_corruption else add_sketch_noise
+    # Of all rows, for their random numbers.
+    texts = _corrupt_rows(texts, _up_to(corrupt_text), rngs, noise.get("text"))
+    add_noise = _up_to(corrupt_sketch) if use_query_corruption else add_sketch_noise
     sketch_rows, photo_rows, text_rows = (_rows_of(m, candidates, batch.rows_per_sample) for m in MODALITIES)
 
     def decode_sketches(images: list[bytes], geometry: list[Geometry | None]) -> list[Pixels]:
         # There may be no images.
         rows = zip(images, rngs[sketch_rows], geometry[sketch_rows], strict=bool(images))
         pixels = [to_pixels(_open_or_draw(data, sketch, augment, rng), row) for data, rng, row in rows]
-        return _corrupt_rows(pixels, add_noise, rngs, sketch_noise, sketch_rows)
+        return _corrupt_rows(pixels, add_noise, rngs, noise.get("sketch"), sketch_rows)
 
     def decode_photos(images: list[bytes], geometry: list[Geometry | None]) -> list[Pixels]:
         rows = zip(images, geometry[photo_rows], strict=bool(images))
         pixels = [to_pixels(_open_photo(data, photo.size, photo.resize), row) for data, row in rows]
-        return _corrupt_rows(pixels, add_photo_noise, rngs, photo_noise, photo_rows)
+        return _corrupt_rows(pixels, add_photo_noise, rngs, noise.get("photo"), photo_rows)
 
     sketches = decode_sketches(batch.sketches, [of_sketch for of_sketch, _ in geometry])
     photos = decode_photos(batch.photos, [of_photo for _, of_photo in geometry])
@@ -224,7 +224,7 @@ def _open_or_draw(
 
 def _corrupt_rows(
     clean: list[Item],
-    corrupt: Callable[[Item, float, np.random.Generator], Item],
+    corrupt: Corrupt[Item],
     rngs: list[np.random.Generator],
     noise: RowNoise | None,
     rows: slice = slice(None),
@@ -238,9 +238,6 @@ def _corrupt_rows(
     ]
 
 
-def _corrupt_sketch(sketch: Pixels, max_severity: float, rng: np.random.Generator) -> Pixels:
-    return corrupt_sketch(sketch, max_severity * rng.random(), rng)
-
-
-def _corrupt_text(text: str, max_severity: float, rng: np.random.Generator) -> str:
-    return corrupt_text(text, max_severity * rng.random(), rng)
+def _up_to(corrupt: Corrupt[Item]) -> Corrupt[Item]:
+    """The corruption with a random severity up to the given one."""
+    return lambda item, max_severity, rng: corrupt(item, max_severity * rng.random(), rng)

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from stbir.config import Modality, Recipe
 from stbir.data.photo_index import PhotoIndex
 from stbir.data.sampling import eligible_photos
-from stbir.training.clean_inputs import decode_row_group
-from stbir.training.gather import is_distributed, own_share
+from stbir.training.clean_inputs import iter_clean_batches
+from stbir.training.gather import is_distributed
 from stbir.training.gradients import autocast
 from stbir.training.stages import StageRun, prepare_inputs
 
@@ -73,12 +73,8 @@ def _clean_batches(
     rng = np.random.default_rng(recipe.seed)
     mean_count = photos.sketch_count[chosen].mean() if modality == "sketch" else 1
     chosen = np.sort(rng.permutation(chosen)[: int(NUM_IMAGES / mean_count)])
-    groups = own_share(np.unique(photos.row_group[chosen]).tolist())
-    batches = (
-        decode_row_group(photos, chosen[photos.row_group[chosen] == group], modality, recipe)
-        for group in groups
-    )
-    images = [prepare_inputs(batch, run.model.retriever, torch.device("cpu"))[modality] for batch in batches]
+    batches, cpu = iter_clean_batches(photos, chosen, modality, recipe), torch.device("cpu")
+    images = [prepare_inputs(batch, run.model.retriever, cpu)[modality] for batch in batches]
     if images:
         shuffled = torch.cat(images)
         order = rng.permutation(len(shuffled))

@@ -34,22 +34,14 @@ def with_inputs(
 
     On CPUs nothing runs ahead, because a thread would take CPU time from the step.
     """
-    if device.type == "cuda":
-        yield from prepare_ahead(items, prepare)
-    else:
-        yield from ((item, prepare(item)) for item in items)
-
-
-def prepare_ahead(
-    items: Iterable[Item], prepare: Callable[[Item], Prepared]
-) -> Iterator[tuple[Item, Prepared]]:
-    """As `with_inputs`: a thread takes and prepares the next item while the caller uses the last one.
-
-    Raises what `items` and `prepare` raise.
-    """
     pairs = ((item, prepare(item)) for item in items)
+    return one_ahead(pairs) if device.type == "cuda" else pairs
+
+
+def one_ahead(items: Iterator[Item]) -> Iterator[Item]:
+    """The items; a thread takes the next one while the caller uses the last. Raises what `items` raises."""
     with ThreadPoolExecutor(1) as thread:
-        pending = thread.submit(next, pairs, None)
-        while (pair := pending.result()) is not None:
-            pending = thread.submit(next, pairs, None)
-            yield pair
+        pending = thread.submit(next, items, None)
+        while (item := pending.result()) is not None:
+            pending = thread.submit(next, items, None)
+            yield item

@@ -12,9 +12,9 @@ from stbir.data.batch import Batch
 from stbir.data.photo_index import UNKNOWN, IntArray, PhotoIndex
 from stbir.data.sampling import eligible_photos
 from stbir.model.retriever import Retriever
-from stbir.training.clean_inputs import decode_row_group
+from stbir.training.clean_inputs import iter_clean_batches
 from stbir.training.device_transfer import to_device
-from stbir.training.gather import is_distributed, own_share
+from stbir.training.gather import is_distributed
 from stbir.training.gradients import InputTensors, autocast
 from stbir.training.stages import prepare_inputs
 
@@ -48,15 +48,13 @@ def build_feature_cache(
     The rows encoded together depend on the photos alone, so a resumed run gets identical features.
     """
     chosen = eligible_photos(photos, stage)
-    own_groups = own_share(np.unique(photos.row_group[chosen]).tolist())
     cache = FeatureCache({}, {})
     for modality in modalities:
         count = photos.sketch_count[chosen] if modality == "sketch" else np.ones_like(chosen)
         first_row = np.full(len(photos), UNKNOWN)
         first_row[chosen] = np.cumsum(count) - count
         features = torch.zeros(int(count.sum()), retriever.dim, device=device)
-        for group in own_groups:
-            batch = decode_row_group(photos, chosen[photos.row_group[chosen] == group], modality, recipe)
+        for batch in iter_clean_batches(photos, chosen, modality, recipe):
             inputs = prepare_inputs(batch, retriever, device)[modality]
             with autocast(device):
                 chunks = torch.split(inputs, recipe.chunk_size or recipe.batch_size)

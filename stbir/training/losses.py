@@ -92,13 +92,13 @@ def stage_loss(
             pair, anchor, features[pair.positive], keys, temperature, constants.triplet_margin
         )
         for name, value in values.items():
-            _add(terms, name, value)
+            terms[name] = terms.get(name, 0) + value
     if objective.category and class_weight_CD is not None:
         label_B, margin = keys.label[:: keys.rows_per_sample], constants.arcface_margin
         for modality in (m for m in MODALITIES if m in stage.trainable.encoders):
             rows_BD = _samples(features[modality], keys)
             category = arcface(rows_BD, class_weight_CD, label_B, margin, constants.arcface_scale)
-            _add(terms, "category", objective.category * category)
+            terms["category"] = terms.get("category", 0) + objective.category * category
     return terms
 
 
@@ -130,7 +130,3 @@ def pair_terms(
 def _samples(features: Tensor, keys: SampleKeys) -> Tensor:
     """The features (B, D) of the samples, from those with (N) or without (B) their hard negatives."""
     return features[:: len(features) * keys.rows_per_sample // len(keys.photo)]
-
-
-def _add(terms: dict[str, Tensor], name: str, value: Tensor) -> None:
-    terms[name] = terms[name] + value if name in terms else value

@@ -78,14 +78,14 @@ def test_views_depend_on_the_position_in_the_stage() -> None:
 @pytest.mark.parametrize("modality", ["sketch", "photo"])
 def test_noise_changes_its_modality_only(modality: str) -> None:
     noise = (np.ones(N), np.ones(N))
-    clean, noisy = pixels(decode(None)), pixels(decode(None, **{f"{modality}_noise": noise}))
+    clean, noisy = pixels(decode(None)), pixels(decode(None, noise={modality: noise}))
     changed = [bool((a != b).any()) for a, b in zip(clean, noisy, strict=True)]
     assert changed == [modality == "sketch", modality == "photo"]
 
 
 def test_query_corruption_equals_corrupting_each_row_by_its_own_rng() -> None:
     noise = (np.ones(N), np.full(N, 0.5))
-    corrupted = decode(None, sketch_noise=noise, text_noise=noise, use_query_corruption=True)
+    corrupted = decode(None, noise={"sketch": noise, "text": noise}, use_query_corruption=True)
     clean = decode(None)
     assert corrupted.texts is not None
     assert clean.texts is not None
@@ -103,9 +103,9 @@ def test_query_corruption_equals_corrupting_each_row_by_its_own_rng() -> None:
 
 
 def test_views_of_a_sample_change_nothing_else() -> None:
-    noise = {"sketch_noise": (np.full(N, 0.5), np.ones(N)), "photo_noise": (np.full(N, 0.5), np.ones(N))}
-    plain = decode(Augmentation(word_dropout=0.5), **noise)
-    batch = decode(Augmentation(word_dropout=0.5), **noise, views=VIEWS)
+    noise = dict.fromkeys(("sketch", "photo"), (np.full(N, 0.5), np.ones(N)))
+    plain = decode(Augmentation(word_dropout=0.5), noise=noise)
+    batch = decode(Augmentation(word_dropout=0.5), noise=noise, views=VIEWS)
     assert batch.views.keys() == set(VIEWS)
     assert plain.texts == batch.texts
     for a, b in zip(pixels(plain), pixels(batch), strict=True):
@@ -143,8 +143,8 @@ def test_other_sketch_is_decoded_from_its_own_image() -> None:
 def test_noise_changes_the_views_of_its_modality_only(modality: str) -> None:
     noise = (np.ones(N), np.ones(N))
     clean, noisy = (
-        decode(None, **options, views=("other_sketch", "flipped_photo"))
-        for options in ({}, {f"{modality}_noise": noise})
+        decode(None, noise=noises, views=("other_sketch", "flipped_photo"))
+        for noises in ({}, {modality: noise})
     )
     changed = {MODALITY_OF[view] for view in clean.views if (clean.views[view] != noisy.views[view]).any()}
     assert changed == {modality}

@@ -126,20 +126,22 @@ DRAWING_NOISE = replace(SKETCH_NOISE, kind="query", modalities=("sketch",))
 def test_noise_applies_to_trainable_modalities_or_queries_of_the_gate(
     stage: Stage, modalities: set[str], use_query_corruption: bool
 ) -> None:
-    arguments = noise_arguments(stage)
-    assert arguments.keys() == {f"{name}_noise" for name in modalities} | {"use_query_corruption"}
+    arguments = decode_arguments(stage)
+    assert arguments["noise"].keys() == modalities
     assert arguments["use_query_corruption"] == use_query_corruption
 
 
 def test_stage_that_has_no_curriculum_has_no_noise() -> None:
-    assert noise_arguments(joint(1)) == {}
+    assert decode_arguments(joint(1))["noise"] == {}
 
 
-def noise_arguments(stage: Stage) -> dict[str, Any]:
+def decode_arguments(stage: Stage) -> dict[str, Any]:
     smoke = recipe("smoke")
     r = replace(smoke, model=replace(smoke.model, gate=4), stages=(stage,))
     batch = EncodedBatch(0, 0, 1, np.arange(2), np.zeros(2, np.int64), np.arange(2), [], [], [])
-    return decode._noise_arguments(batch, r, [10])
+    with patch.object(decode, "decode_batch", wraps=decode.decode_batch) as spy:
+        decode.decode_share(batch, r, [10])
+    return dict(spy.call_args.kwargs)
 
 
 def test_object_store_limit_covers_a_fixed_number_of_steps(photos: PhotoIndex, small: Recipe) -> None:

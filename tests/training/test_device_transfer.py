@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from stbir.data.photo_index import PhotoIndex
 from stbir.training import loop
-from stbir.training.device_transfer import prepare_ahead, to_device, with_inputs
+from stbir.training.device_transfer import one_ahead, to_device, with_inputs
 from stbir.training.loop import train
 from stbir.training.stages import start_stage
 from tests.training.test_loop import CPU, N, batches, new_run, photos  # noqa: F401
@@ -107,7 +107,7 @@ def test_next_item_is_prepared_while_the_caller_uses_the_last_one() -> None:
         is_prepared[number].set()
         return 10 * number
 
-    pairs = prepare_ahead(range(4), prepare)
+    pairs = one_ahead((number, prepare(number)) for number in range(4))
     assert next(pairs) == (0, 0)
     assert is_prepared[1].wait(10)
     assert not is_prepared[2].is_set()
