@@ -29,6 +29,7 @@ from stbir.embedding.queries import Queries, SplitFeatures, embed, make_queries
 from stbir.gallery.gallery import Gallery, open_gallery
 from stbir.gallery.search import Hit
 from stbir.gallery.steering import Penalty, Steering, search_steered
+from stbir.images import encode_as
 
 K = 10
 NUM_MARKS = (1, 3, 5)
@@ -142,10 +143,8 @@ def _copies(photo: bytes) -> Iterator[bytes]:
     with Image.open(io.BytesIO(photo)) as image:
         rgb = image.convert("RGB")
     for quality, scale in COPIES:
-        buffer = io.BytesIO()
         size = (max(1, round(rgb.width * scale)), max(1, round(rgb.height * scale)))
-        rgb.resize(size, Image.Resampling.LANCZOS).save(buffer, "JPEG", quality=quality)
-        yield buffer.getvalue()
+        yield encode_as(rgb.resize(size, Image.Resampling.LANCZOS), "JPEG", quality=quality)
 
 
 def _suffix(data: bytes) -> str:

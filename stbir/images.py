@@ -8,7 +8,7 @@ import io
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pillow_heif
@@ -245,6 +245,11 @@ def render_strokes(
 
 def encode_png(image: Image.Image) -> bytes:
     """Encode an image as PNG."""
+    return encode_as(image, "PNG", optimize=True)
+
+
+def encode_as(image: Image.Image, form: str, **options: Any) -> bytes:
+    """Encode an image in a format of Pillow, with its options for that format."""
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
+    image.save(buffer, form, **options)
     return buffer.getvalue()

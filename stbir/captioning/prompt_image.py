@@ -6,7 +6,7 @@ import warnings
 
 from PIL import Image
 
-from stbir.images import PHOTO_FORMATS, open_image
+from stbir.images import PHOTO_FORMATS, encode_as, open_image
 
 _QUALITY = 90
 
@@ -18,9 +18,7 @@ def encode_data_uri(photo: bytes, max_side: int) -> str:
     """
     image = open_image(photo, "photo")
     image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=_QUALITY)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return "data:image/jpeg;base64," + base64.b64encode(encode_as(image, "JPEG", quality=_QUALITY)).decode()
 
 
 def resized_size(photo: bytes, max_side: int) -> tuple[int, int]:

@@ -4,17 +4,16 @@ URIs are `synthetic:PHOTOS,SEED/NUMBER/photo` and `…/sketch/WHICH`. Any proces
 URI. photo_id is `synthetic-SEED:NUMBER`; the class is the body's shape and the category.
 """
 
-import io
 import re
 
 import numpy as np
-from PIL import Image
 
 from stbir.data.sources.entry import Entry, Source
 from stbir.data.sources.synthetic.catalogue import Item, catalogue
 from stbir.data.sources.synthetic.photo import draw_photo
 from stbir.data.sources.synthetic.sketch import draw_sketch
 from stbir.errors import InputError
+from stbir.images import encode_as
 
 _SPEC = re.compile(r"(?P<photos>\d+)(?:,seed=(?P<seed>\d+))?")
 _URI = re.compile(
@@ -55,12 +54,6 @@ def read(uri: str) -> bytes:
     if number >= len(items):
         raise InputError(f"{uri}: there are only {len(items)} photos; use the URIs of the source's entries")
     if match["kind"] == "photo":
-        return _encode(draw_photo(items[number], np.random.default_rng([seed, number])), "JPEG", quality=92)
+        return encode_as(draw_photo(items[number], np.random.default_rng([seed, number])), "JPEG", quality=92)
     rng = np.random.default_rng([seed, number, 1 + int(match["n"] or 0)])
-    return _encode(draw_sketch(items[number].shape, rng), "PNG")
-
-
-def _encode(image: Image.Image, form: str, **options: int) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, form, **options)
-    return buffer.getvalue()
+    return encode_as(draw_sketch(items[number].shape, rng), "PNG")
