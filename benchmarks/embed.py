@@ -10,12 +10,10 @@ relative to the slower of decoding and model. If both share the cores (no GPU), 
 """
 
 import argparse
-import io
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +22,11 @@ import ray
 from PIL import Image
 
 from benchmarks import plain
+from benchmarks.endpoint.world import make_checkpoint
 from ray_jobs import embed_gallery
 from ray_jobs.cli import run
 from ray_jobs.cluster.connection import connect
-from ray_jobs.recipes import recipe as named_recipe
-from stbir.model import checkpoint
-from stbir.model.builder import build_retriever
+from stbir.images import encode_as
 
 _FOLDERS = 20
 _CAMERA_SIZES = ((4000, 3000), (1632, 1224))
@@ -39,7 +36,7 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
     """Make photos and a model, run the five variants, print the table."""
     with tempfile.TemporaryDirectory(dir=args.scratch) as folder:
         make_camera_photos(Path(folder) / "photos", args.photos)
-        model = make_model(f"{folder}/checkpoint", args.recipe)
+        model = make_checkpoint(f"{folder}/checkpoint", args.recipe)
         rates, baseline_s = {}, 0.0
         for side in plain.SIDES:
             start = time.perf_counter()
@@ -71,8 +68,7 @@ def make_camera_photos(folder: Path, count: int) -> None:
     """Write `count` JPEGs of 12 and 2 megapixels, few images, each with bytes of its own after its end."""
     rng, images = np.random.default_rng(0), list[bytes]()
     for size in _CAMERA_SIZES * 4:
-        _texture(rng, size).save(buffer := io.BytesIO(), "JPEG", quality=88)
-        images.append(buffer.getvalue())
+        images.append(encode_as(_texture(rng, size), "JPEG", quality=88))
     folder.mkdir()
     for number in range(count):
         (folder / f"{number:07}.jpg").write_bytes(images[number % len(images)] + b"%07d" % number)
@@ -85,17 +81,6 @@ def _texture(rng: np.random.Generator, size: tuple[int, int]) -> Image.Image:
     )
     fine = rng.normal(0, 6, (size[1], size[0], 3))
     return Image.fromarray(np.clip(np.asarray(coarse) + fine, 0, 255).astype(np.uint8))
-
-
-def make_model(uri: str, name: str) -> str:
-    """Save a checkpoint of the recipe with random weights."""
-    recipe = named_recipe(name)
-    model = replace(recipe.model, photo=replace(recipe.model.photo, weights=None))
-    if model.sketch is not None:
-        model = replace(model, sketch=replace(model.sketch, weights=None))
-    recipe = replace(recipe, model=model)
-    checkpoint.save(uri, "000", build_retriever(recipe.model), recipe, made_from="", counts={})
-    return uri
 
 
 def _run_baseline(side: str, model: str, folder: str) -> float:

@@ -10,11 +10,9 @@ and `compared_s` with the identities that this update has stored. Memory is that
 """
 
 import argparse
-import io
 import os
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +20,9 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from benchmarks.embed import make_model, make_photos, run_embed_gallery
-from benchmarks.memory import MemorySampler
+from benchmarks.embed import make_photos, run_embed_gallery
+from benchmarks.endpoint.world import make_checkpoint
+from benchmarks.memory_sampler import DRIVER, MemorySampler, compare_peaks
 from ray_jobs.cli import run
 from ray_jobs.cluster.connection import connect
 from stbir.catalogue.folder import FolderCatalogue
@@ -34,6 +33,7 @@ from stbir.embedding.removal_guard import RemovalGuard
 from stbir.gallery.fingerprint import content_hash
 from stbir.gallery.gallery import PUBLISHED, schema
 from stbir.gallery.table_writer import open_writer, published_version
+from stbir.images import encode_as
 from stbir.model import checkpoint
 from stbir.model.encoders import ImageEncoder
 from stbir.storage.folder import Folder
@@ -48,41 +48,34 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
     if args.unchanged:
         return _update_unchanged(args)
     connect()
-    few, many = (_peaks(count, args) for count in (args.photos, 10 * args.photos))
-    ratio = {name: round(many[name] / few[name], 3) for name in few if name in many}
-    ratio["total"] = round(sum(many.values()) / sum(few.values()), 3)
-    return {"photos": [args.photos, 10 * args.photos], "few_mib": few, "many_mib": many, "ratio": ratio}
+    return compare_peaks(args.photos, lambda count: _peaks(count, args))
 
 
 def _peaks(photos: int, args: argparse.Namespace) -> dict[str, float]:
     """Peak MiB by kind of process."""
     with tempfile.TemporaryDirectory() as folder:
         make_photos(Path(folder) / "photos", photos)
-        model = make_model(f"{folder}/checkpoint", args.recipe)
-        return _measure(lambda: run_embed_gallery(model, folder))[1]
-
-
-def _measure(job: Callable[[], object]) -> tuple[float, dict[str, float]]:
-    """The seconds of a job, and the peak MiB by kind of process."""
-    sampler, start = MemorySampler(), time.perf_counter()
-    sampler.start()
-    job()
-    return time.perf_counter() - start, sampler.stop()
+        model = make_checkpoint(f"{folder}/checkpoint", args.recipe)
+        with MemorySampler() as sampler:
+            run_embed_gallery(model, folder)
+        return sampler.peaks
 
 
 def _update_unchanged(args: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
-        model, gallery = make_model(f"{scratch}/checkpoint", args.recipe), Folder(f"{scratch}/gallery")
-        Image.new("RGB", (16, 16)).save(buffer := io.BytesIO(), "JPEG")
-        catalogue = _write_copies(buffer.getvalue(), Path(scratch) / "photos", args.unchanged)
+        model, gallery = make_checkpoint(f"{scratch}/checkpoint", args.recipe), Folder(f"{scratch}/gallery")
+        photo = encode_as(Image.new("RGB", (16, 16)), "JPEG")
+        catalogue = _write_copies(photo, Path(scratch) / "photos", args.unchanged)
         encoder = checkpoint.load(model, part="photo")
-        _publish_rows(catalogue, gallery, encoder.dim, content_hash(buffer.getvalue()))
+        _publish_rows(catalogue, gallery, encoder.dim, content_hash(photo))
         time.sleep(_MIN_AGE_S)
-        (read_s, _), (compared_s, mib) = (
-            _measure(lambda: _update(catalogue, gallery, encoder)) for _ in range(2)
-        )
-    seconds = {"read_s": round(read_s, 1), "compared_s": round(compared_s, 1)}
-    return {"unchanged": args.unchanged, **seconds, "mib": mib["driver"]}
+        start = time.perf_counter()
+        _update(catalogue, gallery, encoder)
+        read = time.perf_counter()
+        with MemorySampler() as sampler:
+            _update(catalogue, gallery, encoder)
+        seconds = {"read_s": round(read - start, 1), "compared_s": round(time.perf_counter() - read, 1)}
+    return {"unchanged": args.unchanged, **seconds, "mib": sampler.peaks[DRIVER]}
 
 
 def _write_copies(photo: bytes, folder: Path, count: int) -> FolderCatalogue:

@@ -9,52 +9,32 @@ fails.
 
 import argparse
 import asyncio
-import contextlib
 import json
-import signal
 import sys
-import tempfile
-import threading
 import time
 from collections.abc import Awaitable
 from typing import Any
 
-import numpy as np
-import psutil
-
 from benchmarks.endpoint.flood import Outcomes, flood
 from benchmarks.endpoint.hostile_requests import endless
 from benchmarks.endpoint.load import OK
-from benchmarks.endpoint.sides import (
-    Row,
-    add_world_options,
-    cpu_s,
-    key,
-    load,
-    make_world,
-    serve_processes,
-    serving,
-)
+from benchmarks.endpoint.memory import MAX_GROWTH, Memory
+from benchmarks.endpoint.sides import Row, add_world_options, cpu_s, key, load, open_world, serving
 
-MIB = 2**20
 MAX_RATIO = 2.0  # of the p99 of searches beside hostile requests and alone
-MAX_GROWTH = 1.1  # of the memory in the last quarter over the second: allocators keep memory, a leak grows
 LOAD_START_S = 5.0  # of the load generator; searches are measured while hostile requests arrive
-MAX_QUIET_S, SAMPLE_S = 60.0, 1.0
+MAX_QUIET_S = 60.0
 
 
 def main(args: argparse.Namespace) -> dict[str, Any]:
     """Measure the searches alone and beside the hostile requests."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # stops the server too
     requests = endless(args.seed)
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = args.world or make_world(scratch, args.recipe, args.photos)
-        with serving(args.side, folder) as (url, pid):
-            seconds = max(1, args.requests / args.rate - LOAD_START_S)
-            quiet = _searches(url, pid, args, min(seconds, MAX_QUIET_S), 0)
-            with Memory(pid) as memory:
-                sent = flood(url, key(), requests, args.requests, args.rate)
-                beside, outcomes = asyncio.run(_together(sent, url, pid, args, seconds))
+    with open_world(args) as folder, serving(args.side, folder) as (url, pid):
+        seconds = max(1, args.requests / args.rate - LOAD_START_S)
+        quiet = _searches(url, pid, args, min(seconds, MAX_QUIET_S), 0)
+        with Memory(pid) as memory:
+            sent = flood(url, key(), requests, args.requests, args.rate)
+            beside, outcomes = asyncio.run(_together(sent, url, pid, args, seconds))
     return summary(quiet, beside, outcomes, memory)
 
 
@@ -70,49 +50,6 @@ def _searches(url: str, pid: int, args: argparse.Namespace, seconds: float, seed
     before, start = cpu_s(pid), time.monotonic()
     row = load(url, "--rate", args.honest_rate, "--seconds", seconds, "--seed", seed)
     return {**row, "cores": round((cpu_s(pid) - before) / (time.monotonic() - start), 2)}
-
-
-class Memory:
-    """Resident memory of the processes of Serve, sampled every second."""
-
-    def __init__(self, pid: int) -> None:
-        self.pid, self.names = pid, dict[int, str]()
-        self.samples: list[dict[int, float]] = []  # MiB by process id
-        self.stop, self.thread = threading.Event(), threading.Thread(target=self._sample)
-
-    def __enter__(self) -> "Memory":
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop.set()
-        self.thread.join()
-
-    def _sample(self) -> None:
-        while not self.stop.wait(SAMPLE_S):
-            sample: dict[int, float] = {}
-            for name, process in serve_processes(self.pid):
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    sample[process.pid] = process.memory_info().rss / MIB
-                    self.names[process.pid] = name
-            self.samples.append(sample)
-
-    @property
-    def mib(self) -> list[float]:
-        """The sum over the processes, by sample."""
-        return [sum(sample.values()) for sample in self.samples]
-
-    @property
-    def growth(self) -> float:
-        """The mean of the last quarter of the samples over that of the second."""
-        quarters = np.array_split(self.mib, 4)
-        return float(quarters[3].mean() / quarters[1].mean())
-
-    @property
-    def ended(self) -> list[str]:
-        """The processes of the first sample that are missing in the last."""
-        ended = self.samples[0].keys() - self.samples[-1].keys()
-        return sorted(f"{self.names[pid]} {pid}" for pid in ended)
 
 
 def summary(quiet: Row, beside: Row, outcomes: Outcomes, memory: Memory) -> dict[str, Any]:

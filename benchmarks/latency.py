@@ -1,7 +1,6 @@
 """Recall, latency and memory of one engine of `benchmarks/search.py`, in the calling process."""
 
 import json
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle
@@ -11,6 +10,7 @@ import numpy as np
 import psutil
 
 from benchmarks.engines import ENGINES, K, Search, Task
+from benchmarks.memory_sampler import DRIVER, MemorySampler
 
 CLIENTS = 8
 _WARM_UP = 20
@@ -20,11 +20,11 @@ def build(task: Task, name: str) -> dict[str, Any]:
     """Build unless built; the seconds and the peak private memory of this process."""
     cache_file = task.file(f"{ENGINES[name].index_of or name}.json")
     if not cache_file.exists():
-        with _Peak() as peak:
+        with MemorySampler() as sampler:
             started = time.perf_counter()
             facts = ENGINES[name].build(task)
             seconds = time.perf_counter() - started
-        results = {"build_s": round(seconds, 1), "build_peak_mib": round(peak[0] / 2**20), **facts}
+        results = {"build_s": round(seconds, 1), "build_peak_mib": round(sampler.peaks[DRIVER]), **facts}
         cache_file.write_text(json.dumps(results))
     return dict(json.loads(cache_file.read_text()))
 
@@ -106,21 +106,3 @@ def _many_clients(
 def _quantiles(times: list[float]) -> dict[str, float]:
     p50, p99 = np.percentile(times, [50, 99])
     return {"p50_ms": round(1000 * float(p50), 2), "p99_ms": round(1000 * float(p99), 2)}
-
-
-class _Peak:
-    """Samples the private memory of this process until the block ends."""
-
-    def __enter__(self) -> list[int]:
-        self._max, self._stopped = [0], threading.Event()
-        self._thread = threading.Thread(target=self._sample, daemon=True)
-        self._thread.start()
-        return self._max
-
-    def _sample(self) -> None:
-        while not self._stopped.wait(0.5):
-            self._max[0] = max(self._max[0], psutil.Process().memory_full_info().uss)
-
-    def __exit__(self, *_: object) -> None:
-        self._stopped.set()
-        self._thread.join()

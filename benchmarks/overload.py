@@ -2,68 +2,40 @@
 
 `python benchmarks/overload.py` measures the capacity with 64 clients, sends `--times` that rate in an open
 loop, then measures the capacity again. The endpoint passes if every status is 200, 429 or 504, 99 % of the
-200s meet the deadline, no process keeps growing, and the throughput recovers within ten seconds. The last
-line is JSON; exit code 1 if it fails.
+200s meet the deadline, memory does not keep growing, and the throughput recovers within ten seconds. The
+last line is JSON; exit code 1 if it fails.
 """
 
 import argparse
 import json
-import signal
 import sys
-import tempfile
-import threading
 from typing import Any
 
-from benchmarks.endpoint.sides import Row, add_world_options, load, make_world, serve_processes, serving
+from benchmarks.endpoint.memory import MAX_GROWTH, Memory
+from benchmarks.endpoint.sides import Row, add_world_options, load, open_world, serving
 
 ALLOWED = {"200", "429", "504"}
 DEADLINE_MS = 10_000  # of serve/config.yaml
-MIB = 2**20
-# Memory at the end over that in the middle of the overload: allocators keep memory, a leak grows.
-MAX_GROWTH, MIN_RECOVERY = 1.1, 0.9
+MIN_RECOVERY = 0.9
 SETTLE_S = 10
 
 
 def main(args: argparse.Namespace) -> dict[str, Any]:
     """Measure before, during and after the overload."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # stops the server too
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = args.world or make_world(scratch, args.recipe, args.photos)
-        options = ["--config", args.config] if args.config else []
-        with serving(args.side, folder, *options) as (url, pid):
-            measurements = _measure(url, pid, args)
-            _print(measurements)
+    options = ["--config", args.config] if args.config else []
+    with open_world(args) as folder, serving(args.side, folder, *options) as (url, pid):
+        measurements = _measure(url, pid, args)
+    _print(measurements)
     return _verdict(measurements)
 
 
 def _measure(url: str, pid: int, args: argparse.Namespace) -> dict[str, Any]:
     before = load(url, "--clients", 64, "--seconds", 20, "--warm-up", 5)
     rate = round(args.times * before["rps"], 1)
-    with _Memory(pid, args.seconds) as memory:
+    with Memory(pid) as memory:
         during = load(url, "--rate", rate, "--seconds", args.seconds, "--warm-up", 0, "--seed", 1)
     after = load(url, "--clients", 64, "--seconds", 20, "--warm-up", SETTLE_S, "--seed", 2)
-    return {"rate": rate, "before": before, "during": during, "after": after, "mib": memory.mib}
-
-
-class _Memory:
-    """Private MiB of each replica, in the middle and at the end of the overload."""
-
-    def __init__(self, pid: int, seconds: float) -> None:
-        self.pid, self.mib = pid, dict[str, list[float]]()
-        self.timer = threading.Timer(seconds / 2, self._note)
-
-    def __enter__(self) -> "_Memory":
-        self.timer.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.timer.join()
-        self._note()
-
-    def _note(self) -> None:
-        for name, process in serve_processes(self.pid):
-            size = process.memory_full_info().uss / MIB
-            self.mib.setdefault(f"{name} {process.pid}", []).append(round(size, 1))
+    return {"rate": rate, "before": before, "during": during, "after": after, "growth": memory.growth}
 
 
 def _print(measurements: dict[str, Any]) -> None:
@@ -71,14 +43,11 @@ def _print(measurements: dict[str, Any]) -> None:
         row: Row = measurements[name]
         columns = {key: row[key] for key in ("rps", "p50_ms", "p95_ms", "p99_ms", "statuses")}
         print(f"{name:7} {json.dumps(columns)}")
-    for name, mib in measurements["mib"].items():
-        print(f"{name}: {' -> '.join(map(str, mib))} MiB")
 
 
 def _verdict(measurements: dict[str, Any]) -> dict[str, Any]:
     before, during, after = (measurements[name] for name in ("before", "during", "after"))
-    growth = max(mib[-1] / mib[0] for mib in measurements["mib"].values() if len(mib) > 1)
-    recovery = after["rps"] / before["rps"]
+    growth, recovery = measurements["growth"], after["rps"] / before["rps"]
     return {
         "rate": measurements["rate"],
         "statuses": during["statuses"],

@@ -10,15 +10,12 @@ floor is measured before and after, to detect a machine that slows down. The las
 
 import argparse
 import json
-import signal
 import statistics
-import sys
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
-from benchmarks.endpoint.sides import Row, add_world_options, cpu_s, load, make_world, serving
+from benchmarks.endpoint.sides import Row, add_world_options, cpu_s, load, open_world, serving
 
 BASELINES = ("floor", "flask")
 COLUMNS = ("rps", "p50_ms", "p95_ms", "p99_ms", "errors", "cpu_ms")
@@ -27,9 +24,7 @@ Measured = list[tuple[str, dict[str, Row]]]  # (side, row by number of clients)
 
 def main(args: argparse.Namespace) -> dict[str, Any]:
     """Measure each side, print the table, return the summary."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # stops the server too
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = args.world or make_world(scratch, args.recipe, args.photos)
+    with open_world(args) as folder:
         measurements = [(name, _side(name, folder, args)) for name in args.sides.split(",")]
     _trace(measurements)
     return _summary(measurements)

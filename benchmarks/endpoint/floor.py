@@ -4,7 +4,6 @@ Requests that arrive while an encoder computes form its next batch (no timer). O
 decoding and search in threads; uvloop.
 """
 
-import argparse
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
@@ -16,6 +15,7 @@ from typing import Any
 import torch
 import uvicorn
 
+from benchmarks.endpoint.sides import server_parser
 from serve.deadline import Deadline
 from serve.deployments.batching import BatchedEncoder, EncoderLoader, LoadedEncoder
 from serve.deployments.large_photo import large_photo
@@ -102,11 +102,7 @@ def _row(vector: Vector | None) -> torch.Tensor | None:
 
 def main() -> None:
     """Serve until interrupted."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--checkpoint", required=True)
-    parser.add_argument("--gallery", required=True)
-    parser.add_argument("--port", type=int, required=True)
-    args = parser.parse_args()
+    args = server_parser(__doc__).parse_args()
     searcher = Searcher(args.checkpoint, args.gallery)
     app = create_app(searcher, read_settings().limits)
     uvicorn.run(app, host="127.0.0.1", port=args.port, log_level="warning", access_log=False)

@@ -1,6 +1,5 @@
 """A Flask application that answers one query at a time, as the back end of clip-retrieval."""
 
-import argparse
 import time
 from dataclasses import asdict
 from threading import Lock
@@ -10,6 +9,7 @@ import torch
 from flask import Flask, request
 from werkzeug.serving import WSGIRequestHandler
 
+from benchmarks.endpoint.sides import server_parser
 from stbir.gallery.gallery import open_gallery
 from stbir.images import decode_sketch
 from stbir.model import checkpoint
@@ -55,11 +55,7 @@ class KeepAlive(WSGIRequestHandler):
 
 def main() -> None:
     """Serve until interrupted."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--checkpoint", required=True)
-    parser.add_argument("--gallery", required=True)
-    parser.add_argument("--port", type=int, required=True)
-    args = parser.parse_args()
+    args = server_parser(__doc__).parse_args()
     app = create_app(args.checkpoint, args.gallery)
     app.run("127.0.0.1", args.port, threaded=True, request_handler=KeepAlive)
 

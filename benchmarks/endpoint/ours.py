@@ -4,15 +4,13 @@ import argparse
 import os
 import time
 
+from benchmarks.endpoint.sides import server_parser
 from serve.environment import HAPROXY_VARIABLES
 
 
 def main() -> None:
     """Serve until interrupted."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--checkpoint", required=True)
-    parser.add_argument("--gallery", required=True)
-    parser.add_argument("--port", type=int, required=True)
+    parser = server_parser(__doc__)
     parser.add_argument("--config", default="")
     parser.add_argument("--under-load", action="store_true", help="behind HAProxy")
     args = parser.parse_args()

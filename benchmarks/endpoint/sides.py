@@ -37,10 +37,27 @@ Row = dict[str, Any]
 
 
 def add_world_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the checkpoint and the gallery that the endpoint serves, see `make_world`."""
+    """Add the options of the checkpoint and the gallery that the endpoint serves, see `open_world`."""
     parser.add_argument("--world", help="folder with `checkpoint` and `gallery`; default: random ones")
     parser.add_argument("--recipe", default="chairs_cpu", help="recipe of the random encoders")
     parser.add_argument("--photos", type=int, default=10_000, help="size of the random gallery")
+
+
+@contextlib.contextmanager
+def open_world(args: argparse.Namespace) -> Iterator[str]:
+    """The folder of the checkpoint and the gallery: --world, or random ones while the body runs."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # stops the servers, too
+    with tempfile.TemporaryDirectory() as scratch:
+        yield args.world or make_world(scratch, args.recipe, args.photos)
+
+
+def server_parser(description: str | None) -> argparse.ArgumentParser:
+    """The command line of a side, as `serving` starts it."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--checkpoint", required=True)
+    parser.add_argument("--gallery", required=True)
+    parser.add_argument("--port", type=int, required=True)
+    return parser
 
 
 def make_world(scratch: str, recipe: str, photos: int) -> str:

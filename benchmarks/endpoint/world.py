@@ -30,15 +30,8 @@ FIELDS = pa.schema([("price", pa.int64()), ("weight", pa.float64()), ("added", p
 def make_checkpoint(uri: str, recipe_name: str) -> str:
     """Save the encoders of a recipe without pretrained weights."""
     named = recipe(recipe_name)
-    model = replace(
-        named.model,
-        photo=replace(named.model.photo, weights=None),
-        sketch=named.model.sketch and replace(named.model.sketch, weights=None),
-        text=replace(named.model.text, weights=None),
-    )
-    checkpoint.save(
-        uri, "epoch-0", build_retriever(model), replace(named, model=model), made_from="", counts={}
-    )
+    random = replace(named, model=named.model.without_weights())
+    checkpoint.save(uri, "epoch-0", build_retriever(random.model), random, made_from="", counts={})
     return uri
 
 

@@ -220,11 +220,5 @@ def resume_key(recipe: Recipe) -> str:
     Excluded are the sources of pretrained weights, which the checkpoint replaces, `chunk_size`, which does
     not change gradients, and the hubness correction, which calibration adds to the published checkpoint.
     """
-    model = resolve(recipe.model).without_hubness()
-    model = replace(
-        model,
-        photo=replace(model.photo, weights=None),
-        sketch=model.sketch and replace(model.sketch, weights=None),
-        text=replace(model.text, weights=None),
-    )
+    model = resolve(recipe.model).without_hubness().without_weights()
     return to_json(replace(recipe, model=model, chunk_size=None))

@@ -137,6 +137,13 @@ class ModelConfig:
         padding = -(self.dim + HUBNESS_DIMS) % WIDTH_MULTIPLE
         return replace(self, hubness=num_queries, hubness_dims=HUBNESS_DIMS + padding)
 
+    def without_weights(self) -> "ModelConfig":
+        """The model without the sources of pretrained weights: encoders start from random ones."""
+        photo, text = replace(self.photo, weights=None), replace(self.text, weights=None)
+        return replace(
+            self, photo=photo, sketch=self.sketch and replace(self.sketch, weights=None), text=text
+        )
+
     def without_hubness(self) -> "ModelConfig":
         """The model as it is trained, before calibration."""
         return replace(self, hubness=0, hubness_dims=HUBNESS_DIMS)

@@ -1,7 +1,5 @@
 """A model whose encoders start with the weights of a checkpoint."""
 
-from dataclasses import replace
-
 from stbir.config import MODALITIES, ModelConfig
 from stbir.errors import InputError
 from stbir.model import checkpoint
@@ -18,7 +16,7 @@ def build_from_checkpoint(config: ModelConfig, uri: str, seed: int = 0) -> Retri
     A fusion gate and a hubness correction start anew. Raises InputError that names tensors which are missing,
     not in the model, or of another shape.
     """
-    retriever = build_retriever(_without_weights(resolve(config)), seed)
+    retriever = build_retriever(resolve(config).without_weights(), seed)
     for modality in MODALITIES:
         encoder, source = retriever.encoder(modality), f"{uri} ({modality} encoder)"
         tensors = checkpoint.read_tensors(uri, modality)
@@ -30,13 +28,3 @@ def build_from_checkpoint(config: ModelConfig, uri: str, seed: int = 0) -> Retri
             remedy = "choose recipe finetune, which takes the checkpoint's model, or change --set model.…"
             raise InputError(f"--init-from: {error}; {remedy}") from error
     return retriever.eval()
-
-
-def _without_weights(config: ModelConfig) -> ModelConfig:
-    """A resolved configuration without the sources of pretrained weights, which are not loaded."""
-    return replace(
-        config,
-        photo=replace(config.photo, weights=None),
-        sketch=config.sketch and replace(config.sketch, weights=None),
-        text=replace(config.text, weights=None),
-    )

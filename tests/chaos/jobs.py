@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.embed import make_model
+from benchmarks.endpoint.world import make_checkpoint
 from stbir.model import checkpoint
 from stbir.storage.folder import Folder
 from tests.chaos.faults import inject
@@ -156,7 +156,7 @@ class Jobs:
 
     @cached_property
     def _model(self) -> str:
-        return make_model(self._world.uri("model"), "smoke")
+        return make_checkpoint(self._world.uri("model"), "smoke")
 
     @cached_property
     def _trained(self) -> tuple[str, float]:

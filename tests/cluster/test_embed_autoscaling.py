@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.embed import make_model, make_photos
+from benchmarks.embed import make_photos
+from benchmarks.endpoint.world import make_checkpoint
 from tests.cluster.conftest import Nodes, finished, wait_while_running
 
 pytestmark = [
@@ -18,7 +19,7 @@ NUM_PHOTOS = 1500
 def test_job_waits_for_nodes_and_uses_them_by_role(nodes: Nodes, tmp_path: Path) -> None:
     photos, gallery = tmp_path / "photos", str(tmp_path / "gallery")
     make_photos(photos, NUM_PHOTOS)
-    model = make_model(str(tmp_path / "model"), "smoke")
+    model = make_checkpoint(str(tmp_path / "model"), "smoke")
     options = ["--checkpoint", model, "--photos", f"folder:{photos}", "--gallery", gallery, "--batch", "4"]
     job = nodes.start("ray_jobs/embed_gallery.py", *options)
     assert job.stderr is not None

@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.embed import make_model, make_photos
+from benchmarks.embed import make_photos
+from benchmarks.endpoint.world import make_checkpoint
 from stbir.data.shard_writer import publish, write_rows
 from stbir.gallery.gallery import open_table
 from stbir.gallery.table_writer import latest_version
@@ -101,7 +102,7 @@ def test_killed_job_resumes_to_the_same_table(s3: str, tmp_path: Path) -> None:
     seed = random.randrange(10**6)
     print(f"seed {seed}")
     rng = random.Random(seed)
-    model = make_model(f"{s3}/killed/model", "smoke")
+    model = make_checkpoint(f"{s3}/killed/model", "smoke")
     shards = make_shards(f"{s3}/killed/shards", tmp_path)
     options = ["--checkpoint", model, "--shards", shards, "--batch", "64"]
     expected = f"{s3}/killed/uninterrupted"
@@ -129,7 +130,7 @@ def test_storage_faults_lose_no_photo(s3: str) -> None:
     fs = fsspec.filesystem("s3")
     for name, data in {**good, **bad}.items():
         fs.pipe_file(f"{uri}/photos/{name}", data)
-    model = make_model(f"{uri}/model", "smoke")
+    model = make_checkpoint(f"{uri}/model", "smoke")
     with faulty_proxy(os.environ["AWS_ENDPOINT_URL"], share=0.05) as (url, fault_counts):
         options = ["--checkpoint", model, "--photos", f"folder:{uri}/photos", "--max-error-rate", "0.05"]
         job = start_job(*options, "--gallery", f"{uri}/gallery", AWS_ENDPOINT_URL=url)

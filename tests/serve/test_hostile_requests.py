@@ -13,9 +13,10 @@ import uvicorn
 
 from benchmarks.endpoint.flood import HUNG_UP, Outcomes, flood
 from benchmarks.endpoint.hostile_requests import KINDS, HostileRequest, endless
+from benchmarks.endpoint.memory import Memory
 from benchmarks.endpoint.sides import Row
 from benchmarks.endpoint.world import make_checkpoint, make_gallery
-from benchmarks.hostile import Memory, summary
+from benchmarks.hostile import summary
 from tests.conftest import free_port, wait_until
 from tests.serve.local import application
 
