@@ -1,19 +1,16 @@
 """Compares the inference backends of an image encoder with eager torch.
 
-`python benchmarks/inference.py [--models NAME …] [--threads N] [--compile]` encodes with random weights, on
+`python benchmarks/inference.py [--models NAME …] [--threads N]` encodes with random weights, on
 CPUs. The sides alternate, so that other work on the machine meets all of them. The last line is JSON, for
 each model and side: `speedup` at batch sizes 1 and 16, the median over pairs of CPU times (`speedup_wall`
 of wall times); the smallest cosine with torch's vectors; `first_use_s`, CPU seconds to export and compile.
-`--compile` adds torch.compile and AOTInductor, which need a C++ compiler and minutes.
 """
 
 import argparse
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -47,7 +44,7 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
-    sides, first_use_s = _sides(name, args.compile)
+    sides, first_use_s = _sides(name)
     results: dict[str, Any] = {side: {"first_use_s": first_use_s[side]} for side in sides}
     for batch in BATCHES:
         pixels = example_input(_encoder(name), "photo", batch)
@@ -71,14 +68,11 @@ def _encoder(name: str) -> ImageEncoder:
     return build_encoder(model, "photo", pretrained=False).eval()
 
 
-def _sides(name: str, with_compilers: bool) -> tuple[dict[str, Side], dict[str, float]]:
+def _sides(name: str) -> tuple[dict[str, Side], dict[str, float]]:
     """The sides, warmed up, and the CPU seconds of the first use of each."""
     factories: dict[str, Callable[[], Side]] = {"torch": lambda: _eager(_encoder(name))}
     for backend in BACKENDS:
         factories[backend] = lambda backend=backend: _backend(_encoder(name), backend)  # type: ignore[misc]
-    if with_compilers:
-        factories["torch.compile"] = lambda: _torch_compile(_encoder(name))
-        factories["aot_inductor"] = lambda: _aot_inductor(_encoder(name))
     sides, first_use_s = dict[str, Side](), dict[str, float]()
     for side, factory in factories.items():
         start = time.process_time()
@@ -98,26 +92,6 @@ def _backend(encoder: ImageEncoder, backend: Backend) -> Side:
     if in_use.failure:
         raise RuntimeError(f"{backend}: {in_use.failure}")
     return _eager(encoder)
-
-
-def _torch_compile(encoder: ImageEncoder) -> Side:
-    encoder.compile(dynamic=True)
-    return _eager(encoder)
-
-
-def _aot_inductor(encoder: ImageEncoder) -> Side:
-    batch = torch.export.Dim("batch", min=1, max=512)
-    pixels = example_input(encoder, "photo", 2)
-    program = torch.export.export(encoder, (pixels,), dynamic_shapes=({0: batch},))
-    with tempfile.TemporaryDirectory() as scratch:
-        path = torch._inductor.aoti_compile_and_package(program, package_path=str(Path(scratch) / "m.pt2"))
-        package = torch._inductor.aoti_load_package(path)
-
-    def encode_side(pixels: Tensor) -> NDArray[np.float32]:
-        with torch.inference_mode():
-            return np.asarray(package(pixels).numpy())
-
-    return encode_side
 
 
 def _interleave(sides: dict[str, Side], pixels: Tensor, pairs: int) -> dict[str, list[tuple[float, float]]]:
@@ -148,7 +122,6 @@ def parser() -> argparse.ArgumentParser:
     add("--models", nargs="+", choices=[*TIMM, *CLIP], default=[*TIMM, *CLIP], help="default: all")
     add("--threads", type=int, default=1, help="of each side (default: %(default)s, as in a replica)")
     add("--pairs", type=int, default=15, help="passes of each side (default: %(default)s)")
-    add("--compile", action="store_true", help="also torch.compile and AOTInductor")
     return parser
 
 
