@@ -1,48 +1,75 @@
-"""The shell commands of the documentation, and the test that runs each of them."""
+"""The shell commands of the documentation: those that tests run, and what the others need.
 
+A test takes its commands from a page by `documented(PAGE, PREFIX)`. A command that no test runs has a comment
+`# needs …` in the page: on its own line, or on the first line of its block for the whole block.
+"""
+
+import ast
+import functools
 import re
+from dataclasses import dataclass
+from pathlib import Path
 
 from tests.conftest import ROOT
+from tests.source import files, parse
 
-# Regular expression for the start of a command → the test that runs it, or why no test can.
-NOT_RUN = "not run: "
-RUNNERS = {
-    r"make demo": "tests/cluster/test_documented_commands.py",
-    r"make (setup|test)": ".ci/run",
-    r"python ray_jobs/": "tests/cluster/test_documented_commands.py",
-    r"serve run serve\.app:build ": "tests/cluster/test_documented_commands.py",
-    r"curl ": "tests/cluster/test_documented_commands.py",
-    r"stbir search ": "tests/cluster/test_documented_commands.py",
-    r"pip install \./stbir_client": "tests/client/test_package.py",
-    r"ray get-auth-token ": "tests/cluster/test_documented_commands.py",
-    r"ray start ": "tests/cluster/head.py",
-    r"ray job submit (--address \S+ )?--working-dir \. -- python ray_jobs/train\.py (…|--recipe)": (
-        "tests/cluster/test_submit.py"
-    ),
-    r"serve deploy serve/deploy\.yaml": "tests/cluster/test_serving.py",
-    r"docker ": f"{NOT_RUN}needs a Docker daemon",
-    r"(aws|gcloud|ray up|ray down|ray dashboard) ": f"{NOT_RUN}needs a cloud account",
-    r"kubectl ": f"{NOT_RUN}needs a Kubernetes cluster",
-    r"ray job submit .* --gpu yes ": f"{NOT_RUN}needs GPUs",
-    r"(export|\.) ": f"{NOT_RUN}a shell builtin",
-}
+NEED = re.compile(r"(?:^|\s)# (?:.*\b)?needs (.+)$")
 
 
-def commands(markdown: str) -> list[str]:
-    """The commands of the fenced sh blocks, without comments, parentheses and leading variables."""
+@dataclass(frozen=True)
+class Command:
+    """A command without comments, parentheses and leading variables, and what it needs that tests lack."""
+
+    text: str
+    need: str | None
+
+
+def commands(markdown: str) -> list[Command]:
+    """The commands of the fenced sh blocks."""
     blocks = re.findall(r"^```sh\n(.*?)^```", markdown, re.MULTILINE | re.DOTALL)
-    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    code = [re.sub(r"(^|\s)#.*$", "", line).strip() for line in lines]
-    inner = [re.sub(r"^\(?(umask \d+ && )?(.*?)(>\S+)?\)?$", r"\2", line).strip() for line in code]
-    parts = [part.strip() for line in inner for part in re.split(r"&&|\|", line)]
-    commands = [re.sub(r"^([A-Z_]+=\S+ )+", "", part) for part in parts if part]
-    return [" ".join(part.split()) for part in commands]
+    return [command for block in blocks for command in _block_commands(block.replace("\\\n", " "))]
 
 
-def document_commands(document: str) -> list[str]:
+def _block_commands(block: str) -> list[Command]:
+    lines = block.splitlines()
+    of_block = _need(lines[0]) if lines[0].startswith("#") else None
+    return [Command(text, _need(line) or of_block) for line in lines for text in _line_commands(line)]
+
+
+def _need(line: str) -> str | None:
+    match = NEED.search(line)
+    return match[1] if match else None
+
+
+def _line_commands(line: str) -> list[str]:
+    code = re.sub(r"(^|\s)#.*$", "", line).strip()
+    inner = re.sub(r"^\(?(umask \d+ && )?(.*?)(>\S+)?\)?$", r"\2", code).strip()
+    parts = [part.strip() for part in re.split(r"&&|\|", inner)]
+    return [" ".join(re.sub(r"^([A-Z_]+=\S+ )+", "", part).split()) for part in parts if part]
+
+
+def document_commands(document: str) -> list[Command]:
     return commands((ROOT / document).read_text())
 
 
-def runners(command: str) -> list[str]:
-    """The values of `RUNNERS` whose pattern matches; exactly one for a valid table."""
-    return [runner for pattern, runner in RUNNERS.items() if re.match(pattern, f"{command} ")]
+def documented(document: str, prefix: str) -> list[str]:
+    """The commands of a document that start with `prefix`, for the test that runs them.
+
+    Without those that lack something (`…`), or need what tests lack.
+    """
+    texts = [command.text for command in document_commands(document) if command.need is None]
+    found = [text for text in texts if text.startswith(prefix) and "…" not in text]
+    assert found, f"{document} has no command {prefix!r}"
+    return found
+
+
+@functools.cache
+def run_by_tests() -> set[str]:
+    """The commands that tests take from the documentation by `documented` with literal arguments."""
+    trees = [parse(file) for file in files("tests") if file != Path(__file__)]
+    calls = [node for tree in trees for node in ast.walk(tree) if _takes_commands(node)]
+    return {text for call in calls for text in documented(*map(ast.literal_eval, call.args))}
+
+
+def _takes_commands(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "documented"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -12,6 +13,7 @@ import pytest
 
 import stbir_client
 from tests.conftest import ROOT
+from tests.documented_commands import documented
 from tests.source import files, imported, module, parse
 
 PACKAGE = ROOT / "stbir_client"
@@ -73,15 +75,31 @@ def test_wheel_contains_the_modules_only(wheel: Path) -> None:
     assert "stbir = stbir_client.command:main" in scripts.splitlines()
 
 
-def test_wheel_works_outside_the_repository(wheel: Path, tmp_path: Path) -> None:
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(tmp_path)
+def test_installed_package_works_outside_the_repository(tmp_path: Path) -> None:
+    """By the documented command, with the packages of this environment in place of an index."""
+    [command] = documented("docs/serve.md", "pip install")
+    uv = Path(sys.prefix, "uv").read_text().split()
+    here = [
+        "--offline",
+        "--no-deps",
+        "--no-build-isolation",
+        "--python",
+        sys.executable,
+        "--target",
+        tmp_path,
+    ]
+    subprocess.run([*uv, *shlex.split(command), *here], cwd=ROOT, check=True, timeout=120)
     code = "import json, stbir_client as c; print(json.dumps([c.__file__, c.__version__]))"
-    command = [sys.executable, "-P", "-c", code]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     process = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True, timeout=30
+        [sys.executable, "-P", "-c", code],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
     )
     path, version = json.loads(process.stdout)
     assert Path(path).parent == tmp_path / "stbir_client"
-    assert wheel.name.startswith(f"stbir_client-{version}-")
+    assert (tmp_path / f"stbir_client-{version}.dist-info").is_dir()

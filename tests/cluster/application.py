@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import shlex
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ from stbir.model.builder import build_retriever
 from stbir.storage.folder import Folder
 from tests.cluster.head import Head
 from tests.conftest import ROOT
+from tests.documented_commands import documented
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,8 @@ class Deployed:
         config["http_options"] = {"host": "127.0.0.1", "port": self.http.base_url.port}
         file = self.folder / "deploy.yaml"
         file.write_text(yaml.safe_dump(config))
-        self._serve("deploy", str(file))
+        [command] = documented("docs/serve.md", "serve deploy")
+        self._serve(*shlex.split(command.replace("serve/deploy.yaml", str(file)))[1:])
 
     def replicas(self, deployment: str) -> int:
         """Number of running replicas of a deployment."""

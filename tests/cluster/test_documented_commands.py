@@ -24,11 +24,10 @@ from stbir.gallery.gallery import open_table
 from stbir.storage.folder import Folder
 from tests.cluster.head import Head
 from tests.conftest import BUCKET, ROOT, free_port, is_listening, wait_until
-from tests.data.image_files import sketch_png
-from tests.documented_commands import document_commands
+from tests.data.image_files import sketch_png, write_files
+from tests.documented_commands import documented
 from tests.own_data import own_data_replacements, write_own_data
-from tests.ray_jobs.chat_server import MODEL, ChatServer
-from tests.ray_jobs.test_caption import row, write_shards
+from tests.ray_jobs.chat_server import MODEL, ChatServer, photo
 
 # Each command imports the model libraries, and most start Ray or work on a cluster.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -62,13 +61,6 @@ def run(command: list[str], variables: dict[str, str] | None = None) -> str:
     output = f"{shlex.join(command)}\n{completed.stdout[-1000:]}\n{completed.stderr[-2000:]}"
     assert completed.returncode == 0, output
     return completed.stdout
-
-
-def documented(document: str, prefix: str) -> list[str]:
-    """The complete commands of a document that start with `prefix`."""
-    commands = [each for each in document_commands(document) if each.startswith(prefix) and "…" not in each]
-    assert commands, prefix
-    return commands
 
 
 def job_names(commands: list[str]) -> list[str]:
@@ -122,6 +114,26 @@ def test_readme_and_get_started_lead_to_hits_and_a_report(outputs: Path) -> None
     assert len(published_ids(str(outputs / "photos"))) == NUM_PHOTOS
 
 
+def test_other_runs_reports_and_exports_of_the_train_page(
+    cluster_variables: dict[str, str], outputs: Path
+) -> None:
+    """On the shards and the checkpoint of README.md."""
+    same, other = documented("docs/train.md", "python ray_jobs/train.py --recipe demo")
+    assert [same] == documented("README.md", "python ray_jobs/train.py")
+    commands = [
+        other,
+        *documented("docs/train.md", "python ray_jobs/calibrate.py"),
+        *documented("docs/train.md", "python ray_jobs/export_onnx.py"),
+        *documented("docs/train.md", "python ray_jobs/evaluate.py"),
+    ]
+    for command in commands:
+        run(adapt(command, {r"\bout/": f"{outputs}/"}), cluster_variables)
+    assert {path.name for path in (outputs / "onnx").glob("*.onnx")} == {
+        *("sketch.onnx", "photo.onnx", "text.onnx")
+    }
+    assert "robustness" in json.loads((outputs / "robust" / "report.json").read_text())
+
+
 def test_ablation_of_the_train_page(cluster_variables: dict[str, str], tmp_path: Path) -> None:
     replacements = {r"\bout/": f"{tmp_path}/"}
     [shards] = documented("docs/train.md", "python ray_jobs/prepare_shards.py")
@@ -131,12 +143,29 @@ def test_ablation_of_the_train_page(cluster_variables: dict[str, str], tmp_path:
     assert summary["trials"] == 2 * 2
 
 
+def write_manifest(folder: Path) -> None:
+    """Four photos with a sketch and no caption."""
+    for number in range(4):
+        write_files(folder, {f"{number}.png": photo(number), f"sketch{number}.png": sketch_png(number)})
+    lines = [
+        {"id": f"{n}", "split": "train", "category": "lamp", "photo": f"{n}.png", "text": None}
+        | {"sketches": [f"sketch{n}.png"]}
+        for n in range(4)
+    ]
+    (folder / "manifest.jsonl").write_text("\n".join(map(json.dumps, lines)))
+
+
 def test_sample_of_the_captions_page(cluster_variables: dict[str, str], tmp_path: Path) -> None:
-    write_shards(tmp_path / "uncaptioned", [row(number) for number in range(4)])
-    [command] = documented("docs/captions.md", "python ray_jobs/caption.py")
+    write_manifest(tmp_path / "shop")
+    [shards] = documented("docs/captions.md", "python ray_jobs/prepare_shards.py")
+    [captions] = documented("docs/captions.md", "python ray_jobs/caption.py")
     with ChatServer(api_key=None).running() as server:
-        replacements = {r"\bout/": f"{tmp_path}/", r"http://\S+/v1": server.url, r"\bNAME\b": MODEL}
-        run(adapt(command, replacements), cluster_variables)
+        replacements = {
+            **{r"\bout/": f"{tmp_path}/", r"\bshop/": f"{tmp_path}/shop/"},
+            **{r"http://\S+/v1": server.url, r"\bNAME\b": MODEL},
+        }
+        for command in (shards, captions):
+            run(adapt(command, replacements), cluster_variables)
         assert server.violations == []
     assert (tmp_path / "shards" / "sheet.html").stat().st_size > 0
 
@@ -191,7 +220,8 @@ def test_demo_answers_a_query(tmp_path: Path) -> None:
 
 
 def test_token_file_is_private(tmp_path: Path) -> None:
-    [command] = {line for line in _lines("docs/operate.md") if "get-auth-token --generate" in line}
+    [token_command] = documented("docs/operate.md", "ray get-auth-token")
+    [command] = {line for line in _lines("docs/operate.md") if token_command in line}
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
     variables = {**inherited, "PATH": PATH, "HOME": str(tmp_path)}
     subprocess.run(["bash", "-c", command], env=variables, check=True, timeout=120)
@@ -246,33 +276,30 @@ def test_second_machine_joins_with_the_token(head: Head, cluster_variables: dict
 
 def test_operate_and_index_pages_on_s3(head: Head, cluster_variables: dict[str, str], bucket: str) -> None:
     """From shards to the versions of a gallery, on one cluster, in the order of their dependencies."""
-    pages = ("docs/operate.md", "docs/index_gallery.md")
     replacements = {r"s3://(BUCKET|B)/": f"{bucket}/", r"http://127\.0\.0\.1:8265": head.url}
-    remaining = {command for page in pages for command in documented(page, "python ray_jobs/")}
 
-    def run_all(page: str, prefix: str, **more: str) -> list[dict[str, Any]]:
-        commands = documented(page, prefix)
+    def run_all(commands: list[str], **more: str) -> list[dict[str, Any]]:
         outputs = [run(adapt(each, replacements | more), cluster_variables) for each in commands]
-        remaining.difference_update(commands)
         last_lines = [(output.splitlines() or [""])[-1] for output in outputs]
         return [json.loads(line) for line in last_lines if line.startswith("{")]
 
-    operate, index = pages
     gallery = f"{bucket}/gallery"
-    run_all(operate, "python ray_jobs/prepare_shards.py")
-    run_all(operate, "python ray_jobs/preflight.py --job train")
-    submit = "ray job submit --address http://127.0.0.1:8265 --working-dir ."
-    run_all(operate, f"{submit} -- python ray_jobs/train.py --recipe")
-    by_folder, by_table = run_all(index, "python ray_jobs/embed_gallery.py --checkpoint")
+    run_all(documented("docs/operate.md", "python ray_jobs/prepare_shards.py"))
+    run_all(documented("docs/operate.md", "python ray_jobs/preflight.py --job train"))
+    run_all(documented("docs/operate.md", "ray job submit"))
+    by_folder, by_table = run_all(
+        documented("docs/index_gallery.md", "python ray_jobs/embed_gallery.py --checkpoint")
+    )
     assert by_folder["ok"] == by_table["ok"] == NUM_PHOTOS
     first, second, *rest = published_ids(gallery)
     deletion = {r"--delete ID ID": f"--delete '{first}' '{second}'"}
-    [summary] = run_all(index, "python ray_jobs/embed_gallery.py --gallery", **deletion)
+    [summary] = run_all(
+        documented("docs/index_gallery.md", "python ray_jobs/embed_gallery.py --gallery"), **deletion
+    )
     assert summary["removed"] == 2
-    run_all(operate, "python ray_jobs/preflight.py --job embed")
-    run_all(operate, "python ray_jobs/preflight.py --job serve")
-    run_all(index, "python ray_jobs/search_batch.py")
-    run_all(index, "python ray_jobs/gallery.py")
-    assert not remaining
+    run_all(documented("docs/operate.md", "python ray_jobs/preflight.py --job embed"))
+    run_all(documented("docs/operate.md", "python ray_jobs/preflight.py --job serve"))
+    run_all(documented("docs/index_gallery.md", "python ray_jobs/search_batch.py"))
+    run_all(documented("docs/index_gallery.md", "python ray_jobs/gallery.py"))
     for name in ("gallery", "other"):
         assert sorted(published_ids(f"{bucket}/{name}")) == sorted(rest)

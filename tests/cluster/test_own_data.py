@@ -7,13 +7,12 @@ from typing import Any
 import pytest
 
 from tests.cluster.head import Head
-from tests.cluster.test_documented_commands import adapt, documented, job_names, run, serving
+from tests.cluster.test_documented_commands import adapt, job_names, run, serving
 from tests.data.image_files import drawing
-from tests.documented_commands import document_commands
+from tests.documented_commands import document_commands, documented
 from tests.own_data import own_data_replacements, write_own_data
 from tests.ray_jobs.test_embed_gallery import save_smoke_checkpoint
 
-PAGE = "docs/own_data.md"
 NUM_PHOTOS = 200  # more than a warning asks for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # a training run, and an endpoint
@@ -33,16 +32,14 @@ def outputs(head: Head, tmp_path_factory: pytest.TempPathFactory) -> dict[str, A
     replacements |= own_data_replacements(data)
     variables = {**head.variables, "RAY_ADDRESS": head.address}
     summaries: dict[str, Any] = {"out": out, "photos": data / "photos"}
-    for command in documented(PAGE, "python ray_jobs/"):
-        [name] = job_names([command])
-        if name != "init_checkpoint":
-            output = run(adapt(command, replacements), variables)
-            summaries[name] = json.loads(output.splitlines()[-1])
+    commands = documented("docs/own_data.md", "python ray_jobs/")
+    for name, command in zip(job_names(commands), commands, strict=True):
+        summaries[name] = json.loads(run(adapt(command, replacements), variables).splitlines()[-1])
     return summaries
 
 
 def test_the_page_has_at_most_twelve_commands() -> None:
-    assert len(document_commands(PAGE)) <= 12
+    assert len(document_commands("docs/own_data.md")) <= 12
 
 
 def test_the_commands_lead_from_a_table_to_a_gallery(outputs: dict[str, Any]) -> None:
@@ -57,8 +54,9 @@ def test_the_commands_lead_from_a_table_to_a_gallery(outputs: dict[str, Any]) ->
 
 def test_the_endpoint_answers_the_query_of_the_page(outputs: dict[str, Any], tmp_path: Path) -> None:
     drawing().save(tmp_path / "me.png")
-    [serve], [curl] = documented(PAGE, "serve run"), documented(PAGE, "curl")
-    [client] = documented(PAGE, "stbir search")
+    [serve] = documented("docs/own_data.md", "serve run")
+    [curl] = documented("docs/own_data.md", "curl")
+    [client] = documented("docs/own_data.md", "stbir search")
     replacements = {r"\bme\.png": str(tmp_path / "me.png")}
     assert [serve] == documented("README.md", "serve run")
     with serving(outputs["out"]):

@@ -207,7 +207,7 @@ def test_wrong_options_are_refused_in_one_line(
 def test_the_documented_command_takes_all_of_the_data(document: str, tmp_path: Path) -> None:
     """Up to the job on Ray, which tests/cluster runs."""
     write_own_data(tmp_path, 12)
-    [command] = [each for each in document_commands(document) if "--source table:" in each]
+    [command] = [each.text for each in document_commands(document) if "--source table:" in each.text]
     for pattern, path in own_data_replacements(tmp_path).items():
         command = re.sub(pattern, path, command)
     args = parser().parse_args(shlex.split(command)[2:])
