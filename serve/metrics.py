@@ -1,6 +1,6 @@
 """Prometheus metrics of the service, in addition to Ray Serve's own (queues, replicas)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from ray.util.metrics import Counter, Gauge, Histogram
@@ -9,27 +9,50 @@ if TYPE_CHECKING:  # the ingress, which reports requests, does not load Lance
     from stbir.gallery.gallery import Gallery
 
 BUCKETS_MS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000]
+MAX_KEYS, OTHER = 100, "other"
 SIZE_BUCKETS = [1, 2, 4, 8, 16, 32, 64, 128]
 
 
 class RequestMetrics:
-    """Requests by kind and status, the time of their steps, and the number in flight."""
+    """Requests by kind, status and gallery and by key, the time of their steps, and the number in flight.
 
-    def __init__(self) -> None:
-        self._requests = Counter("stbir_requests", "Requests to /v1 by modalities.", ("kind", "status"))
-        self._request_ms = Histogram("stbir_request_ms", "Time to the response.", BUCKETS_MS, ("kind",))
-        self._step_ms = Histogram("stbir_step_ms", "Time of one step of a search.", BUCKETS_MS, ("step",))
+    Series are bounded: another gallery than those of `galleries`, and a key after MAX_KEYS, is "other".
+    """
+
+    def __init__(self, galleries: Collection[str]) -> None:
+        self._galleries, self._keys = galleries, set[str]()
+        self._requests = Counter(
+            "stbir_requests", "Requests to /v1 by modalities.", ("kind", "status", "gallery")
+        )
+        self._of_keys = Counter("stbir_key_requests", "Requests to /v1 by API key.", ("key", "status"))
+        self._request_ms = Histogram(
+            "stbir_request_ms", "Time to the response.", BUCKETS_MS, ("kind", "gallery")
+        )
+        self._step_ms = Histogram(
+            "stbir_step_ms", "Time of one step of a search.", BUCKETS_MS, ("step", "gallery")
+        )
         self._in_flight = Gauge("stbir_searches_inside", "Searches in flight in an ingress.")
 
-    def record_request(self, kind: str, status: int, duration_ms: float) -> None:
-        """Count one answered request."""
-        self._requests.inc(tags={"kind": kind, "status": str(status)})
-        self._request_ms.observe(max(duration_ms, 1e-3), {"kind": kind})
+    def record_request(
+        self, kind: str, status: int, duration_ms: float, gallery: str, key: str | None
+    ) -> None:
+        """Count one answered request. `key`: the name of its API key; None if it has none."""
+        tags = {"kind": kind, "gallery": self._known(gallery)}
+        self._requests.inc(tags={**tags, "status": str(status)})
+        self._request_ms.observe(max(duration_ms, 1e-3), tags)
+        if key is not None:
+            if len(self._keys) < MAX_KEYS:
+                self._keys.add(key)
+            label = key if key in self._keys else OTHER
+            self._of_keys.inc(tags={"key": label, "status": str(status)})
 
-    def record_steps(self, timing_ms: dict[str, float]) -> None:
+    def record_steps(self, timing_ms: dict[str, float], gallery: str) -> None:
         """Record the time of each step of a search, or of a photo's fetch."""
         for step, duration_ms in timing_ms.items():
-            self._step_ms.observe(max(duration_ms, 1e-3), {"step": step})
+            self._step_ms.observe(max(duration_ms, 1e-3), {"step": step, "gallery": self._known(gallery)})
+
+    def _known(self, gallery: str) -> str:
+        return gallery if gallery in self._galleries else OTHER
 
     def set_in_flight(self, count: int) -> None:
         """Set the number of searches in flight."""
@@ -57,10 +80,12 @@ def text_cache_counter() -> Callable[[bool], None]:
     return lambda is_hit: lookups.inc(tags={"found": str(is_hit).lower()})
 
 
-def gallery_gauges() -> "Callable[[Gallery], None]":
-    """A function that reports the size of a gallery, and how many photos its index lacks."""
-    rows = Gauge("stbir_gallery_rows", "Photos of the gallery that was loaded last.")
-    unindexed = Gauge("stbir_gallery_unindexed_rows", "Photos of it that its index lacks.")
+def gallery_gauges(name: str) -> "Callable[[Gallery], None]":
+    """A function that reports the size of the gallery of that name, and how many photos its index lacks."""
+    rows = Gauge("stbir_gallery_rows", "Photos of the version that was loaded last.", ("gallery",))
+    unindexed = Gauge("stbir_gallery_unindexed_rows", "Photos of it that its index lacks.", ("gallery",))
+    for gauge in (rows, unindexed):
+        gauge.set_default_tags({"gallery": name})
 
     def report(gallery: "Gallery") -> None:
         rows.set(gallery.count)

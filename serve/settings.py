@@ -1,6 +1,7 @@
 """The settings of the endpoint: `config.yaml` and the user's overrides, validated field by field."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -8,6 +9,7 @@ import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from serve.galleries import DEFAULT_GALLERY, GalleryConfig, GalleryName, fusion_deployment
 from stbir.config.choices import Backend
 from stbir.config.values import merge
 from stbir.errors import InputError
@@ -128,7 +130,7 @@ class FusionSettings:
 
 @dataclass(frozen=True, config=_STRICT)
 class Settings:
-    """All settings."""
+    """All settings. `galleries`: those beside the default one, by name."""
 
     limits: Limits
     ingress: IngressSettings
@@ -136,15 +138,20 @@ class Settings:
     text: EncoderSettings
     fusion: FusionSettings
     composition: Literal["separate", "one_process"]
+    galleries: Mapping[GalleryName, GalleryConfig]
     cors: CorsSettings = CorsSettings()
 
     @property
-    def required_deployments(self) -> set[str]:
-        """The deployments behind the ingress without which no search is answered."""
+    def gallery_names(self) -> tuple[str, ...]:
+        """The names of all galleries, the default one first."""
+        return (DEFAULT_GALLERY, *self.galleries)
+
+    def required_deployments(self, gallery: str = DEFAULT_GALLERY) -> set[str]:
+        """The deployments behind the ingress without which no search of a gallery is answered."""
         if self.composition == "one_process":
             return set()
         sketch, text, fusion = self.sketch.options, self.text.options, self.fusion.options
-        parts = {"SketchReplica": sketch, "TextReplica": text, "FusionReplica": fusion}
+        parts = {"SketchReplica": sketch, "TextReplica": text, fusion_deployment(gallery): fusion}
         return {name for name, options in parts.items() if not _scales_to_zero(options)}
 
 
@@ -211,14 +218,16 @@ def _check_queues(name: str, settings: Settings) -> None:
         ingress.max_in_flight + 1,
         "what ingress.coalescing and ingress.thumbnails admit, and a health check",
     )
-    # Serve counts the queue of a deployment by caller, so for one ingress.
+    # Serve counts the queue of a deployment by caller, so for one ingress. All galleries share the encoders;
+    # each has groups and fusion of its own.
     num_groups = ingress.coalescing.max_groups + MAX_EXPLANATIONS
-    needed = dict.fromkeys(("sketch", "text", "fusion"), num_groups)
-    needed["fusion"] += ingress.thumbnails.max_concurrent
-    for field, count in needed.items():
-        max_queued = getattr(settings, field).options.get("max_queued_requests", -1)
+    of_encoder = num_groups + ingress.coalescing.max_concurrent_groups * len(settings.galleries)
+    needed = {"sketch": of_encoder, "text": of_encoder}
+    needed["fusion"] = num_groups + ingress.thumbnails.max_concurrent
+    for part, count in needed.items():
+        max_queued = getattr(settings, part).options.get("max_queued_requests", -1)
         if max_queued != -1:
-            option = f"{name}: {field}.options.max_queued_requests"
+            option = f"{name}: {part}.options.max_queued_requests"
             _check_minimum(option, max_queued, count, "the requests that one ingress sends at a time")
 
 

@@ -2,13 +2,14 @@
 
               ┌── sketch ──→ SketchReplica ──┐
 HTTP → Ingress                               FusionReplica → hits → Ingress → HTTP
-              └── text ────→ TextReplica ────┘  (gallery)
+              └── text ────→ TextReplica ────┘  (one a gallery)
 """
 
 import getpass
 import logging
 import os
 import socket
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from serve.deployments.batching import EncoderLoader
 from serve.deployments.ingress import Ingress
 from serve.deployments.local_handle import LocalHandle
 from serve.deployments.replicas import FusionReplica, SketchReplica, TextReplica
+from serve.galleries import fusion_deployment
 from serve.messages import Release
 from serve.rollout.records import GcsStore, ReleaseRecords
 from serve.rollout.release import resolve
@@ -33,15 +35,25 @@ log = logging.getLogger(__name__)
 def build_application(args: dict[str, str]) -> Application:
     """The application. Raises InputError for a missing checkpoint or a gallery of another checkpoint."""
     settings = read_settings(args.get("config"))
-    release = resolve({"checkpoint": args["checkpoint"], "gallery": args["gallery"]})
-    if release.version is None:
-        log.warning("%s: no gallery is published yet; searches answer 503 until one is", release.gallery)
-    return _bind(settings, release)
+    default = resolve({"checkpoint": args["checkpoint"], "gallery": args["gallery"]})
+    galleries = {
+        name: resolve({"checkpoint": default.checkpoint, **asdict(config)})
+        for name, config in settings.galleries.items()
+    }
+    for release in (default, *galleries.values()):
+        if release.version is None:
+            log.warning("%s: no gallery is published yet; searches answer 503 until one is", release.gallery)
+    return _bind(settings, _user_config(default, galleries))
 
 
-def _bind(settings: Settings, release: Release) -> Application:
-    user_config = {"checkpoint": release.checkpoint, "gallery": release.gallery, "version": release.version}
+def _user_config(default: Release, galleries: dict[str, Release]) -> dict[str, Any]:
+    """The `user_config` of all deployments; `serve.galleries.release_config` reads it."""
+    fields = {"checkpoint": default.checkpoint, "gallery": default.gallery, "version": default.version}
+    others = {name: {"gallery": each.gallery, "version": each.version} for name, each in galleries.items()}
+    return {**fields, "galleries": others} if others else fields
 
+
+def _bind(settings: Settings, user_config: dict[str, Any]) -> Application:
     def deployment(cls: type, options: dict[str, Any]) -> Any:
         try:
             return serve.deployment(cls, user_config=user_config, **options)
@@ -59,11 +71,15 @@ def _bind(settings: Settings, release: Release) -> Application:
         backend = environment.backend_in_force(encoder.backend)
         return EncoderLoader(backend, Path(cache) / ENCODERS if cache else None)
 
+    def fusion(gallery: str) -> Any:
+        options = {**settings.fusion.options, "name": fusion_deployment(gallery)}
+        return part(FusionReplica, options, records.of_gallery(gallery), settings.fusion.cache)
+
     sketch, text, records = settings.sketch, settings.text, ReleaseRecords(GcsStore(), _built_by())
     return deployment(Ingress, settings.ingress.options).bind(
         part(SketchReplica, sketch.options, sketch.batching, records, loader(sketch)),
         part(TextReplica, text.options, text.batching, records, text.text_cache, loader(text)),
-        part(FusionReplica, settings.fusion.options, records, settings.fusion.cache),
+        {gallery: fusion(gallery) for gallery in settings.gallery_names},
         settings,
         records,
     )

@@ -63,9 +63,11 @@ JOBS |= {
     for command in COMMANDS
 }
 SHARED = {"serve/settings", "serve/messages", "serve/deadline", "serve/problem", "serve/metrics"}
+SHARED |= {"serve/galleries"}
 SERVING = {
     "serve": set(),
-    "serve/settings": set(),
+    "serve/galleries": set(),
+    "serve/settings": {"serve/galleries"},
     "serve/environment": set(),
     "serve/messages": set(),
     "serve/deadline": set(),

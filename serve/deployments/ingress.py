@@ -10,15 +10,18 @@ from typing import Any, cast
 
 from fastapi import FastAPI
 from ray import serve
+from starlette.types import Scope
 
 from serve.deadline import Deadline
 from serve.deployments.coalescing import Coalescer, SearchResults
 from serve.deployments.error_mapping import at_capacity, map_errors, to_problem, unavailable
+from serve.galleries import DEFAULT_GALLERY
 from serve.http.access_log import AccessLogMiddleware, configure_logging
 from serve.http.admission import Admission, AdmissionControl, set_process_control
 from serve.http.api import create_app
 from serve.http.auth import create_authenticator
 from serve.http.cors import cors_middleware
+from serve.http.paths import gallery_name
 from serve.http.wait_estimate import WaitEstimate
 from serve.messages import LargePhoto, Negative, Query, Release, SearchResult
 from serve.metrics import RequestMetrics
@@ -33,9 +36,10 @@ log = logging.getLogger(__name__)
 
 
 class Searcher:
-    """The search backend of the HTTP routes, on top of the deployments' handles.
+    """The search backend of one gallery for the HTTP routes, on top of the deployments' handles.
 
-    Raises Problem for errors that the client should get.
+    Its queue, its groups and its release are those of its gallery. Raises Problem for errors that the client
+    should get. `explanation_slots`: shared by the galleries of an ingress.
     """
 
     def __init__(
@@ -45,13 +49,14 @@ class Searcher:
         fusion: Any,
         rollout: Rollout,
         settings: Settings,
+        explanation_slots: asyncio.Semaphore | None = None,
     ) -> None:
         self.sketch, self.text, self.fusion = sketch, text, fusion
         self.rollout, self.limits = rollout, settings.limits
-        self._required = settings.required_deployments
+        self._required = settings.required_deployments(rollout.gallery)
         self._coalescer = Coalescer(self._search, settings.ingress.coalescing)
         self._wait = WaitEstimate()
-        self._explanation_slots = asyncio.Semaphore(MAX_EXPLANATIONS)
+        self._explanation_slots = explanation_slots or asyncio.Semaphore(MAX_EXPLANATIONS)
         self._thumbnail_slots = asyncio.Semaphore(settings.ingress.thumbnails.max_concurrent)
 
     async def search(self, query: Query) -> SearchResult:
@@ -84,7 +89,8 @@ class Searcher:
             inputs += [query, *query.without]
         budgets_s = [query.budget_s for query in queries for _ in (query, *query.without)]
         sketch = self._encode(self.sketch, [each.sketch for each in inputs], release, budgets_s)
-        text = self._encode(self.text, [each.text for each in inputs], release, budgets_s)
+        texts = [each.text for each in inputs]
+        text = self._encode(self.text, texts, release, budgets_s, self.rollout.gallery)
         queries = [query.without_inputs() for query in queries]
         response = self.fusion.search.remote(release, sketch, text, queries)
         return [
@@ -92,11 +98,13 @@ class Searcher:
             for result in await self._result(response, sketch, text)
         ]
 
-    def _encode(self, encoder: Any, items: list[Any], release: Release, budgets_s: list[float]) -> Any:
+    def _encode(
+        self, encoder: Any, items: list[Any], release: Release, budgets_s: list[float], *options: str
+    ) -> Any:
         """The unawaited response of an encoder; None if all items are None."""
         if all(item is None for item in items):
             return None
-        return encoder.encode.remote(items, release.checkpoint, budgets_s)
+        return encoder.encode.remote(items, release.checkpoint, budgets_s, *options)
 
     async def thumbnail(self, photo_id: str) -> bytes:
         """The encoded thumbnail of a photo; empty if it has none."""
@@ -117,22 +125,23 @@ class Searcher:
             release, budget_s = self._release(), deadline.remaining_s
             parts = await asyncio.gather(
                 self._encode_parts(self.sketch, query.sketch, release, budget_s),
-                self._encode_parts(self.text, query.text, release, budget_s),
+                self._encode_parts(self.text, query.text, release, budget_s, self.rollout.gallery),
             )
             response = self.fusion.explain.remote(release, photo_id, *parts, query.sketch_weight)
             return cast(Explanation, await self._result(response))
 
     async def _encode_parts(
-        self, encoder: Any, item: bytes | str | None, release: Release, budget_s: float
+        self, encoder: Any, item: bytes | str | None, release: Release, budget_s: float, *options: str
     ) -> Parts | None:
         if item is None:
             return None
-        response = encoder.encode_parts.remote(item, release.checkpoint, budget_s)
+        response = encoder.encode_parts.remote(item, release.checkpoint, budget_s, *options)
         return cast(Parts, await self._result(response))
 
     def info(self) -> dict[str, Any]:
         """A description of model and gallery; the gallery is None until one is published."""
-        return {} if self.rollout.active is None else self.rollout.active.info
+        active = self.rollout.active
+        return {"model": {}, "gallery": None} if active is None else active.info
 
     async def ready(self) -> dict[str, Any]:
         """The release that answers searches, and why the newest one was refused, if so.
@@ -178,41 +187,69 @@ def _cancel(response: Any) -> None:
         log.debug("not cancelled: %s", error)
 
 
+def searchers(
+    sketch: Any,
+    text: Any,
+    fusions: dict[str, Any],
+    settings: Settings,
+    records: ReleaseRecords,
+    watch: AppStatusWatch,
+) -> dict[str, Searcher]:
+    """The searcher of each gallery by its name. They share the encoders."""
+    slots = asyncio.Semaphore(MAX_EXPLANATIONS)
+
+    def searcher(name: str, fusion: Any) -> Searcher:
+        rollout = Rollout(sketch, text, fusion, records.of_gallery(name), watch)
+        return Searcher(sketch, text, fusion, rollout, settings, slots)
+
+    return {name: searcher(name, fusion) for name, fusion in fusions.items()}
+
+
 @serve.ingress()
 class Ingress:
     """The HTTP deployment. Serve calls `__serve_build_asgi_app__` after the constructor."""
 
     def __init__(
-        self, sketch: Any, text: Any, fusion: Any, settings: Settings, records: ReleaseRecords
+        self, sketch: Any, text: Any, fusions: dict[str, Any], settings: Settings, records: ReleaseRecords
     ) -> None:
+        """`fusions`: the handle of each gallery by its name."""
         watch = AppStatusWatch(partial(read_app_status, serve.get_replica_context().app_name))
-        rollout = Rollout(sketch, text, fusion, records, watch)
-        self.searcher = Searcher(sketch, text, fusion, rollout, settings)
-        self.ingress, self.origins = settings.ingress, settings.cors.origins
-        self.authenticator, self.metrics = create_authenticator(os.environ, self.origins), RequestMetrics()
+        self.searchers = searchers(sketch, text, fusions, settings, records, watch)
+        self.settings, self.origins = settings, settings.cors.origins
+        self.authenticator = create_authenticator(os.environ, self.origins)
+        self.metrics = RequestMetrics(settings.gallery_names)
         configure_logging()
         # The modules loaded so far are not garbage; looking through them took 60 ms during a large request.
         gc.freeze()
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
-        """Switch to the release of a `serve.rollout.release.ReleaseConfig`. Serve calls it at start too."""
-        await self.searcher.rollout.start(user_config)
+        """Switch each gallery to its release in a `user_config`. Serve calls it at start too."""
+        for name in (user_config.get("galleries") or {}).keys() - self.searchers.keys():
+            log.error("user_config: galleries.%s: not in the settings, so not served (docs/serve.md)", name)
+        await asyncio.gather(*(each.rollout.start(user_config) for each in self.searchers.values()))
+
+    def _is_late(self, scope: Scope) -> bool:
+        """Whether a search would probably pass its deadline in the queue of its gallery."""
+        searcher = self.searchers.get(gallery_name(scope))
+        return searcher is not None and searcher.is_late
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        limits = self.searcher.limits
+        limits, ingress = self.settings.limits, self.settings.ingress
         reject = problem_app(at_capacity(limits.retry_after_s))
         admission = AdmissionControl(
             reject,
-            Admission(
-                self.ingress.coalescing.max_in_flight,
-                self.metrics.set_in_flight,
-                lambda: self.searcher.is_late,
-            ),
-            Admission(self.ingress.thumbnails.max_in_flight),
+            Admission(ingress.coalescing.max_in_flight, self.metrics.set_in_flight, self._is_late),
+            Admission(ingress.thumbnails.max_in_flight),
         )
         # In front of `create_app`, so a rejection needs its own CORS headers and access log line.
         logged = AccessLogMiddleware(cors_middleware(reject, self.origins), self.metrics)
         set_process_control(replace(admission, rejection=logged))
         return create_app(
-            self.searcher, limits, self.authenticator, self.origins, self.metrics, admission=admission
+            self.searchers[DEFAULT_GALLERY],
+            limits,
+            self.authenticator,
+            self.origins,
+            self.metrics,
+            admission,
+            self.searchers,
         )

@@ -47,7 +47,7 @@ class SketchReplica:
     """Encodes sketches; holds the sketch encoder only."""
 
     def __init__(self, batching: Batching, records: ReleaseRecords, loader: EncoderLoader = _AUTO) -> None:
-        self.encoders = ModelVersions(loader.load_sketch, records.active_checkpoint)
+        self.encoders = ModelVersions(loader.load_sketch, records.checkpoints_in_force)
         self.batched = BatchedEncoder(batching, batch_size_observer("sketch"))
         self.decoder = SketchDecoder()
         self.preload = Preloader(self.load, records)
@@ -102,7 +102,7 @@ class TextReplica:
         loader: EncoderLoader = _AUTO,
     ) -> None:
         """`cache_size`: number of texts whose vectors are cached."""
-        self.encoders = ModelVersions(loader.load_text, records.active_checkpoint)
+        self.encoders = ModelVersions(loader.load_text, records.checkpoints_in_force)
         self.cache, self.count_lookup = TextCache(cache_size), text_cache_counter()
         self.batched = BatchedEncoder(batching, batch_size_observer("text"))
         self.preload = Preloader(self.load, records)
@@ -112,18 +112,18 @@ class TextReplica:
         await self.preload(user_config)
 
     async def encode(
-        self, texts: Sequence[str | None], checkpoint_uri: str, budgets_s: Sequence[float]
+        self, texts: Sequence[str | None], checkpoint_uri: str, budgets_s: Sequence[float], gallery: str = ""
     ) -> list[EncodeResult | None]:
         """The vectors of texts, or DeadlineExceededError. None stays None.
 
-        The tokenizer truncates a text to the context length.
+        The tokenizer truncates a text to the context length. `gallery`: whose texts are cached together.
         """
         deadlines = [Deadline.after(budget_s) for budget_s in budgets_s]
-        return await map_items(partial(self._encode, checkpoint_uri), texts, deadlines)
+        return await map_items(partial(self._encode, checkpoint_uri, gallery), texts, deadlines)
 
-    async def _encode(self, checkpoint_uri: str, text: str, deadline: Deadline) -> Encoded:
+    async def _encode(self, checkpoint_uri: str, gallery: str, text: str, deadline: Deadline) -> Encoded:
         deadline.check()
-        start, key = time.perf_counter(), (checkpoint_uri, text)
+        start, key = time.perf_counter(), (checkpoint_uri, gallery, text)
         vector = self.cache.get(key)
         self.count_lookup(vector is not None)
         if vector is None:
@@ -131,11 +131,11 @@ class TextReplica:
             self.cache[key] = vector
         return Encoded(vector, {"encode_text": elapsed_ms(start)}, deadline.elapsed_s)
 
-    async def encode_parts(self, text: str, checkpoint_uri: str, budget_s: float) -> Parts:
+    async def encode_parts(self, text: str, checkpoint_uri: str, budget_s: float, gallery: str = "") -> Parts:
         """The vectors of a text and of its words. Raises InputError or DeadlineExceededError."""
-        deadline = Deadline.after(budget_s)
+        encode, deadline = partial(self._encode, checkpoint_uri, gallery), Deadline.after(budget_s)
         words, texts = leave_out_words(text)
-        encoded = await asyncio.gather(*(self._encode(checkpoint_uri, each, deadline) for each in texts))
+        encoded = await asyncio.gather(*(encode(each, deadline) for each in texts))
         return Parts(words, np.stack([each.vector for each in encoded]))
 
     async def canary(self, checkpoint_uri: str) -> Encoded:
@@ -152,14 +152,14 @@ class FusionReplica:
 
     def __init__(self, records: ReleaseRecords, cache: str | None = None) -> None:
         """`cache`: a local folder for the data that an indexed search reads."""
-        self.gates = ModelVersions(partial(checkpoint.load, part="gate"), records.active_checkpoint)
-        self.match_curves = ModelVersions(read_match_curves, records.active_checkpoint)
+        self.gates = ModelVersions(partial(checkpoint.load, part="gate"), records.checkpoints_in_force)
+        self.match_curves = ModelVersions(read_match_curves, records.checkpoints_in_force)
         cache_config = CacheConfig(Path(cache)) if cache else None
-        self.galleries = ModelVersions(partial(_open_gallery, cache_config), records.active)
+        self.galleries = ModelVersions(partial(_open_gallery, cache_config), records.releases_in_force)
         # Of their own, so that no search waits for a thumbnail, and no thumbnail for an original.
         self._thumbnail_threads = ThreadPoolExecutor(2, thread_name_prefix="thumbnail")
         self._photo_threads = ThreadPoolExecutor(2, thread_name_prefix="photo")
-        self.preload, self.report_gallery = Preloader(self.load, records), gallery_gauges()
+        self.preload, self.report_gallery = Preloader(self.load, records), gallery_gauges(records.gallery)
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Load the release of a `serve.rollout.release.ReleaseConfig`. Serve calls it at start too."""

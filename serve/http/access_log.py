@@ -13,12 +13,23 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.deadline import elapsed_ms
-from serve.http.paths import PROBES, V1, route_path
+from serve.http.paths import PROBES, V1, gallery_name, route_path
 
 log = logging.getLogger("stbir.access")
 HEADER = "X-Request-Id"
 # Any other kind is counted as "other", so that clients cannot create metric series at will.
-KINDS = ("sketch", "text", "sketch+text", "photo", "photo+text", "search", "explain", "photos", "info")
+KINDS = (
+    "sketch",
+    "text",
+    "sketch+text",
+    "photo",
+    "photo+text",
+    "search",
+    "explain",
+    "photos",
+    "info",
+    "galleries",
+)
 _VALID_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
@@ -36,10 +47,12 @@ def configure_logging() -> None:
 class Metrics(Protocol):
     """Metrics of requests to `/v1`."""
 
-    def record_request(self, kind: str, status: int, duration_ms: float) -> None:
-        """Count one answered request."""
+    def record_request(
+        self, kind: str, status: int, duration_ms: float, gallery: str, key: str | None
+    ) -> None:
+        """Count one answered request. `key`: the name of its API key; None if it has none."""
 
-    def record_steps(self, timing_ms: dict[str, float]) -> None:
+    def record_steps(self, timing_ms: dict[str, float], gallery: str) -> None:
         """Record the time of each step of a search, or of a photo's fetch."""
 
     def set_in_flight(self, count: int) -> None:
@@ -78,14 +91,20 @@ class AccessLogMiddleware:
             if route_path(scope) not in PROBES or status != HTTPStatus.OK:
                 log.info(_line(scope, status, duration_ms))
             if self.metrics is not None and route_path(scope).startswith(V1):
-                self.metrics.record_request(_kind(scope), status, duration_ms)
-                self.metrics.record_steps(state.get("timing_ms", {}))
+                gallery = gallery_name(scope)
+                self.metrics.record_request(_kind(scope), status, duration_ms, gallery, _client_name(scope))
+                self.metrics.record_steps(state.get("timing_ms", {}), gallery)
 
 
 def _kind(scope: Scope) -> str:
     """The modalities of a search, else the path segment after /v1."""
     kind: str = scope["state"].get("kind") or route_path(scope).split("/")[2]
     return kind if kind in KINDS else "other"
+
+
+def _client_name(scope: Scope) -> str | None:
+    client = scope["state"].get("client")
+    return None if client is None else client.name
 
 
 def request_id(header: str | None) -> str:
@@ -96,7 +115,7 @@ def request_id(header: str | None) -> str:
 def _line(scope: Scope, status: int, duration_ms: float) -> str:
     fields = {
         "id": scope["state"]["request_id"],
-        "who": scope["state"].get("client_name"),
+        "who": _client_name(scope),
         "method": scope["method"],
         "path": scope["path"],  # without the query string, which may hold secrets
         "status": status,

@@ -17,22 +17,21 @@ from serve.http.paths import EXPLAIN, SEARCH, THUMBNAILS, route_path
 class Admission:
     """The requests of one kind in flight in this process; calls `on_change` with their number.
 
-    `is_late` tells whether one more would be answered too late, however few are in flight.
+    `is_late` tells whether a request would be answered too late, however few are in flight.
     """
 
     def __init__(
         self,
         max_in_flight: float = math.inf,
         on_change: Callable[[int], None] | None = None,
-        is_late: Callable[[], bool] = lambda: False,
+        is_late: Callable[[Scope], bool] = lambda scope: False,
     ) -> None:
         self._max_in_flight, self._on_change, self._is_late = max_in_flight, on_change, is_late
         self.in_flight = 0
 
-    @property
-    def is_full(self) -> bool:
-        """Whether the next request is rejected."""
-        return self.in_flight >= self._max_in_flight or self._is_late()
+    def rejects(self, scope: Scope) -> bool:
+        """Whether a request that arrives now is rejected."""
+        return self.in_flight >= self._max_in_flight or self._is_late(scope)
 
     @contextmanager
     def place(self) -> Iterator[None]:
@@ -78,7 +77,7 @@ class AdmissionMiddleware:
         admission = self.control.of(scope)
         if admission is None:
             await self.app(scope, receive, send)
-        elif admission.is_full:
+        elif admission.rejects(scope):
             await self.control.rejection(scope, receive, send)
         else:
             with admission.place():
@@ -105,7 +104,7 @@ class EarlyRejectionMiddleware:
         """Handle one request."""
         for control in _process_control:
             admission = control.of(scope)
-            if admission is not None and admission.is_full:
+            if admission is not None and admission.rejects(scope):
                 await control.rejection(scope, receive, send)
                 return
         await self.app(scope, receive, send)

@@ -1,8 +1,9 @@
 """API keys: SHA-256 digests in a file, reloaded when the file changes.
 
-python -m serve.http.api_keys NAME [--per-minute N]   prints a new key and its line
+python -m serve.http.api_keys NAME [--per-minute N] [--gallery NAME]   prints a new key and its line
 
-A line is NAME SHA256 [SEARCHES A MINUTE]; a comment starts with #.
+A line is NAME SHA256 [SEARCHES A MINUTE] [galleries=NAME,…]; a comment starts with #. Without `galleries` a
+key opens the default gallery only; `galleries=*` opens all.
 """
 
 import argparse
@@ -13,28 +14,34 @@ import math
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 
+from serve.galleries import DEFAULT_GALLERY
 from serve.problem import Problem
 from stbir.errors import InputError
 
 log = logging.getLogger(__name__)
 RELOAD_INTERVAL_S = 1.0
 KEY_BYTES = 32
-_LINE = re.compile(r"(?P<name>[\w.-]{1,64})\s+(?P<digest>[0-9a-f]{64})(?:\s+(?P<rate>[1-9]\d{0,8}))?")
+_LINE = re.compile(
+    r"(?P<name>[\w.-]{1,64})\s+(?P<digest>[0-9a-f]{64})(?:\s+(?P<rate>[1-9]\d{0,8}))?"
+    r"(?:\s+galleries=(?P<galleries>\*|[\w-]+(?:,[\w-]+)*))?"
+)
+_FORM = "NAME SHA256 [SEARCHES A MINUTE] [galleries=NAME,…]"
 _SCHEME = "bearer"
 
 
 @dataclass
 class ApiKey:
-    """One key and its rate limit, a token bucket of `per_minute` tokens that refills steadily."""
+    """One key, its galleries, and its rate: a token bucket of `per_minute` tokens that refills steadily."""
 
     name: str
     digest: str
     per_minute: int | None = None
+    galleries: frozenset[str] = frozenset({DEFAULT_GALLERY})
     tokens: float = field(default=math.inf, compare=False)
     refill_time_s: float = field(default=0.0, compare=False)
 
@@ -65,23 +72,22 @@ class ApiKeys:
         self._keys = read_keys(self.path)
         self._check_time_s = clock()
 
-    def authenticate(self, authorization: str | None, cost: float = 1.0) -> str:
-        """The name of the key in an Authorization header. `cost`: what the request takes of its rate, in
-        searches.
-
-        Raises Problem: 401 for a missing or wrong key, 429 over the key's rate limit.
-        """
+    def authenticate(self, authorization: str | None) -> ApiKey:
+        """The key of an Authorization header. Raises Problem 401 for a missing or wrong one."""
         self._reload_if_changed()
         scheme, _, secret = (authorization or "").strip().partition(" ")
         key = self._match(secret.strip()) if scheme.lower() == _SCHEME else None
         if key is None:
             detail = "the API key is missing or wrong; send the header Authorization: Bearer KEY"
             raise Problem(HTTPStatus.UNAUTHORIZED, detail, {"WWW-Authenticate": "Bearer"})
+        return key
+
+    def charge(self, key: ApiKey, cost: float = 1.0) -> None:
+        """Take what a request costs from the rate of its key, in searches. Raises Problem 429 over it."""
         if cost and (wait_s := key.acquire(self._clock(), cost)):
             retry_after = str(int(wait_s) + 1)
             detail = f"API key {key.name} allows {key.per_minute} searches a minute; wait {retry_after} s"
             raise Problem(HTTPStatus.TOO_MANY_REQUESTS, detail, {"Retry-After": retry_after})
-        return key.name
 
     def _match(self, secret: str) -> ApiKey | None:
         """The key of a secret. Compares all keys in constant time, so that timing reveals nothing."""
@@ -133,9 +139,10 @@ def read_keys(path: Path) -> list[ApiKey]:
     for number, line in enumerate(lines, 1):
         if entry := line.partition("#")[0].strip():
             if (match := _LINE.fullmatch(entry)) is None:
-                raise InputError(f"{path}: line {number} is not NAME SHA256 [SEARCHES A MINUTE]")
+                raise InputError(f"{path}: line {number} is not {_FORM}")
             rate = int(match["rate"]) if match["rate"] else None
-            keys.append(ApiKey(match["name"], match["digest"], rate))
+            galleries = frozenset((match["galleries"] or DEFAULT_GALLERY).split(","))
+            keys.append(ApiKey(match["name"], match["digest"], rate, galleries))
     names = [key.name for key in keys]
     if duplicates := {name for name in names if names.count(name) > 1}:
         raise InputError(f"{path}: duplicate name {', '.join(sorted(duplicates))}; give each key its own")
@@ -147,13 +154,15 @@ def _digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def new_key(name: str, per_minute: int | None) -> tuple[str, str]:
-    """A new key and its line for the file. Raises InputError for an invalid name or rate."""
+def new_key(name: str, per_minute: int | None, galleries: Sequence[str] = ()) -> tuple[str, str]:
+    """A new key and its line for the file. Raises InputError for an invalid name, rate or gallery."""
     secret = secrets.token_urlsafe(KEY_BYTES)
-    line = " ".join([name, _digest(secret), *([str(per_minute)] if per_minute else [])])
+    rate, names = str(per_minute or ""), ",".join(galleries)
+    line = " ".join(filter(None, [name, _digest(secret), rate, f"galleries={names}" if names else ""]))
     if _LINE.fullmatch(line) is None:
         raise InputError(
-            f"{name!r}, {per_minute}: a name is up to 64 of a-z, 0-9, _ . -; a rate is at least 1"
+            f"{name!r}, {per_minute}, {names!r}: a name is up to 64 of a-z, 0-9, _ . -; a rate is at least 1;"
+            " a gallery is its name in the settings, or * for all"
         )
     return secret, line
 
@@ -164,9 +173,11 @@ def main() -> None:
     parser = argparse.ArgumentParser("serve.http.api_keys", description=description)
     parser.add_argument("name")
     parser.add_argument("--per-minute", type=int, help="searches a minute (default: no limit)")
+    galleries = "a gallery that the key opens, or '*' for all; repeat (default: the default gallery only)"
+    parser.add_argument("--gallery", action="append", default=[], metavar="NAME", help=galleries)
     args = parser.parse_args()
     try:
-        secret, line = new_key(args.name, args.per_minute)
+        secret, line = new_key(args.name, args.per_minute, args.gallery)
     except InputError as error:
         parser.error(str(error))
     print(f"key (shown once):   {secret}")

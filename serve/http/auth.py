@@ -10,6 +10,7 @@ from fastapi import Request
 
 from serve.environment import HAPROXY_ENV
 from serve.http.api_keys import ApiKeys
+from serve.http.galleries import Client
 from serve.http.paths import EXPLAIN, THUMBNAILS, route_path
 from serve.problem import Problem
 from stbir.errors import InputError
@@ -25,8 +26,8 @@ FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip")
 class Authenticator(Protocol):
     """Accepts or rejects requests."""
 
-    def authenticate(self, request: Request) -> str:
-        """The client's name for the log. Raises Problem if the request is not allowed."""
+    def authenticate(self, request: Request) -> Client:
+        """The client. Raises Problem if the request is not allowed."""
 
 
 class ApiKeyAuth:
@@ -35,9 +36,13 @@ class ApiKeyAuth:
     def __init__(self, keys: ApiKeys) -> None:
         self.keys = keys
 
-    def authenticate(self, request: Request) -> str:
-        """The name of the key. Raises Problem as `ApiKeys.authenticate`."""
-        return self.keys.authenticate(request.headers.get("authorization"), _cost(request))
+    def authenticate(self, request: Request) -> Client:
+        """The key as a client. Raises Problem as `ApiKeys.authenticate` and `ApiKeys.charge`."""
+        key = self.keys.authenticate(request.headers.get("authorization"))
+        # Before the charge: log and metrics name the client that exceeds its rate.
+        client = request.state.client = Client(key.name, key.galleries)
+        self.keys.charge(key, _cost(request))
+        return client
 
 
 class LoopbackOnly:
@@ -46,7 +51,7 @@ class LoopbackOnly:
     def __init__(self, origins: Sequence[str] = ()) -> None:
         self.origins = origins
 
-    def authenticate(self, request: Request) -> str:
+    def authenticate(self, request: Request) -> Client:
         """Raises Problem 403 for other machines, for forwarded requests, and for pages of other sites."""
         host = request.client.host if request.client else ""
         is_forwarded = any(name in request.headers for name in FORWARDED)
@@ -57,7 +62,7 @@ class LoopbackOnly:
         if is_cross_site(request) and request.headers.get("origin") not in self.origins:
             detail = "without API keys a page of another site may not use this endpoint"
             raise Problem(HTTPStatus.FORBIDDEN, f"{detail}; name its origin in cors.origins")
-        return "local"
+        return Client("local")
 
 
 def is_cross_site(request: Request) -> bool:

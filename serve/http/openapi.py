@@ -9,9 +9,11 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
+from serve.http.paths import GALLERIES, V1
 from serve.http.request import SearchRequest
 from serve.http.schemas import (
     EXAMPLE_EXPLANATION,
+    EXAMPLE_GALLERIES,
     EXAMPLE_READY,
     EXAMPLE_RESULT,
     EXAMPLES,
@@ -33,7 +35,7 @@ _STATUS_DESCRIPTIONS = {
     400: "the query is empty",
     401: "the API key is missing or wrong",
     403: "no API keys are configured, and the request is from another machine or a page of another site",
-    404: "the gallery has no such photo",
+    404: "the gallery has no such photo, or the client may use no such gallery",
     413: "the body or the sketch is too large",
     415: "the sketch is not an image, or the body neither a form in UTF-8 nor JSON",
     422: "a field is invalid; the detail names it",
@@ -42,7 +44,16 @@ _STATUS_DESCRIPTIONS = {
     503: "no gallery is published, or a replica is starting or died",
     504: "no answer before the deadline",
 }
-_V1_STATUSES = (401, 403, 429, 500, 503, 504)
+_V1_STATUSES = (401, 403, 404, 429, 500, 503, 504)
+_OF_GALLERY = f"{GALLERIES}/{{gallery}}"
+_GALLERY = {
+    "name": "gallery",
+    "in": "path",
+    "required": True,
+    "description": f"the name of a gallery, as in {GALLERIES}; the routes below /v1 are those of `default`",
+    "schema": {"type": "string"},
+    "example": "shoes",
+}
 
 
 def set_openapi(app: FastAPI, limits: Limits) -> None:
@@ -58,7 +69,17 @@ def _document(app: FastAPI, limits: Limits) -> Schema:
     }
     for path, method, operation in _operations(limits):
         document["paths"][path][method] |= operation
+        if path.startswith(V1) and path != GALLERIES:
+            of_gallery = _of_gallery(document["paths"][path][method])
+            document["paths"][_OF_GALLERY + path.removeprefix("/v1")] = {method: of_gallery}
     return document
+
+
+def _of_gallery(operation: Schema) -> Schema:
+    """The operation of a gallery in place of that of the default one."""
+    parameters = [_GALLERY, *operation.get("parameters", ())]
+    operation_id = f"{operation['operationId']}_of_gallery"
+    return {**operation, "operationId": operation_id, "parameters": parameters}
 
 
 def _operations(limits: Limits) -> list[tuple[str, str, Schema]]:
@@ -67,17 +88,19 @@ def _operations(limits: Limits) -> list[tuple[str, str, Schema]]:
         for media_type in ("image/jpeg", "image/png")
     }
     ready, status = _json("Ready", EXAMPLE_READY), _json("Status", {"status": "alive"})
+    galleries = _json("Galleries", EXAMPLE_GALLERIES)
     secured: Schema = {"security": [{"key": []}, {}]}  # without API keys, loopback requests need none
     query = {**secured, "requestBody": _bodies(limits)}
 
     def answers(content: Schema) -> Schema:
-        return _responses(content, 400, 404, 413, 415, 422, *_V1_STATUSES)
+        return _responses(content, 400, 413, 415, 422, *_V1_STATUSES)
 
     return [
         ("/v1/search", "post", {**query, **answers(_json("SearchResult", EXAMPLE_RESULT))}),
         ("/v1/explain", "post", {**query, **answers(_json("Explanation", EXAMPLE_EXPLANATION))}),
-        ("/v1/photos/{photo_id}", "get", {**secured, **_responses(image, 404, 422, *_V1_STATUSES)}),
+        ("/v1/photos/{photo_id}", "get", {**secured, **_responses(image, 422, *_V1_STATUSES)}),
         ("/v1/info", "get", {**secured, **_responses(_json("Info"), *_V1_STATUSES)}),
+        (GALLERIES, "get", {**secured, **_responses(galleries, 401, 403, 429, 500)}),
         ("/healthz", "get", _responses(status, 500)),
         ("/readyz", "get", _responses(ready, 429, 500, 503, 504)),
     ]

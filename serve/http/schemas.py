@@ -114,6 +114,27 @@ EXAMPLES = {
     "min_match": {"text": "a red strap", "min_match": 0.2},
     "conditions": {"text": "a red strap", "where": [{"column": "category", "op": "ne", "value": "shoe"}]},
 }
+_GALLERY = {
+    "type": "object",
+    "required": ["name", "path", "version", "count"],
+    "properties": {
+        "name": TEXT,
+        "path": {"type": "string", "description": "of its routes, as /v1/galleries/shoes/search"},
+        "version": {"type": ["integer", "null"], "description": "null until it is published"},
+        "count": {"type": ["integer", "null"], "description": "its photos"},
+    },
+}
+_GALLERIES = {
+    "type": "object",
+    "required": ["galleries"],
+    "properties": {"galleries": {"type": "array", "items": {"$ref": "#/components/schemas/Gallery"}}},
+}
+EXAMPLE_GALLERIES = {
+    "galleries": [
+        {"name": "default", "path": "/v1", "version": 3, "count": 12_000},
+        {"name": "shoes", "path": "/v1/galleries/shoes", "version": 8, "count": 4_200},
+    ]
+}
 EXAMPLE_EXPLANATION = {
     "score": 0.81,
     "cells": [[0.0] * GRID] * (GRID - 1) + [[0.0, 0.031, 0.012, 0.0, 0.0, -0.004, 0.027, 0.0]],
@@ -125,6 +146,8 @@ SCHEMAS = {
     "SearchResult": _SEARCH_RESULT,
     "Explanation": _EXPLANATION,
     "Info": _INFO,
+    "Gallery": _GALLERY,
+    "Galleries": _GALLERIES,
     "Status": _STATUS,
     "Ready": _READY,
 }

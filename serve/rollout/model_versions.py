@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable
 from concurrent.futures import Future
 from threading import Lock
 from typing import Any
@@ -11,17 +11,17 @@ from typing import Any
 class ModelVersions:
     """A thread-safe LRU cache of `load(key)`; concurrent callers of a new key share one call of `load`.
 
-    `key_in_force`: the key that stays loaded while others come, used or not; None: there is none. The default
-    count of two lets requests of the previous release finish during a rollout.
+    `keys_in_force`: the keys that stay loaded while others come, used or not, however many they are. The
+    default count of two lets requests of the previous release finish during a rollout.
     """
 
     def __init__(
         self,
         load: Callable[[Any], Any],
-        key_in_force: Callable[[], Hashable | None] = lambda: None,
+        keys_in_force: Callable[[], Collection[Hashable]] = tuple,
         max_count: int = 2,
     ) -> None:
-        self._load, self._key_in_force, self._max_count = load, key_in_force, max_count
+        self._load, self._keys_in_force, self._max_count = load, keys_in_force, max_count
         self._loaded: OrderedDict[Hashable, Future[Any]] = OrderedDict()
         self._lock = Lock()
 
@@ -53,13 +53,13 @@ class ModelVersions:
 
     def _reserve(self, key: Hashable) -> tuple[Future[Any], bool]:
         """The future of `key`, and whether the caller has to complete it."""
-        in_force = None if key in self._loaded else self._key_in_force()
+        in_force = () if key in self._loaded else self._keys_in_force()
         with self._lock:
             is_new = key not in self._loaded
             future = self._loaded.setdefault(key, Future())
-            if in_force in self._loaded:
-                self._loaded.move_to_end(in_force)
-            self._loaded.move_to_end(key)
-            while len(self._loaded) > self._max_count:
+            protected = [each for each in self._loaded if each in in_force and each != key]
+            for each in (*protected, key):
+                self._loaded.move_to_end(each)
+            while is_new and len(self._loaded) > max(self._max_count, len(protected) + 1):
                 self._loaded.popitem(last=False)
         return future, is_new

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from serve.galleries import release_config
 from serve.messages import Release
 from serve.rollout.records import ReleaseRecords
 from stbir.errors import InputError
@@ -21,7 +22,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class ReleaseConfig:
-    """The `user_config`, equal for all deployments. `version`: of the gallery; None: the published one."""
+    """The part of one gallery in a `user_config`. `version`: of the gallery; None: the published one."""
 
     checkpoint: str
     gallery: str
@@ -68,7 +69,8 @@ class Preloader:
         if active is not None:
             self._load(active)
         try:
-            newest = self._records.newest() or active or resolve(user_config)
+            newest = self._records.newest() or active
+            newest = newest or resolve(release_config(user_config, self._records.gallery))
             if newest != active:
                 self._load(newest)
         except Exception:

@@ -12,6 +12,7 @@ from typing import Any
 from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
+from serve.galleries import DEFAULT_GALLERY, release_config
 from serve.messages import Release
 from serve.rollout.app_status import POLL_S, AppStatusWatch
 from serve.rollout.records import DeployRecord, ReleaseRecords
@@ -32,7 +33,7 @@ class ActiveRelease:
 
 @dataclass(frozen=True)
 class Deploy:
-    """One deploy: its `serve.rollout.release.ReleaseConfig` and its time, in seconds since the epoch."""
+    """One deploy: its `user_config`, of all galleries, and its time, in seconds since the epoch."""
 
     user_config: dict[str, Any]
     deployed_at_s: float
@@ -45,7 +46,9 @@ class Deploy:
 
 
 class Rollout:
-    """Activates the release of each deploy once all replicas have loaded it and a canary query is answered.
+    """Activates the release of each deploy for one gallery, that of `records`.
+
+    A release becomes active once all replicas have loaded it and a canary query is answered.
 
     Until then, and after a failure, the previous release stays active. The first ingress that resolves a
     deploy records its release; all others read that record (docs/decisions/0023).
@@ -65,6 +68,11 @@ class Rollout:
         self._task: asyncio.Task[None] | None = None
 
     @property
+    def gallery(self) -> str:
+        """The name of the gallery."""
+        return self._records.gallery
+
+    @property
     def running(self) -> frozenset[str]:
         """The deployments with a running replica, as last reported."""
         return self._watch.status.running if self._watch.status else frozenset()
@@ -77,7 +85,8 @@ class Rollout:
     async def start(self, user_config: dict[str, Any]) -> None:
         """Start the rollout of a deploy; cancels one in progress.
 
-        Waits for the first release. Raises its error if no release has been active.
+        Waits for the first release. Raises its error if no release has been active; for another gallery than
+        the default one it is a failure that is retried, so that the other galleries are served.
         """
         if self._task is not None:
             self._task.cancel()
@@ -87,7 +96,12 @@ class Rollout:
         deploy = self._latest()
         is_active = False
         if self.active is None:
-            await self._activate_first(deploy)
+            try:
+                await self._activate_first(deploy)
+            except Exception as error:
+                if self.gallery == DEFAULT_GALLERY:
+                    raise
+                self._record_failure(deploy, error)
             is_active = self._is_complete()
         self._task = asyncio.create_task(self._follow(deploy, is_active))
 
@@ -136,10 +150,11 @@ class Rollout:
         return self.failure is None and self.active is not None and self.active.release.version is not None
 
     def _record_failure(self, deploy: Deploy, error: Exception) -> None:
-        config = deploy.user_config
+        config = release_config(deploy.user_config, self.gallery)
         failure = f"{config}: {error.cause if isinstance(error, RayTaskError) else error}"
         if failure != self.failure:
-            log.error("%s: rollout failed; the previous release stays active", config, exc_info=error)
+            message = "gallery %s: %s: rollout failed; the previous release stays active"
+            log.error(message, self.gallery, config, exc_info=error)
         self.failure = failure
 
     async def _activate(self, deploy: Deploy) -> None:
@@ -148,18 +163,30 @@ class Rollout:
         if release.version is not None:
             await asyncio.to_thread(self._records.set_active, deploy.key)
         self.active, self.failure = active, None
-        log.info("active release: %s", release)
+        log.info("gallery %s: active release: %s", self.gallery, release)
 
     async def _resolve(self, deploy: Deploy) -> Release:
         """The release of a deploy: its record, made now if there is none and a gallery is published."""
         if (record := await asyncio.to_thread(self._records.of_deploy, deploy.key)) is None:
-            release = await _retry_backpressure(lambda: self.fusion.resolve.remote(deploy.user_config))
+            config = release_config(deploy.user_config, self.gallery)
+            release = await asyncio.to_thread(self._unchanged_release, deploy)
+            release = release or await _retry_backpressure(lambda: self.fusion.resolve.remote(config))
+            assert release is not None
             if release.version is None:
-                return release  # type: ignore[no-any-return]
-            own = DeployRecord.of(release, self._records.built_by, deploy.deployed_at_s)
+                return release
+            time_s, user_config = deploy.deployed_at_s, deploy.user_config
+            own = DeployRecord.of(release, self._records.built_by, time_s, user_config)
             record = await asyncio.to_thread(self._records.add, deploy.key, own)
-            log.info("deploy: %s", record)
+            log.info("gallery %s: deploy: %s", self.gallery, record)
         return record.release
+
+    def _unchanged_release(self, deploy: Deploy) -> Release | None:
+        """The release of the deploy before, if this deploy changes other galleries only."""
+        before = self._records.before(deploy.key)
+        if before is None or before.user_config == deploy.user_config:
+            return None
+        old, new = (release_config(each.user_config, self.gallery) for each in (before, deploy))
+        return before.release if old == new else None
 
     async def _load_everywhere(self, release: Release) -> ActiveRelease:
         """Send a canary query, then load the release in all replicas."""

@@ -77,14 +77,18 @@ def photos(checkpoint_uri) -> Photos:
 
 
 @pytest.fixture(scope="session")
-def write_gallery(photos) -> Callable[[Path, str], str]:
-    """`write_gallery(folder, checkpoint_digest)` publishes the photos and returns the gallery's URI."""
+def write_gallery(photos) -> Callable[..., str]:
+    """`write_gallery(folder, checkpoint_digest)` publishes the photos and returns the gallery's URI.
 
-    def write(path: Path, digest: str) -> str:
+    With `prefix`, their ids have it in place of `shape`.
+    """
+
+    def write(path: Path, digest: str, prefix: str = "shape") -> str:
         path.mkdir(parents=True)
         folder, dim = Folder(str(path)), photos.vectors.shape[1]
         vectors = pa.FixedSizeListArray.from_arrays(pa.array(photos.vectors.ravel()), dim)
-        columns = [pa.array(photos.ids), pa.array(photos.categories), vectors, pa.array(photos.images)]
+        ids = [photo_id.replace("shape", prefix) for photo_id in photos.ids]
+        columns = [pa.array(ids), pa.array(photos.categories), vectors, pa.array(photos.images)]
         columns += [pa.array([hashlib.sha256(image).hexdigest() for image in photos.images])]
         columns += [pa.array(photos.texts)]
         table = pa.Table.from_arrays(columns, schema=schema(dim, FIELDS))
@@ -98,6 +102,14 @@ def write_gallery(photos) -> Callable[[Path, str], str]:
 @pytest.fixture(scope="session")
 def gallery_uri(checkpoint_uri, write_gallery, tmp_path_factory) -> str:
     return write_gallery(tmp_path_factory.mktemp("serve") / "gallery", checkpoint.read_digest(checkpoint_uri))
+
+
+@pytest.fixture(scope="session")
+def shoes_uri(checkpoint_uri, write_gallery, tmp_path_factory) -> str:
+    """A second gallery of the checkpoint, whose ids begin with `shoe/`."""
+    return write_gallery(
+        tmp_path_factory.mktemp("serve") / "shoes", checkpoint.read_digest(checkpoint_uri), "shoe"
+    )
 
 
 @pytest.fixture(scope="session")

@@ -7,13 +7,13 @@ from contextlib import contextmanager
 
 from fastapi import FastAPI
 
-from serve.deployments.ingress import Searcher
+from serve.deployments.ingress import Searcher, searchers
 from serve.deployments.local_handle import LocalHandle
 from serve.deployments.replicas import FusionReplica, SketchReplica, TextReplica
+from serve.galleries import DEFAULT_GALLERY
 from serve.http.api import create_app
 from serve.rollout.app_status import AppStatus, AppStatusWatch
 from serve.rollout.records import ReleaseRecords
-from serve.rollout.rollout import Rollout
 from serve.settings import read_settings
 from tests.client.conftest import serve_app
 
@@ -35,19 +35,35 @@ class MemoryStore:
         return [key for key in self.values if key.startswith(prefix)]
 
 
-RUNNING = AppStatus(1.0, frozenset({"SketchReplica", "TextReplica", "FusionReplica"}))
+RUNNING = AppStatus(1.0, frozenset({"SketchReplica", "TextReplica", "FusionReplica", "FusionReplica_shoes"}))
 
 
-def application(checkpoint_uri: str, gallery_uri: str) -> FastAPI:
-    """The application with default settings, without Ray."""
+def application(checkpoint_uri: str, gallery_uri: str, **galleries: str) -> FastAPI:
+    """The application with default settings, without Ray. `galleries`: other URIs by name."""
+    backends = local_searchers(checkpoint_uri, gallery_uri, **galleries)
+    return create_app(backends[DEFAULT_GALLERY], read_settings().limits, galleries=backends)
+
+
+def local_searchers(checkpoint_uri: str, gallery_uri: str, **galleries: str) -> dict[str, Searcher]:
+    """The searcher of each gallery, with its release. They share the encoders."""
     settings, records = read_settings(), ReleaseRecords(MemoryStore())
     sketch = LocalHandle(SketchReplica, settings.sketch.batching, records)
-    text = LocalHandle(TextReplica, settings.text.batching, records)
-    fusion = LocalHandle(FusionReplica, records)
-    rollout = Rollout(sketch, text, fusion, records, AppStatusWatch(lambda: RUNNING))
-    searcher = Searcher(sketch, text, fusion, rollout, settings)
-    asyncio.run(rollout.start({"checkpoint": checkpoint_uri, "gallery": gallery_uri}))
-    return create_app(searcher, settings.limits)
+    text = LocalHandle(TextReplica, settings.text.batching, records, settings.text.text_cache)
+    names = (DEFAULT_GALLERY, *galleries)
+    fusions = {name: LocalHandle(FusionReplica, records.of_gallery(name)) for name in names}
+    watch = AppStatusWatch(lambda: RUNNING)
+    backends = searchers(sketch, text, fusions, settings, records, watch)
+    user_config = {
+        "checkpoint": checkpoint_uri,
+        "gallery": gallery_uri,
+        "galleries": {name: {"gallery": uri} for name, uri in galleries.items()},
+    }
+
+    async def start() -> None:
+        await asyncio.gather(*(each.rollout.start(user_config) for each in backends.values()))
+
+    asyncio.run(start())
+    return backends
 
 
 @contextmanager

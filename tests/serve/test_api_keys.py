@@ -28,17 +28,24 @@ def write_keys(path: Path, *lines: str) -> str:
     return str(path)
 
 
+def use(keys: ApiKeys, authorization: str | None) -> str:
+    """The name of the key of a search, which is charged for it."""
+    key = keys.authenticate(authorization)
+    keys.charge(key)
+    return key.name
+
+
 def rejection(keys: ApiKeys, authorization: str | None) -> Problem:
     with pytest.raises(Problem) as error:
-        keys.authenticate(authorization)
+        use(keys, authorization)
     return error.value
 
 
 def test_valid_key_returns_its_name(tmp_path: Path) -> None:
     (shop_secret, shop_line), (lab_secret, lab_line) = new_key("shop", None), new_key("lab.2", 60)
     keys = ApiKeys(write_keys(tmp_path / "keys", f"{shop_line}  # the shop", lab_line))
-    assert keys.authenticate(f"Bearer {shop_secret}") == "shop"
-    assert keys.authenticate(f"bearer  {lab_secret} ") == "lab.2"
+    assert use(keys, f"Bearer {shop_secret}") == "shop"
+    assert use(keys, f"bearer  {lab_secret} ") == "lab.2"
     assert shop_secret not in (tmp_path / "keys").read_text()
 
 
@@ -58,11 +65,11 @@ def test_rate_limit_gives_429_until_a_token_refills(tmp_path: Path) -> None:
     secret, line = new_key("shop", 30)
     keys = ApiKeys(write_keys(tmp_path / "keys", line), clock)
     for _ in range(30):
-        keys.authenticate(f"Bearer {secret}")
+        use(keys, f"Bearer {secret}")
     problem = rejection(keys, f"Bearer {secret}")
     assert (problem.status, problem.headers["Retry-After"]) == (429, "3")  # one token in two seconds
     clock.now_s += 2
-    keys.authenticate(f"Bearer {secret}")
+    use(keys, f"Bearer {secret}")
     assert rejection(keys, f"Bearer {secret}").status == 429
 
 
@@ -100,16 +107,16 @@ def test_changed_file_is_reloaded_and_an_invalid_one_keeps_the_previous_keys(tmp
     (old_secret, old_line), (new_secret, new_line) = new_key("old", 10), new_key("new", None)
     keys = ApiKeys(write_keys(path, old_line), clock)
     for _ in range(10):
-        keys.authenticate(f"Bearer {old_secret}")
+        use(keys, f"Bearer {old_secret}")
 
     write_keys(path, old_line, new_line)
     clock.now_s += 2
-    assert keys.authenticate(f"Bearer {new_secret}") == "new"
+    assert use(keys, f"Bearer {new_secret}") == "new"
     assert rejection(keys, f"Bearer {old_secret}").status == 429  # the reload keeps its empty bucket
 
     path.write_text("not a line of keys\n")
     clock.now_s += 2
-    assert keys.authenticate(f"Bearer {new_secret}") == "new"
+    assert use(keys, f"Bearer {new_secret}") == "new"
     write_keys(path, old_line)
     os.utime(path, ns=(1, 1))
     clock.now_s += 2
@@ -127,7 +134,7 @@ def test_removed_file_revokes_all_keys(tmp_path: Path) -> None:
     assert rejection(keys, f"Bearer {secret}").status == 401
     write_keys(path, line)
     clock.now_s += 2
-    assert keys.authenticate(f"Bearer {secret}") == "shop"
+    assert use(keys, f"Bearer {secret}") == "shop"
 
 
 def test_replaced_file_of_equal_time_and_size_is_reloaded(tmp_path: Path) -> None:
@@ -141,7 +148,7 @@ def test_replaced_file_of_equal_time_and_size_is_reloaded(tmp_path: Path) -> Non
     os.utime(tmp_path / "new", ns=(1, 1))
     (tmp_path / "new").replace(path)
     clock.now_s += 2
-    assert keys.authenticate(f"Bearer {new_secret}") == "shop"
+    assert use(keys, f"Bearer {new_secret}") == "shop"
     assert rejection(keys, f"Bearer {old_secret}").status == 401
 
 
@@ -165,7 +172,7 @@ def test_command_prints_a_valid_key_and_line(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "serve.http.api_keys", "shop", "--per-minute", "5"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     secret, line = (printed.split(":", 1)[1].strip() for printed in done.stdout.splitlines())
-    assert ApiKeys(write_keys(tmp_path / "keys", line)).authenticate(f"Bearer {secret}") == "shop"
+    assert use(ApiKeys(write_keys(tmp_path / "keys", line)), f"Bearer {secret}") == "shop"
     wrong = subprocess.run([*command[:3], "two words"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert wrong.returncode == 2
     assert "a name is up to 64" in wrong.stderr

@@ -15,8 +15,8 @@ from serve.deployments.error_mapping import at_capacity
 from serve.environment import HAPROXY_ENV
 from serve.http.access_log import HEADER, request_id
 from serve.http.api import create_app
-from serve.http.api_keys import new_key
-from serve.http.auth import API_KEYS_FILE_ENV, Authenticator, create_authenticator
+from serve.http.api_keys import ApiKeys, new_key
+from serve.http.auth import API_KEYS_FILE_ENV, ApiKeyAuth, Authenticator, create_authenticator
 from serve.http.gateway_errors import UNAVAILABLE
 from serve.messages import Query, SearchResult
 from serve.problem import SECURITY_HEADERS, problem_app
@@ -163,7 +163,7 @@ def test_the_settings_of_http_load_without_ray() -> None:
 def test_api_key_is_required_for_v1_and_its_rate_limit_counts_searches(tmp_path: Path) -> None:
     secret, line = new_key("shop", 2)
     (tmp_path / "keys").write_text(line)
-    authenticator = create_authenticator({API_KEYS_FILE_ENV: str(tmp_path / "keys")})
+    authenticator = ApiKeyAuth(ApiKeys(str(tmp_path / "keys"), lambda: 0.0))  # no token refills meanwhile
     headers = {"Authorization": f"Bearer {secret}"}
     assert request(authenticator, "POST", "/v1/search", json=SEARCH).status_code == 401
     for path in ("/v1/info", "/v1/photos/a"):

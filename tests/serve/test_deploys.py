@@ -60,7 +60,7 @@ def test_gcs_stores_the_records_of_deploys() -> None:
     assert (records.active(), records.newest()) == (None, None)
     releases = {time_s: Release(f"c/step-{time_s}", "sha256:c", "g", 1) for time_s in (2.0, 10.0)}
     for time_s in (10.0, 2.0):  # the earlier deploy is the later one to be written
-        records.add(f"{time_s!r}/config", DeployRecord.of(releases[time_s], "ada@head", time_s))
+        records.add(f"{time_s!r}/config", DeployRecord.of(releases[time_s], "ada@head", time_s, {}))
         records.set_active(f"{time_s!r}/config")
     assert records.active() == records.newest() == releases[10.0]
     assert ReleaseRecords(GcsStore()).newest() is None

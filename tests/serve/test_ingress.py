@@ -109,7 +109,7 @@ def test_encoder_responses_are_passed_to_fusion_unawaited():
     [(_, text_args, text)] = searcher.text.calls
     [(method, fusion_args, _)] = searcher.fusion.calls
     assert sketch_args == ([b"png"], "there/step-7", [math.inf])
-    assert text_args == (["chair"], "there/step-7", [math.inf])
+    assert text_args == (["chair"], "there/step-7", [math.inf], "default")
     query = Query(None, None, 5, 0.25, "seat")
     assert (method, fusion_args) == ("search", (RELEASE, sketch, text, [query]))
     assert not sketch.is_awaited
@@ -136,7 +136,7 @@ def test_budget_counts_the_time_in_the_queue():
             task.cancel()
 
     asyncio.run(scenario())
-    budgets_s = [budget_s for _, (_, _, budgets_s), _ in searcher.text.calls for budget_s in budgets_s]
+    budgets_s = [budget_s for _, (_, _, budgets_s, _), _ in searcher.text.calls for budget_s in budgets_s]
     assert budgets_s == pytest.approx([5.0, 5.0, 4.8, 4.8], abs=0.15)
 
 

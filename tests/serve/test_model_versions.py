@@ -59,11 +59,23 @@ def test_get_loaded_counts_as_use() -> None:
 @given(st.lists(st.sampled_from("abcdef"), max_size=20))
 def test_version_in_force_is_never_evicted(keys: list[str]) -> None:
     loader = Loader()
-    versions = ModelVersions(loader, lambda: "in force")
+    versions = ModelVersions(loader, lambda: {"in force"})
     for key in ("in force", *keys):
         versions.get(key)
         assert versions.get_loaded(key) == key * 2
     assert loader.calls.count("in force") == 1
+
+
+@given(st.lists(st.sampled_from("abcdef"), max_size=20))
+def test_versions_in_force_are_never_evicted_however_many(keys: list[str]) -> None:
+    """Those of several galleries, one of which could not follow the others to a new checkpoint."""
+    loader, in_force = Loader(), {"first", "second", "third"}
+    versions = ModelVersions(loader, lambda: in_force)
+    for key in (*in_force, *keys):
+        versions.get(key)
+        assert versions.get_loaded(key) == key * 2
+    assert [loader.calls.count(key) for key in in_force] == [1, 1, 1]
+    assert sum(versions.get_loaded(key) is not None for key in "abcdef") <= 1
 
 
 def test_a_failed_load_leaves_that_of_a_later_caller() -> None:

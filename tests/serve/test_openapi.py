@@ -53,6 +53,11 @@ def test_document_has_all_api_routes(document: dict[str, Any]) -> None:
         ("post", "/v1/explain"),
         ("get", "/v1/photos/{photo_id}"),
         ("get", "/v1/info"),
+        ("get", "/v1/galleries"),
+        ("post", "/v1/galleries/{gallery}/search"),
+        ("post", "/v1/galleries/{gallery}/explain"),
+        ("get", "/v1/galleries/{gallery}/photos/{photo_id}"),
+        ("get", "/v1/galleries/{gallery}/info"),
         ("get", "/healthz"),
         ("get", "/readyz"),
     }
@@ -93,6 +98,10 @@ def test_search_examples_are_answered(app: FastAPI, document: dict[str, Any]) ->
         ("get", "/v1/photos/none", "/v1/photos/{photo_id}", {}),
         ("get", "/v1/photos/none", "/v1/photos/{photo_id}", {"headers": {"x-forwarded-for": "192.0.2.1"}}),
         ("get", "/v1/info", "/v1/info", {}),
+        ("get", "/v1/galleries", "/v1/galleries", {}),
+        ("get", "/v1/galleries/default/info", "/v1/galleries/{gallery}/info", {}),
+        ("get", "/v1/galleries/none/info", "/v1/galleries/{gallery}/info", {}),
+        ("post", "/v1/galleries/default/search", "/v1/galleries/{gallery}/search", {"json": {"text": "a"}}),
         ("get", "/readyz", "/readyz", {}),
     ],
 )

@@ -19,24 +19,27 @@ from stbir.errors import InputError
 from stbir.model import checkpoint
 from tests.serve.local import MemoryStore
 
+BROKEN_VERSION = 99
+
 
 class FakeDeployments:
     """All three deployments, the records and the status of one application.
 
-    A test may replace `on_check`, `on_load` and `versions`, which are the published ones, and `deploy`.
+    A test may replace `on_check`, `on_load`, `versions` and `published`, the published ones, and `deploy`.
     """
 
     def __init__(self) -> None:
         self.versions: dict[str, int | None] = {"old": 1, "new": 2}
+        self.published: dict[str, int] = {}  # of a gallery in place of `versions`
         self.on_check: Callable[[Release], Awaitable[dict[str, Any]]] = self.describe
         self.on_load: Callable[[Release], Awaitable[None]] = self.load
         self.loaded: list[Release] = []
         self.records, self.deployed_at_s = ReleaseRecords(MemoryStore(), "ada@head"), 1.0
         self.user_config: dict[str, Any] | None = None  # in the deployed file
 
-    def deploy(self, deployed_at_s: float, name: str) -> None:
+    def deploy(self, deployed_at_s: float, name: str, **galleries: int | None) -> None:
         """What Serve's controller reports from now on; an ingress hears of it by `reconfigure` or polling."""
-        self.deployed_at_s, self.user_config = deployed_at_s, user_config(name)
+        self.deployed_at_s, self.user_config = deployed_at_s, user_config(name, **galleries)
 
     async def load(self, release: Release) -> None:
         self.loaded.append(release)
@@ -45,19 +48,22 @@ class FakeDeployments:
         assert name == "load"
         return LocalResponses([self.on_load(release) for _ in range(2)])
 
-    def ingress(self) -> Rollout:
-        """The rollout of one more ingress replica."""
+    def ingress(self, gallery: str = "default") -> Rollout:
+        """The rollout of a gallery in one more ingress replica."""
         watch = AppStatusWatch(lambda: AppStatus(self.deployed_at_s, frozenset(), self.user_config))
-        return Rollout(self, self, self, self.records, watch)
+        return Rollout(self, self, self, self.records.of_gallery(gallery), watch)
 
     async def describe(self, release: Release) -> dict[str, Any]:
         return {"model": {"checkpoint": release.digest}, "gallery": None}
 
     async def _resolve(self, config: dict[str, Any]) -> Release:
-        name = config["checkpoint"]
+        name, gallery = config["checkpoint"], config["gallery"]
         if name not in self.versions:
             raise InputError(f"{name}: no checkpoint here")
-        return Release(f"{name}/step-1", f"sha256:{name}", "photos", self.versions[name])
+        version = self.published.get(gallery, self.versions[name])
+        if config["version"] == BROKEN_VERSION:
+            raise InputError(f"{gallery}: version {BROKEN_VERSION} cannot be opened")
+        return Release(f"{name}/step-1", f"sha256:{name}", gallery, config["version"] or version)
 
     def __getattr__(self, name: str) -> Any:
         methods = {
@@ -72,13 +78,18 @@ class FakeDeployments:
         return Method
 
 
-def user_config(name: str) -> dict[str, Any]:
-    return {"checkpoint": name, "gallery": "photos", "version": None}
+def user_config(name: str, **galleries: int | None) -> dict[str, Any]:
+    """`galleries`: the versions of others than the default one, by name."""
+    config: dict[str, Any] = {"checkpoint": name, "gallery": "photos", "version": None}
+    others = {each: {"gallery": each, "version": version} for each, version in galleries.items()}
+    return {**config, "galleries": others} if others else config
 
 
-async def started_rollout(deployments: FakeDeployments, name: str = "old") -> Rollout:
-    rollout = deployments.ingress()
-    await rollout.start(user_config(name))
+async def started_rollout(
+    deployments: FakeDeployments, name: str = "old", gallery: str = "default", **galleries: int | None
+) -> Rollout:
+    rollout = deployments.ingress(gallery)
+    await rollout.start(user_config(name, **galleries))
     return rollout
 
 
@@ -421,6 +432,70 @@ def test_canary_query_is_retried_while_a_queue_is_full(monkeypatch: pytest.Monke
     asyncio.run(scenario())
 
 
+@pytest.mark.usefixtures("fast_polls")
+def test_rollback_of_one_gallery_moves_no_other() -> None:
+    """Three ingresses, publishes in both galleries between their starts, two more deploys."""
+
+    async def scenario() -> None:
+        deployments = FakeDeployments()
+        rollouts: dict[str, list[Rollout]] = {"shoes": [], "chairs": []}
+        deployments.deploy(1.0, "old", shoes=None, chairs=None)
+        for number in range(3):
+            deployments.published = {"shoes": 5 + number, "chairs": 7 + number}
+            for name, of_gallery in rollouts.items():
+                of_gallery.append(await started_rollout(deployments, gallery=name))
+
+        async def wait_for_versions(shoes: int, chairs: int) -> None:
+            expected = {"shoes": {shoes}, "chairs": {chairs}}
+            await wait_for(
+                lambda: {n: set(map(active_version, each)) for n, each in rollouts.items()} == expected
+            )
+
+        await wait_for_versions(5, 7)
+        deployments.deploy(2.0, "old", shoes=4, chairs=None)
+        await wait_for_versions(4, 7)
+        late = [await started_rollout(deployments, gallery=name) for name in ("shoes", "chairs")]
+        assert [active_version(each) for each in late] == [4, 7]
+        await asyncio.sleep(0.05)
+        await wait_for_versions(4, 7)
+        deployments.deploy(3.0, "old", shoes=4, chairs=None)  # the same file again takes up what is published
+        await wait_for_versions(4, 9)
+        assert {each.gallery for each in deployments.records.releases_in_force()} == {"shoes", "chairs"}
+
+    asyncio.run(scenario())
+
+
+def test_a_new_checkpoint_is_that_of_every_gallery() -> None:
+    async def scenario() -> None:
+        deployments = FakeDeployments()
+        for gallery in ("default", "shoes"):
+            rollout = await started_rollout(deployments, gallery=gallery, shoes=3)
+            deployments.deployed_at_s += 1
+            await rollout.start(user_config("new", shoes=3))
+            await wait_for(lambda rollout=rollout: active_digest(rollout) == "sha256:new")
+        assert deployments.records.checkpoints_in_force() == {"new/step-1"}
+
+    asyncio.run(scenario())
+
+
+def test_gallery_that_fails_at_the_start_leaves_the_others_and_is_retried(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("serve.rollout.rollout.FAILURE_RETRY_S", 0.01)
+
+    async def scenario() -> None:
+        deployments = FakeDeployments()
+        for name, version in (("shoes", BROKEN_VERSION), ("chairs", None)):  # it fails; it is not deployed
+            galleries = {} if version is None else {name: version}
+            rollout = await started_rollout(deployments, "old", name, **galleries)
+            assert rollout.active is None
+            assert rollout.failure is not None
+            await rollout.start(user_config("old", **{name: 3}))
+            await wait_for(lambda rollout=rollout: active_version(rollout) == 3)
+
+    asyncio.run(scenario())
+
+
 def test_resolve_pins_the_checkpoint_and_the_gallery_version(checkpoint_uri: str, gallery_uri: str) -> None:
     release = resolve({"checkpoint": checkpoint_uri, "gallery": gallery_uri})
     assert (release.checkpoint, release.digest) == checkpoint.resolve_pinned(checkpoint_uri)
@@ -430,7 +505,7 @@ def test_resolve_pins_the_checkpoint_and_the_gallery_version(checkpoint_uri: str
 
 
 def activate(records: ReleaseRecords, release: Release) -> None:
-    records.add("1.0/old", DeployRecord.of(release, "ada@head", 1.0))
+    records.add("1.0/old", DeployRecord.of(release, "ada@head", 1.0, {}))
     records.set_active("1.0/old")
 
 
@@ -447,7 +522,7 @@ def test_late_replica_loads_the_release_in_force_before_it_counts_as_running(
     activate(records, active)
     asyncio.run(Preloader(loaded.append, records)(config))
     assert loaded[1:] == [active]
-    records.add("2.0/new", DeployRecord.of(newest, "ada@head", 2.0))
+    records.add("2.0/new", DeployRecord.of(newest, "ada@head", 2.0, {}))
     asyncio.run(Preloader(loaded.append, records)(config))
     assert loaded[2:] == [active, newest]
 

@@ -112,6 +112,31 @@ def test_invalid_field_is_refused_by_name(write_settings, path, value, message):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("galleries", "message"),
+    [
+        ({"a/b": {"gallery": "x"}}, "galleries.a/b"),
+        ({"default": {"gallery": "x"}}, "galleries.default.*is the name of the gallery of the argument"),
+        ({"shoes": {"version": 3}}, "galleries.shoes.gallery"),
+        ({"shoes": {"gallery": "x", "checkpoint": "y"}}, "galleries.shoes.checkpoint"),
+        # Each gallery has groups of its own at the encoders.
+        (
+            {f"g{n}": {"gallery": "x"} for n in range(6)},
+            "sketch.options.max_queued_requests: must be at least 34",
+        ),
+    ],
+)
+def test_invalid_gallery_is_refused_by_name(write_settings, galleries, message):
+    with pytest.raises(InputError, match=message):
+        read_settings(write_settings("galleries", galleries))
+
+
+def test_each_gallery_has_a_deployment_of_its_own(write_settings):
+    settings = read_settings(write_settings("galleries", {"shoes": {"gallery": "x", "version": 3}}))
+    assert settings.gallery_names == ("default", "shoes")
+    assert settings.required_deployments("shoes") == {"SketchReplica", "TextReplica", "FusionReplica_shoes"}
+
+
 @pytest.mark.parametrize("text", ["a: [", "- 1", ""])
 def test_invalid_file_is_refused(tmp_path, text):
     (tmp_path / "x.yaml").write_text(text)
@@ -120,10 +145,10 @@ def test_invalid_file_is_refused(tmp_path, text):
 
 
 def test_searches_require_the_deployments_that_do_not_scale_to_zero(write_settings):
-    assert read_settings().required_deployments == {"SketchReplica", "TextReplica", "FusionReplica"}
+    assert read_settings().required_deployments() == {"SketchReplica", "TextReplica", "FusionReplica"}
     settings = read_settings(write_settings("sketch.options.autoscaling_config.min_replicas", 0))
-    assert settings.required_deployments == {"TextReplica", "FusionReplica"}
-    assert read_settings(write_settings("composition", "one_process")).required_deployments == set()
+    assert settings.required_deployments() == {"TextReplica", "FusionReplica"}
+    assert read_settings(write_settings("composition", "one_process")).required_deployments() == set()
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ class OneByOne:
 
 async def flood(searcher: Searcher, rate: float, seconds: float) -> list[int]:
     """The statuses of searches in an open loop, in the order in which they were sent."""
-    admission = Admission(288, is_late=lambda: searcher.is_late)
+    admission = Admission(288, is_late=lambda scope: searcher.is_late)
     app = create_app(searcher, searcher.limits, admission=AdmissionControl(REJECTION, admission))
     tasks = []
     for _ in range(int(rate * seconds)):
