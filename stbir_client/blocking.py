@@ -71,9 +71,15 @@ class Client:
     """Blocking client with the methods of AsyncClient. It is thread-safe."""
 
     def __init__(
-        self, url: str, *, key: str | None = None, deadline: float = DEADLINE_S, retries: int = RETRIES
+        self,
+        url: str,
+        *,
+        key: str | None = None,
+        deadline: float = DEADLINE_S,
+        retries: int = RETRIES,
+        gallery: str | None = None,
     ) -> None:
-        self._client = AsyncClient(url, key=key, deadline=deadline, retries=retries)
+        self._client = AsyncClient(url, key=key, deadline=deadline, retries=retries, gallery=gallery)
         self._loop = BackgroundLoop()
 
     search = _blocking(AsyncClient.search)

@@ -29,13 +29,20 @@ class AsyncClient:
     """Client of the stbir endpoint at `url`; a context manager that closes its connections.
 
     key: API key, sent as a bearer token. deadline: seconds for a call with its retries. retries: how often to
-    retry after status 429 or 503 or a broken connection. Calls raise the errors of `stbir_client.errors`.
+    retry after status 429 or 503 or a broken connection. gallery: the name of a gallery of the endpoint;
+    None: its default one. Calls raise the errors of `stbir_client.errors`.
     """
 
     def __init__(
-        self, url: str, *, key: str | None = None, deadline: float = DEADLINE_S, retries: int = RETRIES
+        self,
+        url: str,
+        *,
+        key: str | None = None,
+        deadline: float = DEADLINE_S,
+        retries: int = RETRIES,
+        gallery: str | None = None,
     ) -> None:
-        self._service = Service(url, key, deadline, retries)
+        self._service = Service(url, key, deadline, retries, gallery)
         self._http = connect(url, self._service.headers)
 
     async def search(
@@ -124,7 +131,8 @@ class AsyncClient:
 
     async def _attempt(self, call: Call, headers: dict[str, str]) -> httpx.Response:
         try:
-            response = await self._http.request(call.method, call.path, headers=headers, **call.body)
+            path = self._service.path(call.path)
+            response = await self._http.request(call.method, path, headers=headers, **call.body)
         except httpx.TransportError as error:
             reason = one_line(str(error)) or type(error).__name__
             raise UnreachableError(f"{self._service.route}: no answer ({reason})") from error

@@ -58,6 +58,9 @@ def _parser() -> argparse.ArgumentParser:
     for command in (search, info):
         command.add_argument("--url", default=DEFAULT_URL, help="of the endpoint (%(default)s)")
         command.add_argument(
+            "--gallery", metavar="NAME", help="one of its galleries (default: its default one)"
+        )
+        command.add_argument(
             "--deadline",
             type=float,
             default=DEADLINE_S,
@@ -126,7 +129,7 @@ def _parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> 
 
 def _client(args: argparse.Namespace) -> AsyncClient:
     key = os.environ.get(API_KEY_ENV, "").strip() or None
-    return AsyncClient(args.url, key=key, deadline=args.deadline)
+    return AsyncClient(args.url, key=key, deadline=args.deadline, gallery=args.gallery)
 
 
 async def _info(args: argparse.Namespace) -> None:

@@ -1,6 +1,7 @@
 """Connection settings, checked before anything is sent."""
 
 import math
+import re
 from dataclasses import dataclass, field
 
 import httpx
@@ -10,16 +11,21 @@ from stbir_client.proxies import proxy_of
 from stbir_client.version import __version__
 
 DEADLINE_S, RETRIES = 30.0, 3
+_GALLERY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 
 
 @dataclass(frozen=True)
 class Service:
-    """`deadline_s` covers a whole call with its retries. No message and no repr contains the key."""
+    """`deadline_s` covers a whole call with its retries. No message and no repr contains the key.
+
+    `gallery`: None for the default one of the endpoint.
+    """
 
     url: str
     key: str | None = field(repr=False)
     deadline_s: float
     retries: int
+    gallery: str | None = None
 
     def __post_init__(self) -> None:
         _check_url(self.url)
@@ -28,12 +34,18 @@ class Service:
             raise InputError(f"deadline: {self.deadline_s} is not a positive number of seconds")
         if self.retries < 0:
             raise InputError(f"retries: {self.retries} is below 0")
+        if self.gallery is not None and not _GALLERY.fullmatch(self.gallery):
+            raise InputError(f"gallery: {self.gallery!r} is not a name; GET /v1/galleries lists them")
 
     @property
     def headers(self) -> dict[str, str]:
         """The headers of every request."""
         agent = {"User-Agent": f"stbir-client/{__version__}"}
         return agent if self.key is None else {**agent, "Authorization": f"Bearer {self.key}"}
+
+    def path(self, path: str) -> str:
+        """The path of a call below `v1/`, for the gallery."""
+        return path if self.gallery is None else f"v1/galleries/{self.gallery}/{path.removeprefix('v1/')}"
 
     @property
     def name(self) -> str:

@@ -39,6 +39,20 @@ def test_endpoint_url_with_a_path(server: FakeServer, call_client: CallClient) -
     assert server.requests[0].path == "/photos/v1/search"
 
 
+def test_a_gallery_has_paths_of_its_own(server: FakeServer, call_client: CallClient) -> None:
+    call_client(server.url, "search", text="red", gallery="shoes")
+    server.defaults["/v1/galleries/shoes/photos/a"] = respond(b"bytes")
+    assert call_client(f"{server.url}/photos/", "search", text="red", gallery="shoes").hits
+    assert call_client(server.url, "thumbnail", "a", gallery="shoes") == b"bytes"
+    call_client(server.url, "search", text="red", gallery="default")
+    assert [request.path for request in server.requests] == [
+        "/v1/galleries/shoes/search",
+        "/photos/v1/galleries/shoes/search",
+        "/v1/galleries/shoes/photos/a",
+        "/v1/galleries/default/search",
+    ]
+
+
 def test_thumbnail_id_is_escaped(server: FakeServer, call_client: CallClient) -> None:
     server.defaults["/v1/photos/a%2Fb%20%25c"] = respond(b"\x89PNG")
     assert call_client(server.url, "thumbnail", "a/b %c") == b"\x89PNG"
@@ -110,6 +124,7 @@ def test_key_is_neither_logged_nor_in_errors(
         ({"deadline": 0}, "deadline: 0"),
         ({"deadline": float("nan")}, "deadline: nan"),
         ({"retries": -1}, "retries: -1"),
+        *(({"gallery": name}, "gallery: ") for name in ("", "a/b", "..", "a?k=1", "-a")),
     ],
 )
 def test_invalid_settings_raise(settings: dict[str, Any], message: str) -> None:

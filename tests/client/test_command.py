@@ -82,6 +82,12 @@ def test_search_prints_a_table(server: FakeServer, tmp_path: Path) -> None:
     assert request.headers["user-agent"].startswith("stbir-client/")
 
 
+def test_a_gallery_is_named_by_an_option(server: FakeServer) -> None:
+    assert main(["search", "--url", server.url, "--text", "strap", "--gallery", "shoes"]) == 0
+    assert server.requests[0].path == "/v1/galleries/shoes/search"
+    assert main(["search", "--url", server.url, "--text", "strap", "--gallery", "a/b"]) == 2
+
+
 def test_steering_options_are_sent(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
     [hit, *_], sent = SEARCH_RESPONSE["hits"], list[Any]()
 
