@@ -1,5 +1,6 @@
 // Calls of the HTTP API. A failed call throws an ApiError whose message can be shown to the user.
 
+import { ROOT } from "./gallery.js";
 import { authorization, readKey } from "./key.js";
 
 const RETRYABLE = [429, 503, 504];
@@ -16,16 +17,21 @@ export class ApiError extends Error {
 }
 
 export async function info() {
-  return (await request("/v1/info", { headers: authorization() })).json();
+  return (await request(`${ROOT}/info`, { headers: authorization() })).json();
+}
+
+// The galleries that the user may open.
+export async function galleries() {
+  return (await (await request("/v1/galleries", { headers: authorization() })).json()).galleries;
 }
 
 export function search(query, signal) {
-  return post("/v1/search", query, signal);
+  return post(`${ROOT}/search`, query, signal);
 }
 
 // What each part of a query contributed to the score of a photo: { score, cells, words }.
 export function explain(query, photoId) {
-  return post(`/v1/explain?hit=${encodeURIComponent(photoId)}`, query);
+  return post(`${ROOT}/explain?hit=${encodeURIComponent(photoId)}`, query);
 }
 
 async function post(path, query, signal) {

@@ -1,11 +1,12 @@
 // Entry point: connects the controls of the page.
 
-import { info, photo, search } from "./api.js";
+import { galleries, info, photo, search } from "./api.js";
 import { AutoSearch } from "./auto_search.js";
 import { Backoff } from "./backoff.js";
 import { showDrawing, showTool } from "./drawing_controls.js";
 import { Explanation } from "./explanation.js";
 import { Fields } from "./fields.js";
+import { GalleryChoice } from "./gallery.js";
 import { KeyDialog, readKey } from "./key.js";
 import { Lightbox } from "./lightbox.js";
 import { Marks } from "./marks.js";
@@ -36,6 +37,7 @@ const results = new Results(byId("hits"), { onOpen, onHold: onExplain, onMark })
 const onClose = (index) => results.focus(index);
 const lightbox = new Lightbox(byId("lightbox"), { onSimilar: searchSimilar, onExplain, onMark, onClose });
 const paging = new Paging(byId("more"), byId("end"), () => autoSearch.searchNow());
+const galleryChoice = new GalleryChoice(byId("gallery-choice"));
 const keyDialog = new KeyDialog(byId("key"), reconnect);
 const sessionLink = new SessionLink(readQuery, openQuery);
 let serverInfo = null; // the last response of /v1/info
@@ -134,6 +136,7 @@ async function openQuery(query) {
 async function connect() {
   clearTimeout(reconnectTimer);
   try {
+    galleryChoice.show(await galleries());
     showInfo(await info());
     reconnectBackoff.reset();
     if (readQuery() === null) view.idle();

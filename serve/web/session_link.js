@@ -58,6 +58,6 @@ export class SessionLink {
   }
 
   #replaceAddress(fragment) {
-    history.replaceState(null, "", fragment || location.pathname);
+    history.replaceState(null, "", fragment || location.pathname + location.search);
   }
 }

@@ -2,11 +2,12 @@
 
 import { photo } from "./api.js";
 import { element } from "./element.js";
+import { ROOT } from "./gallery.js";
 
 const MAX_ATTEMPTS = 4;
 
 export function photoUri(photoId) {
-  return `/v1/photos/${encodeURIComponent(photoId)}`;
+  return `${ROOT}/photos/${encodeURIComponent(photoId)}`;
 }
 
 // An <img> that stays empty if the photo cannot be loaded.
