@@ -2,14 +2,21 @@
 
 import asyncio
 import time
+from http import HTTPStatus
 from typing import Any
 
 import httpx
 import pytest
 from fastapi.responses import JSONResponse
+from starlette.types import ASGIApp
 
+from serve.http.admission import Admission, AdmissionControl
+from serve.http.api import create_app
 from serve.http.gateway_errors import middlewares
-from serve.http.probes import ProbeMiddleware
+from serve.http.paths import PROBES
+from serve.http.probes import REFRESH_S, ProbeMiddleware
+from serve.problem import Problem, problem_app
+from tests.serve.test_ingress import fake_searcher
 
 
 class Application:
@@ -87,6 +94,46 @@ def test_old_answer_becomes_503(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (response.status_code, response.headers["retry-after"]) == (503, "1")
 
     asyncio.run(scenario())
+
+
+def test_flood_of_probes_takes_no_place_and_calls_no_replica_while_searches_are_full() -> None:
+    searcher = fake_searcher(asyncio.Event())  # whose deployments never answer
+    handles = (searcher.sketch, searcher.text, searcher.fusion)
+    requested: list[str] = []
+
+    async def scenario() -> None:
+        rejection = problem_app(Problem(HTTPStatus.TOO_MANY_REQUESTS, "at capacity"))
+        control = AdmissionControl(rejection, Admission(3), Admission(3))
+        app: ASGIApp = create_app(searcher, searcher.limits, admission=control)
+
+        async def count(scope: Any, receive: Any, send: Any) -> None:
+            requested.append(scope["path"])
+            await app(scope, receive, send)
+
+        proxy: ASGIApp = count
+        for middleware in reversed(middlewares()):
+            proxy = middleware.cls(proxy)
+        searches = [asyncio.create_task(post_search(proxy)) for _ in range(3)]
+        await asyncio.sleep(0.05)
+        assert (await post_search(proxy)).status_code == 429
+        num_calls = [len(handle.calls) for handle in handles]
+        for path in PROBES:
+            assert [(await get(proxy, path)).status_code for _ in range(100)] == [200] * 100
+        assert [len(handle.calls) for handle in handles] == num_calls
+        assert (control.searches.in_flight, control.thumbnails.in_flight) == (3, 0)
+        for search in searches:
+            search.cancel()
+
+    start = time.monotonic()
+    asyncio.run(scenario())
+    max_refreshes = len(PROBES) * (1 + (time.monotonic() - start) / REFRESH_S)
+    assert len([path for path in requested if path in PROBES]) <= max_refreshes
+
+
+async def post_search(app: ASGIApp) -> httpx.Response:
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+        return await client.post("/v1/search", json={"text": "a chair"})
 
 
 def test_other_requests_pass() -> None:
