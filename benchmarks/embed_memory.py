@@ -31,7 +31,8 @@ from stbir.embedding.gallery_update import EmbeddingSpace, to_table, update_tabl
 from stbir.embedding.local_pipeline import embed_catalogue
 from stbir.embedding.removal_guard import RemovalGuard
 from stbir.gallery.fingerprint import content_hash
-from stbir.gallery.gallery import PUBLISHED, schema
+from stbir.gallery.store import open_store
+from stbir.gallery.table import PUBLISHED, schema
 from stbir.gallery.table_writer import open_writer, published_version
 from stbir.images import encode_as
 from stbir.model import checkpoint
@@ -101,7 +102,7 @@ def _publish_rows(catalogue: FolderCatalogue, gallery: Folder, dim: int, content
         tables.append(to_table(decoded, rng.random((num, dim), np.float32), columns))
     writer.append(pa.concat_tables(tables))
     writer.commit()
-    writer.dataset.tags.create(PUBLISHED, writer.dataset.version)
+    open_store(gallery).set_tag(PUBLISHED, writer.dataset.version)
 
 
 def _update(catalogue: FolderCatalogue, gallery: Folder, encoder: ImageEncoder) -> None:

@@ -13,10 +13,11 @@ import numpy as np
 import pyarrow as pa
 
 from stbir.gallery.filters import Condition
-from stbir.gallery.gallery import PUBLISHED, open_gallery, open_table, schema, table_uri
+from stbir.gallery.gallery import open_gallery, open_table
 from stbir.gallery.index import plan_index
 from stbir.gallery.local_cache import CacheConfig
 from stbir.gallery.publish import prepare, publish
+from stbir.gallery.table import PUBLISHED, schema, table_uri
 from stbir.storage.folder import Folder
 
 K = 10

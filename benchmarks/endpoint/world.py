@@ -13,8 +13,8 @@ import pyarrow as pa
 from PIL import Image
 
 from ray_jobs.recipes import recipe
-from stbir.gallery.gallery import schema, table_uri
 from stbir.gallery.publish import prepare, publish
+from stbir.gallery.table import schema, table_uri
 from stbir.gallery.thumbnail import thumbnail
 from stbir.images import encode_png
 from stbir.model import checkpoint

@@ -7,7 +7,7 @@ import lance_ray
 
 from ray_jobs.cluster import placement
 from stbir.gallery.index import SAMPLE_RATE, IndexPlan, build_index, index_options
-from stbir.gallery.rows import VECTOR
+from stbir.gallery.table import VECTOR
 
 log = logging.getLogger(__name__)
 # Below, starting the workers takes longer than the build, and IVF_PQ has too few rows to train on.

@@ -22,9 +22,9 @@ from stbir.embedding.gallery_update import EmbeddingSpace, update_table
 from stbir.embedding.removal_guard import RemovalGuard, check_removal
 from stbir.errors import InputError
 from stbir.gallery.arrays import Features
-from stbir.gallery.gallery import read_metadata
 from stbir.gallery.gated_publish import index_and_publish
 from stbir.gallery.index import plan_index
+from stbir.gallery.metadata import read_metadata
 from stbir.gallery.table_writer import delete_intermediate_versions, delete_photos, published_version
 from stbir.model import checkpoint
 from stbir.storage.folder import Folder

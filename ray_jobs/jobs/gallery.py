@@ -19,10 +19,11 @@ from stbir.errors import InputError
 from stbir.gallery import export_import, versions
 from stbir.gallery.arrays import Features
 from stbir.gallery.filters import filterable_columns
-from stbir.gallery.gallery import PUBLISHED, open_table, read_metadata
+from stbir.gallery.gallery import open_table
 from stbir.gallery.gated_publish import index_and_publish
 from stbir.gallery.index import plan_index
-from stbir.gallery.rows import VECTOR
+from stbir.gallery.metadata import read_metadata
+from stbir.gallery.table import PUBLISHED, VECTOR
 from stbir.gallery.table_writer import published_version
 from stbir.storage.folder import Folder
 from stbir.storage.lock import Lock, artifact_lock

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import lance
 import pyarrow as pa
 
 from stbir.catalogue.folder import FolderCatalogue
@@ -25,10 +24,12 @@ from stbir.errors import InputError, JobFailedError
 from stbir.gallery.arrays import Features
 from stbir.gallery.background_writer import BackgroundWriter
 from stbir.gallery.existing_rows import ExistingRows, count_changes, read_existing_rows
-from stbir.gallery.gallery import schema
 from stbir.gallery.identity_store import IdentityStore
+from stbir.gallery.metadata import is_compatible
 from stbir.gallery.origin import write_origin
-from stbir.gallery.table_writer import TableWriter, is_compatible, open_writer, published_version
+from stbir.gallery.store import TableWriter
+from stbir.gallery.table import Table, schema
+from stbir.gallery.table_writer import open_writer, published_version
 from stbir.storage.folder import Folder
 from stbir.storage.lock import Lock
 
@@ -133,7 +134,7 @@ def to_table(decoded: DecodedPart, vectors_BD: Features, schema: pa.Schema) -> p
 
 
 def _count_changes(
-    published: lance.LanceDataset | None,
+    published: Table | None,
     table: TableWriter,
     digest: str,
     after: ExistingRows,

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable
 
-import lance
 import numpy as np
 
 from stbir.catalogue.photo import Catalogue
 from stbir.errors import InputError
 from stbir.gallery.fingerprint import short_hashes
+from stbir.gallery.table import Table
 
 
 def check_removal(num_removed: int, num_photos: int, max_removed: float) -> None:
@@ -22,7 +22,7 @@ def check_removal(num_removed: int, num_photos: int, max_removed: float) -> None
 class RemovalGuard:
     """The published photos, about 25 bytes each, and which of them the catalogue has."""
 
-    def __init__(self, published: lance.LanceDataset | None, max_removed: float) -> None:
+    def __init__(self, published: Table | None, max_removed: float) -> None:
         """`published`: None if nothing is published. `max_removed`: as for `check_removal`."""
         self._max_removed = max_removed
         batches = published.to_batches(columns=["photo_id"]) if published is not None else ()

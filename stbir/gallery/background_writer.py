@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pyarrow as pa
 
 from stbir.gallery.identity_store import IdentityStore
-from stbir.gallery.table_writer import TableWriter
+from stbir.gallery.store import TableWriter
 from stbir.storage.lock import Lock
 
 # With its thumbnail a row takes about 10 kB, and two fragments are in memory.

@@ -5,6 +5,7 @@ import hashlib
 import pyarrow as pa
 
 from stbir.gallery.rows import extract_vectors
+from stbir.gallery.table import VECTOR, Table
 
 
 class RowsDigest:
@@ -21,3 +22,11 @@ class RowsDigest:
     def __str__(self) -> str:
         total = self._ids.digest() + self._vectors.digest() + self._checkpoint.encode()
         return f"sha256:{hashlib.sha256(total).hexdigest()}"
+
+
+def rows_digest(table: Table) -> str:
+    """The digest of a version's rows, without its checkpoint."""
+    digest = RowsDigest()
+    for batch in table.to_batches(columns=["photo_id", VECTOR]):
+        digest.add(batch)
+    return str(digest)

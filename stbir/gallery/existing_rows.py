@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 
-import lance
 import numpy as np
 from numpy.typing import NDArray
 
 from stbir.gallery.arrays import Indices
 from stbir.gallery.fingerprint import HASH_TYPE, Hashes, fingerprint, short_hash, short_hashes
+from stbir.gallery.table import ROW_ID, Table
 
 
 class ExistingRows:
@@ -62,7 +62,7 @@ class ExistingRows:
         return int(self._is_retained.sum())
 
     def stale_row_ids(self) -> list[int]:
-        """Lance's ids of the rows that are not retained, ascending."""
+        """The row ids of the rows that are not retained, ascending."""
         return sorted(self._row_ids[~self._is_retained].tolist())
 
     def _find(self, photo_ids: Sequence[str], column: Hashes, values: Sequence[bytes]) -> Indices:
@@ -80,14 +80,14 @@ class ExistingRows:
         return self.id_hashes.searchsorted(hashes, "left"), self.id_hashes.searchsorted(hashes, "right")
 
 
-def read_existing_rows(dataset: lance.LanceDataset | None, metadata_columns: Sequence[str]) -> ExistingRows:
+def read_existing_rows(dataset: Table | None, metadata_columns: Sequence[str]) -> ExistingRows:
     """Read the rows of a table version; None gives no rows."""
     id_hashes: list[bytes] = []
     fingerprints: list[bytes] = []
     row_ids: list[NDArray[np.uint64]] = [np.empty(0, np.uint64)]
     columns = ["photo_id", "category", "content", *metadata_columns]
     for batch in dataset.to_batches(columns=columns, with_row_id=True) if dataset is not None else ():
-        row_ids.append(batch["_rowid"].to_numpy())
+        row_ids.append(batch[ROW_ID].to_numpy())
         rows = zip(*(batch[name].to_pylist() for name in columns), strict=True)
         for photo_id, category, content, *metadata in rows:
             id_hashes.append(short_hash(photo_id))

@@ -5,7 +5,6 @@ from collections.abc import Callable, Collection, Iterator
 from itertools import chain
 from typing import TypeVar
 
-import lance
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,10 +12,10 @@ import pyarrow.parquet as pq
 from stbir.config.choices import ExportFormat
 from stbir.errors import InputError
 from stbir.gallery.digest import RowsDigest
-from stbir.gallery.gallery import table_uri
-from stbir.gallery.rows import VECTOR, extract_vectors
+from stbir.gallery.rows import extract_vectors
+from stbir.gallery.store import open_store
+from stbir.gallery.table import VECTOR, Table, dimension
 from stbir.gallery.vector_files import ARRAY_FILE, BATCH_ROWS, REQUIRED_COLUMNS, ROWS_FILE, read_vectors
-from stbir.storage.errors import storage_error
 from stbir.storage.folder import Folder
 from stbir.storage.manifest import MANIFEST_FILE, Manifest, write_manifest
 
@@ -26,7 +25,7 @@ T = TypeVar("T", pa.Table, pa.RecordBatch)
 
 
 def export_table(
-    dataset: lance.LanceDataset,
+    table: Table,
     checkpoint: str,
     out: Folder,
     format: ExportFormat,
@@ -40,14 +39,14 @@ def export_table(
     check()
     for name in (MANIFEST_FILE, ARRAY_FILE, ROWS_FILE, _PART):
         out.remove(name)
-    rows, dim = dataset.count_rows(), dataset.schema.field(VECTOR).type.list_size
+    rows, dim = table.count_rows(), dimension(table.schema)
     digest = RowsDigest(checkpoint)
-    batches = _hash_batches(dataset.to_batches(batch_size=BATCH_ROWS), digest)
+    batches = _hash_batches(table.to_batches(batch_size=BATCH_ROWS), digest)
     if format == "parquet":
-        _write_parquet(out, _PART, batches, dataset.schema)
+        _write_parquet(out, _PART, batches, table.schema)
     else:
-        _write_array(out, batches, dataset.schema, (rows, dim))
-    details = {"form": format, "dim": dim, "version": dataset.version, ROWS_DIGEST: str(digest)}
+        _write_array(out, batches, table.schema, (rows, dim))
+    details = {"form": format, "dim": dim, "version": table.version, ROWS_DIGEST: str(digest)}
     manifest = Manifest("vectors", str(digest), {"ok": rows}, checkpoint, details)
     check()
     write_manifest(out, manifest, out.file_sizes([_PART] if format == "parquet" else [ARRAY_FILE, ROWS_FILE]))
@@ -81,13 +80,12 @@ def import_table(
 
     tables = _hash_batches(chain([head], tables), digest)
     batches = _validated_batches(tables, head.schema, check_all, errors)
-    reader = pa.RecordBatchReader.from_batches(head.schema, batches)
     try:
-        return int(lance.write_dataset(reader, table_uri(folder), mode="overwrite").version)
-    except OSError as error:
+        return open_store(folder).write(head.schema, batches)
+    except InputError:
         if errors:  # Lance replaces an exception of the reader by its own
             raise errors[0] from None
-        raise storage_error(table_uri(folder), error) from error
+        raise
 
 
 def _hash_batches(batches: Iterator[T], digest: RowsDigest) -> Iterator[T]:

@@ -20,7 +20,7 @@ _ALL_TYPES: frozenset[ColumnType] = frozenset(get_args(ColumnType))
 _ORDERED_TYPES = _ALL_TYPES - {"boolean"}
 _MAX_VALUES = 1000
 _MIN_INT, _MAX_INT = 1 - 2**63, 2**63 - 1  # Lance cannot parse -2**63
-_MICROS = {"s": 10**6, "ms": 10**3, "us": 1, "ns": 1}  # the smallest step of a literal in a column's unit
+MICROS = {"s": 10**6, "ms": 10**3, "us": 1, "ns": 1}  # the smallest step of a literal in a column's unit
 _MAX_SUGGESTIONS, _MAX_COMPARED = 8, 1000  # a comparison takes about 20 µs
 _MAX_EXCERPT = 50  # characters of a value in a message
 
@@ -67,10 +67,11 @@ class Condition:
 
 @dataclass(frozen=True)
 class Filter:
-    """A filter expression of Lance (`sql`) and the columns that it reads."""
+    """Valid conditions, their expression in Lance's language (`sql`), and the columns that they read."""
 
     sql: str
     columns: frozenset[str]
+    where: tuple[Condition, ...]
 
 
 def filterable_columns(schema: pa.Schema) -> dict[str, pa.DataType]:
@@ -83,7 +84,9 @@ def render_filter(where: Sequence[Condition], schema: pa.Schema) -> Filter | Non
     schema, naming `where.N.column`, `.op` or `.value`."""
     columns = filterable_columns(schema)
     terms = [_render(f"where.{n}", condition, columns) for n, condition in enumerate(where)]
-    return Filter(" AND ".join(terms), frozenset(each.column for each in where)) if terms else None
+    if not terms:
+        return None
+    return Filter(" AND ".join(terms), frozenset(each.column for each in where), tuple(where))
 
 
 def suggest(name: str, choices: Collection[str]) -> str:
@@ -186,17 +189,17 @@ def _excerpt(value: Any) -> str:
 
 
 def _timestamp(path: str, value: Any, data_type: pa.DataType) -> str:
-    time = _to_utc(path, value)
+    time = to_utc(path, value)
     # Lance would truncate a finer time, and compare one beyond the range of nanoseconds with nothing.
     micros = (time - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
-    is_exact = not micros % _MICROS[data_type.unit]
+    is_exact = not micros % MICROS[data_type.unit]
     is_in_range = data_type.unit != "ns" or abs(micros) <= _MAX_INT // 1000
     _require(is_exact and is_in_range, path, value, f"a time that the column can hold ({data_type})")
     # Lance reads `timestamp '…'` in the time zone of the column, so the literal states its own.
     return f"arrow_cast('{time.isoformat(' ', 'microseconds')}', 'Timestamp(Microsecond, Some(\"UTC\"))')"
 
 
-def _to_utc(path: str, value: Any) -> datetime:
+def to_utc(path: str, value: Any) -> datetime:
     """A datetime or ISO 8601 text in UTC. Raises InputError for another, and beyond the years 1 to 9999."""
     utc = None
     with contextlib.suppress(ValueError, OverflowError):

@@ -1,74 +1,23 @@
-"""GALLERY: a Lance table of photo embeddings. A tag marks the published version.
+"""GALLERY: photo embeddings in a store of vectors. A tag marks the published version."""
 
-Each version stores its own metadata (checkpoint, index), so a rollback of the tag restores them, too.
-"""
+from collections.abc import Sequence
+from typing import Any
 
-import functools
-import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Concatenate, ParamSpec, TypeVar
-
-import lance
 import numpy as np
-import pyarrow as pa
 
-from stbir.config.choices import IndexKind
 from stbir.errors import InputError
 from stbir.gallery.arrays import Features
-from stbir.gallery.exact_search import ExactSearch
 from stbir.gallery.filters import Condition, Filter, filterable_columns, render_filter, suggest
-from stbir.gallery.index import IndexPlan, count_unindexed_rows
-from stbir.gallery.lance_index import LanceIndex, Tables
-from stbir.gallery.local_cache import CacheConfig, VersionCache
+from stbir.gallery.local_cache import CacheConfig
+from stbir.gallery.metadata import Metadata, read_metadata
 from stbir.gallery.origin import read_origin
-from stbir.gallery.rows import VECTOR, Rows, TableVectors, VectorStore, load_vectors
-from stbir.gallery.search import Hit, IndexSearch, Searcher, to_hits
+from stbir.gallery.rows import TableVectors
+from stbir.gallery.search import Hit, to_hits
 from stbir.gallery.statistics import VectorStatistics
-from stbir.storage.errors import storage_errors
+from stbir.gallery.store import open_store
+from stbir.gallery.table import PUBLISHED, Table, dimension
 from stbir.storage.folder import Folder
-from stbir.storage.manifest import PRODUCERS, known_fields, read_manifest
-
-TABLE = "photos.lance"
-PUBLISHED = "published"
-P = ParamSpec("P")
-T = TypeVar("T")
-_METADATA_KEY = "stbir.gallery"
-
-
-@dataclass(frozen=True)
-class Metadata:
-    """What a version stores in its schema. `nprobes`: 0 means no index."""
-
-    checkpoint: str
-    nprobes: int = 0
-    partitions: int = 0
-    kind: IndexKind = "IVF_HNSW_SQ"  # the kind of tables that are older than this field
-
-    @classmethod
-    def of(cls, checkpoint: str, plan: IndexPlan | None) -> "Metadata":
-        """The metadata of a version with that index; None means exact search."""
-        return cls(checkpoint) if plan is None else cls(checkpoint, plan.nprobes, plan.partitions, plan.kind)
-
-    @property
-    def plan(self) -> IndexPlan | None:
-        """The index of the version; None means exact search."""
-        return IndexPlan(self.partitions, self.nprobes, self.kind) if self.nprobes else None
-
-
-def schema(dim: int, fields: pa.Schema | None = None) -> pa.Schema:
-    """The columns of the table. `content` is the SHA-256 of the photo's bytes, hexadecimal. `fields` are the
-    catalogue's metadata; a string column `text` among them holds the captions."""
-    return pa.schema(
-        [
-            pa.field("photo_id", pa.string(), nullable=False),
-            pa.field("category", pa.string(), nullable=False),
-            pa.field(VECTOR, pa.list_(pa.float32(), dim), nullable=False),
-            pa.field("thumbnail", pa.binary()),
-            pa.field("content", pa.string(), nullable=False),
-            *(fields or ()),
-        ]
-    )
+from stbir.storage.manifest import PRODUCERS, read_manifest
 
 
 class Gallery:
@@ -76,22 +25,20 @@ class Gallery:
 
     def __init__(
         self,
-        dataset: lance.LanceDataset,
+        table: Table,
         folder: Folder,
         cache: CacheConfig | None = None,
         metadata: Metadata | None = None,
     ) -> None:
-        """`cache`: without one, an indexed search of a large gallery reads the table each time.
+        """`cache`: without one, an indexed search of a large Lance table reads it each time.
         `metadata`: for a version that does not store its own yet."""
-        self._dataset = dataset
-        self.metadata = metadata or read_metadata(dataset)
-        self.version: int = dataset.version
-        self.dim: int = dataset.schema.field(VECTOR).type.list_size
-        self._cache = version_cache = VersionCache(dataset, cache)
-        self.rows = Rows(dataset, version_cache.open_captions())
+        self._table = table
+        self.metadata = metadata or read_metadata(table)
+        self.version: int = table.version
+        self.dim = dimension(table.schema)
+        self._open = open_store(folder).open_search(table, self.metadata.plan, cache)
+        self.rows, self.vectors, self.searcher = self._open.rows, self._open.vectors, self._open.searcher
         self._category_counts = self.rows.category_counts()
-        table, plan = folder.child(TABLE), self.metadata.plan
-        self.vectors, self.searcher = _open_searcher(dataset, table, plan, self.rows, version_cache)
         self.statistics = VectorStatistics(self.searcher, self.vectors, len(self.rows))
 
     @property
@@ -102,7 +49,7 @@ class Gallery:
     @property
     def unindexed_count(self) -> int:
         """The number of photos that each search scans, because the vector index does not cover them."""
-        return count_unindexed_rows(self._dataset)
+        return self._open.unindexed_count
 
     @property
     def categories(self) -> list[str]:
@@ -112,7 +59,7 @@ class Gallery:
     @property
     def columns(self) -> dict[str, str]:
         """The columns that conditions may name, with their types."""
-        return {name: str(kind) for name, kind in filterable_columns(self._dataset.schema).items()}
+        return {name: str(kind) for name, kind in filterable_columns(self._table.schema).items()}
 
     def search(
         self, vectors: Features, k: int, category: str | None = None, where: Sequence[Condition] = ()
@@ -135,19 +82,19 @@ class Gallery:
             available = suggest(category, self.categories)
             raise InputError(f"category: no category {category!r}; available: {available}")
         category_filter = [] if category is None else [Condition("category", "eq", category)]
-        return render_filter([*where, *category_filter], self._dataset.schema)
+        return render_filter([*where, *category_filter], self._table.schema)
 
     @property
     def origin(self) -> str:
         """Where the photos came from, `folder:URI` or `table:URI`; empty if they have no files or unknown."""
-        return read_origin(self._dataset)
+        return read_origin(self._table)
 
     def value(self, photo_id: str, column: str) -> Any:
         """The value of a photo in a column; None for an unknown id or column."""
         index = self.rows.index_of(photo_id)
-        if index is None or column not in self._dataset.schema.names:
+        if index is None or column not in self._table.schema.names:
             return None
-        return self._dataset.take([index], columns=[column])[column][0].as_py()
+        return self._table.take([index], columns=[column])[column][0].as_py()
 
     def thumbnail(self, photo_id: str) -> bytes | None:
         """The JPEG thumbnail of a photo; None for an unknown id or a gallery without thumbnails."""
@@ -157,7 +104,7 @@ class Gallery:
     def vector(self, photo_id: str) -> Features | None:
         """The vector (D,) of a photo; None for an unknown id."""
         index = self.rows.index_of(photo_id)
-        return None if index is None else TableVectors(self._dataset)[np.array([index])][0]
+        return None if index is None else TableVectors(self._table)[np.array([index])][0]
 
     def normalize(self, vectors: Features) -> Features:
         """Unit vectors (Q, D) of any length. Raises InputError for a wrong dimension."""
@@ -178,73 +125,21 @@ def open_gallery(
     return Gallery(open_version(uri, checkpoint_digest, version), Folder(uri), cache)
 
 
-def open_version(uri: str, checkpoint_digest: str, version: int | None = None) -> lance.LanceDataset:
+def open_version(uri: str, checkpoint_digest: str, version: int | None = None) -> Table:
     """Check as `open_gallery` does, but read no rows."""
     folder = Folder(uri)
     read_manifest(folder, "gallery")
-    dataset = open_table(folder, PUBLISHED if version is None else version)
-    gallery_digest = read_metadata(dataset).checkpoint
+    table: Table = open_table(folder, PUBLISHED if version is None else version)
+    gallery_digest = read_metadata(table).checkpoint
     if gallery_digest != checkpoint_digest:
         raise InputError(
             f"{uri}: made with checkpoint {gallery_digest}, but searched with {checkpoint_digest};"
             f" embed it again with {PRODUCERS['gallery']}"
         )
-    return dataset
+    return table
 
 
-def table_uri(folder: Folder) -> str:
-    """The URI of the table for Lance, on this machine and on Ray workers."""
-    return folder.quoted_uri_of(TABLE)
-
-
-def names_table(function: Callable[Concatenate[Folder, P], T]) -> Callable[Concatenate[Folder, P], T]:
-    """Decorator: storage errors (Lance's, too) become an InputError that names the table of the folder."""
-
-    @functools.wraps(function)
-    def run(folder: Folder, /, *args: P.args, **options: P.kwargs) -> T:
-        with storage_errors(table_uri(folder)):
-            return function(folder, *args, **options)
-
-    return run
-
-
-def open_table(folder: Folder, version: str | int | None = None) -> lance.LanceDataset:
-    """Open the table at a version or tag (None: the latest version). Raises InputError on failure."""
-    try:
-        return lance.dataset(table_uri(folder), version=version)
-    except (ValueError, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(
-            f"{folder.uri}/{TABLE}: version {version!r} cannot be opened ({reason});"
-            f" make it with {PRODUCERS['gallery']}"
-        ) from error
-
-
-def read_metadata(dataset: lance.LanceDataset) -> Metadata:
-    """The metadata of a version. Raises InputError for a table that is not a gallery."""
-    metadata = dataset.schema.metadata or {}
-    try:
-        return Metadata(**known_fields(Metadata, json.loads(metadata[_METADATA_KEY.encode()])))
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise InputError(
-            f"{dataset.uri}: not a gallery's table; make one with {PRODUCERS['gallery']}"
-        ) from error
-
-
-def write_metadata(dataset: lance.LanceDataset, metadata: Metadata) -> None:
-    """Store the metadata, in a new version that can be opened as a gallery."""
-    dataset.update_schema_metadata({_METADATA_KEY: json.dumps(asdict(metadata))})
-
-
-def _open_searcher(
-    dataset: lance.LanceDataset, table: Folder, plan: IndexPlan | None, rows: Rows, cache: VersionCache
-) -> tuple[VectorStore, Searcher]:
-    if plan is None:
-        photo_ND = load_vectors(dataset)
-        return photo_ND, ExactSearch(dataset, rows, photo_ND)
-    indexed = frozenset(name for index in dataset.describe_indices() for name in index.field_names)
-    vectors, tables = cache.open_vectors(), Tables(dataset, cache.open_index(table), indexed)
-    # One byte a dimension; the other kinds are for galleries that are too large for that, or on request.
-    partitions = cache.open_partitions(rows, vectors, plan) if plan.kind == "IVF_SQ" else None
-    index = partitions or LanceIndex(tables, rows, plan)
-    return vectors, IndexSearch(tables, rows, vectors, index)
+def open_table(folder: Folder, version: str | int | None = None) -> Any:
+    """Open the table at a version or tag (None: the latest version): a `Table`, as its store has it. Raises
+    InputError on failure."""
+    return open_store(folder).open(version)

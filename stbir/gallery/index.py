@@ -12,7 +12,7 @@ import pyarrow as pa
 from stbir.config.choices import INDEX_THRESHOLD, IndexKind
 from stbir.errors import InputError
 from stbir.gallery.filters import filterable_columns
-from stbir.gallery.rows import VECTOR
+from stbir.gallery.table import VECTOR, dimension
 
 # Above this, one byte a dimension no longer fits in memory; RaBitQ needs one bit (Gao & Long 2024).
 _RABITQ_THRESHOLD = 10_000_000
@@ -55,6 +55,14 @@ class IndexPlan:
         """About the peak memory of a build: twice the k-means sample, and the index."""
         sample_bytes = min(num_rows, SAMPLE_RATE * self.partitions) * dim * 4
         return 2 * sample_bytes + self.size_bytes(num_rows, dim) + 2**29
+
+
+@dataclass(frozen=True)
+class BuiltIndex:
+    """`plan`: of the index that a version has; None means exact search. `is_reused`: it existed before."""
+
+    plan: IndexPlan | None
+    is_reused: bool = False
 
 
 def plan_index(
@@ -102,7 +110,7 @@ def count_unindexed_rows(dataset: lance.LanceDataset) -> int:
 
 def index_options(plan: IndexPlan, dataset: lance.LanceDataset) -> dict[str, Any]:
     """The options of Lance that depend on the kind of index."""
-    dim = dataset.schema.field(VECTOR).type.list_size
+    dim = dimension(dataset.schema)
     if plan.kind == "IVF_PQ":
         return {"num_sub_vectors": max(1, dim // 8)}
     return {"num_bits": 1} if plan.kind == "IVF_RQ" else {}
@@ -114,14 +122,20 @@ def build_scalar_indexes(dataset: lance.LanceDataset, columns: tuple[str, ...] =
     Raises InputError for a column that does not exist or that filters cannot use.
     """
     types = filterable_columns(dataset.schema)
-    for column in columns:
-        if column not in types:
-            raise InputError(f"index column: no column {column!r}; available: {', '.join(types)}")
+    check_index_columns(dataset.schema, columns)
     indexed = {field for index in dataset.describe_indices() for field in index.field_names}
     for column in dict.fromkeys((*_SCALAR_INDEX_TYPES, *columns)):
         if column not in indexed:
             default = "BITMAP" if pa.types.is_boolean(types[column]) else "BTREE"
             dataset.create_scalar_index(column, _SCALAR_INDEX_TYPES.get(column, default))
+
+
+def check_index_columns(schema: pa.Schema, columns: tuple[str, ...]) -> None:
+    """Raises InputError for a column that does not exist or that filters cannot use."""
+    types = filterable_columns(schema)
+    for column in columns:
+        if column not in types:
+            raise InputError(f"index column: no column {column!r}; available: {', '.join(types)}")
 
 
 def check_build_memory(plan: IndexPlan, num_rows: int, dim: int, memory_bytes: int | None = None) -> None:

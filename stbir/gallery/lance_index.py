@@ -8,7 +8,8 @@ import numpy as np
 from stbir.gallery.arrays import Features, Indices
 from stbir.gallery.filters import Filter
 from stbir.gallery.index import MIN_CANDIDATES_PER_HIT, IndexPlan
-from stbir.gallery.rows import ROW_ID, VECTOR, FilterResult, Rows
+from stbir.gallery.rows import FilterResult, Rows
+from stbir.gallery.table import ROW_ID, VECTOR
 
 _MAX_CANDIDATE_BYTES = 2**25  # of the vectors that a query reranks
 

@@ -16,7 +16,8 @@ from stbir.gallery.cache_folder import CacheFolder
 from stbir.gallery.caption_store import CaptionStore, TooLargeError
 from stbir.gallery.index import IndexPlan
 from stbir.gallery.partition_scan import PartitionScan, write_partitions
-from stbir.gallery.rows import VECTOR, Rows, TableVectors, VectorStore, extract_vectors, load_vectors
+from stbir.gallery.rows import Rows, TableVectors, VectorArray, extract_vectors, load_vectors
+from stbir.gallery.table import VECTOR
 from stbir.storage.folder import Folder
 
 log = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ class VersionCache:
         if config is not None:
             self._folder = CacheFolder(config.path.expanduser(), _folder_name(dataset), config.max_bytes)
 
-    def open_vectors(self) -> VectorStore:
+    def open_vectors(self) -> VectorArray:
         """The vectors of the version."""
         num_bytes = 4 * self._shape[0] * self._shape[1]
         if num_bytes <= _MAX_IN_MEMORY_BYTES:
@@ -69,7 +70,7 @@ class VersionCache:
         except TooLargeError:
             return self._memmap_captions() or caption_store.TableCaptions(self._dataset)
 
-    def open_partitions(self, rows: Rows, photo_ND: VectorStore, plan: IndexPlan) -> PartitionScan | None:
+    def open_partitions(self, rows: Rows, photo_ND: VectorArray, plan: IndexPlan) -> PartitionScan | None:
         """The vector index as a scan of its partitions; None if it has gaps, or does not fit."""
         [index] = [each for each in self._dataset.describe_indices() if VECTOR in each.field_names]
         name = f"{_PARTITIONS}-{index.segments[0].uuid}"

@@ -15,7 +15,8 @@ from stbir.gallery.filters import Filter
 from stbir.gallery.index import MIN_CANDIDATES_PER_HIT, IndexPlan, vector_index_name
 from stbir.gallery.int8_codes import Codes, cores, dot_products, encode
 from stbir.gallery.ranking import cosines, top_k
-from stbir.gallery.rows import ROW_ID, VECTOR, FilterResult, Rows, VectorStore
+from stbir.gallery.rows import FilterResult, Rows, VectorArray
+from stbir.gallery.table import ROW_ID, VECTOR
 
 _CODES, _ARRAYS = "codes.i8", "arrays.npz"
 
@@ -71,7 +72,7 @@ class PartitionScan:
         return order[: max(num_probes, int(np.searchsorted(num_rows, limit)) + 1)]
 
 
-def write_partitions(dataset: lance.LanceDataset, rows: Rows, photo_ND: VectorStore, folder: Path) -> bool:
+def write_partitions(dataset: lance.LanceDataset, rows: Rows, photo_ND: VectorArray, folder: Path) -> bool:
     """Write the codes of all rows by partition; False if the index does not cover each row."""
     parts = list(_partitions(dataset, rows))
     row_N = np.concatenate(parts).astype(np.int32)

@@ -5,31 +5,14 @@ import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
-import lance
-
 from stbir.gallery.arrays import Features
-from stbir.gallery.digest import RowsDigest
+from stbir.gallery.digest import rows_digest
 from stbir.gallery.filters import Condition
-from stbir.gallery.gallery import (
-    PUBLISHED,
-    Gallery,
-    Metadata,
-    names_table,
-    open_table,
-    read_metadata,
-    write_metadata,
-)
-from stbir.gallery.index import (
-    IndexBuilder,
-    IndexPlan,
-    build_index,
-    build_scalar_indexes,
-    check_build_memory,
-    count_unindexed_rows,
-    vector_index_name,
-)
+from stbir.gallery.gallery import Gallery
+from stbir.gallery.index import IndexBuilder, IndexPlan, build_index
 from stbir.gallery.latency import MAX_SLOWDOWN, Latencies, measure_latencies, slowdown
 from stbir.gallery.local_cache import CacheConfig
+from stbir.gallery.metadata import Metadata, write_metadata
 from stbir.gallery.recall import (
     DRAWN,
     MIN_RECALL_K,
@@ -39,7 +22,8 @@ from stbir.gallery.recall import (
     share_filters,
     worst_recall,
 )
-from stbir.gallery.rows import VECTOR
+from stbir.gallery.store import open_store
+from stbir.gallery.table import PUBLISHED, Table, dimension, names_table
 from stbir.storage.folder import Folder
 from stbir.storage.manifest import Manifest, write_manifest
 
@@ -90,32 +74,26 @@ def prepare(
     to index for filters. `queries` are real queries, (Q, D) by kind, to measure with. Raises InputError if
     the build needs more memory than is free.
     """
-    dataset = open_table(folder, version)
-    index_name = vector_index_name(dataset)
-    existing = read_metadata(dataset).plan if plan and index_name else None
-    if plan is not None:
-        if existing is None:
-            _build(dataset, plan, builder)
-        build_scalar_indexes(dataset, columns)
-        if count_unindexed_rows(dataset):
-            dataset.optimize.optimize_indices()
-    candidate = _measure(dataset, folder, Metadata.of(checkpoint_digest, existing or plan), queries, cache)
-    if plan and existing and candidate.is_slow:
+    store = open_store(folder)
+    table = store.open(version)
+    built = store.build_indexes(table, plan, columns, builder)
+    candidate = _measure(table, folder, Metadata.of(checkpoint_digest, built.plan), queries, cache)
+    if plan and built.is_reused and candidate.is_slow:
         log.warning("the index has become %.1f times as slow; building a new one", candidate.slowdown)
-        dataset.drop_index(index_name)
-        _build(dataset, plan, builder)
-        candidate = _measure(dataset, folder, Metadata.of(checkpoint_digest, plan), queries, cache)
-    write_metadata(dataset, candidate.metadata)
-    return replace(candidate, version=dataset.version)
+        plan = store.rebuild_index(table, plan, builder)
+        candidate = _measure(table, folder, Metadata.of(checkpoint_digest, plan), queries, cache)
+    write_metadata(table, candidate.metadata)
+    return replace(candidate, version=table.version)
 
 
 @names_table
 def publish(folder: Folder, candidate: Candidate, counts: dict[str, int]) -> Manifest:
     """Make readers see the candidate: move the tag, then write the manifest. Earlier versions stay."""
-    dataset, plan = open_table(folder, candidate.version), candidate.metadata.plan
+    store, plan = open_store(folder), candidate.metadata.plan
+    table = store.open(candidate.version)
     details = {
         "version": candidate.version,
-        "dim": dataset.schema.field(VECTOR).type.list_size,
+        "dim": dimension(table.schema),
         "recall": candidate.recall,
         "recall_at": MIN_RECALL_K,
         "recalls": candidate.recalls,
@@ -123,21 +101,13 @@ def publish(folder: Folder, candidate: Candidate, counts: dict[str, int]) -> Man
         "unindexed_rows": candidate.unindexed_rows,
         "index": asdict(plan) if plan else {"kind": "exact"},
     }
-    manifest = Manifest("gallery", _digest(dataset), counts, candidate.metadata.checkpoint, details)
+    manifest = Manifest("gallery", rows_digest(table), counts, candidate.metadata.checkpoint, details)
     # A copy for each version, which a rollback restores.
     folder.write(version_manifest_name(candidate.version), json.dumps(asdict(manifest)).encode())
-    set_tag(dataset, f"{RELEASE_PREFIX}{candidate.version}")
-    set_tag(dataset, PUBLISHED)
+    store.set_tag(f"{RELEASE_PREFIX}{candidate.version}", candidate.version)
+    store.set_tag(PUBLISHED, candidate.version)
     write_manifest(folder, manifest, files={})
     return manifest
-
-
-def set_tag(dataset: lance.LanceDataset, tag: str) -> None:
-    """Create the tag for this version, or move it here."""
-    if tag in dataset.tags.list():
-        dataset.tags.update(tag, dataset.version)
-    else:
-        dataset.tags.create(tag, dataset.version)
 
 
 def version_manifest_name(version: int) -> str:
@@ -145,39 +115,34 @@ def version_manifest_name(version: int) -> str:
     return f"versions/{version}.json"
 
 
-def _build(dataset: lance.LanceDataset, plan: IndexPlan, builder: IndexBuilder) -> None:
-    check_build_memory(plan, dataset.count_rows(), dataset.schema.field(VECTOR).type.list_size)
-    builder(dataset, plan)
-
-
 def _measure(
-    dataset: lance.LanceDataset,
+    table: Table,
     folder: Folder,
     metadata: Metadata,
     queries: Mapping[str, Features] | None,
     cache: CacheConfig | None,
 ) -> Candidate:
     """The version as a candidate, with enough probes for MIN_RECALL."""
-    filters, queries = share_filters(dataset), make_recall_queries(dataset, queries)
-    evaluator = RecallEvaluator(dataset, queries, filters)
-    metadata, recalls = _tune_nprobes(evaluator, dataset, folder, metadata, cache)
-    gallery = Gallery(dataset, folder, cache, metadata)
+    filters, queries = share_filters(table), make_recall_queries(table, queries)
+    evaluator = RecallEvaluator(table, queries, filters)
+    metadata, recalls = _tune_nprobes(evaluator, table, folder, metadata, cache)
+    gallery = Gallery(table, folder, cache, metadata)
     latencies, slower = _compare_latency(gallery, folder, queries[DRAWN], {"no filter": [], **filters}, cache)
-    return Candidate(dataset.version, metadata, recalls, latencies, slower, count_unindexed_rows(dataset))
+    return Candidate(table.version, metadata, recalls, latencies, slower, gallery.unindexed_count)
 
 
 def _tune_nprobes(
     evaluator: RecallEvaluator,
-    dataset: lance.LanceDataset,
+    table: Table,
     folder: Folder,
     metadata: Metadata,
     cache: CacheConfig | None,
 ) -> tuple[Metadata, Recalls]:
     """The recalls, and the metadata with enough probes for MIN_RECALL."""
-    recalls = evaluator.evaluate(Gallery(dataset, folder, cache, metadata))
+    recalls = evaluator.evaluate(Gallery(table, folder, cache, metadata))
     while worst_recall(recalls) < MIN_RECALL and metadata.plan and (plan := metadata.plan.double_nprobes()):
         metadata = Metadata.of(metadata.checkpoint, plan)
-        recalls = evaluator.evaluate(Gallery(dataset, folder, cache, metadata))
+        recalls = evaluator.evaluate(Gallery(table, folder, cache, metadata))
     return metadata, recalls
 
 
@@ -200,14 +165,8 @@ def _compare_latency(
 
 def _open_published(folder: Folder, dim: int, cache: CacheConfig | None) -> Gallery | None:
     """The published version; None if there is none, or if its vectors have another dimension."""
-    if PUBLISHED not in open_table(folder).tags.list():
+    store = open_store(folder)
+    if PUBLISHED not in store.tags():
         return None
-    published = Gallery(open_table(folder, PUBLISHED), folder, cache)
+    published = Gallery(store.open(PUBLISHED), folder, cache)
     return published if published.dim == dim else None
-
-
-def _digest(dataset: lance.LanceDataset) -> str:
-    digest = RowsDigest()
-    for batch in dataset.to_batches(columns=["photo_id", VECTOR]):
-        digest.add(batch)
-    return str(digest)

@@ -5,15 +5,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain
 
-import lance
 import numpy as np
 import pyarrow as pa
 
 from stbir.gallery.arrays import Features
-from stbir.gallery.filters import Condition, render_filter
+from stbir.gallery.filters import Condition, Filter, render_filter
 from stbir.gallery.gallery import Gallery
-from stbir.gallery.rows import VECTOR, TableVectors, extract_vectors
+from stbir.gallery.rows import TableVectors, extract_vectors
 from stbir.gallery.search import Hit
+from stbir.gallery.table import VECTOR, Table, scan
 
 RECALL_KS = (1, 10, 100)
 MIN_RECALL_K = 10  # the k at which publishing requires a minimum recall
@@ -28,19 +28,17 @@ _MAX_FILTER_SAMPLES = 100_000  # photos whose values set the limits of the filte
 Recalls = dict[str, dict[str, float]]
 
 
-def make_recall_queries(
-    dataset: lance.LanceDataset, extra: Mapping[str, Features] | None = None
-) -> dict[str, Features]:
+def make_recall_queries(table: Table, extra: Mapping[str, Features] | None = None) -> dict[str, Features]:
     """Queries (Q, D) by kind: synthetic ones from photos of the table, and `extra` real ones.
 
     photo: photos of the table. between: normalised means of two photos. drawn: photos with noise, at the
     typical distance between a sketch and its photo.
     """
     rng = np.random.default_rng(0)
-    num_rows = dataset.count_rows()
+    num_rows = table.count_rows()
     indices = rng.integers(max(1, num_rows), size=(3, min(num_rows * _NUM_QUERIES, _NUM_QUERIES)))
     unique, inverse = np.unique(indices, return_inverse=True)
-    photo_3QD = TableVectors(dataset)[unique][inverse.reshape(indices.shape)]
+    photo_3QD = TableVectors(table)[unique][inverse.reshape(indices.shape)]
     noise_QD = _normalize(rng.normal(size=photo_3QD[0].shape))
     synthetic = {
         "photo": photo_3QD[0],
@@ -50,15 +48,13 @@ def make_recall_queries(
     return synthetic | {kind: _normalize(query_QD) for kind, query_QD in (extra or {}).items()}
 
 
-def share_filters(dataset: lance.LanceDataset) -> dict[str, list[Condition]]:
+def share_filters(table: Table) -> dict[str, list[Condition]]:
     """Filters by name that keep about 50, 1 and 0.1 % of the photos, independent of what these show."""
     # A hash of the photo's bytes; imports may lack it.
-    has_content = "content" in dataset.schema.names and pa.types.is_string(
-        dataset.schema.field("content").type
-    )
+    has_content = "content" in table.schema.names and pa.types.is_string(table.schema.field("content").type)
     column = "content" if has_content else "photo_id"
-    step = max(1, dataset.count_rows() // _MAX_FILTER_SAMPLES)
-    batches = (batch[column] for batch in dataset.to_batches(columns=[column]))
+    step = max(1, table.count_rows() // _MAX_FILTER_SAMPLES)
+    batches = (batch[column] for batch in table.to_batches(columns=[column]))
     samples = (batch.take(np.arange(0, len(batch), step)).drop_null().to_pylist() for batch in batches)
     values = sorted(chain.from_iterable(samples))
     filters = {}
@@ -83,19 +79,18 @@ class RecallEvaluator:
 
     def __init__(
         self,
-        dataset: lance.LanceDataset,
+        table: Table,
         queries: Mapping[str, Features],
         filters: Mapping[str, list[Condition]] | None = None,
     ) -> None:
         """The queries of kind DRAWN are measured again under each of `filters`."""
-        scores_QK = exact_scores(dataset, np.concatenate(list(queries.values())), max(RECALL_KS))
+        scores_QK = exact_scores(table, np.concatenate(list(queries.values())), max(RECALL_KS))
         ends = np.cumsum([len(query_QD) for query_QD in queries.values()])
         split = zip(queries.items(), np.split(scores_QK, ends[:-1]), strict=True)
         self._truths = {kind: _Truth(query_QD, [], score_QK) for (kind, query_QD), score_QK in split}
         for name, where in (filters or {}).items():
-            filter = render_filter(where, dataset.schema)
-            sql = filter.sql if filter else None
-            score_QK = exact_scores(dataset, queries[DRAWN], max(RECALL_KS), sql)
+            filter = render_filter(where, table.schema)
+            score_QK = exact_scores(table, queries[DRAWN], max(RECALL_KS), filter)
             self._truths[name] = _Truth(queries[DRAWN], where, score_QK)
 
     def evaluate(self, gallery: Gallery) -> Recalls:
@@ -114,13 +109,11 @@ def worst_recall(recalls: Recalls) -> float:
     return min(each[f"@{MIN_RECALL_K}"] for each in recalls.values())
 
 
-def exact_scores(
-    dataset: lance.LanceDataset, query_QD: Features, k: int, filter: str | None = None
-) -> Features:
+def exact_scores(table: Table, query_QD: Features, k: int, filter: Filter | None = None) -> Features:
     """The k best cosines of each query among the N matches of a filter, descending, (Q, min(k, N)). Reads the
     table once, batch by batch."""
     best_QK = np.empty((len(query_QD), 0), np.float32)
-    for batch in dataset.to_batches(columns=[VECTOR], filter=filter):
+    for batch in scan(table, [VECTOR], filter):
         scores = np.concatenate([best_QK, query_QD @ extract_vectors(batch).T], axis=1)
         best_QK = scores if scores.shape[1] <= k else -np.partition(-scores, k - 1, axis=1)[:, :k]
     return -np.sort(-best_QK, axis=1)

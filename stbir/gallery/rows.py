@@ -12,9 +12,8 @@ import pyarrow.compute as pc
 from stbir.gallery.arrays import Features, Indices, Mask
 from stbir.gallery.caption_store import CaptionStore
 from stbir.gallery.filter_cache import FilterCache
+from stbir.gallery.table import ROW_ID, VECTOR, Table
 
-VECTOR = "embedding"
-ROW_ID = "_rowid"
 # Scoring this many rows takes milliseconds; the index would mostly return rows that do not match.
 EXACT_SCORING_LIMIT = 20_000
 _FILTER_CACHE_BYTES = 2**27
@@ -63,6 +62,16 @@ class Rows:
         """The captions of rows; None for a photo without a caption."""
         return self._captions.take(indices) if self._captions else [None] * len(indices)
 
+    def ids(self, indices: Indices) -> list[str]:
+        """The photo ids of rows."""
+        ids: list[str] = self.photo_ids.take(indices).to_pylist()
+        return ids
+
+    def fields(self, indices: Indices) -> list[tuple[str, str, str | None]]:
+        """Photo id, category and caption of rows."""
+        categories = self.categories.take(indices).to_pylist()
+        return list(zip(self.ids(indices), categories, self.captions(indices), strict=True))
+
     def category_counts(self) -> dict[str, int]:
         """The number of photos of each category."""
         counts = self.categories.value_counts().to_pylist()
@@ -99,7 +108,7 @@ class Rows:
         return FilterResult(len(indices), None, mask)
 
 
-class VectorStore(Protocol):
+class VectorArray(Protocol):
     """Random access to vectors (N, D): an array in memory, a memory-mapped file, or the table."""
 
     def __getitem__(self, indices: Indices, /) -> Features:
@@ -109,11 +118,11 @@ class VectorStore(Protocol):
 class TableVectors:
     """Reads vectors from the table on each access. Takes no memory, but some milliseconds an access."""
 
-    def __init__(self, dataset: lance.LanceDataset) -> None:
-        self._dataset = dataset
+    def __init__(self, table: Table) -> None:
+        self._table = table
 
     def __getitem__(self, indices: Indices, /) -> Features:
-        return extract_vectors(self._dataset.take(indices, columns=[VECTOR]))
+        return extract_vectors(self._table.take(indices, columns=[VECTOR]))
 
 
 def load_vectors(dataset: lance.LanceDataset) -> Features:

@@ -11,7 +11,7 @@ from stbir.gallery.filter_cache import FilterCache
 from stbir.gallery.filters import Filter
 from stbir.gallery.lance_index import Tables
 from stbir.gallery.ranking import Ranking, cosines, rank
-from stbir.gallery.rows import FilterResult, Rows, VectorStore
+from stbir.gallery.rows import FilterResult, Rows, VectorArray
 
 _VECTOR_CACHE_BYTES = 2**28  # for the vectors of selective filters
 
@@ -40,6 +40,36 @@ class Searcher(Protocol):
         """The k best rows a query, or fewer, among those that match the filter."""
 
 
+class RowLookup(Protocol):
+    """The rows of a version by their position in the table."""
+
+    def __len__(self) -> int:
+        """The number of rows."""
+
+    def index_of(self, photo_id: str) -> int | None:
+        """The position of a photo; None for an unknown id."""
+
+    def ids(self, indices: Indices) -> list[str]:
+        """The photo ids of rows."""
+
+    def fields(self, indices: Indices) -> list[tuple[str, str, str | None]]:
+        """Photo id, category and caption of rows."""
+
+    def category_counts(self) -> dict[str, int]:
+        """The number of photos of each category."""
+
+
+@dataclass(frozen=True)
+class OpenVersion:
+    """A version that is open for search. `resource` is what its store keeps open as long as this object."""
+
+    rows: RowLookup
+    vectors: VectorArray
+    searcher: Searcher
+    unindexed_count: int
+    resource: object
+
+
 class CandidateIndex(Protocol):
     """A quantised index: `stbir.gallery.partition_scan`, or Lance's (`stbir.gallery.lance_index`)."""
 
@@ -53,7 +83,7 @@ class IndexSearch:
     """Reranks the candidates of a quantised index by their exact cosine; scores all matches of a filter that
     has few."""
 
-    def __init__(self, tables: Tables, rows: Rows, photo_ND: VectorStore, index: CandidateIndex) -> None:
+    def __init__(self, tables: Tables, rows: Rows, photo_ND: VectorArray, index: CandidateIndex) -> None:
         self._tables, self._rows, self._photo_ND, self._index = tables, rows, photo_ND, index
         # Filters repeat, the category above all.
         self._filtered = FilterCache[VectorScan](_VECTOR_CACHE_BYTES, lambda scan: scan.num_bytes)
@@ -80,10 +110,10 @@ class IndexSearch:
         return rank(indices, cosines(np.asarray(self._photo_ND[indices]), query_D), k)
 
 
-def to_hits(rows: Rows, ranking: Ranking) -> list[Hit]:
+def to_hits(rows: RowLookup, ranking: Ranking) -> list[Hit]:
     """The hits of a ranking, in its order."""
-    photo_ids = rows.photo_ids.take(ranking.indices).to_pylist()
-    categories = rows.categories.take(ranking.indices).to_pylist()
-    captions = rows.captions(ranking.indices)
-    columns = zip(photo_ids, ranking.scores.tolist(), categories, captions, strict=True)
-    return [Hit(*values) for values in columns]
+    fields = rows.fields(ranking.indices)
+    return [
+        Hit(photo_id, score, category, caption)
+        for (photo_id, category, caption), score in zip(fields, ranking.scores.tolist(), strict=True)
+    ]

@@ -5,7 +5,7 @@ from functools import cached_property
 import numpy as np
 
 from stbir.gallery.arrays import Features, Indices
-from stbir.gallery.rows import VectorStore
+from stbir.gallery.rows import VectorArray
 from stbir.gallery.search import Searcher
 
 _MEAN_SAMPLE = 16_384  # rows; the mean of more does not change in its third digit
@@ -21,7 +21,7 @@ _ROUNDING = 1e-5
 class VectorStatistics:
     """The mean of a gallery's vectors, and from which cosine on two photos are near-duplicates."""
 
-    def __init__(self, searcher: Searcher, photo_ND: VectorStore, num_rows: int) -> None:
+    def __init__(self, searcher: Searcher, photo_ND: VectorArray, num_rows: int) -> None:
         self._searcher, self._photo_ND, self._num_rows = searcher, photo_ND, num_rows
 
     @cached_property

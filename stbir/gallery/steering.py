@@ -14,7 +14,7 @@ from stbir.gallery.arrays import Features, Indices
 from stbir.gallery.filters import Condition, Filter
 from stbir.gallery.gallery import Gallery
 from stbir.gallery.ranking import Ranking, cosines, top_k
-from stbir.gallery.rows import VectorStore
+from stbir.gallery.rows import VectorArray
 from stbir.gallery.search import Hit, to_hits
 
 Rank = Callable[[int], Ranking]  # the k best rows; fewer only if there are no more
@@ -168,12 +168,12 @@ def _grouped(gallery: Gallery, rank: Rank, k: int, filter: Filter | None, exclud
         duplicates = [row for row in found.tolist() if row not in taken]
         taken.update(duplicates)
         listed = np.asarray(duplicates[:MAX_DUPLICATES], np.int64)
-        photo_ids = gallery.rows.photo_ids.take(listed).to_pylist()
-        hits[n] = replace(hits[n], count=1 + len(duplicates), duplicates=tuple(photo_ids))
+        photo_ids = tuple(gallery.rows.ids(listed))
+        hits[n] = replace(hits[n], count=1 + len(duplicates), duplicates=photo_ids)
     return hits
 
 
-def _representatives(photo_ND: VectorStore, rank: Rank, k: int, cosine: float) -> Ranking:
+def _representatives(photo_ND: VectorArray, rank: Rank, k: int, cosine: float) -> Ranking:
     """The k best rows of which none is a near-duplicate of a better one."""
     num_rows = 2 * k + _MARGIN
     while True:

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from stbir.errors import InputError
-from stbir.gallery.rows import VECTOR
+from stbir.gallery.table import VECTOR
 from stbir.storage.folder import Folder
 
 ARRAY_FILE, ROWS_FILE = "vectors.npy", "rows.parquet"

@@ -4,17 +4,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-import lance
-
 from stbir.errors import InputError
-from stbir.gallery.gallery import PUBLISHED, names_table, open_table, read_metadata
-from stbir.gallery.index import plan_index, vector_index_name
-from stbir.gallery.publish import RELEASE_PREFIX, set_tag, version_manifest_name
+from stbir.gallery.publish import RELEASE_PREFIX, version_manifest_name
+from stbir.gallery.store import open_store
+from stbir.gallery.table import PUBLISHED, names_table
 from stbir.gallery.table_writer import check_all_rows_published
 from stbir.storage.folder import Folder
 from stbir.storage.manifest import Manifest, read_manifest, read_manifest_file, write_manifest
-
-_REBUILD_RATIO = 2  # `optimize` drops an index if its size calls for more than this times as many partitions
 
 
 @dataclass(frozen=True)
@@ -43,9 +39,10 @@ def tag_version(folder: Folder, tag: str, version: str | None = None) -> int:
         raise InputError(f"tag: {tag!r} is reserved; choose another")
     if not tag.isidentifier():
         raise InputError(f"tag: {tag!r} is invalid; use letters, digits and _, starting with a letter")
-    dataset = open_table(folder, _resolve(folder, version or PUBLISHED))
-    set_tag(dataset, tag)
-    return int(dataset.version)
+    number, store = _resolve(folder, version or PUBLISHED), open_store(folder)
+    store.open(number)
+    store.set_tag(tag, number)
+    return number
 
 
 def published_manifest(folder: Folder) -> Manifest:
@@ -59,13 +56,13 @@ def rollback(folder: Folder, to: str) -> Manifest:
     version, and for one that was never published."""
     version = _resolve(folder, to)
     manifest = _manifest(folder, version)
-    set_tag(open_table(folder, version), PUBLISHED)
+    open_store(folder).set_tag(PUBLISHED, version)
     write_manifest(folder, manifest, files={})
     return manifest
 
 
 @names_table
-def optimize(folder: Folder, rebuild: bool = False) -> lance.LanceDataset:
+def optimize(folder: Folder, rebuild: bool = False) -> Any:
     """A new, unpublished version of the published one: compacted, with all rows in its indexes.
 
     `rebuild` drops the vector index, and so does a gallery that has outgrown it; `publish.prepare` builds
@@ -73,49 +70,21 @@ def optimize(folder: Folder, rebuild: bool = False) -> lance.LanceDataset:
     `check_all_rows_published`.
     """
     check_all_rows_published(folder)
-    dataset = open_table(folder, PUBLISHED)
-    if dataset.version != dataset.latest_version:
-        dataset.restore()
-    dataset.optimize.compact_files(materialize_deletions_threshold=0.0)
-    index = vector_index_name(dataset)
-    if index and (rebuild or _has_outgrown_index(dataset)):
-        dataset.drop_index(index)
-    if dataset.describe_indices():
-        dataset.optimize.optimize_indices()
-    return open_table(folder)
+    return open_store(folder).compact(rebuild)
 
 
 @names_table
 def prune(folder: Folder, keep: int, older_than: timedelta) -> dict[str, int]:
     """Delete versions older than `older_than`. Keeps the newest `keep` published versions, the current one,
     and those with a tag. Readers of a deleted version fail."""
-    tags = _tags(folder)
+    tags, store = _tags(folder), open_store(folder)
     tagged = {version for tag, version in tags.items() if not tag.startswith(RELEASE_PREFIX)}
-    dataset = open_table(folder)
-    expired = _expired_versions(dataset, older_than)
+    expired = store.expired(older_than)
     releases = [version for version in _releases(tags)[keep:] if version not in tagged and version in expired]
-    for version in releases:
-        dataset.tags.delete(f"{RELEASE_PREFIX}{version}")
-    removed = dataset.cleanup_old_versions(older_than=older_than, error_if_tagged_old_versions=False)
+    removed = store.delete_releases(releases, older_than)
     for version in releases:
         folder.remove(version_manifest_name(version))
-    return {
-        "releases_removed": len(releases),
-        "versions_removed": int(removed.old_versions),
-        "bytes_removed": int(removed.bytes_removed),
-    }
-
-
-def _expired_versions(dataset: lance.LanceDataset, age: timedelta) -> set[int]:
-    listed = dataset.versions()
-    now = max(each["timestamp"] for each in listed)
-    return {each["version"] for each in listed if now - each["timestamp"] >= age}
-
-
-def _has_outgrown_index(dataset: lance.LanceDataset) -> bool:
-    current = read_metadata(dataset).plan
-    best = plan_index(dataset.count_rows(), threshold=0, kind=current.kind) if current else None
-    return bool(current and best and best.partitions > _REBUILD_RATIO * current.partitions)
+    return {"releases_removed": len(releases), **removed}
 
 
 def _describe(folder: Folder, version: int, tags: dict[str, int]) -> Version:
@@ -161,4 +130,4 @@ def _releases(tags: dict[str, int]) -> list[int]:
 def _tags(folder: Folder) -> dict[str, int]:
     """All tags and their versions. Raises InputError if nothing is published."""
     read_manifest(folder, "gallery")
-    return {tag: int(entry["version"]) for tag, entry in open_table(folder).tags.list().items()}
+    return open_store(folder).tags()

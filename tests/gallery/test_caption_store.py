@@ -15,10 +15,11 @@ from stbir.gallery.caption_store import (
     memmap_captions,
     write_captions,
 )
-from stbir.gallery.gallery import open_gallery, open_table, table_uri
+from stbir.gallery.gallery import open_gallery, open_table
 from stbir.gallery.index import IndexPlan
 from stbir.gallery.local_cache import CacheConfig
 from stbir.gallery.publish import prepare, publish
+from stbir.gallery.table import table_uri
 from stbir.storage.folder import Folder
 from tests.gallery.test_gallery import DIGEST, make_table, unit_vectors
 

@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 
 from stbir.config.choices import INDEX_KINDS
 from stbir.errors import InputError
-from stbir.gallery.gallery import Gallery, Metadata, open_gallery, open_table, schema, table_uri
+from stbir.gallery.gallery import Gallery, open_gallery, open_table
 from stbir.gallery.index import IndexPlan, build_index, plan_index
+from stbir.gallery.metadata import Metadata
 from stbir.gallery.publish import MIN_RECALL, prepare, publish
 from stbir.gallery.recall import RecallEvaluator, make_recall_queries
 from stbir.gallery.rows import Rows
+from stbir.gallery.table import schema, table_uri
 from stbir.storage.folder import Folder
 
 DIM = 16

@@ -5,11 +5,13 @@ import pyarrow as pa
 import pytest
 
 from stbir.gallery.filters import Condition
-from stbir.gallery.gallery import Gallery, Metadata, open_table, table_uri
+from stbir.gallery.gallery import Gallery, open_table
 from stbir.gallery.index import IndexPlan, build_index
 from stbir.gallery.lance_index import LanceIndex
 from stbir.gallery.local_cache import CacheConfig
+from stbir.gallery.metadata import Metadata
 from stbir.gallery.partition_scan import PartitionScan
+from stbir.gallery.table import table_uri
 from stbir.storage.folder import Folder
 from tests.gallery.test_gallery import DIGEST, brute_force_search, make_table, unit_vectors
 

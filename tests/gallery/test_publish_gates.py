@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 
 from stbir.gallery import latency
 from stbir.gallery.filters import Condition
-from stbir.gallery.gallery import Gallery, open_gallery, open_table, read_metadata, table_uri
+from stbir.gallery.gallery import Gallery, open_gallery, open_table
 from stbir.gallery.index import IndexPlan
+from stbir.gallery.metadata import read_metadata
 from stbir.gallery.publish import prepare, publish
 from stbir.gallery.recall import RecallEvaluator, make_recall_queries, share_filters
+from stbir.gallery.table import table_uri
 from stbir.gallery.table_writer import delete_photos
 from stbir.storage.folder import Folder
 from stbir.storage.manifest import read_manifest

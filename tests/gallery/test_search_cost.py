@@ -12,12 +12,13 @@ import pytest
 
 from stbir.gallery.arrays import Features, Indices
 from stbir.gallery.filters import Condition, render_filter
-from stbir.gallery.gallery import Gallery, open_gallery, open_table, table_uri
+from stbir.gallery.gallery import Gallery, open_gallery, open_table
 from stbir.gallery.index import IndexPlan, build_index
 from stbir.gallery.lance_index import LanceIndex, Tables
 from stbir.gallery.publish import prepare, publish
 from stbir.gallery.rows import Rows, load_vectors
 from stbir.gallery.search import IndexSearch
+from stbir.gallery.table import table_uri
 from stbir.storage.folder import Folder
 from tests.gallery.test_gallery import DIGEST, DIM, brute_force_search, make_table, unit_vectors
 

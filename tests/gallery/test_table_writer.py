@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from stbir.errors import InputError
 from stbir.gallery.existing_rows import ExistingRows, count_changes, read_existing_rows
 from stbir.gallery.fingerprint import HASH_TYPE, fingerprint, short_hashes
-from stbir.gallery.gallery import open_table, schema
+from stbir.gallery.gallery import open_table
+from stbir.gallery.lance_writer import LanceWriter
 from stbir.gallery.publish import prepare, publish
+from stbir.gallery.table import schema
 from stbir.gallery.table_writer import (
-    TableWriter,
     delete_intermediate_versions,
     delete_photos,
     open_writer,
@@ -50,7 +51,7 @@ def run_job(
     catalogue: Photos,
     killed_after: int | None = None,
     before_commit: Callable[[], object] = lambda: None,
-) -> TableWriter:
+) -> LanceWriter:
     """Write a catalogue as the embedding job does, two photos at a time; a killed job keeps its commits."""
     writer = open_writer(folder, SCHEMA, "checkpoint")
     existing = read_existing_rows(writer.dataset, FIELDS.names)
@@ -77,7 +78,7 @@ def publish_catalogue(folder: Folder, catalogue: Photos) -> int:
     return candidate.version
 
 
-def read_rows(writer: TableWriter) -> list[tuple[str, str, float]]:
+def read_rows(writer: LanceWriter) -> list[tuple[str, str, float]]:
     table = open_table(writer._folder).to_table(columns=["photo_id", "content", "price"])
     return [tuple(row.values()) for row in table.to_pylist()]
 
@@ -121,7 +122,7 @@ def test_killed_job_resumes_to_the_same_table(tmp_path: Path, killed_after: int)
 
 STEPS: dict[str, Callable[[Folder], object]] = {
     "append": lambda folder: run_job(folder, UPDATED),
-    "delete": lambda folder: TableWriter(folder, open_table(folder)).delete([0]),
+    "delete": lambda folder: LanceWriter(folder, open_table(folder)).delete([0]),
     "new table": lambda folder: open_writer(folder, schema(DIM), "checkpoint"),
     "prepare": lambda folder: prepare(folder, open_table(folder).version, "checkpoint", None),
     "delete photos": lambda folder: delete_photos(folder, ["1"]),

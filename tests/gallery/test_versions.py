@@ -15,12 +15,14 @@ from stbir.config.choices import EXPORT_FORMATS, INDEX_KINDS
 from stbir.errors import InputError
 from stbir.gallery import export_import, index, versions
 from stbir.gallery.filters import Condition
-from stbir.gallery.gallery import Gallery, Metadata, open_gallery, open_table, table_uri, write_metadata
+from stbir.gallery.gallery import Gallery, open_gallery, open_table
 from stbir.gallery.index import IndexPlan, build_index, vector_index_name
 from stbir.gallery.local_cache import CacheConfig
+from stbir.gallery.metadata import Metadata, write_metadata
 from stbir.gallery.publish import Candidate, prepare, publish
 from stbir.gallery.recall import MIN_RECALL_K
 from stbir.gallery.rows import Rows, TableVectors, load_vectors
+from stbir.gallery.table import table_uri
 from stbir.storage.folder import Folder
 from stbir.storage.manifest import read_manifest
 from tests.gallery.test_gallery import (

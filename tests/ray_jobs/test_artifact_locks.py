@@ -28,7 +28,8 @@ from ray_jobs.jobs.train import initialize_checkpoint
 from ray_jobs.training.job import num_completed_steps
 from ray_jobs.training.worker import save_checkpoint
 from stbir.errors import InputError
-from stbir.gallery.gallery import PUBLISHED, open_table
+from stbir.gallery.gallery import open_table
+from stbir.gallery.table import PUBLISHED
 from stbir.model import checkpoint
 from stbir.model.builder import build_retriever
 from stbir.storage.folder import Folder

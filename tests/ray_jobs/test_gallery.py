@@ -11,8 +11,10 @@ from ray_jobs.embedding.index_build import build_distributed
 from ray_jobs.gallery import RETIRED, main, parser
 from stbir.errors import InputError, JobFailedError
 from stbir.gallery import versions
-from stbir.gallery.gallery import PUBLISHED, Gallery, Metadata, open_gallery, open_table, table_uri
+from stbir.gallery.gallery import Gallery, open_gallery, open_table
 from stbir.gallery.index import IndexPlan
+from stbir.gallery.metadata import Metadata
+from stbir.gallery.table import PUBLISHED, table_uri
 from stbir.storage.folder import Folder
 from stbir.storage.manifest import read_manifest, write_manifest
 from tests.gallery.test_gallery import (

@@ -16,8 +16,9 @@ from ray_jobs.recipes import recipe
 from ray_jobs.search_batch import parser
 from stbir.embedding.embed import embed_sketches, embed_texts
 from stbir.errors import InputError, JobFailedError
-from stbir.gallery.gallery import Gallery, open_gallery, schema, table_uri
+from stbir.gallery.gallery import Gallery, open_gallery
 from stbir.gallery.publish import prepare, publish
+from stbir.gallery.table import schema, table_uri
 from stbir.model import checkpoint
 from stbir.model.fusion import fuse
 from stbir.storage.folder import Folder

@@ -17,8 +17,8 @@ from PIL import Image, ImageDraw
 from ray_jobs.recipes import recipe
 from stbir.embedding.embed import embed_photos
 from stbir.gallery.arrays import Features
-from stbir.gallery.gallery import schema, table_uri
 from stbir.gallery.publish import prepare, publish
+from stbir.gallery.table import schema, table_uri
 from stbir.model import checkpoint
 from stbir.model.builder import build_retriever
 from stbir.storage.folder import Folder

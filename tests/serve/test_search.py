@@ -20,7 +20,8 @@ from serve.messages import Encoded, Query, Release, SearchResult
 from serve.problem import Problem
 from stbir.errors import InputError
 from stbir.gallery.filters import Condition
-from stbir.gallery.gallery import TABLE, open_gallery
+from stbir.gallery.gallery import open_gallery
+from stbir.gallery.table import TABLE
 from stbir.model import checkpoint
 from stbir.model.fusion import Gate
 

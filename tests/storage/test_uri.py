@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from ray.data.datasource.path_util import _resolve_paths_and_filesystem
 
 from stbir.errors import InputError
-from stbir.gallery.gallery import TABLE, open_table, table_uri
+from stbir.gallery.gallery import open_table
+from stbir.gallery.table import TABLE, table_uri
 from stbir.storage.folder import Folder, read_uri
 from stbir.storage.uri import quoted_uri, resolve_uri
 

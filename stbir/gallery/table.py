@@ -1,0 +1,96 @@
+"""The table of a gallery: its columns, and the port through which a version is read."""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+import lance
+import pyarrow as pa
+
+from stbir.gallery.arrays import Indices
+from stbir.gallery.filters import Filter
+from stbir.storage.errors import storage_errors
+from stbir.storage.folder import Folder
+
+TABLE = "photos.lance"
+PUBLISHED = "published"
+VECTOR = "embedding"
+ROW_ID = "_rowid"
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Table(Protocol):
+    """A version of a gallery's table. A `lance.LanceDataset` is one: the names and options are Lance's."""
+
+    @property
+    def version(self) -> int:
+        """Its number."""
+
+    @property
+    def uri(self) -> str:
+        """Its location, for messages."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Its columns, and its metadata."""
+
+    def count_rows(self) -> int:
+        """The number of rows."""
+
+    def to_batches(
+        self,
+        columns: Sequence[str] | None = None,
+        filter: Any = None,
+        batch_size: int | None = None,
+        with_row_id: bool = False,
+    ) -> Iterator[pa.RecordBatch]:
+        """The rows in order. `with_row_id` adds ROW_ID. `filter`: in the store's language (`scan`)."""
+
+    def take(self, indices: Indices | list[int], columns: Sequence[str]) -> pa.Table:
+        """The rows at these positions, in the order given."""
+
+    def update_schema_metadata(self, updates: Mapping[str, str]) -> Any:
+        """Store metadata of the version."""
+
+
+def schema(dim: int, fields: pa.Schema | None = None) -> pa.Schema:
+    """The columns of the table. `content` is the SHA-256 of the photo's bytes, hexadecimal. `fields` are the
+    catalogue's metadata; a string column `text` among them holds the captions."""
+    return pa.schema(
+        [
+            pa.field("photo_id", pa.string(), nullable=False),
+            pa.field("category", pa.string(), nullable=False),
+            pa.field(VECTOR, pa.list_(pa.float32(), dim), nullable=False),
+            pa.field("thumbnail", pa.binary()),
+            pa.field("content", pa.string(), nullable=False),
+            *(fields or ()),
+        ]
+    )
+
+
+def dimension(schema: pa.Schema) -> int:
+    """The length D of the vectors."""
+    return int(schema.field(VECTOR).type.list_size)
+
+
+def scan(table: Table, columns: Sequence[str], filter: Filter | None) -> Iterator[pa.RecordBatch]:
+    """The rows that match a filter, in order."""
+    is_lance = isinstance(table, lance.LanceDataset)
+    yield from table.to_batches(columns=columns, filter=filter.sql if filter and is_lance else filter)
+
+
+def table_uri(folder: Folder) -> str:
+    """The URI of a Lance table, on this machine and on Ray workers."""
+    return folder.quoted_uri_of(TABLE)
+
+
+def names_table(function: Callable[Concatenate[Folder, P], T]) -> Callable[Concatenate[Folder, P], T]:
+    """Decorator: storage errors (Lance's, too) become an InputError that names the table of the folder."""
+
+    @functools.wraps(function)
+    def run(folder: Folder, /, *args: P.args, **options: P.kwargs) -> T:
+        with storage_errors(table_uri(folder)):
+            return function(folder, *args, **options)
+
+    return run
