@@ -77,7 +77,7 @@ lock: $(VENV)/uv ## resolve pyproject.toml into requirements.lock and requiremen
 	$$(cat $(VENV)/uv) pip compile --quiet --universal --generate-hashes --no-emit-index-url \
 		--python-version 3.11 --upgrade --group dev --output-file requirements.lock pyproject.toml
 	$$(cat $(VENV)/uv) pip compile --quiet --universal --generate-hashes --no-emit-index-url \
-		--python-version 3.11 --extra hf --extra openvino --constraint requirements.lock \
+		--python-version 3.11 --extra hf --extra openvino --extra milvus --constraint requirements.lock \
 		--output-file requirements.runtime.lock pyproject.toml
 
 clean: ## remove .venv and all caches

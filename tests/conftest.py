@@ -228,3 +228,14 @@ def run_command(name: str, *arguments: object, timeout: float = 240, **variables
         check=False,
     )
     return CommandResult(completed.returncode, completed.stdout, completed.stderr)
+
+
+@pytest.fixture(scope="session")
+def milvus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """`milvus://127.0.0.1:PORT` of a Milvus server: milvus-lite, behind the protocol of a cluster."""
+    from milvus_lite.adapter.grpc.server import start_server_in_thread
+
+    server, database, port = start_server_in_thread(str(tmp_path_factory.mktemp("milvus")), "127.0.0.1", 0)
+    yield f"milvus://127.0.0.1:{port}"
+    server.stop(grace=1).wait()
+    database.close()

@@ -16,6 +16,7 @@ MAX_LINES = 250
 ALLOWED_BASES = {
     *("nn.Module", "torch.autograd.Function", "ExecutionCallback", "DataConfig", "BaseModel"),
     *("Protocol", "NamedTuple", "TypedDict", "Generic", "argparse.Action", "LRUCache", "TorchTrainer"),
+    *("AbstractFileSystem", "io.BytesIO"),
 }
 
 

@@ -10,7 +10,8 @@ from stbir.errors import InputError
 Backend = Literal["auto", "torch", "openvino", "onnxruntime"]
 CatalogueKind = Literal["folder", "table", "webdataset"]
 ExportFormat = Literal["parquet", "npy"]
-IndexKind = Literal["IVF_SQ", "IVF_RQ", "IVF_HNSW_SQ", "IVF_PQ"]
+# Of Lance tables; Milvus has IVF_FLAT alone.
+IndexKind = Literal["IVF_SQ", "IVF_RQ", "IVF_HNSW_SQ", "IVF_PQ", "IVF_FLAT"]
 PreflightJob = Literal["train", "embed", "serve"]
 Profiler = Literal["torch", "py-spy"]
 Protocol = Literal["per-sketch", "per-photo"]
@@ -21,7 +22,7 @@ SourceKind = Literal["table", "folder", "manifest", "qmul", "sketchy", "syntheti
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
 CATALOGUE_KINDS: tuple[CatalogueKind, ...] = get_args(CatalogueKind)
 EXPORT_FORMATS: tuple[ExportFormat, ...] = get_args(ExportFormat)
-INDEX_KINDS: tuple[IndexKind, ...] = get_args(IndexKind)
+INDEX_KINDS: tuple[IndexKind, ...] = get_args(IndexKind)[:-1]
 PREFLIGHT_JOBS: tuple[PreflightJob, ...] = get_args(PreflightJob)
 PROFILERS: tuple[Profiler, ...] = get_args(Profiler)
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)

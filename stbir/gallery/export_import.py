@@ -10,8 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stbir.config.choices import ExportFormat
-from stbir.errors import InputError
-from stbir.gallery.digest import RowsDigest
+from stbir.errors import InputError, JobFailedError
+from stbir.gallery.digest import RowsDigest, rows_digest
+from stbir.gallery.identity_store import IdentityStore
+from stbir.gallery.origin import read_origin, write_origin
 from stbir.gallery.rows import extract_vectors
 from stbir.gallery.store import open_store
 from stbir.gallery.table import VECTOR, Table, dimension
@@ -86,6 +88,32 @@ def import_table(
         if errors:  # Lance replaces an exception of the reader by its own
             raise errors[0] from None
         raise
+
+
+def copy_table(
+    table: Table, source: Folder, target: Folder, check: Callable[[Collection[str]], None] = lambda _: None
+) -> int:
+    """Copy a version of a gallery into another, which may be in another store, as a new, unpublished version;
+    returns its number. Rows, their order, and the origin of the photos are the same.
+
+    `check` is that of `import_table`. Raises JobFailedError if the copy reads back with other rows.
+    """
+    digest, schema, photo_ids = RowsDigest(), table.schema.remove_metadata(), set[str]()
+
+    def rows() -> Iterator[pa.RecordBatch]:
+        for batch in _hash_batches(table.to_batches(), digest):
+            photo_ids.update(batch["photo_id"].to_pylist())
+            yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
+        check(photo_ids)
+
+    version = open_store(target).write(schema, rows())
+    copy = open_store(target).open(version)
+    if (copied := rows_digest(copy)) != str(digest):
+        problem = f"{target.uri}: the copy has the digest {copied}, its source {digest}; not published"
+        raise JobFailedError(f"{problem}, run it again", {"rows": copy.count_rows()})
+    write_origin(copy, read_origin(table))
+    IdentityStore(target).append(IdentityStore(source).read())
+    return int(copy.version)
 
 
 def _hash_batches(batches: Iterator[T], digest: RowsDigest) -> Iterator[T]:

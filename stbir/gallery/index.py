@@ -49,6 +49,7 @@ class IndexPlan:
     def size_bytes(self, num_rows: int, dim: int) -> int:
         """The size of the index on disk, and in memory during a search."""
         row_bytes = {"IVF_SQ": dim, "IVF_HNSW_SQ": dim + 240, "IVF_RQ": dim // 8 + 16, "IVF_PQ": dim // 8}
+        row_bytes["IVF_FLAT"] = 4 * dim
         return num_rows * (row_bytes[self.kind] + 8) + 4 * dim * self.partitions
 
     def build_memory_bytes(self, num_rows: int, dim: int) -> int:

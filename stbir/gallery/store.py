@@ -1,7 +1,7 @@
 """The port to the store of a gallery's vectors, and the stores that implement it.
 
 A gallery is an artifact folder with a manifest and a writer lock. Its rows are in a store: a Lance table in
-the same folder.
+the same folder, or collections of a Milvus server.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,9 +13,11 @@ import pyarrow as pa
 from stbir.gallery.index import BuiltIndex, IndexBuilder, IndexPlan
 from stbir.gallery.lance_store import LanceStore
 from stbir.gallery.local_cache import CacheConfig
+from stbir.gallery.milvus.store import MilvusStore
 from stbir.gallery.search import OpenVersion
 from stbir.gallery.table import Table
 from stbir.storage.folder import Folder
+from stbir.storage.milvus_server import SCHEME
 
 
 class TableWriter(Protocol):
@@ -87,5 +89,5 @@ class VectorStore(Protocol):
 
 
 def open_store(folder: Folder) -> VectorStore:
-    """The store of a gallery."""
-    return LanceStore(folder)
+    """The store of a gallery: by the scheme of its URI."""
+    return MilvusStore(folder) if folder.uri.startswith(f"{SCHEME}://") else LanceStore(folder)

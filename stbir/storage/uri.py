@@ -10,6 +10,8 @@ from urllib.parse import quote
 import fsspec
 
 from stbir.errors import InputError
+from stbir.storage.milvus_files import MilvusFileSystem
+from stbir.storage.milvus_server import split_uri
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _VERSION = "?versionId="
@@ -40,6 +42,8 @@ def resolve_uri(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
     Unlike in `fsspec.core.url_to_fs`, `::` does not chain file systems.
     """
     scheme, uri = uri_scheme(uri), normalize_scheme(uri)
+    if scheme == MilvusFileSystem.protocol:
+        return MilvusFileSystem(*split_uri(uri)[:1]), split_uri(uri)[1]
     if scheme in ("s3", "s3a") and _VERSION in uri:
         raise InputError(f"{uri}: {_VERSION} selects a version of an object; choose another name")
     try:

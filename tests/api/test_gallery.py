@@ -19,6 +19,14 @@ from tests.data.image_files import png, write_files
 from tests.ray_jobs.test_embed_gallery import ROWS, save_smoke_checkpoint, write_shards
 
 
+@pytest.fixture(params=["lance", "milvus"])
+def gallery_uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URI of a new gallery in each store of vectors."""
+    if request.param == "lance":
+        return str(tmp_path / "gallery")
+    return f"{request.getfixturevalue('milvus')}/{request.function.__name__}"
+
+
 def brute_force(model: Model, query: np.ndarray, photos: Path) -> list[str]:
     names = sorted(str(path.relative_to(photos)) for path in photos.rglob("*.png"))
     scores = model.encode_photo([photos / name for name in names]) @ query[0]
@@ -26,9 +34,9 @@ def brute_force(model: Model, query: np.ndarray, photos: Path) -> list[str]:
 
 
 def test_hits_are_those_of_a_brute_force_search(
-    model: Model, photos: Path, sketch_file: Path, tmp_path: Path
+    model: Model, photos: Path, sketch_file: Path, gallery_uri: str
 ) -> None:
-    gallery = stbir.index(photos, model, tmp_path / "gallery")
+    gallery = stbir.index(photos, model, gallery_uri)
     assert (len(gallery), gallery.categories) == (8, ["a", "b"])
     for sketch, text in ((sketch_file, "red seat"), (sketch_file, None), (None, "blue")):
         hits = gallery.search(sketch, text, k=3)
@@ -64,13 +72,13 @@ def test_contributions_of_words_are_differences_of_scores(
         gallery.explain(hit)
 
 
-def test_the_same_call_again_updates(model: Model, photos: Path, tmp_path: Path) -> None:
-    stbir.index(photos, model, tmp_path / "gallery")
-    same = stbir.index(photos, model, tmp_path / "gallery")
+def test_the_same_call_again_updates(model: Model, photos: Path, gallery_uri: str) -> None:
+    stbir.index(photos, model, gallery_uri)
+    same = stbir.index(photos, model, gallery_uri)
     assert [same.counts[name] for name in ("embedded", "already_there", "new", "removed")] == [0, 8, 0, 0]
     write_files(photos, {"a/9.png": png(9), "a/0.png": png(77)})
     (photos / "b/1.png").unlink()
-    updated = stbir.index(photos, model, tmp_path / "gallery")
+    updated = stbir.index(photos, model, gallery_uri)
     counts = [updated.counts[name] for name in ("embedded", "new", "changed", "removed")]
     assert counts == [2, 1, 1, 1]
     ids = {hit.photo_id for hit in updated.search(text="x", k=20)}
@@ -78,13 +86,13 @@ def test_the_same_call_again_updates(model: Model, photos: Path, tmp_path: Path)
     assert len(same.search(text="x", k=20)) == 8  # an open gallery keeps its version
 
 
-def test_too_many_removals_change_nothing(model: Model, photos: Path, tmp_path: Path) -> None:
-    stbir.index(photos, model, tmp_path / "gallery")
+def test_too_many_removals_change_nothing(model: Model, photos: Path, gallery_uri: str) -> None:
+    stbir.index(photos, model, gallery_uri)
     shutil.rmtree(photos / "b")
     with pytest.raises(InputError, match="--max-removed: 4 of 8 published photos"):
-        stbir.index(photos, model, tmp_path / "gallery")
-    assert len(stbir.open_gallery(str(tmp_path / "gallery"), model)) == 8
-    assert len(stbir.index(photos, model, tmp_path / "gallery", max_removed=1)) == 4
+        stbir.index(photos, model, gallery_uri)
+    assert len(stbir.open_gallery(gallery_uri, model)) == 8
+    assert len(stbir.index(photos, model, gallery_uri, max_removed=1)) == 4
 
 
 def test_bad_photos_are_counted_and_too_many_are_refused(
