@@ -7,8 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import httpx
 from pydantic import SecretStr
@@ -42,9 +41,11 @@ class Endpoint:
     timeout_s: float = 120.0
     retry_timeout_s: float = 300.0
 
-    def headers(self) -> dict[str, str]:
-        """Return the HTTP headers of each call."""
-        return {} if self.api_key is None else {"Authorization": f"Bearer {self.api_key.get_secret_value()}"}
+    def client_options(self) -> dict[str, Any]:
+        """Return the options of an HTTP client: the API key, and the proxies of the environment."""
+        key = self.api_key and self.api_key.get_secret_value()
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        return {"headers": headers, "verify": httpx.create_ssl_context(), "trust_env": not self.is_local}
 
     @property
     def is_local(self) -> bool:
@@ -99,20 +100,13 @@ class ChatClient:
     _failure_count: int = field(default=0, init=False)  # consecutive
     _fatal_error: Exception | None = field(default=None, init=False)
 
-    async def __aenter__(self) -> Self:
+    def __post_init__(self) -> None:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-        self._client = httpx.AsyncClient(
-            headers=self.endpoint.headers(),
-            timeout=self.endpoint.timeout_s,
-            limits=limits,
-            verify=httpx.create_ssl_context(),
-            trust_env=not self.endpoint.is_local,
-        )
-        return self
+        options = self.endpoint.client_options()
+        self._client = httpx.AsyncClient(timeout=self.endpoint.timeout_s, limits=limits, **options)
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def aclose(self) -> None:
+        """Close the connections."""
         await self._client.aclose()
 
     async def complete(self, messages: list[dict[str, Any]], idempotency_key: str) -> Reply:
@@ -231,8 +225,7 @@ def _parse_reply(response: httpx.Response, seconds: float) -> Reply:
 def check_endpoint(endpoint: Endpoint) -> None:
     """List the endpoint's models. Raises InputError if it is unreachable or rejects the API key."""
     try:
-        trust_env, context = not endpoint.is_local, httpx.create_ssl_context()
-        with httpx.Client(headers=endpoint.headers(), verify=context, trust_env=trust_env) as client:
+        with httpx.Client(**endpoint.client_options()) as client:
             response = client.get(f"{endpoint.url}/models", timeout=10)
     except (httpx.TransportError, httpx.InvalidURL) as error:
         reason = endpoint.redact(str(error) or type(error).__name__)

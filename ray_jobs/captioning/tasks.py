@@ -1,6 +1,7 @@
 """Ray tasks of a captioning run: survey the shards, caption photos, write new shards."""
 
 import asyncio
+import contextlib
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby, islice
@@ -122,7 +123,7 @@ async def _caption_chunk(
     job: Job, endpoint: Endpoint, chunk: list[CaptionTarget], concurrency: int
 ) -> tuple[dict[str, Outcome], Usage]:
     semaphore, failures = asyncio.Semaphore(concurrency), list[Exception]()
-    async with ChatClient(endpoint, caption_schema()) as client:
+    async with contextlib.aclosing(ChatClient(endpoint, caption_schema())) as client:
 
         async def caption_with_limit(key: str, photo: bytes) -> tuple[Outcome, Usage]:
             async with semaphore:

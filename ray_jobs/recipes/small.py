@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from ray_jobs.recipes.stages import (
-    SKETCH_TO_PHOTO,
+    QUERIES,
     joint,
     pretrain,
     refine,
@@ -11,12 +11,12 @@ from ray_jobs.recipes.stages import (
     with_half_noise,
     with_one_sketch,
     with_optimizer,
-    with_weight,
 )
 from stbir.config import (
     Augmentation,
     ImageEncoderConfig,
     ModelConfig,
+    Objective,
     OptimizerConfig,
     Preprocess,
     Recipe,
@@ -50,7 +50,8 @@ def demo() -> Recipe:
     image = ImageEncoderConfig("timm", "test_resnet", replace(HALF, size=64), batch_norm="learn")
     options = {"context_length": 16, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 1}
     text = TextEncoderConfig("small", options=options)
-    together = with_weight(joint(6), SKETCH_TO_PHOTO, 2)
+    sketch, *others = QUERIES
+    together = replace(joint(6), objective=Objective((replace(sketch, nce=2), *others)))
     last = replace(with_epochs(together, 1), name="joint_again")
     refined = with_one_sketch(with_half_noise(refine((1, 1, 1))))
     stages = (*with_one_sketch((pretrain(3),)), together, *refined, last)

@@ -147,15 +147,6 @@ def with_pair(stage: Stage, pair: Pair) -> Stage:
     return replace(stage, objective=replace(stage.objective, pairs=(*stage.objective.pairs, added)))
 
 
-def with_weight(stage: Stage, pair: Pair, nce: float) -> Stage:
-    """The stage with another weight of InfoNCE for one of its pairs."""
-    pairs = stage.objective.pairs
-    weighted = tuple(
-        replace(p, nce=nce) if (p.anchor, p.positive) == (pair.anchor, pair.positive) else p for p in pairs
-    )
-    return replace(stage, objective=replace(stage.objective, pairs=weighted))
-
-
 def with_half_noise(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
     """The stages with noise of half the height: what blurs a large image hides the details of a small one."""
     return tuple(replace(stage, noise=stage.noise and _halved(stage.noise)) for stage in stages)

@@ -22,14 +22,9 @@ def ranks(scores_QN: NDArray[np.floating], target_Q: NDArray[np.integer]) -> Ran
     return np.asarray((~(scores_QN < target_Q1)).sum(axis=1), dtype=np.int64)  # includes the target itself
 
 
-def accuracy(ranks_Q: Ranks, k: int) -> float:
-    """Acc@k: percentage of queries whose ground truth is among the first k. Equals Recall@k here."""
-    return float(100 * np.mean(ranks_Q <= k))
-
-
 def accuracy_curve(ranks_Q: Ranks, ks: Sequence[int]) -> list[float]:
-    """Acc@k in percent for each k."""
-    return [accuracy(ranks_Q, k) for k in ks]
+    """Acc@k for each k: percentage of queries whose ground truth is among the first k. Equals Recall@k."""
+    return [float(100 * np.mean(ranks_Q <= k)) for k in ks]
 
 
 def summary(ranks_Q: Ranks, photo_Q: NDArray[np.integer]) -> Summary:

@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,7 +95,8 @@ def _local_file(prefix: str, entry: os.DirEntry[str]) -> ListedFile:
 
 
 def _list_remote(root: Folder, path: str, is_listed: Callable[[str], bool]) -> Iterator[ListedFile]:
-    infos = [info for info in _list(root, path) if info["name"] != path]
+    infos = _list(root, path, lambda: root.fs.ls(path, detail=True))
+    infos = [info for info in infos if info["name"] != path]
     folders = [info["name"] for info in infos if info["type"] == "directory"]
     yield from (_remote_file(root, info) for info in infos if info["type"] != "directory")
     for folder in folders:
@@ -103,7 +104,8 @@ def _list_remote(root: Folder, path: str, is_listed: Callable[[str], bool]) -> I
         if not is_listed(name.rstrip("/")):
             yield ListedFile(name, str(root.fs.unstrip_protocol(folder)), 0, NOT_SEARCHED)
         elif folder == f"{path}/":  # keys with two slashes in a row; `ls` cannot list below the first one
-            yield from (_remote_file(root, info) for info in _list_double_slash(root, path))
+            below = _list(root, path, lambda: root.fs.find(path, prefix="/", detail=True).values())
+            yield from (_remote_file(root, info) for info in below)
         else:
             yield from _list_remote(root, folder, is_listed)
 
@@ -114,25 +116,15 @@ def _remote_file(root: Folder, info: dict[str, Any]) -> ListedFile:
     return ListedFile(path[len(root.path) + 1 :], uri, info["size"], version=version)
 
 
-def _list(root: Folder, path: str) -> list[dict[str, Any]]:
+def _list(
+    root: Folder, path: str, list_infos: Callable[[], Iterable[dict[str, Any]]]
+) -> list[dict[str, Any]]:
+    """Sorted by name, without the empty objects that stand for folders in some object stores."""
     root.fs.invalidate_cache()
     try:
-        infos = with_retries(lambda: root.fs.ls(path, detail=True))
+        infos = with_retries(list_infos)
     except STORAGE_ERRORS as error:
         raise _cannot_list(root, path, error) from error
-    return _without_markers(infos)
-
-
-def _list_double_slash(root: Folder, path: str) -> list[dict[str, Any]]:
-    try:
-        infos = with_retries(lambda: root.fs.find(path, prefix="/", detail=True))
-    except STORAGE_ERRORS as error:
-        raise _cannot_list(root, path, error) from error
-    return _without_markers(list(infos.values()))
-
-
-def _without_markers(infos: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Sorted by name, without the empty objects that stand for folders in some object stores."""
     files = [info for info in infos if info["type"] == "directory" or not info["name"].endswith("/")]
     return sorted(files, key=lambda info: str(info["name"]))
 

@@ -1,6 +1,7 @@
 """The client of chat endpoints: retries, Retry-After, timeouts, and errors that are not retried."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -41,7 +42,7 @@ def complete(endpoint: Endpoint, *numbers: int) -> list[Reply | BaseException]:
     """Results of concurrent requests."""
 
     async def gather() -> list[Reply | BaseException]:
-        async with ChatClient(endpoint, caption_schema()) as client:
+        async with contextlib.aclosing(ChatClient(endpoint, caption_schema())) as client:
             calls = (client.complete(messages(number), str(number)) for number in numbers)
             return await asyncio.gather(*calls, return_exceptions=True)
 
@@ -85,7 +86,7 @@ def test_a_retry_after_delays_all_calls(server: ChatServer) -> None:
     server.delay_s = 0.1
 
     async def one_then_others() -> None:
-        async with ChatClient(endpoint(server), caption_schema()) as client:
+        async with contextlib.aclosing(ChatClient(endpoint(server), caption_schema())) as client:
             delayed = asyncio.create_task(client.complete(messages(0), "0"))
             await wait_for_response(server)
             others = (client.complete(messages(number), str(number)) for number in (1, 2))
@@ -112,7 +113,9 @@ def test_a_retry_after_beyond_the_retry_timeout_fails_at_once(server: ChatServer
     server.delay_s = 0.1
 
     async def one_then_another() -> list[Reply | BaseException]:
-        async with ChatClient(endpoint(server, retry_timeout_s=0.2), caption_schema()) as client:
+        async with contextlib.aclosing(
+            ChatClient(endpoint(server, retry_timeout_s=0.2), caption_schema())
+        ) as client:
             calls = [asyncio.create_task(client.complete(messages(0), "0"))]
             await wait_for_response(server)
             calls.append(asyncio.create_task(client.complete(messages(1), "1")))
@@ -134,7 +137,7 @@ def complete_in_sequence(endpoint: Endpoint, numbers: range) -> tuple[list[Reply
     """Results of sequential requests, and their total seconds."""
 
     async def run() -> list[Reply | BaseException]:
-        async with ChatClient(endpoint, caption_schema()) as client:
+        async with contextlib.aclosing(ChatClient(endpoint, caption_schema())) as client:
             results: list[Reply | BaseException] = []
             for number in numbers:
                 call = client.complete(messages(number), str(number))
@@ -167,8 +170,8 @@ def test_requests_fail_at_once_after_consecutive_failures(
 
 def test_the_text_of_an_endpoint_does_not_contain_the_key(server: ChatServer) -> None:
     assert KEY not in repr(endpoint(server))
-    assert endpoint(server).headers() == {"Authorization": f"Bearer {KEY}"}
-    assert endpoint(server, api_key=None).headers() == {}
+    assert endpoint(server).client_options()["headers"] == {"Authorization": f"Bearer {KEY}"}
+    assert endpoint(server, api_key=None).client_options()["headers"] == {}
 
 
 @pytest.mark.parametrize(("answer_format", "expected"), [("json", {"type": "json_object"}), ("text", None)])

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from stbir.data.sources.entry import Source
+from stbir.data.sources.entry import Source, resolve_files
 from stbir.data.sources.own_data.columns import choose_columns, describe_columns, parse_columns
 from stbir.data.sources.own_data.image_folder import ImageFolder, list_images
 from stbir.data.sources.own_data.notes import describe
@@ -73,13 +73,12 @@ def open_table(path: str, files: OwnFiles) -> Source:
 
 
 def _table_file(path: str) -> tuple[Folder, str]:
-    parent, _, name = path.rpartition("/")
-    folder = Folder(parent or ("/" if path.startswith("/") else "."))
     if not path.endswith(SUFFIXES):
         raise InputError(f"table:{path}: give a file that ends with {', '.join(SUFFIXES)}")
-    if not folder.exists(name):
+    folder, names = resolve_files(path, SUFFIXES, "")
+    if not names:
         raise InputError(f"table:{path}: not found; check the path")
-    return folder, name
+    return folder, names[0]
 
 
 def _list_sketches(samples: Samples, uri: str) -> ImageFolder:
