@@ -1,7 +1,7 @@
 """Construction of the model from its configuration; the modules themselves take plain arguments."""
 
 from dataclasses import replace
-from typing import Any, Literal, overload
+from typing import Any, Literal, TypeVar, overload
 
 import torch
 
@@ -14,6 +14,8 @@ from stbir.model.retriever import Retriever
 from stbir.model.sentence_backbone import resolve_sentence_options
 from stbir.model.text_encoder import build_text_encoder
 from stbir.model.weights import clip_config, pretrained_config
+
+EncoderConfig = TypeVar("EncoderConfig", ImageEncoderConfig, TextEncoderConfig)
 
 
 def build_retriever(config: ModelConfig, seed: int = 0) -> Retriever:
@@ -42,24 +44,18 @@ def resolve(config: ModelConfig) -> ModelConfig:
     """
     return replace(
         config,
-        photo=_resolve_image(config.photo, config.dim),
-        sketch=config.sketch and _resolve_image(config.sketch, config.dim),
-        text=_resolve_text(config.text, config.dim),
+        photo=_resolve_encoder(config.photo, "vision_cfg", config.dim),
+        sketch=config.sketch and _resolve_encoder(config.sketch, "vision_cfg", config.dim),
+        text=_resolve_encoder(config.text, "text_cfg", config.dim),
     )
 
 
-def _resolve_text(config: TextEncoderConfig, dim: int) -> TextEncoderConfig:
-    if config.library == "words":
-        return config
-    if config.library == "hf":
+def _resolve_encoder(config: EncoderConfig, section: str, dim: int) -> EncoderConfig:
+    if config.library == "open_clip":
+        return replace(config, options=_clip_options(config, section, dim))
+    if isinstance(config, TextEncoderConfig) and config.library == "hf":
         return replace(config, options=resolve_sentence_options(config))
-    return replace(config, options=_clip_options(config, "text_cfg", dim))
-
-
-def _resolve_image(config: ImageEncoderConfig, dim: int) -> ImageEncoderConfig:
-    if config.library == "timm":
-        return config
-    return replace(config, options=_clip_options(config, "vision_cfg", dim))
+    return config
 
 
 def _clip_options(config: ImageEncoderConfig | TextEncoderConfig, section: str, dim: int) -> dict[str, Any]:
