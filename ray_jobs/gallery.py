@@ -1,4 +1,4 @@
-"""Manage the versions of a GALLERY: list, tag, roll back, optimize, prune, export and import."""
+"""Manage the versions of a GALLERY: list, tag, roll back, optimize, prune, export, import and copy."""
 
 if __name__ == "__main__":  # before the imports below, which take a while
     from ray_jobs.interrupts import handle_interrupts
@@ -48,6 +48,10 @@ def parser() -> argparse.ArgumentParser:
     import_.add_argument("--checkpoint", metavar="URI", help=checkpoint)
     add_max_removed(import_)
     _add_index_options(import_)
+    copy = command("copy", "Publish the same rows in another gallery, which may be in another store.")
+    copy.add_argument("to", metavar="TO", help="a folder, or milvus://HOST:PORT/NAME")
+    add_max_removed(copy)
+    _add_index_options(copy)
     for name in RETIRED:  # takes any arguments, also those that look like options
         retired = commands.add_parser(name, prefix_chars="\0", add_help=False)
         retired.add_argument("arguments", nargs="*")
@@ -56,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_index_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--index", choices=INDEX_KINDS, help="index kind (default: by the number of photos)")
+    add("--index", choices=INDEX_KINDS, help="kind of a Lance index (default: by the number of photos)")
     add_index_threshold(parser)
     add("--columns", nargs="*", default=[], help="metadata columns to index for filters, besides category")
     add("--queries", metavar="NPY", help="vectors of real queries, to measure the recall with")

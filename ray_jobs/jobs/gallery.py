@@ -1,4 +1,4 @@
-"""Manage the versions of a GALLERY: list, tag, roll back, optimize, prune, export and import."""
+"""Manage the versions of a GALLERY: list, tag, roll back, optimize, prune, export, import and copy."""
 
 import argparse
 import functools
@@ -28,6 +28,8 @@ from stbir.gallery.table_writer import published_version
 from stbir.storage.folder import Folder
 from stbir.storage.lock import Lock, artifact_lock
 from stbir.storage.manifest import MANIFEST_FILE, Manifest, read_manifest
+from stbir.storage.milvus_server import SCHEME as MILVUS
+from stbir.storage.uri import uri_scheme
 
 log = logging.getLogger(__name__)
 
@@ -126,6 +128,26 @@ def import_(args: argparse.Namespace, lock: Lock) -> dict[str, Any]:
     return _publish(folder, version, digest, counts, args, lock) | {"verified": is_verified}
 
 
+def copy(args: argparse.Namespace) -> dict[str, Any]:
+    """Publish the rows of the published version in another gallery. Raises InputError if they lack too many
+    of the photos that are published there."""
+    source, target = Folder(args.gallery), Folder(args.to)
+    if source.uri == target.uri:
+        raise InputError(f"TO: {args.to} is the gallery itself; give another one")
+    manifest, table = versions.published_manifest(source), open_table(source, PUBLISHED)
+    _check_columns_and_queries(args, table.schema)
+    with artifact_lock(target, "gallery") as lock:
+        guard = RemovalGuard(published_version(target), max_removed(args))
+
+        def check(photo_ids: Collection[str]) -> None:
+            guard.add(photo_ids)
+            guard.check()
+            lock.check()
+
+        version = export_import.copy_table(table, source, target, check)
+        return _publish(target, version, manifest.made_from, manifest.counts, args, lock)
+
+
 def _checkpoint_and_export(source: Folder, checkpoint: str | None) -> tuple[str, Manifest | None]:
     """The digest of the checkpoint that embedded the vectors, and the manifest of their export if they have
     one. Raises InputError if --checkpoint is another than that of the export."""
@@ -152,8 +174,11 @@ def _publish(
 
 
 def _check_columns_and_queries(args: argparse.Namespace, schema: pa.Schema) -> dict[str, Features]:
-    """Read --queries: vectors (Q, D) by kind. Raises InputError for queries of another dimension, and for
-    --columns that filters cannot use."""
+    """Read --queries: vectors (Q, D) by kind. Raises InputError for queries of another dimension, for
+    --columns that filters cannot use, and for an --index that the store does not have."""
+    target = getattr(args, "to", args.gallery)
+    if args.index and uri_scheme(target) == MILVUS:
+        raise InputError(f"--index: {target} has the index of Milvus, IVF_FLAT; leave the option out")
     columns = filterable_columns(schema)
     for column in args.columns:
         if column not in columns:
@@ -169,4 +194,5 @@ ACTIONS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "prune": prune,
     "export": export,
     "import": import_,
+    "copy": copy,
 }

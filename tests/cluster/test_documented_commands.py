@@ -100,10 +100,8 @@ def outputs(cluster_variables: dict[str, str], tmp_path_factory: pytest.TempPath
 
 
 def published_ids(gallery: str) -> list[str]:
-    ids: list[str] = (
-        open_table(Folder(gallery), "published").to_table(columns=["photo_id"])["photo_id"].to_pylist()
-    )
-    return ids
+    batches = open_table(Folder(gallery), "published").to_batches(columns=["photo_id"])
+    return [photo_id for batch in batches for photo_id in batch["photo_id"].to_pylist()]
 
 
 def test_readme_and_get_started_lead_to_hits_and_a_report(outputs: Path) -> None:
@@ -274,9 +272,12 @@ def test_second_machine_joins_with_the_token(head: Head, cluster_variables: dict
     wait_until(lambda: num_alive() == 1, "the end of the second node", 60)
 
 
-def test_operate_and_index_pages_on_s3(head: Head, cluster_variables: dict[str, str], bucket: str) -> None:
+def test_operate_and_index_pages_on_s3(
+    head: Head, cluster_variables: dict[str, str], bucket: str, milvus: str
+) -> None:
     """From shards to the versions of a gallery, on one cluster, in the order of their dependencies."""
     replacements = {r"s3://(BUCKET|B)/": f"{bucket}/", r"http://127\.0\.0\.1:8265": head.url}
+    replacements[r"milvus://milvus\.example\.org:19530"] = milvus
 
     def run_all(commands: list[str], **more: str) -> list[dict[str, Any]]:
         outputs = [run(adapt(each, replacements | more), cluster_variables) for each in commands]
@@ -287,10 +288,8 @@ def test_operate_and_index_pages_on_s3(head: Head, cluster_variables: dict[str, 
     run_all(documented("docs/operate.md", "python ray_jobs/prepare_shards.py"))
     run_all(documented("docs/operate.md", "python ray_jobs/preflight.py --job train"))
     run_all(documented("docs/operate.md", "ray job submit"))
-    by_folder, by_table = run_all(
-        documented("docs/index_gallery.md", "python ray_jobs/embed_gallery.py --checkpoint")
-    )
-    assert by_folder["ok"] == by_table["ok"] == NUM_PHOTOS
+    summaries = run_all(documented("docs/index_gallery.md", "python ray_jobs/embed_gallery.py --checkpoint"))
+    assert [each["ok"] for each in summaries] == [NUM_PHOTOS] * 3  # a folder, a table, a folder to Milvus
     first, second, *rest = published_ids(gallery)
     deletion = {r"--delete ID ID": f"--delete '{first}' '{second}'"}
     [summary] = run_all(
@@ -301,5 +300,5 @@ def test_operate_and_index_pages_on_s3(head: Head, cluster_variables: dict[str, 
     run_all(documented("docs/operate.md", "python ray_jobs/preflight.py --job serve"))
     run_all(documented("docs/index_gallery.md", "python ray_jobs/search_batch.py"))
     run_all(documented("docs/index_gallery.md", "python ray_jobs/gallery.py"))
-    for name in ("gallery", "other"):
-        assert sorted(published_ids(f"{bucket}/{name}")) == sorted(rest)
+    for uri in (f"{bucket}/gallery", f"{bucket}/other", f"{milvus}/photos"):
+        assert sorted(published_ids(uri)) == sorted(rest)

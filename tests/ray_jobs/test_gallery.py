@@ -59,6 +59,38 @@ def test_all_subcommands_in_sequence(ray_cluster, folder, tmp_path):
     assert [hit.photo_id for hit in hits] == [photo_id for photo_id, _ in expected]
 
 
+def test_copy_to_another_store_and_back(ray_cluster, folder, tmp_path, milvus):
+    there, back = f"{milvus}/copied", str(tmp_path / "back")
+    publish_gallery(folder, photos := unit_vectors(700))
+    copied = gallery("copy", folder.uri, there, "--index-threshold", 100, "--columns", "category")
+    assert (copied["ok"], copied["index"]["kind"], copied["checkpoint"]) == (700, "IVF_FLAT", DIGEST)
+    assert gallery("copy", there, back)["ok"] == 700
+    digests = {read_manifest(Folder(uri), "gallery").digest for uri in (folder.uri, there, back)}
+    assert len(digests) == 1
+    query = unit_vectors(1, seed=9)
+    expected = [photo_id for photo_id, _ in brute_force_search(photos, query[0], 5)]
+    for uri in (there, back):
+        assert [hit.photo_id for hit in open_gallery(uri, DIGEST).search(query, 5)[0]] == expected
+    publish_gallery(folder, unit_vectors(300))
+    with pytest.raises(InputError, match="--max-removed: 400 of 700 published photos"):
+        gallery("copy", folder.uri, there)
+    assert gallery("copy", folder.uri, there, "--yes")["ok"] == 300
+    assert gallery("rollback", there, 1)["index"]["kind"] == "IVF_FLAT"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [(("--index", "IVF_SQ"), "--index: .* IVF_FLAT"), (("--columns", "size"), "--columns: no column 'size'")],
+)
+def test_copy_checks_its_options_before_it_writes(folder, milvus, options, message):
+    publish_gallery(folder, unit_vectors(8))
+    with pytest.raises(InputError, match=message):
+        gallery("copy", folder.uri, f"{milvus}/refused", *options)
+    assert not Folder(f"{milvus}/refused").list_files("tables/*")
+    with pytest.raises(InputError, match="is the gallery itself"):
+        gallery("copy", folder.uri, folder.uri)
+
+
 @pytest.mark.parametrize(("old", "new"), RETIRED.items())
 def test_retired_subcommand_names_the_new_one(old, new):
     with pytest.raises(InputError, match=f"^{old} is now {new}$"):
