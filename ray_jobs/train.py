@@ -10,7 +10,7 @@ import functools
 from typing import Any
 
 from ray_jobs.cli import add_resource_timeout, add_retired, run
-from ray_jobs.recipes import recipe_help
+from ray_jobs.recipes import recipe, recipe_help
 from stbir.config.choices import PROFILERS, SELECTIONS
 
 
@@ -54,7 +54,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(args: argparse.Namespace) -> dict[str, Any]:
-    """Run the job. Ray and torch are imported only here, after the arguments are parsed."""
+    """Run the job. Ray and torch are imported only here, after the arguments are checked."""
+    recipe(args.recipe)  # refuses an unknown name at once
     from ray_jobs.jobs.train import train
 
     return train(args)

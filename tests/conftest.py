@@ -44,6 +44,7 @@ def _set_environment() -> None:
 _set_environment()
 # On a busy machine an example may exceed the default deadline.
 settings.register_profile("stbir", deadline=None)
+settings.register_profile("fast", deadline=None, max_examples=10)  # of `make test-fast`
 settings.load_profile("stbir")
 
 
@@ -188,19 +189,6 @@ class CommandResult:
     def summary(self) -> dict[str, Any]:
         summary: dict[str, Any] = json.loads(self.stdout.strip().splitlines()[-1])
         return summary
-
-
-Command = Callable[..., CommandResult]
-
-
-@pytest.fixture
-def command(ray_cluster: str) -> Command:
-    """`command("train", "--recipe", "smoke")` runs ray_jobs/train.py on the shared cluster."""
-
-    def run(name: str, *arguments: object, timeout: float = 240, **variables: str) -> CommandResult:
-        return run_command(name, *arguments, timeout=timeout, RAY_ADDRESS=ray_cluster, **variables)
-
-    return run
 
 
 def start_training(cluster: str, *arguments: str) -> subprocess.Popen[str]:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+import stbir
 from tests.conftest import ROOT
 from tests.data.image_files import drawing, png, write_files
 from tests.ray_jobs.test_embed_gallery import save_smoke_checkpoint
@@ -39,6 +40,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     return "stbir-example-clip", str(folder / "clip.pt")
 
 
+@pytest.mark.slow(reason="a process that imports the model libraries")
 def test_five_lines(photos: Path, tmp_path: Path) -> None:
     checkpoint = save_smoke_checkpoint(str(tmp_path / "checkpoint"))
     drawing().save(tmp_path / "chair.png")
@@ -110,8 +112,17 @@ def test_fine_tune(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    train, summaries = stbir.train, list[dict[str, Any]]()
+
+    def train_and_keep(*arguments: str, **options: str) -> None:
+        summaries.append(train(*arguments, **options))
+
+    monkeypatch.setattr(stbir, "train", train_and_keep)
     monkeypatch.setenv("RAY_ADDRESS", ray_cluster)
     importlib.import_module("examples.fine_tune").main(*clip, shards, str(tmp_path / "out"))
+    out, [summary] = f"{tmp_path}/out/checkpoint", summaries
+    assert (summary["recipe"], summary["checkpoint"]) == ("finetune", out)
+    assert summary["digest"] == stbir.load(out).digest
     # A Ray of the same session may write lines of its own to this process.
     lines = [line for line in capsys.readouterr().out.splitlines() if "Acc@1" in line]
     assert [line.split(":")[0] for line in lines] == ["sketch", "text", "sketch+text"]

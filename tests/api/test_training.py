@@ -1,10 +1,19 @@
-"""`stbir.train` runs the command of the same name, with its options and its errors."""
+"""`stbir.train` runs the command of the same name. `tests/test_examples.py` trains with it."""
+
+import sys
 
 import pytest
 
 import stbir
 from stbir import InputError
-from stbir.api.training import _options
+from stbir.api import training
+
+# Prints progress and its arguments, as the command prints progress and its summary.
+PRINT_ARGUMENTS = """
+import json, sys
+print("step 1", file=sys.stderr)
+print(json.dumps({"arguments": sys.argv[1:]}))
+"""
 
 
 def test_invalid_input_is_an_input_error_before_ray_starts(capfd: pytest.CaptureFixture[str]) -> None:
@@ -15,18 +24,15 @@ def test_invalid_input_is_an_input_error_before_ray_starts(capfd: pytest.Capture
         stbir.train("smoke", "shards", "out", speed=3)
 
 
-def test_options_are_those_of_the_command() -> None:
-    options = {"init_from": "out/clip", "workers": 2, "aux_shards": ["a", "b"], "profile": None}
-    assert [*_options(options)] == [*("--init-from", "out/clip", "--workers", "2", "--aux-shards", "a", "b")]
-
-
-def test_a_run_returns_its_summary(
-    ray_cluster: str, shards: str, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+def test_options_are_those_of_the_command(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("RAY_ADDRESS", ray_cluster)
-    out = str(tmp_path_factory.mktemp("run") / "checkpoint")
-    summary = stbir.train("smoke", shards, out, set={"batch_size": 8}, val_split="none")
-    assert (summary["recipe"], summary["checkpoint"]) == ("smoke", out)
-    model = stbir.load(out)
-    assert model.recipe.batch_size == 8
-    assert model.digest == summary["digest"]
+    monkeypatch.setattr(training, "_COMMAND", (sys.executable, "-c", PRINT_ARGUMENTS))
+    options = {"init_from": "out/clip", "workers": 2, "aux_shards": ["a", "b"], "profile": None}
+    summary = stbir.train("smoke", "s", "o", set={"batch_size": 8, "stages.joint.epochs": 3}, **options)
+    assert summary["arguments"] == [
+        *("--recipe", "smoke", "--shards", "s", "--out", "o"),
+        *("--init-from", "out/clip", "--workers", "2", "--aux-shards", "a", "b"),
+        *("--set", "batch_size=8", "stages.joint.epochs=3"),
+    ]
+    assert capfd.readouterr().err == "step 1\n"

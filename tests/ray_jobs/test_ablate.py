@@ -1,6 +1,8 @@
 """Ablation with tiny encoders: stored results are reused, missing ones computed, other settings refused."""
 
 import json
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from stbir.errors import InputError, JobFailedError
 from stbir.training.loop import DivergedError
 
 RECIPES = ["smoke", "smoke_without_category"]
+TRIALS = sorted(f"{recipe}-fold{n}-seed0.json" for recipe in RECIPES for n in range(2))
 
 
 @pytest.fixture(scope="module")
@@ -22,16 +25,25 @@ def folds(ray_cluster: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     return out
 
 
-def run(folds: str, out: Path, *more: str) -> dict[str, Any]:
-    arguments = ["--recipes", *RECIPES, "--shards", folds, "--out", str(out), "--cpus", "1", *more]
+def run(folds: str, out: Path, *more: str, recipes: Sequence[str] = RECIPES) -> dict[str, Any]:
+    arguments = ["--recipes", *recipes, "--shards", folds, "--out", str(out), "--cpus", "3", *more]
     return ablate.main(ablate.parser().parse_args(arguments))
 
 
+@pytest.fixture(scope="module")
+def complete(folds: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """The folder and the summary of an ablation with all of its trials."""
+    out = tmp_path_factory.mktemp("complete") / "out"
+    return out, run(folds, out)
+
+
 @pytest.mark.slow(reason="each trial runs in its own process, which imports torch")
-def test_results_are_stored_compared_and_reused(folds: str, tmp_path: Path) -> None:
-    summary = run(folds, tmp_path)
-    stored = sorted(path.name for path in (tmp_path / "trials").iterdir())
-    assert stored == sorted(f"{recipe}-fold{n}-seed0.json" for recipe in RECIPES for n in range(2))
+def test_results_are_stored_compared_and_reused(
+    folds: str, complete: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    source, summary = complete
+    shutil.copytree(source, tmp_path, dirs_exist_ok=True)
+    assert sorted(path.name for path in (tmp_path / "trials").iterdir()) == TRIALS
     assert summary["differences"][RECIPES[1]]["sketch+text"]["acc@1"]["n"] == 2
     assert summary["spreads"][RECIPES[0]]["both distorted"]["area"]["n"] == 2
     content = json.loads((tmp_path / "ablation.json").read_text())
@@ -39,14 +51,14 @@ def test_results_are_stored_compared_and_reused(folds: str, tmp_path: Path) -> N
         (recipe, f"fold{n}") for n in range(2) for recipe in RECIPES
     ]
 
-    removed = tmp_path / "trials" / stored[0]
-    others = {name: (tmp_path / "trials" / name).stat().st_mtime_ns for name in stored[1:]}
+    removed = tmp_path / "trials" / TRIALS[0]
+    others = {name: (tmp_path / "trials" / name).stat().st_mtime_ns for name in TRIALS[1:]}
     before = json.loads(removed.read_text())
     removed.unlink()
     resumed = run(folds, tmp_path)
     assert json.loads(removed.read_text())["results"] == before["results"]
     assert resumed["spreads"] == summary["spreads"]
-    assert {name: (tmp_path / "trials" / name).stat().st_mtime_ns for name in stored[1:]} == others
+    assert {name: (tmp_path / "trials" / name).stat().st_mtime_ns for name in TRIALS[1:]} == others
 
     with pytest.raises(InputError, match="was made with other options"):
         run(folds, tmp_path, "--set", "batch_size=8")
@@ -54,10 +66,13 @@ def test_results_are_stored_compared_and_reused(folds: str, tmp_path: Path) -> N
 
 @pytest.mark.slow(reason="each trial runs in its own process, which imports torch")
 def test_diverged_trial_is_named_and_the_others_complete(
-    folds: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folds: str, complete: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(JobFailedError, match=r"smoke-fold0-seed0: stage \w+, step \d+: the loss is nan"):
-        run(folds, tmp_path / "all", "--folds", "fold0", "fold1", "--set", "stages.*.optimizer.lr=1e30")
+        run(folds, tmp_path / "all", "--set", "stages.*.optimizer.lr=1e30", recipes=["smoke"])
+    shutil.copytree(complete[0], tmp_path / "one")
+    for name in TRIALS[:2]:
+        (tmp_path / "one" / "trials" / name).unlink()
     errors, result = iter([DivergedError("stage pretrain, step 1")]), job._result
     monkeypatch.setattr(job, "_result", lambda task: next(errors, None) or result(task))
     with pytest.raises(

@@ -1,6 +1,7 @@
 """The command `caption` with an endpoint that fails in the ways real ones do."""
 
 import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,6 @@ from stbir.data.shards import open_shards
 from stbir.data.validation import Fault
 from stbir.errors import InputError, JobFailedError
 from stbir.storage.folder import Folder
-from tests.conftest import Command
 from tests.data.image_files import png
 from tests.ray_jobs.chat_server import KEY, MODEL, TOKENS, ChatServer, caption_text, photo
 
@@ -102,23 +102,27 @@ def test_missing_cpus_are_an_input_error(tmp_path: Path, server: ChatServer, no_
 
 
 def test_uncaptioned_photos_get_captions_and_nothing_else_changes(
-    tmp_path: Path, server: ChatServer, command: Command, s3: str
+    server: ChatServer,
+    ray_cluster: str,
+    s3: str,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
+    caplog.set_level(logging.INFO)
     rows = [row(number) for number in range(11)]
     rows += [row(11, "red chair, tall", "given"), row(12, photo=photo(0)), row(13, "  ")]
     shards, out = write_shards(f"{s3}/uncaptioned", rows), f"{s3}/captioned"
     server.plan = FAILURES
-    ran = command("caption", *arguments(server, shards, out, "--price-in", 2, "--price-out", 10))
-    assert ran.code == 0, ran.stderr
+    first = run_caption(server, shards, out, "--price-in", 2, "--price-out", 10)
     assert server.violations == []
     counts = {"captioned": 12, "already_there": 1, "kept": 1, "quarantined": 0, "failed": 0, "not_asked": 0}
-    assert ran.summary["counts"] == {"in": 14, **counts}
-    assert "14 photos in = 12 captioned + 1 already there + 1 kept + 0 quarantined" in ran.stderr
+    assert first["counts"] == {"in": 14, **counts}
+    assert "14 photos in = 12 captioned + 1 already there + 1 kept + 0 quarantined" in caplog.text
     # Four answers were invalid and requested again; `half` was truncated in transit.
-    assert ran.summary["calls"] == server.delivered.total() == 12 + 4
-    assert ran.summary["tokens"] == {"in": 16 * TOKENS[0], "out": 16 * TOKENS[1]}
-    assert ran.summary["cost"] == round((16 * TOKENS[0] * 2 + 16 * TOKENS[1] * 10) / 1e6, 4)
-    source = f"{MODEL} prompt {ran.summary['prompt']}"
+    assert first["calls"] == server.delivered.total() == 12 + 4
+    assert first["tokens"] == {"in": 16 * TOKENS[0], "out": 16 * TOKENS[1]}
+    assert first["cost"] == round((16 * TOKENS[0] * 2 + 16 * TOKENS[1] * 10) / 1e6, 4)
+    source = f"{MODEL} prompt {first['prompt']}"
     texts = [caption_text(0 if number == 12 else number) for number in range(14)]
     expected = [
         dict(row) | {"text": text, "text_source": source} for row, text in zip(rows, texts, strict=True)
@@ -127,18 +131,18 @@ def test_uncaptioned_photos_get_captions_and_nothing_else_changes(
     assert read_rows(out) == expected
     manifest = open_shards(out).manifest
     assert (manifest.made_from, manifest.details["source"]) == (open_shards(shards).manifest.digest, "test")
-    assert manifest.details["captions"]["prompt"] == ran.summary["prompt"]
-    assert manifest.counts == {**ran.summary["counts"], "photos": 14, "sketches": 13}
+    assert manifest.details["captions"]["prompt"] == first["prompt"]
+    assert manifest.counts == {**first["counts"], "photos": 14, "sketches": 13}
 
     calls = server.calls.total()
     second = run_caption(server, shards, out)
     assert server.calls.total() == calls
     folder = Folder(out)
     files = "".join(folder.read(name).decode(errors="replace") for name in folder.list_files("**"))
-    for text in (ran.stdout, ran.stderr, files, session_logs()):
+    for text in (str(first), caplog.text, *capfd.readouterr(), files, session_logs()):
         assert KEY not in text
-    assert second["counts"] == {**ran.summary["counts"], "captioned": 0, "already_there": 13}
-    assert second["digest"] == ran.summary["digest"]
+    assert second["counts"] == {**first["counts"], "captioned": 0, "already_there": 13}
+    assert second["digest"] == first["digest"]
 
 
 def test_above_the_error_rate_requests_stop_and_nothing_is_published(

@@ -19,6 +19,7 @@ from stbir.gallery.gallery import open_gallery
 from stbir.model import builder, checkpoint
 from stbir.storage.folder import Folder
 from stbir.storage.manifest import read_manifest
+from tests.gallery.test_gallery import DIGEST, publish_gallery, unit_vectors
 from tests.gallery.toy_dataset import row
 
 ROWS = [row(i % 8, i // 8, category=f"kind {i % 2}") for i in range(40)]
@@ -89,6 +90,25 @@ def test_each_run_publishes_a_version_and_counts_bad_photos(ray_cluster, model, 
         embed(**common, shards=broken)
     assert read_manifest(Folder(uri), "gallery") == indexed
     assert open_gallery(uri, digest).version == indexed.details["version"]
+
+
+def test_deletion_publishes_a_smaller_indexed_gallery_or_an_empty_one(
+    ray_cluster: str, tmp_path: Path
+) -> None:
+    def delete(photo_ids: list[str], *more: str) -> list[object]:
+        options = ["--gallery", str(tmp_path), "--delete", *photo_ids, "--index-threshold", "100", *more]
+        summary = embed_gallery(parser().parse_args(options))
+        return [summary["ok"], summary["removed"], summary["index"]["kind"]]
+
+    publish_gallery(Folder(str(tmp_path)), unit_vectors(300))
+    assert delete(["photo-7"]) == [299, 1, "IVF_SQ"]
+    assert open_gallery(str(tmp_path), DIGEST).vector("photo-7") is None
+    others = [f"photo-{n}" for n in range(300) if n != 7]
+    with pytest.raises(InputError, match="--max-removed: 299 of 299 published photos"):
+        delete(others)
+    assert delete(others, "--yes") == [0, 299, "exact"]
+    gallery = open_gallery(str(tmp_path), DIGEST)
+    assert (gallery.count, gallery.search(unit_vectors(1), 5)) == (0, [[]])
 
 
 def check_against_library(gallery, model: str) -> None:

@@ -18,7 +18,7 @@ from stbir.data.sources.registry import open_source
 from stbir.errors import InputError, JobFailedError
 from stbir.storage.folder import Folder
 from stbir.storage.manifest import Manifest, content_digest, write_manifest
-from tests.conftest import Command
+from tests.conftest import run_command
 from tests.data.image_files import png, sketch_png, write_files
 
 
@@ -256,8 +256,8 @@ def test_missing_bucket_is_named(s3: str, ray_cluster: str) -> None:
         prepare("synthetic:4", "s3://no-such-bucket/x")
 
 
-def test_invalid_input_exits_2_with_one_line(command: Command, tmp_path: Path) -> None:
-    ran = command("prepare_shards", "--source", f"manifest:{tmp_path}", "--out", tmp_path / "out")
+def test_invalid_input_exits_2_with_one_line(tmp_path: Path) -> None:
+    ran = run_command("prepare_shards", "--source", f"manifest:{tmp_path}", "--out", tmp_path / "out")
     assert (ran.code, ran.stdout) == (2, "")
     assert ran.stderr.strip().splitlines()[-1].startswith("prepare_shards: manifest:")
     assert "Traceback" not in ran.stderr
