@@ -4,12 +4,13 @@ from collections.abc import Callable, Sequence
 from math import cos, hypot, pi, sin
 from typing import Any
 
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 Point = tuple[float, float]
 Body = dict[str, Any]
 ARC = [(0.5 + 0.3 * cos(2 * pi * t / 24), 0.5 + 0.3 * sin(2 * pi * t / 24)) for t in range(20)]
 LINE = [(0.1 + 0.8 * t / 8, 0.5) for t in range(9)]
+DAMAGED = "This link is damaged. Ask the sender for a new one."
 
 
 def to_pixels(page: Page, points: Sequence[Point]) -> list[Point]:
@@ -83,3 +84,10 @@ def to_fragment(page: Page, strokes: Sequence[Sequence[Sequence[float]]], **fiel
 
 def open_fragment(page: Page, fragment: str) -> None:
     page.evaluate("(fragment) => { location.hash = fragment }", fragment)
+
+
+def assert_link_is_refused(page: Page, fragment: str) -> None:
+    """Open a fragment; the pad says that the link is damaged."""
+    page.evaluate("document.querySelector('#toast').textContent = ''")  # of an earlier link
+    open_fragment(page, fragment)
+    expect(page.locator("#toast")).to_have_text(DAMAGED)
