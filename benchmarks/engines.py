@@ -1,8 +1,11 @@
-"""Search engines of `benchmarks/search.py`: stbir, plain Lance and FAISS. Each is built once into the task's
-folder and answers one query at a time."""
+"""Search engines of `benchmarks/search.py`: stbir on Lance and on Milvus, plain Lance, FAISS. Each is built
+once into the task's folder and answers one query at a time."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from stbir.gallery.gallery import open_gallery, open_table
 from stbir.gallery.index import plan_index
 from stbir.gallery.local_cache import CacheConfig
 from stbir.gallery.publish import prepare, publish
+from stbir.gallery.store import open_store
 from stbir.gallery.table import PUBLISHED, schema, table_uri
 from stbir.storage.folder import Folder
 
@@ -24,6 +28,17 @@ K = 10
 _DIGEST = "sha256:benchmark"
 _BATCH = 50_000
 _ROWS_PER_FILE = 131_072
+MILVUS = "ours_on_milvus_lite"
+_SERVER = """
+import sys
+from milvus_lite.adapter.grpc.server import start_server_in_thread
+server, database, port = start_server_in_thread(sys.argv[1], "127.0.0.1", 0)
+print(port, flush=True)
+sys.stdin.read()  # until the benchmark ends
+server.stop(grace=1).wait()
+database.close()
+"""
+_SERVERS = ExitStack()  # of this process
 # (query, threshold or None) → row numbers of the hits, filtered by `number < threshold`.
 Search = Callable[[Any, int | None], Any]
 
@@ -71,6 +86,30 @@ def _build_gallery(task: Task) -> dict[str, Any]:
     return {"index": str(candidate.metadata.plan), "recalls": candidate.recalls}
 
 
+def _build_milvus(task: Task) -> dict[str, Any]:
+    """As `_build_gallery`, through the same port."""
+    with _milvus_lite(task) as uri:
+        folder, table_schema = Folder(uri), schema(task.dim).append(pa.field("number", pa.int64()))
+        version = open_store(folder).write(table_schema, _batches(task))
+        plan = plan_index(task.rows, threshold=0)
+        candidate = prepare(folder, version, _DIGEST, plan, columns=("number",))
+        publish(folder, candidate, {"in": task.rows, "ok": task.rows, "quarantined": 0})
+    return {"index": str(candidate.metadata.plan), "recalls": candidate.recalls}
+
+
+def _open_milvus(task: Task) -> Search:
+    return _open(_SERVERS.enter_context(_milvus_lite(task)), None)
+
+
+@contextmanager
+def _milvus_lite(task: Task) -> Iterator[str]:
+    """The URI of a gallery on a server of its own, which ends with this process at the latest."""
+    command = [sys.executable, "-c", _SERVER, str(task.file("milvus"))]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        yield f"milvus://127.0.0.1:{int(server.stdout.readline())}/benchmark"
+
+
 def _batches(task: Task) -> Iterator[pa.RecordBatch]:
     columns, photo_ND = np.load(task.file("columns.npz")), task.photos()
     table_schema = schema(task.dim).append(pa.field("number", pa.int64()))
@@ -89,7 +128,11 @@ def _batches(task: Task) -> Iterator[pa.RecordBatch]:
 
 
 def _open_gallery(task: Task) -> Search:
-    gallery = open_gallery(str(task.file("gallery")), _DIGEST, cache=CacheConfig(task.file("cache")))
+    return _open(str(task.file("gallery")), CacheConfig(task.file("cache")))
+
+
+def _open(uri: str, cache: CacheConfig | None) -> Search:
+    gallery = open_gallery(uri, _DIGEST, cache=cache)
 
     def search(query_D: Any, threshold: int | None) -> list[int]:
         where = [] if threshold is None else [Condition("number", "lt", threshold)]
@@ -161,6 +204,7 @@ def _ivf_refined(rows: int) -> str:
 _IVF, _REFINED, _HNSW = "faiss_ivf_sq8", "faiss_ivf_sq8_refined", "faiss_hnsw_sq8"
 ENGINES = {
     "ours": Engine(_build_gallery, _open_gallery, filters=True),
+    MILVUS: Engine(_build_milvus, _open_milvus, filters=True),
     "lance": Engine(_build_nothing, _open_lance, filters=True),
     _IVF: Engine(_faiss_builder(_ivf, _IVF), _faiss_opener(_IVF, {"nprobe": 32})),
     # IVF refined by exact scores, with several nprobe.

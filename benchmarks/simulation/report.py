@@ -128,7 +128,8 @@ def _searches(found: Sequence[Point]) -> str:
         for each in found
     ]
     head = "photos | searches/s | ingresses | sketch | fusion | shards | nodes | p50, p99 ms | $ a month"
-    line = "Latencies are simulated. More than one shard is not implemented.\n\n"
+    shards = "More than one shard is a gallery in Milvus, whose latencies the model lacks."
+    line = f"Latencies are simulated. {shards}\n\n"
     return line + _table(head, rows)
 
 
