@@ -57,16 +57,12 @@ class MilvusFileSystem(AbstractFileSystem):  # type: ignore[misc]
         return {"address": split_uri(path)[0]}
 
     def exists(self, path: str, **_: Any) -> bool:
-        """Whether there is a file or folder. fsspec's own methods answer "no" for any error."""
+        """Whether there is a file or folder. fsspec's own method answers "no" for any error."""
         try:
             self.info(path)
         except FileNotFoundError:
             return False
         return True
-
-    def isfile(self, path: str) -> bool:
-        """Whether there is a file."""
-        return self.exists(path) and self.info(path)["type"] == "file"
 
     def info(self, path: str, **_: Any) -> dict[str, Any]:
         """Type and size of a file or folder. Raises FileNotFoundError."""
@@ -194,8 +190,13 @@ class MilvusFileSystem(AbstractFileSystem):  # type: ignore[misc]
         except InputError:
             if not self.server.has_collection(name):
                 raise
-        if not self.server.call("list_indexes", name):
+        if self.server.call("list_indexes", name):
+            return
+        try:  # also if the process that created the collection was killed
             self.server.create_index(name, "vector", "FLAT", "IP")
+        except InputError:
+            if not self.server.call("list_indexes", name):
+                raise
 
     def _reserve(self, path: str) -> None:
         """Raises FileExistsError if the file exists. A new collection excludes other writers: of two that
