@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 from fastapi import FastAPI
 
-from serve.deployments.ingress import Searcher, searchers
 from serve.deployments.local_handle import LocalHandle
 from serve.deployments.replicas import FusionReplica, SketchReplica, TextReplica
+from serve.deployments.searcher import Searcher, searchers
 from serve.galleries import DEFAULT_GALLERY
 from serve.http.api import create_app
 from serve.rollout.app_status import AppStatus, AppStatusWatch

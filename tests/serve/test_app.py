@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ray.serve._private.build_app import build_app
 
 from serve.app import StartupError, build
+from serve.galleries import release_config
+from serve.rollout.release import resolve
 from serve.wiring import build_application
 from stbir.errors import InputError
 from stbir.model import checkpoint
@@ -24,6 +27,37 @@ def test_gallery_of_another_checkpoint_is_refused_with_both_digests(checkpoint_u
         build_application({"checkpoint": checkpoint_uri, "gallery": gallery})
     assert OTHER_DIGEST in str(error.value)
     assert checkpoint.read_digest(checkpoint_uri) in str(error.value)
+
+
+def with_galleries(folder, **galleries):
+    """The argument `config`: a file of settings with these URIs by name."""
+    (folder / "settings.yaml").write_text(
+        yaml.safe_dump({"galleries": {name: {"gallery": uri} for name, uri in galleries.items()}})
+    )
+    return str(folder / "settings.yaml")
+
+
+def test_each_gallery_has_a_deployment_and_a_release(checkpoint_uri, gallery_uri, shoes_uri, tmp_path):
+    config = with_galleries(tmp_path, shoes=shoes_uri)
+    args = {"checkpoint": checkpoint_uri, "gallery": gallery_uri, "config": config}
+    *others, ingress = build_app(build_application(args), name="stbir").deployments
+    names = ["SketchReplica", "TextReplica", "FusionReplica", "FusionReplica_shoes"]
+    assert [each.name for each in others] == names
+    handles = ingress.init_args[2]
+    assert {name: handle.deployment_name for name, handle in handles.items()} == {
+        "default": "FusionReplica",
+        "shoes": "FusionReplica_shoes",
+    }
+    for each in (ingress, *others):
+        for name, uri in (("default", gallery_uri), ("shoes", shoes_uri)):
+            release = resolve(release_config(each.user_config, name))
+            assert release == resolve({"checkpoint": checkpoint_uri, "gallery": uri})
+
+
+def test_named_gallery_of_another_checkpoint_is_refused(checkpoint_uri, gallery_uri, write_gallery, tmp_path):
+    config = with_galleries(tmp_path, shoes=write_gallery(tmp_path / "shoes", OTHER_DIGEST))
+    with pytest.raises(InputError, match=OTHER_DIGEST):
+        build_application({"checkpoint": checkpoint_uri, "gallery": gallery_uri, "config": config})
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from serve.deployments.ingress import Searcher
 from serve.deployments.replicas import TextReplica
+from serve.deployments.searcher import Searcher
 from serve.http.admission import Admission, AdmissionControl
 from serve.http.api import create_app
 from serve.http.api_keys import ApiKeys, new_key

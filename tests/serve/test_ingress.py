@@ -15,7 +15,7 @@ from ray.exceptions import ActorDiedError, RayTaskError
 from ray.serve.exceptions import BackPressureError
 
 from serve.deadline import DeadlineExceededError
-from serve.deployments.ingress import Searcher
+from serve.deployments.searcher import Searcher
 from serve.http.api import create_app
 from serve.messages import Query, Release, SearchResult
 from serve.problem import Problem

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from serve.deployments.ingress import Searcher
+from serve.deployments.searcher import Searcher
 from serve.http import wait_estimate
 from serve.http.admission import Admission, AdmissionControl
 from serve.http.api import create_app
