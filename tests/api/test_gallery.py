@@ -186,19 +186,20 @@ def test_hits_show_thumbnails_and_escape_captions(model: Model, photos: Path, tm
 def test_vectors_equal_those_of_the_job_on_ray(
     ray_cluster: str, checkpoint_uri: str, model: Model, photos: Path, tmp_path: Path
 ) -> None:
-    """Both publish the same rows; the job continues a gallery that was made in this process."""
+    """The job continues a gallery that was made in this process, and both publish the same rows."""
     from ray_jobs.embed_gallery import parser
     from ray_jobs.jobs.embed_gallery import embed_gallery
 
     local = stbir.index(photos, model, tmp_path / "local")
-    arguments = ["--checkpoint", checkpoint_uri, "--photos", f"folder:{photos}", "--gallery"]
-    embed_gallery(parser().parse_args([*arguments, str(tmp_path / "ray")]))
-    on_ray = open_table(str(tmp_path / "ray"), model.digest)
-    own = open_table(local.uri, model.digest)
+    (photos / "b").rename(tmp_path / "b")
+    half = stbir.index(photos, model, tmp_path / "half")
+    (tmp_path / "b").rename(photos / "b")
+    options = ["--checkpoint", checkpoint_uri, "--photos", f"folder:{photos}", "--gallery", half.uri]
+    summary = embed_gallery(parser().parse_args(options))
+    assert (summary["embedded"], summary["already_there"]) == (4, 4)
+    own, on_ray = (open_table(uri, model.digest) for uri in (local.uri, half.uri))
     for path in photos.rglob("*.png"):
         name = str(path.relative_to(photos))
         np.testing.assert_allclose(own.vector(name), on_ray.vector(name), atol=1e-5)
     assert own.origin == on_ray.origin == f"folder:{photos}"
-    summary = embed_gallery(parser().parse_args([*arguments, local.uri]))
-    assert (summary["embedded"], summary["already_there"]) == (0, 8)
-    assert read_manifest(Folder(local.uri), "gallery").counts["ok"] == 8
+    assert read_manifest(Folder(half.uri), "gallery").counts["ok"] == 8
