@@ -9,7 +9,7 @@ import pytest
 from tests.source import PACKAGES, files, functions, module, parse
 
 VAGUE_NAMES = {
-    *("util", "utils", "common", "helper", "helpers", "misc", "manager", "managers", "tools", "stuff"),
+    *("util", "utils", "common", "helper", "helpers", "misc", "manager", "managers", "tools", "stuff")
 }
 MAX_LINES = 250
 # Base classes that torch, Ray, other libraries or the type system require; exceptions are allowed too.

@@ -323,10 +323,7 @@ def test_a_row_is_unchanged_if_it_has_no_sketches_and_no_text(text):
             lambda: corrupt_text(CAPTION, 1, rng(), "rhyme"),
             "kind: 'rhyme' is not one of dropped words, wrong",
         ),
-        (
-            lambda: corrupt_sketch(CHAIR, 0, rng(), "ink"),
-            "kind: 'ink' is not one of dropped strokes, wobble",
-        ),
+        (lambda: corrupt_sketch(CHAIR, 0, rng(), "ink"), "kind: 'ink' is not one of dropped strokes, wobble"),
         (lambda: corrupt_row(row(), 0.5, seed=-1), "seed: -1 is negative"),
     ],
 )

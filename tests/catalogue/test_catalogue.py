@@ -7,9 +7,7 @@ import tarfile
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import fsspec
 import pyarrow as pa
@@ -29,9 +27,9 @@ from stbir.data.validation import Fault
 from stbir.errors import InputError
 from stbir.storage import retry
 from stbir.storage.folder import Folder
-from tests.conftest import free_port
 from tests.data.image_files import png, write_files
 from tests.gallery.toy_dataset import row
+from tests.http_server import Handler, Server
 
 
 @pytest.fixture(autouse=True)
@@ -234,7 +232,7 @@ def test_shards_by_split(tmp_path: Path) -> None:
         assert {r["text"] is None for r in expected} == {True, False}
 
 
-class FaultyHandler(BaseHTTPRequestHandler):
+class FaultyHandler(Handler):
     """`/503-2/x` fails with 503 twice, `/404/x` always with 404. All other paths return an image."""
 
     num_requests: Counter[str]
@@ -243,28 +241,16 @@ class FaultyHandler(BaseHTTPRequestHandler):
         self.num_requests[self.path] += 1
         status, _, num_failures = self.path.split("/")[1].partition("-")
         fails = status.isdigit() and self.num_requests[self.path] <= int(num_failures or 10**9)
-        body = png(5)
-        self.send_response(int(status) if fails else 200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+        self.respond(int(status) if fails else 200, png(5))
 
     do_HEAD = do_GET
-
-    def log_message(self, *_: object) -> None:
-        pass
 
 
 @pytest.fixture
 def faulty_server() -> Iterator[str]:
     FaultyHandler.num_requests = Counter()
-    server = ThreadingHTTPServer(("127.0.0.1", free_port()), FaultyHandler)
-    thread = Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with Server(FaultyHandler).running() as url:
+        yield url
 
 
 def test_only_transient_errors_are_retried(faulty_server: str) -> None:

@@ -3,9 +3,8 @@
 import os
 import time
 from collections.abc import Iterator, Set
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event
 
 import fsspec
 import pytest
@@ -14,13 +13,13 @@ from stbir.catalogue import reading
 from stbir.catalogue.photo import PHOTO_UNREACHABLE, Photo, PhotoRef
 from stbir.data.validation import Fault
 from stbir.storage import fetch, retry
-from tests.conftest import free_port
 from tests.data.image_files import png
+from tests.http_server import Handler, Server
 
 SCHEMES = fetch.DEFAULT_SCHEMES | {"http"}
 
 
-class Handler(BaseHTTPRequestHandler):
+class Photos(Handler):
     """`/hang` never answers, `/drip` sends a byte now and then, `/large` has 2 MiB, `/to?URL` redirects."""
 
     closing = Event()
@@ -42,26 +41,13 @@ class Handler(BaseHTTPRequestHandler):
         elif not location:
             self.wfile.write(body)
 
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-class Server(ThreadingHTTPServer):
-    def handle_error(self, *_: object) -> None:
-        """A client that closes the connection is no error."""
-
 
 @pytest.fixture
 def server() -> Iterator[str]:
-    Handler.closing.clear()
-    server = Server(("127.0.0.1", free_port()), Handler)
-    thread = Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    Handler.closing.set()
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    Photos.closing.clear()
+    with Server(Photos).running() as url:
+        yield url
+        Photos.closing.set()
 
 
 @pytest.fixture(autouse=True)

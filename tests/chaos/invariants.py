@@ -74,9 +74,7 @@ def check_captions(out: str, count: int, calls: int, max_calls: int) -> list[str
 
 
 def check_answers(
-    answers: Sequence[Answer],
-    releases: Mapping[tuple[str, int], Release],
-    error_statuses: Sequence[int],
+    answers: Sequence[Answer], releases: Mapping[tuple[str, int], Release], error_statuses: Sequence[int]
 ) -> list[str]:
     """Searches were answered, each with hits of one release; all others have an expected status."""
     answered = [answer.body for answer in answers if answer.status == 200]

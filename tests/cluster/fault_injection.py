@@ -6,17 +6,15 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 from urllib.parse import urlsplit
 
-from tests.conftest import free_port
+from tests.http_server import Handler, Server
 
 DELAY_S = 1.0
 FAULTS = ("busy", "slow", "cut")
 
 
-class _Proxy(BaseHTTPRequestHandler):
+class _Proxy(Handler):
     protocol_version = "HTTP/1.1"
     server: "FaultyServer"
 
@@ -66,21 +64,16 @@ class _Proxy(BaseHTTPRequestHandler):
             self.wfile.write(body[: len(body) // 2] if cut else body)
         self.close_connection |= cut
 
-    def log_message(self, *_: object) -> None:
-        pass
-
 
 _HOP = {"connection", "transfer-encoding", "expect", "keep-alive"}
 _SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 
 
-class FaultyServer(ThreadingHTTPServer):
+class FaultyServer(Server):
     """The proxy. `share` of the requests, which may change, gets a fault."""
 
-    daemon_threads = True
-
     def __init__(self, upstream: str, share: float) -> None:
-        super().__init__(("127.0.0.1", free_port()), _Proxy)
+        super().__init__(_Proxy)
         self.upstream, self.share = upstream, share
         self._random = random.Random(0)
         self.counts: Counter[str] = Counter()
@@ -92,9 +85,6 @@ class FaultyServer(ThreadingHTTPServer):
         self.counts[fault] += 1
         return fault
 
-    def handle_error(self, *_: object) -> None:
-        """Ignore clients that disconnect."""
-
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}"
@@ -104,14 +94,8 @@ class FaultyServer(ThreadingHTTPServer):
 def faulty_server(endpoint: str, share: float) -> Iterator[FaultyServer]:
     """The running proxy."""
     server = FaultyServer(urlsplit(endpoint).netloc, share)
-    thread = Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with server.running():
         yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @contextmanager

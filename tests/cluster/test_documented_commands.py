@@ -32,11 +32,7 @@ from tests.ray_jobs.chat_server import MODEL, ChatServer, photo
 # Each command imports the model libraries, and most start Ray or work on a cluster.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-SMALLER = {
-    r"synthetic:\d+": "synthetic:64",
-    r"\bdemo(?=\b|_)": "smoke",
-    r"--folds \d+": "--folds 2",
-}
+SMALLER = {r"synthetic:\d+": "synthetic:64", r"\bdemo(?=\b|_)": "smoke", r"--folds \d+": "--folds 2"}
 QUERIES = pa.table({"query_id": ["a", "b"], "text": ["a red cup", "teal lamp"]})
 NUM_PHOTOS = 40
 

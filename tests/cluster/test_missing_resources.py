@@ -6,14 +6,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ray_jobs.recipes import recipe
 from stbir.model import checkpoint
-from stbir.model.builder import build_retriever
 from stbir.storage.folder import Folder
 from tests.cluster.conftest import Nodes
 from tests.gallery.test_gallery import publish_gallery, unit_vectors
 from tests.ray_jobs.chat_server import KEY, MODEL, ChatServer
 from tests.ray_jobs.test_caption import row, write_shards
+from tests.ray_jobs.test_embed_gallery import save_smoke_checkpoint
 
 # Starts a cluster and five commands, which import the model libraries.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -29,10 +28,7 @@ MESSAGES = {
 
 def make_search_options(folder: Path) -> list[str]:
     """Valid options of search_batch."""
-    model, smoke, queries = str(folder / "model"), recipe("smoke"), folder / "queries.parquet"
-    checkpoint.save(
-        model, "step-0", build_retriever(smoke.model, seed=0), smoke, made_from="", counts={"steps": 0}
-    )
+    model, queries = save_smoke_checkpoint(str(folder / "model")), folder / "queries.parquet"
     gallery = Folder(str(folder / "gallery"))
     publish_gallery(gallery, unit_vectors(20), digest=checkpoint.read_digest(model))
     pq.write_table(pa.table({"query_id": ["a"], "text": ["a red cup"]}), queries)

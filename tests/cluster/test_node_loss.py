@@ -11,15 +11,13 @@ import pytest
 import yaml
 
 from benchmarks.embed import make_photos
-from ray_jobs.recipes import recipe
 from serve.settings import DEFAULT
 from stbir.gallery.gallery import open_table
 from stbir.gallery.table_writer import latest_version
-from stbir.model import checkpoint
-from stbir.model.builder import build_retriever
 from stbir.storage.folder import Folder
 from tests.cluster.conftest import Nodes, finished, wait_while_running
 from tests.conftest import free_port
+from tests.ray_jobs.test_embed_gallery import save_smoke_checkpoint
 
 # Each starts a cluster, whose processes import the model libraries.
 pytestmark = [
@@ -34,11 +32,7 @@ PHOTOS = 4000  # tiny encoders need some seconds for them
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    uri, smoke = str(tmp_path_factory.mktemp("model") / "checkpoint"), recipe("smoke")
-    checkpoint.save(
-        uri, "step-0", build_retriever(smoke.model, seed=0), smoke, made_from="", counts={"steps": 0}
-    )
-    return uri
+    return save_smoke_checkpoint(str(tmp_path_factory.mktemp("model") / "checkpoint"))
 
 
 def has_encoder(nodes: Nodes, node: Any) -> bool:

@@ -30,13 +30,7 @@ def _submit(head: Head, *entry: str) -> subprocess.CompletedProcess[str]:
 
 def _ray(variables: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["ray", *arguments],
-        cwd=ROOT,
-        env=variables,
-        capture_output=True,
-        text=True,
-        timeout=400,
-        check=False,
+        ["ray", *arguments], cwd=ROOT, env=variables, capture_output=True, text=True, timeout=400, check=False
     )
 
 

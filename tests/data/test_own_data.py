@@ -121,10 +121,7 @@ def test_a_column_of_sketches_replaces_the_match_by_name(tmp_path: Path) -> None
     files = OwnFiles(f"{tmp_path}/p", f"{tmp_path}/s", "sketch=drawn")
     source = open_source(f"table:{tmp_path}/t.jsonl", files)
     assert names(source.entries[0]) == ["k7.png"]
-    assert source.unused == {
-        "sketches that a row names and that are missing": 1,
-        "sketches without photo": 1,
-    }
+    assert source.unused == {"sketches that a row names and that are missing": 1, "sketches without photo": 1}
 
 
 def test_a_folder_of_photos_needs_no_table(tmp_path: Path) -> None:

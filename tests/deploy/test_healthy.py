@@ -2,35 +2,27 @@
 
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from tests.conftest import ROOT
+from tests.http_server import Handler, Server
 
 
-class Node(BaseHTTPRequestHandler):
+class Node(Handler):
     """Healthy at /raylet only."""
-
-    def log_message(self, *_: object) -> None: ...
 
     def do_GET(self) -> None:
         authorized = self.headers.get("Authorization") == "Bearer the-token"
-        self.send_response((200 if self.path == "/raylet" else 503) if authorized else 401)
-        self.end_headers()
+        self.respond((200 if self.path == "/raylet" else 503) if authorized else 401)
 
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Node)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server.server_port
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    server = Server(Node)
+    with server.running():
+        yield server.server_port
 
 
 def is_healthy(*endpoints: str, token: str = "the-token") -> bool:

@@ -2,16 +2,15 @@
 
 import importlib.util
 import json
-import threading
 import urllib.error
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import ModuleType
 
 import pytest
 
 from tests.conftest import ROOT
+from tests.http_server import Handler, Server
 
 
 @pytest.fixture(scope="module")
@@ -24,46 +23,33 @@ def watcher() -> ModuleType:
     return module
 
 
-class Metadata(BaseHTTPRequestHandler):
+class Metadata(Handler):
     """The metadata service of a machine with `HttpTokens: required`."""
 
     notice: bytes | None = None
     num_failures = 0  # the next requests that get 503
 
-    def log_message(self, *_: object) -> None: ...
-
-    def _answer(self, code: int, body: bytes = b"") -> None:
-        self.send_response(code)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
     def do_PUT(self) -> None:
         ttl = self.headers.get("X-aws-ec2-metadata-token-ttl-seconds")
-        self._answer(200, b"session") if ttl and self.path == "/latest/api/token" else self._answer(400)
+        self.respond(200, b"session") if ttl and self.path == "/latest/api/token" else self.respond(400)
 
     def do_GET(self) -> None:
         if Metadata.num_failures:
             Metadata.num_failures -= 1
-            return self._answer(503)
+            return self.respond(503)
         if self.headers.get("Metadata-Flavor") == "Google":
-            return self._answer(200, Metadata.notice or b"FALSE")
+            return self.respond(200, Metadata.notice or b"FALSE")
         if self.headers.get("X-aws-ec2-metadata-token") != "session":
-            return self._answer(401)
+            return self.respond(401)
         has_notice = self.path == "/latest/meta-data/spot/instance-action" and self.notice
-        return self._answer(200, self.notice or b"") if has_notice else self._answer(404)
+        return self.respond(200, self.notice or b"") if has_notice else self.respond(404)
 
 
 @pytest.fixture
 def metadata() -> Iterator[str]:
     Metadata.notice, Metadata.num_failures = None, 0
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Metadata)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/latest"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with Server(Metadata).running() as url:
+        yield f"{url}/latest"
 
 
 def notice(seconds: float) -> bytes:

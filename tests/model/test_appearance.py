@@ -115,10 +115,7 @@ def test_embedding_bag_ignores_word_order() -> None:
     ("changes", "message"),
     [
         ({"appearance_dims": DIM}, "appearance_dims: 24 leaves none of dim=24"),
-        (
-            {"photo": ImageEncoderConfig("open_clip", "ViT-B-32", HALF)},
-            "maps of a timm photo encoder",
-        ),
+        ({"photo": ImageEncoderConfig("open_clip", "ViT-B-32", HALF)}, "maps of a timm photo encoder"),
     ],
 )
 def test_invalid_appearance_dims_are_rejected(changes: dict[str, object], message: str) -> None:

@@ -14,12 +14,12 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from PIL import Image
 
 from tests.data.image_files import png
+from tests.http_server import Handler, Server
 
 KEY = "sk-very-secret-93b1"
 MODEL = "test/vision-7b"
@@ -66,16 +66,12 @@ class ChatServer:
 
     @contextmanager
     def running(self) -> Iterator["ChatServer"]:
-        server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-        server.daemon_threads, server.state = True, self
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        server = Server(_Handler)
+        server.state = self
         self.gate.set()
-        self.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
-        try:
+        with server.running() as url:
+            self.url = f"{url}/v1"
             yield self
-        finally:
-            server.shutdown()
-            server.server_close()
 
     @contextmanager
     def track_call(self, body: dict[str, Any]) -> Iterator[tuple[int, str]]:
@@ -124,15 +120,12 @@ CONTENTS: dict[str, Callable[[int], str]] = {
 STATUS = {"400": 400, "429": 429, "500": 500, "503": 503}
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Handler):
     protocol_version = "HTTP/1.1"
 
     @property
     def state(self) -> ChatServer:
         return self.server.state
-
-    def log_message(self, *arguments: object) -> None:
-        pass
 
     def do_GET(self) -> None:
         self._send(200 if self._has_key() else 401, {"data": []})
@@ -173,11 +166,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, step: str, number: int) -> dict[str, Any]:
         message = {"role": "assistant", "content": CONTENTS[step](number)}
         usage = dict(zip(("prompt_tokens", "completion_tokens"), TOKENS, strict=True))
-        return {
-            "object": "chat.completion",
-            "choices": [{"index": 0, "message": message}],
-            "usage": usage,
-        }
+        return {"object": "chat.completion", "choices": [{"index": 0, "message": message}], "usage": usage}
 
     def _send(self, status: int, body: object, headers: dict[str, str] | None = None, cut: int = 0) -> None:
         data = json.dumps(body).encode()

@@ -82,7 +82,7 @@ def arguments(
             "evaluate": ["--checkpoint", model, "--shards", local_shards, "--split", "test", "--out"],
             "ablate": ["--shards", local_shards, "--recipes", "smoke", "--folds", "train", "val", "--out"],
             "search_batch": [
-                *("--checkpoint", model, "--gallery", index, "--queries", str(queries), "--out"),
+                *("--checkpoint", model, "--gallery", index, "--queries", str(queries), "--out")
             ],
             "gallery": ["export", index],
         }

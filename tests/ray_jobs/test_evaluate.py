@@ -6,37 +6,24 @@ import pytest
 
 from ray_jobs.evaluate import parser
 from ray_jobs.jobs.evaluate import evaluate_checkpoint
-from ray_jobs.recipes import recipe
 from stbir.data.schema import Row
-from stbir.data.shard_writer import publish, write_rows
 from stbir.embedding.match_probability import fit_match_curves, from_details
 from stbir.embedding.queries import embed
 from stbir.errors import InputError
 from stbir.evaluation.evaluate import evaluate
 from stbir.evaluation.report import robustness_table
 from stbir.evaluation.robustness import evaluate_robustness
-from stbir.model import builder, checkpoint
+from stbir.model import checkpoint
 from stbir.storage.folder import Folder
 from stbir.storage.manifest import read_manifest
 from tests.conftest import run_command
 from tests.gallery.toy_dataset import row, synthetic_rows
+from tests.ray_jobs.test_embed_gallery import save_smoke_checkpoint, write_shards
 
 ROWS: list[Row] = [
     {**row(i % 8, i // 8, sketches=i % 3), "text_source": "machine_written"} for i in range(20)
 ]
 TRAIN: list[Row] = [{**row(7, 7), "photo_id": "train", "split": "train"}]
-
-
-def shards(uri: str, rows: list[Row]) -> str:
-    folder = Folder(uri)
-    publish(folder, [write_rows(folder, 0, rows)], {"in": len(rows), "ok": len(rows), "quarantined": 0}, {})
-    return uri
-
-
-def smoke(uri: str) -> str:
-    config = recipe("smoke")
-    checkpoint.save(uri, "000", builder.build_retriever(config.model, 0), config, made_from="", counts={})
-    return uri
 
 
 def run(**options: object) -> dict[str, object]:
@@ -47,7 +34,8 @@ def run(**options: object) -> dict[str, object]:
 @pytest.mark.slow  # starts a command and an S3 server
 def test_the_command_on_s3(s3):
     folder = f"{s3}/evaluate"
-    model, data = smoke(f"{folder}/checkpoint"), shards(f"{folder}/shards", [*TRAIN, *ROWS])
+    model = save_smoke_checkpoint(f"{folder}/checkpoint")
+    data = write_shards(f"{folder}/shards", [*TRAIN, *ROWS])
     ran = run_command(
         "evaluate", "--checkpoint", model, "--shards", data, "--split", "test", "--out", f"{folder}/r"
     )
@@ -70,7 +58,7 @@ def test_the_command_on_s3(s3):
 @pytest.mark.parametrize("protocol", ["per-sketch", "per-photo"])
 def test_report_equals_the_evaluation_of_the_library(tmp_path: Path, protocol):
     """The shards have a test split only."""
-    model, data = smoke(str(tmp_path / "model")), shards(str(tmp_path / "shards"), ROWS)
+    model, data = save_smoke_checkpoint(str(tmp_path / "model")), write_shards(str(tmp_path / "shards"), ROWS)
     ran = run(checkpoint=model, shards=data, split="test", out=tmp_path / "report", protocol=protocol)
     assert ran["results"] == evaluate(checkpoint.load(model), ROWS, protocol).results
     assert (tmp_path / "report" / "report.html").stat().st_size > 10_000
@@ -78,7 +66,7 @@ def test_report_equals_the_evaluation_of_the_library(tmp_path: Path, protocol):
 
 def test_robustness_adds_one_field_and_one_section(tmp_path: Path, capsys):
     rows = [{**row, "split": "test", "text_source": "machine_written"} for row in synthetic_rows(5)]
-    model, data = smoke(str(tmp_path / "model")), shards(str(tmp_path / "shards"), rows)
+    model, data = save_smoke_checkpoint(str(tmp_path / "model")), write_shards(str(tmp_path / "shards"), rows)
     arguments = f"--checkpoint {model} --shards {data} --split test --out {tmp_path}"
     plain = evaluate_checkpoint(parser().parse_args(f"{arguments}/plain".split()))
     capsys.readouterr()
@@ -95,7 +83,7 @@ def test_robustness_adds_one_field_and_one_section(tmp_path: Path, capsys):
 
 def test_probabilities_are_stored_and_leave_the_digest(tmp_path: Path) -> None:
     rows = [{**row, "split": "test", "text_source": "machine_written"} for row in synthetic_rows(40)]
-    model, data = smoke(str(tmp_path / "model")), shards(str(tmp_path / "shards"), rows)
+    model, data = save_smoke_checkpoint(str(tmp_path / "model")), write_shards(str(tmp_path / "shards"), rows)
     digest, arguments = checkpoint.read_digest(model), f"--checkpoint {model} --shards {data} --split test"
     command = f"{arguments} --store-probabilities --out {tmp_path}/report"
     ran = evaluate_checkpoint(parser().parse_args(command.split()))
@@ -107,7 +95,7 @@ def test_probabilities_are_stored_and_leave_the_digest(tmp_path: Path) -> None:
 
 
 def test_probabilities_of_too_few_queries_are_refused(tmp_path: Path) -> None:
-    model, data = smoke(str(tmp_path / "model")), shards(str(tmp_path / "shards"), ROWS)
+    model, data = save_smoke_checkpoint(str(tmp_path / "model")), write_shards(str(tmp_path / "shards"), ROWS)
     command = f"--checkpoint {model} --shards {data} --split test --out {tmp_path}/r --store-probabilities"
     with pytest.raises(InputError, match="--store-probabilities: no kind of query has 30 queries"):
         evaluate_checkpoint(parser().parse_args(command.split()))
@@ -123,8 +111,8 @@ def test_probabilities_of_too_few_queries_are_refused(tmp_path: Path) -> None:
 )
 def test_invalid_input_is_refused(tmp_path: Path, options, message):
     defaults = {
-        "checkpoint": smoke(str(tmp_path / "model")),
-        "shards": shards(str(tmp_path / "shards"), ROWS),
+        "checkpoint": save_smoke_checkpoint(str(tmp_path / "model")),
+        "shards": write_shards(str(tmp_path / "shards"), ROWS),
         "split": "test",
         "out": tmp_path / "report",
     }
@@ -134,7 +122,7 @@ def test_invalid_input_is_refused(tmp_path: Path, options, message):
 
 
 def test_artifact_of_another_kind_is_not_overwritten(tmp_path: Path):
-    model, data = smoke(str(tmp_path / "model")), shards(str(tmp_path / "shards"), ROWS)
+    model, data = save_smoke_checkpoint(str(tmp_path / "model")), write_shards(str(tmp_path / "shards"), ROWS)
     with pytest.raises(InputError, match="holds a checkpoint, not report"):
         run(checkpoint=model, shards=data, split="test", out=model)
     assert read_manifest(Folder(model), "checkpoint").kind == "checkpoint"

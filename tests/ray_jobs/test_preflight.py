@@ -3,11 +3,9 @@
 import json
 import re
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +28,10 @@ from serve.settings import read_settings
 from stbir.data.photo_index import build_photo_index
 from stbir.data.shards import open_shards
 from stbir.errors import InputError
-from stbir.model import checkpoint
-from stbir.model.builder import build_retriever
 from tests.conftest import ROOT, free_port
 from tests.data.image_files import png, write_files
+from tests.http_server import Handler, Server
+from tests.ray_jobs.test_embed_gallery import save_smoke_checkpoint
 
 
 def _missing() -> str:
@@ -78,9 +76,7 @@ def test_error_without_a_remedy_keeps_its_message() -> None:
     assert (result.message, result.remedy, result.line) == ("no shards there", "", "no shards there")
 
 
-def test_enforce_prints_warnings_and_raises_for_missing(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_enforce_prints_warnings_and_raises_for_missing(capsys: pytest.CaptureFixture[str]) -> None:
     enforce([])
     enforce(CHECKS[:2])
     assert "disk: 3 GiB free; leave 10" in capsys.readouterr().err
@@ -132,22 +128,9 @@ def test_cluster_without_a_token_is_refused(monkeypatch: pytest.MonkeyPatch, tmp
         check_token(None)
 
 
-@contextmanager
-def http_server(status: int) -> Iterator[str]:
-    """A local HTTP server that answers every request with that status."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(status)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, args=(0.01,)).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+def http_server(status: int) -> AbstractContextManager[str]:
+    """The URL of a local HTTP server that answers every request with that status."""
+    return Server(type("Fixed", (Handler,), {"do_GET": lambda self: self.respond(status)})).running()
 
 
 def test_dashboard_that_accepts_calls_without_token_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -343,8 +326,7 @@ def test_node_that_leaves_during_the_checks_is_skipped(
 def test_checks_of_serving_and_embedding(
     ray_cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    smoke, uri = replace(recipe("smoke")), str(tmp_path / "checkpoint")
-    checkpoint.save(uri, "step-0", build_retriever(smoke.model), smoke, made_from="", counts={})
+    uri = save_smoke_checkpoint(str(tmp_path / "checkpoint"))
     assert _run(monkeypatch, "--job", "serve", "--checkpoint", uri, "--gallery", tmp_path / "none") == 2
     out = capsys.readouterr().out
     assert "ok       checkpoint  complete, sha256:" in out

@@ -97,10 +97,7 @@ class UnconditionalFolder(Folder):
 def test_a_writer_is_refused_while_the_lock_holder_is_alive(folder: Folder) -> None:
     folder.write("x", b"content")
     with writer_lock(folder) as earlier:
-        with (
-            pytest.raises(InputError, match=f"locked by process {os.getpid()} "),
-            writer_lock(folder),
-        ):
+        with pytest.raises(InputError, match=f"locked by process {os.getpid()} "), writer_lock(folder):
             pass
         earlier.check()
     with writer_lock(folder) as later:

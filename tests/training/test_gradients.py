@@ -52,13 +52,7 @@ def gradients(stage: Stage, chunk_size: int | None, dropout: float = 0.0) -> tup
     terms = backward(
         {name: inputs()[name] for name in (*stage.modalities, *stage.views)},
         lambda features: stage_loss(
-            stage,
-            LossConstants(),
-            features,
-            keys,
-            model.class_weight_CD,
-            model.anchor,
-            model.temperature(),
+            stage, LossConstants(), features, keys, model.class_weight_CD, model.anchor, model.temperature()
         ),
         CPU,
         2**64 - 1,  # the largest possible seed
