@@ -2,11 +2,14 @@
 
 import ast
 import graphlib
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import ROOT
 from tests.source import PACKAGES, files, imported, module, parse
 
 # Package → packages that it may import besides itself, as drawn in docs/architecture.md.
@@ -21,9 +24,7 @@ LIBRARY = {
     "stbir/augmentation": {"stbir/errors", "stbir/images"},
     "stbir/model": {"stbir/errors", "stbir/config", "stbir/storage"},
     "stbir/gallery": {"stbir/errors", "stbir/config", "stbir/images", "stbir/storage"},
-    "stbir/data": {
-        *("stbir/errors", "stbir/config", "stbir/images", "stbir/storage", "stbir/augmentation"),
-    },
+    "stbir/data": {*("stbir/errors", "stbir/config", "stbir/images", "stbir/storage", "stbir/augmentation")},
     "stbir/captioning": {"stbir/errors", "stbir/images", "stbir/storage", "stbir/augmentation"},
     "stbir/catalogue": {"stbir/errors", "stbir/images", "stbir/storage", "stbir/data"},
     "stbir/embedding": {
@@ -58,7 +59,7 @@ COMMANDS = ("ablate", "caption", "embed_gallery", "evaluate", "gallery", "prefli
 COMMANDS += ("calibrate", "export_onnx", "init_checkpoint", "search_batch", "train")
 JOBS |= {
     f"ray_jobs/{command}": {
-        *("ray_jobs/interrupts", "ray_jobs/cli", "ray_jobs/jobs", "ray_jobs/recipes", "ray_jobs/captioning"),
+        *("ray_jobs/interrupts", "ray_jobs/cli", "ray_jobs/jobs", "ray_jobs/recipes", "ray_jobs/captioning")
     }
     for command in COMMANDS
 }
@@ -207,3 +208,23 @@ def test_side_effects_are_detected(code: str, has_side_effect: bool) -> None:
 def test_environment_reads_are_detected() -> None:
     read = "import os\nfrom os import environ\nos.getenv('A')\nos.environ['B']"
     assert len(list(_environment_reads(ast.parse(read)))) == 3
+
+
+# Modules → libraries that they do not load. No row forbids what an earlier one loads.
+LIGHT_IMPORTS = {
+    "serve.http.auth, serve.environment": {"ray"},  # which reads its environment when it is imported
+    "serve.deployments.ingress": {"torch", "lance"},  # so that its replicas start fast and take little memory
+    # Decode tasks and Ray Train's controller import them (Ray itself loads torch in the controller).
+    "ray_jobs.training.job, ray_jobs.training.ingest, ray_jobs.training.data_config": {"torch", "timm"},
+    "ray_jobs.jobs.gallery": {"torch"},  # its actions need no model
+}
+
+
+@pytest.mark.slow(reason="a process that imports Ray and Lance")
+def test_light_modules_do_not_load_heavy_libraries() -> None:
+    code = "import sys\n" + "".join(
+        f"import {modules}\nif heavy := {libraries} & {{*sys.modules}}: print({modules!r}, heavy)\n"
+        for modules, libraries in LIGHT_IMPORTS.items()
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == ""

@@ -60,12 +60,6 @@ def test_command_parses_arguments_before_heavy_imports(name: str) -> None:
     assert completed.stdout.startswith("usage: ")
 
 
-def test_gallery_job_does_not_import_torch() -> None:
-    """The actions of `gallery.py` need no model; importing torch takes seconds."""
-    script = "import sys, ray_jobs.jobs.gallery; sys.exit('torch' in sys.modules)"
-    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, timeout=120)
-
-
 def check_python(words: list[str], complete: bool) -> None:
     """A job of this project with valid options, and all required ones if the command is complete."""
     if words[0] == "-m":

@@ -1,8 +1,6 @@
 """Input errors of the train command. `tests/cluster/test_end_to_end.py` trains with it."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,7 +21,6 @@ from stbir.errors import InputError, JobFailedError
 from stbir.model import checkpoint
 from stbir.model.builder import build_retriever
 from stbir.storage.folder import Folder
-from tests.conftest import ROOT
 from tests.ray_jobs.local_run import local_job, run_locally
 
 
@@ -69,14 +66,6 @@ def test_error_returned_by_workers_fails_the_run() -> None:
 
     with pytest.raises(JobFailedError, match="the loss is nan"):
         trainer.fit_once(cast(TorchTrainer, StoppedTrainer()))
-
-
-def test_controller_modules_import_no_model_library() -> None:
-    """Decode tasks and Ray Train's controller import them (Ray itself loads torch in the controller)."""
-    modules = "ray_jobs.training.job, ray_jobs.training.ingest, ray_jobs.training.data_config"
-    code = f"import sys, {modules}; print({{'torch', 'timm'}} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"
 
 
 def test_source_of_pretrained_weights_and_chunk_size_do_not_prevent_resuming() -> None:

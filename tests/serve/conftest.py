@@ -12,6 +12,7 @@ import lance
 import numpy as np
 import pyarrow as pa
 import pytest
+from fastapi import FastAPI
 from PIL import Image, ImageDraw
 
 from ray_jobs.recipes import recipe
@@ -22,6 +23,7 @@ from stbir.gallery.table import schema, table_uri
 from stbir.model import checkpoint
 from stbir.model.builder import build_retriever
 from stbir.storage.folder import Folder
+from tests.serve.local import application
 
 CATEGORIES = ("box", "disc")
 FIELDS = pa.schema([pa.field("text", pa.string())])
@@ -110,6 +112,12 @@ def shoes_uri(checkpoint_uri, write_gallery, tmp_path_factory) -> str:
     return write_gallery(
         tmp_path_factory.mktemp("serve") / "shoes", checkpoint.read_digest(checkpoint_uri), "shoe"
     )
+
+
+@pytest.fixture(scope="session")
+def app(checkpoint_uri: str, gallery_uri: str) -> FastAPI:
+    """The application in this process, without Ray."""
+    return application(checkpoint_uri, gallery_uri)
 
 
 @pytest.fixture(scope="session")

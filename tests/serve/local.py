@@ -4,7 +4,9 @@ import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 
+import httpx
 from fastapi import FastAPI
 
 from serve.deployments.local_handle import LocalHandle
@@ -64,6 +66,18 @@ def local_searchers(checkpoint_uri: str, gallery_uri: str, **galleries: str) -> 
 
     asyncio.run(start())
     return backends
+
+
+async def request(app: Any, method: str, path: str, **kwargs: Any) -> httpx.Response:
+    """The response of an ASGI application; an exception of it is a response too."""
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+        return await client.request(method, path, **kwargs)
+
+
+def send(app: Any, method: str, path: str, **kwargs: Any) -> httpx.Response:
+    """As `request`, outside an event loop."""
+    return asyncio.run(request(app, method, path, **kwargs))
 
 
 @contextmanager

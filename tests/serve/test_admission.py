@@ -6,7 +6,6 @@ from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
-import httpx
 import pytest
 from fastapi.responses import JSONResponse
 
@@ -20,16 +19,11 @@ from serve.http.admission import (
 from serve.http.api import create_app
 from serve.problem import Problem, problem_app
 from serve.settings import read_settings
+from tests.serve.local import request, send
 from tests.serve.test_auth import EmptyBackend
 
 REJECTION = problem_app(Problem(HTTPStatus.TOO_MANY_REQUESTS, "at capacity", {"Retry-After": "3"}))
 FULL = AdmissionControl(REJECTION, Admission(0), Admission(0))
-
-
-async def request(app: Any, method: str, path: str, **kwargs: Any) -> httpx.Response:
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
-        return await client.request(method, path, **kwargs)
 
 
 class Application:
@@ -54,11 +48,11 @@ def test_search_at_capacity_is_rejected_unread() -> None:
         yield b"{}"
 
     app = create_app(EmptyBackend(), read_settings().limits, admission=FULL)
-    response = asyncio.run(request(app, "POST", "/v1/search", content=body()))
+    response = send(app, "POST", "/v1/search", content=body())
     assert (response.status_code, response.headers["retry-after"], is_read) == (429, "3", False)
     assert response.json()["request_id"] == response.headers["x-request-id"]
     for path in ("/healthz", "/readyz", "/v1/info"):
-        assert asyncio.run(request(app, "GET", path)).status_code == 200
+        assert send(app, "GET", path).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,7 @@ def test_options_that_serve_refuses_end_the_command(checkpoint_uri, gallery_uri,
     assert "\n" not in error.value.message
 
 
+@pytest.mark.slow(reason="a process of Ray Serve")
 def test_serve_run_exits_with_2_and_one_line():
     serve = str(Path(sys.executable).with_name("serve"))
     done = subprocess.run(
@@ -119,6 +120,7 @@ def test_serve_run_exits_with_2_and_one_line():
     assert "nowhere: no checkpoint here" in last_line
 
 
+@pytest.mark.slow(reason="a process of Ray Serve")
 def test_a_taken_port_ends_serve_run_with_one_line():
     """Before the checkpoint is read and Ray starts."""
     serve = str(Path(sys.executable).with_name("serve"))

@@ -3,8 +3,6 @@
 import asyncio
 import json
 import logging
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,6 @@ from serve.messages import Query, SearchResult
 from serve.problem import SECURITY_HEADERS, problem_app
 from serve.settings import read_settings
 from stbir.errors import InputError
-from tests.conftest import ROOT
 
 SEARCH = {"text": "red strap"}
 
@@ -152,12 +149,6 @@ def test_rejections_and_gateway_errors_have_the_security_headers() -> None:
     for app in (problem_app(at_capacity(1)), UNAVAILABLE):
         headers = asyncio.run(send(app)).headers
         assert all(headers[name] == value for name, value in SECURITY_HEADERS.items())
-
-
-def test_the_settings_of_http_load_without_ray() -> None:
-    code = "import sys, serve.http.auth, serve.environment; print('ray' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
 
 
 def test_api_key_is_required_for_v1_and_its_rate_limit_counts_searches(tmp_path: Path) -> None:

@@ -2,20 +2,20 @@
 
 import io
 
+from fastapi import FastAPI
+
 from benchmarks.endpoint import floor, one_by_one
 from serve.http.api import create_app
 from serve.settings import read_settings
-from tests.serve.local import application
 from tests.serve.test_steering import post
 
 
 def test_plain_servers_find_what_the_endpoint_finds(
-    checkpoint_uri: str, gallery_uri: str, sketch: bytes
+    app: FastAPI, checkpoint_uri: str, gallery_uri: str, sketch: bytes
 ) -> None:
     fields, files = {"text": "a red disc", "k": "10"}, {"sketch": ("s.png", sketch)}
     uvicorn_app = create_app(floor.Searcher(checkpoint_uri, gallery_uri), read_settings().limits)
-    apps = (application(checkpoint_uri, gallery_uri), uvicorn_app)
-    ours, plain = (post(app, data=fields, files=files).json()["hits"] for app in apps)
+    ours, plain = (post(each, data=fields, files=files).json()["hits"] for each in (app, uvicorn_app))
     flask = one_by_one.create_app(checkpoint_uri, gallery_uri).test_client()
     form = {**fields, "sketch": (io.BytesIO(sketch), "s.png")}
     single = flask.post("/v1/search", data=form).get_json()["hits"]

@@ -12,20 +12,15 @@ import stbir
 from serve.messages import Query
 from serve.settings import MAX_EXPLANATIONS
 from stbir.images import encode_png, render_strokes
-from tests.serve.local import application
-from tests.serve.test_ingress import FakeHandle, fake_searcher, request
+from tests.serve.local import send
+from tests.serve.test_ingress import FakeHandle, fake_searcher
 
 STROKES = [[[0.1, 0.2], [0.8, 0.3], [0.5, 0.9]], [[0.4, 0.4]]]
 URL = "/v1/explain?hit=shape%2F07"
 
 
-@pytest.fixture(scope="module")
-def app(checkpoint_uri: str, gallery_uri: str) -> FastAPI:
-    return application(checkpoint_uri, gallery_uri)
-
-
 def post(app: FastAPI, url: str = URL, **kwargs: Any) -> httpx.Response:
-    return asyncio.run(request(app, "POST", url, **kwargs))
+    return send(app, "POST", url, **kwargs)
 
 
 @pytest.mark.parametrize(

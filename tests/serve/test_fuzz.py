@@ -21,17 +21,14 @@ from serve.problem import Problem
 from stbir.errors import ImageTooLargeError, InputError, NoStrokeError
 from stbir.images import decode_sketch
 from tests.serve import hostile
-from tests.serve.local import application
 
-# Pillow warns of broken EXIF and decodes the image.
-pytestmark = pytest.mark.filterwarnings("ignore:Corrupt EXIF:UserWarning")
+pytestmark = [
+    pytest.mark.slow(reason="a thousand requests to real encoders"),
+    # Pillow warns of broken EXIF and decodes the image.
+    pytest.mark.filterwarnings("ignore:Corrupt EXIF:UserWarning"),
+]
 EXPECTED_STATUSES = {200, 400, 404, 413, 415, 422}
 EXAMPLES = 25
-
-
-@pytest.fixture(scope="module")
-def app(checkpoint_uri: str, gallery_uri: str) -> FastAPI:
-    return application(checkpoint_uri, gallery_uri)
 
 
 def search(app: FastAPI, requests: Iterable[tuple[str, bytes]]) -> list[httpx.Response]:

@@ -3,8 +3,6 @@
 import asyncio
 import json
 import math
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from typing import Any
@@ -25,8 +23,7 @@ from serve.rollout.rollout import ActiveRelease, Rollout
 from serve.settings import Settings, read_settings
 from stbir.errors import InputError
 from stbir.gallery.filters import Condition
-from tests.conftest import ROOT
-from tests.serve.local import RUNNING, MemoryStore
+from tests.serve.local import RUNNING, MemoryStore, send
 
 RELEASE = Release("there/step-7", "sha256:x", "photos", 3)
 RESULT = SearchResult([], RELEASE.digest, gallery_version=3)
@@ -72,17 +69,11 @@ class FakeHandle:
         return Method
 
 
-async def request(app: Any, method: str, path: str, **kwargs: Any) -> httpx.Response:
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
-        return await client.request(method, path, **kwargs)
-
-
 def search(searcher: Searcher, deadline_s: float = 5, **kwargs: Any) -> httpx.Response:
     """The response to a search; by default one with a sketch and a text."""
     app = create_app(searcher, replace(searcher.limits, deadline_s=deadline_s))
     kwargs = kwargs or {"json": {"text": "chair", "sketch": [[[0, 0], [1, 1]]]}}
-    return asyncio.run(request(app, "POST", "/v1/search", **kwargs))
+    return send(app, "POST", "/v1/search", **kwargs)
 
 
 def fake_searcher(
@@ -287,12 +278,12 @@ def test_ready_answers_from_the_last_status_without_a_request():
 def test_ready_is_503_with_the_reason_once_the_status_is_too_old(monkeypatch):
     searcher = fake_searcher(RESULT)
     app = create_app(searcher, searcher.limits)
-    assert asyncio.run(request(app, "GET", "/readyz")).status_code == 200
+    assert send(app, "GET", "/readyz").status_code == 200
     monkeypatch.setattr("serve.rollout.app_status.MAX_AGE_S", 0.0)
-    response = asyncio.run(request(app, "GET", "/readyz"))
+    response = send(app, "GET", "/readyz")
     assert (response.status_code, response.headers["retry-after"]) == (503, "1")
     assert response.json()["detail"].startswith("Serve's controller has not reported for 60 s")
-    assert asyncio.run(request(app, "GET", "/healthz")).status_code == 200
+    assert send(app, "GET", "/healthz").status_code == 200
     assert search(searcher).status_code == 200
 
 
@@ -312,13 +303,6 @@ def test_deadline_gives_504_and_cancels_all_calls():
     assert response.json()["detail"].startswith("no answer within 0.3 s")
     calls = [*searcher.sketch.calls, *searcher.text.calls, *searcher.fusion.calls]
     assert [call.is_cancelled for _, _, call in calls] == [True, True, True]
-
-
-def test_ingress_imports_neither_torch_nor_lance():
-    """So that an ingress replica starts fast and takes little memory."""
-    code = "import sys, serve.deployments.ingress; print([n for n in ('torch', 'lance') if n in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
 
 
 def test_body_is_read_up_to_the_limit_only():

@@ -1,12 +1,9 @@
 """Enlarged photos: the original where it can be read, its web page, and no file of an invented id."""
 
-import asyncio
 import io
 from typing import Any
 
-import httpx
 import pytest
-from fastapi import FastAPI
 from PIL import Image
 
 from serve.deployments.gallery_info import describe_gallery, gallery_name
@@ -15,7 +12,7 @@ from serve.messages import Release
 from stbir.gallery.gallery import Gallery, open_gallery
 from stbir.model import checkpoint
 from tests.serve.conftest import encode_image
-from tests.serve.local import application
+from tests.serve.local import send
 
 
 class FakeGallery:
@@ -78,26 +75,12 @@ def test_link_is_a_web_address_of_the_catalogue(columns, link):
     assert large_photo(FakeGallery(**columns), "a/b.png").link == link
 
 
-@pytest.fixture(scope="module")
-def app(checkpoint_uri: str, gallery_uri: str) -> FastAPI:
-    return application(checkpoint_uri, gallery_uri)
-
-
-def get(app: FastAPI, path: str) -> httpx.Response:
-    async def send() -> httpx.Response:
-        transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
-            return await client.get(path)
-
-    return asyncio.run(send())
-
-
 def test_sizes_of_a_photo_over_http(app, photos):
     """This gallery has no originals."""
     for query in ("", "?size=thumbnail", "?size=large"):
-        assert (get(app, f"/v1/photos/shape%2F03{query}")).content == photos.images[3]
-    assert (get(app, "/v1/photos/none?size=large")).status_code == 404
-    assert (get(app, "/v1/photos/shape%2F03?size=huge")).status_code == 422
+        assert send(app, "GET", f"/v1/photos/shape%2F03{query}").content == photos.images[3]
+    assert send(app, "GET", "/v1/photos/none?size=large").status_code == 404
+    assert send(app, "GET", "/v1/photos/shape%2F03?size=huge").status_code == 422
 
 
 def test_link_header_of_a_large_photo(app, gallery_uri, monkeypatch):
@@ -106,7 +89,7 @@ def test_link_header_of_a_large_photo(app, gallery_uri, monkeypatch):
 
     monkeypatch.setattr(Gallery, "value", value)
     monkeypatch.setattr(Gallery, "thumbnail", lambda gallery, photo_id: b"image")
-    response = get(app, "/v1/photos/shape%2F03?size=large")
+    response = send(app, "GET", "/v1/photos/shape%2F03?size=large")
     assert response.headers["link"] == '<https://shop.example/3>; rel="describedby"'
 
 

@@ -1,34 +1,18 @@
 """The OpenAPI document against JSON Schema and against real responses."""
 
-import asyncio
 from typing import Any
 
-import httpx
 import jsonschema
 import pytest
 from fastapi import FastAPI
 
 from serve.settings import read_settings
-from tests.serve.local import application
-
-
-@pytest.fixture(scope="module")
-def app(checkpoint_uri: str, gallery_uri: str) -> FastAPI:
-    return application(checkpoint_uri, gallery_uri)
+from tests.serve.local import send
 
 
 @pytest.fixture(scope="module")
 def document(app: FastAPI) -> dict[str, Any]:
-    return request(app, "GET", "/openapi.json").json()
-
-
-def request(app: FastAPI, method: str, path: str, **kwargs: Any) -> httpx.Response:
-    async def send() -> httpx.Response:
-        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
-            return await client.request(method, path, **kwargs)
-
-    return asyncio.run(send())
+    return send(app, "GET", "/openapi.json").json()
 
 
 def validate(value: Any, schema: dict[str, Any], document: dict[str, Any]) -> None:
@@ -81,7 +65,7 @@ def test_search_examples_are_answered(app: FastAPI, document: dict[str, Any]) ->
         # The names of another gallery, and what this checkpoint does not know.
         of_a_gallery = ("category", "like", "unlike", "min_match")
         fields = {name: value for name, value in example["value"].items() if name not in of_a_gallery}
-        assert request(app, "POST", "/v1/search", json=fields).status_code == 200
+        assert send(app, "POST", "/v1/search", json=fields).status_code == 200
     assert content["multipart/form-data"]["schema"]["properties"]["sketch"]["format"] == "binary"
 
 
@@ -108,7 +92,7 @@ def test_search_examples_are_answered(app: FastAPI, document: dict[str, Any]) ->
 def test_responses_match_the_document(
     app: FastAPI, document: dict[str, Any], method: str, path: str, route: str, kwargs: dict[str, Any]
 ) -> None:
-    response = request(app, method, path, **kwargs)
+    response = send(app, method, path, **kwargs)
     schemas = document["paths"][route][method]["responses"][str(response.status_code)]["content"]
     validate(response.json(), schemas[response.headers["content-type"]]["schema"], document)
 
@@ -128,7 +112,7 @@ def test_schema_has_the_limits_of_the_settings(document: dict[str, Any]) -> None
 
 
 def test_photo_has_a_documented_media_type(app: FastAPI, document: dict[str, Any]) -> None:
-    result = request(app, "POST", "/v1/search", json={"strokes": [[[0, 0], [1, 1]]]}).json()
-    photo = request(app, "GET", result["hits"][0]["uri"])
+    result = send(app, "POST", "/v1/search", json={"strokes": [[[0, 0], [1, 1]]]}).json()
+    photo = send(app, "GET", result["hits"][0]["uri"])
     responses = document["paths"]["/v1/photos/{photo_id}"]["get"]["responses"]
     assert photo.headers["content-type"] in responses["200"]["content"]

@@ -13,15 +13,10 @@ from PIL import Image
 import stbir
 from stbir import Negative, PhotoGallery
 from tests.serve.conftest import draw_shape, encode_image
-from tests.serve.local import application
+from tests.serve.local import request, send
 
 STROKES = [[[0.2, 0.2], [0.8, 0.3], [0.5, 0.8]]]
 DISC, BOX = draw_shape(1), draw_shape(2)
-
-
-@pytest.fixture(scope="module")
-def app(checkpoint_uri: str, gallery_uri: str) -> FastAPI:
-    return application(checkpoint_uri, gallery_uri)
 
 
 @pytest.fixture(scope="module")
@@ -30,12 +25,7 @@ def gallery(checkpoint_uri: str, gallery_uri: str) -> PhotoGallery:
 
 
 def post(app: FastAPI, **kwargs: Any) -> httpx.Response:
-    async def send() -> httpx.Response:
-        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
-            return await client.post("/v1/search", **kwargs)
-
-    return asyncio.run(send())
+    return send(app, "POST", "/v1/search", **kwargs)
 
 
 def values(hits: Any) -> list[tuple[Any, ...]]:
@@ -112,9 +102,7 @@ def test_steered_searches_of_a_group_equal_single_ones(app: FastAPI) -> None:
     requests += [{"text": "blue"}, {"text": "blue", "without": [{"sketch": base64_of(encode_blank())}]}]
 
     async def send_all() -> list[httpx.Response]:
-        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
-            return await asyncio.gather(*(client.post("/v1/search", json=each) for each in requests))
+        return await asyncio.gather(*(request(app, "POST", "/v1/search", json=each) for each in requests))
 
     together = asyncio.run(send_all())
     for fields, response in zip(requests, together, strict=True):
