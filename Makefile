@@ -51,8 +51,9 @@ test-on-ray: setup ## the tests that share a Ray cluster
 test-off-ray: setup ## all other tests
 	$(RUN)/python -m pytest --ignore=tests/cluster -m "not ray" $(WORKERS) $(TESTS) || $(NONE_CHOSEN)
 
-test-fast: setup ## the quick tests: without Ray and browser
-	$(RUN)/python -m pytest --ignore=tests/cluster -m "not ray and not browser and not slow" $(WORKERS) $(TESTS)
+test-fast: setup ## the quick tests: without Ray, browser and those marked slow, with fewer random examples
+	$(RUN)/python -m pytest --ignore=tests/cluster -m "not ray and not browser and not slow" \
+		--hypothesis-profile fast $(WORKERS) $(TESTS)
 
 test-cluster: setup ## tests that start clusters: lost nodes, failures, load (an hour)
 	$(RUN)/python -m pytest $(or $(TESTS),tests/cluster)

@@ -146,7 +146,7 @@ def test_reference_recipe_has_the_published_values() -> None:
 
 
 WITH_MODULES = [
-    *("smoke", "demo", "reference", "stbir_s", "chairs_cpu_reference", "chairs_cpu_reference_fast"),
+    *("smoke", "demo", "reference", "stbir_s", "chairs_cpu_reference", "chairs_cpu_reference_fast")
 ]
 
 

@@ -14,6 +14,7 @@ import pytest
 from tests.conftest import ROOT
 from tests.source import PACKAGES
 
+pytestmark = pytest.mark.slow(reason="builds the distributions, and an environment with one of them")
 # Of the client's own distribution, which is built from the same folder.
 CLIENT_ONLY = {f"stbir_client/{name}" for name in ("pyproject.toml", "README.md", "LICENSE")}
 
@@ -72,7 +73,6 @@ def run(folder: Path, *command: str, **variables: str) -> str:
     ).stdout
 
 
-@pytest.mark.slow(reason="builds an environment")
 def test_an_installed_wheel_works_outside_the_repository(installed: Path, tmp_path: Path) -> None:
     """`import stbir` needs no other package. The rest gets the dependencies of this environment."""
     python, code = str(installed / "python"), "import stbir; print(stbir.__file__)"

@@ -92,6 +92,7 @@ def test_the_command_publishes_a_corrected_checkpoint_and_can_be_repeated(
         np.testing.assert_allclose(checkpoint.load(again["checkpoint"]).state_dict()[name], tensor, atol=1e-5)
 
 
+@pytest.mark.slow(reason="trains, in this process")
 def test_the_end_of_training_calibrates_the_published_checkpoint(local_shards: str, tmp_path: Path) -> None:
     stages = tuple(replace(stage, epochs=1) for stage in recipe("smoke").stages[:1])
     job = local_job(replace(recipe("smoke"), stages=stages, calibrate=True), local_shards, str(tmp_path))

@@ -148,6 +148,7 @@ def test_late_ray_start_is_invalid_input_with_a_remedy(monkeypatch: pytest.Monke
     assert time.monotonic() - begin < 2
 
 
+@pytest.mark.slow(reason="a process that imports Ray")
 def test_ray_start_that_does_not_return_ends_the_process_in_time() -> None:
     """Ray may wait in a C++ function, where no exception can be raised."""
     hang = """

@@ -42,6 +42,7 @@ from stbir.training.feature_cache import FeatureCache, build_feature_cache
 from stbir.training.loop import train
 from stbir.training.stages import TrainableModel, start_stage
 
+pytestmark = pytest.mark.slow(reason="trains, in this process")
 CPU = torch.device("cpu")
 NUM_CLASSES = 8
 

@@ -16,6 +16,8 @@ from stbir.storage.manifest import read_manifest
 from tests.ray_jobs.local_run import local_job, run_locally
 from tests.ray_jobs.test_embed_gallery import save_smoke_checkpoint
 
+pytestmark = pytest.mark.slow(reason="trains, in this process")
+
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> str:

@@ -20,10 +20,10 @@ from stbir.embedding.change_detection import detect_changes
 from stbir.embedding.decode import DecodedPart, decode_part, decode_photos
 from stbir.errors import InputError
 from stbir.gallery.existing_rows import read_existing_rows
-from stbir.model import builder, checkpoint
 from tests.conftest import ROOT
 from tests.embedding.test_decode import unread
 from tests.ray_jobs.dangerous_catalogue import IDS, DangerousCatalogue
+from tests.ray_jobs.test_embed_gallery import save_smoke_checkpoint
 
 SMALL = Preprocess(16, (0, 0, 0), (1, 1, 1))
 
@@ -47,8 +47,7 @@ def test_photos_that_kill_or_block_their_worker_are_set_aside(ray_cluster) -> No
 
 @pytest.mark.slow(reason="an encoder actor, which imports the model libraries, and workers that die")
 def test_job_goes_on_after_a_photo_that_kills_its_worker(ray_cluster, tmp_path: Path) -> None:
-    config, uri = recipe("smoke"), str(tmp_path)
-    checkpoint.save(uri, "0", builder.build_retriever(config.model, 0), config, made_from="", counts={})
+    uri, config = save_smoke_checkpoint(str(tmp_path)), recipe("smoke")
     pool = EncoderPool(uri, config.model.photo.preprocess, 1, use_gpu=False)
     catalogue = DangerousCatalogue(killer="03")
     parts = embed_catalogue(catalogue, detect_changes(catalogue, read_existing_rows(None, [])), pool)
@@ -82,6 +81,7 @@ decode_part(catalogue, unread(next(catalogue.parts())), small, photo_timeout_s=0
 """
 
 
+@pytest.mark.slow(reason="a process of its own")
 def test_task_whose_photo_takes_too_long_ends_its_process() -> None:
     ended = subprocess.run([sys.executable, "-c", SLOW_PART], cwd=ROOT, capture_output=True, check=False)
     assert ended.returncode == 1

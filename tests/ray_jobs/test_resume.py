@@ -33,9 +33,19 @@ def in_order(steps: list[tuple[str, int, float]]) -> bool:
     return all(each == list(range(1, len(each) + 1)) for each in numbers)
 
 
+@pytest.fixture(scope="module")
+def complete(local_shards: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The output of an uninterrupted run."""
+    out = str(tmp_path_factory.mktemp("complete"))
+    assert run_locally(local_job(resume_recipe(), local_shards, out, checkpoint_interval=3)) is None
+    return out
+
+
 @pytest.mark.slow(reason="a training process of its own, which imports the model libraries and is killed")
-def test_killed_run_resumes_with_identical_losses_and_weights(local_shards: str, tmp_path: Path) -> None:
-    complete, killed = str(tmp_path / "complete"), str(tmp_path / "killed")
+def test_killed_run_resumes_with_identical_losses_and_weights(
+    local_shards: str, complete: str, tmp_path: Path
+) -> None:
+    killed = str(tmp_path / "killed")
     command = [sys.executable, "-m", "tests.ray_jobs.local_run", local_shards, killed]
     process = subprocess.Popen(command, cwd=ROOT)
     log = Path(killed) / "log"
@@ -44,8 +54,7 @@ def test_killed_run_resumes_with_identical_losses_and_weights(local_shards: str,
     process.kill()
     process.wait()
     steps_at_kill = num_completed_steps(killed)
-    for out in (killed, complete):
-        assert run_locally(local_job(resume_recipe(), local_shards, out, checkpoint_interval=3)) is None
+    assert run_locally(local_job(resume_recipe(), local_shards, killed, checkpoint_interval=3)) is None
     num_steps = num_completed_steps(complete)
     assert 0 < steps_at_kill < num_completed_steps(killed) == num_steps == len(logged(complete))
     assert in_order(logged(complete))
@@ -54,15 +63,15 @@ def test_killed_run_resumes_with_identical_losses_and_weights(local_shards: str,
     assert all(torch.equal(resumed[name], expected[name]) for name in resumed)
 
 
-def test_preempted_run_loses_no_step(local_shards: str, tmp_path: Path) -> None:
-    complete, preempted = str(tmp_path / "complete"), str(tmp_path / "preempted")
+@pytest.mark.slow(reason="trains, in this process")
+def test_preempted_run_loses_no_step(local_shards: str, complete: str, tmp_path: Path) -> None:
+    preempted = str(tmp_path / "preempted")
     checks = itertools.count(1)
     job = local_job(resume_recipe(), local_shards, preempted)
     assert run_locally(job, preemption_info=lambda: "spot" if next(checks) == 2 else None) is None
     num_steps = job.steps[0] + PREEMPTION_CHECK_STEPS
     assert num_completed_steps(preempted) == len(logged(preempted)) == num_steps < sum(job.steps)
-    for out in (preempted, complete):
-        assert run_locally(local_job(resume_recipe(), local_shards, out)) is None
+    assert run_locally(job) is None
     assert logged(preempted) == logged(complete)
     assert in_order(logged(preempted))
 

@@ -24,6 +24,7 @@ from stbir.storage.folder import Folder
 from stbir.storage.manifest import read_manifest
 from tests.ray_jobs.local_run import local_job, resume_recipe, run_locally
 
+BEST_IN_SKETCH: list[float] = [1, 2, 3, 9, 5, 6, 7, 8]
 EPOCHS = ["pretrain 1", "sketch 1", "sketch 2", "sketch 3", "sketch 4", "image 1", "text 1"]
 
 
@@ -81,10 +82,17 @@ def test_best_epoch_is_published_and_the_last_one_stays(
     assert bool(restored) == (mrr.index(max(mrr)) < 5)
 
 
+@pytest.fixture(scope="module")
+def whole(local_shards: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Job, list[dict[str, Any]]]:
+    """A complete run with `BEST_IN_SKETCH`, and its lines."""
+    job, lines = validated_job(local_shards, tmp_path_factory.mktemp("whole"))
+    run_with_mrr(job, BEST_IN_SKETCH)
+    return job, lines
+
+
 @pytest.mark.slow(reason="trains, in this process")
-def test_stage_continues_from_the_best_checkpoint(local_shards: str, tmp_path: Path) -> None:
-    job, lines = validated_job(local_shards, tmp_path)
-    run_with_mrr(job, [1, 2, 3, 9, 5, 6, 7, 8])
+def test_stage_continues_from_the_best_checkpoint(whole: tuple[Job, list[dict[str, Any]]]) -> None:
+    job, lines = whole
     best = checkpoint.load(job.out)
     last = checkpoint.load(last_checkpoint(job.out).uri)
     # Stages `image` and `text` do not train the sketch encoder, which is therefore that of the best epoch.
@@ -113,17 +121,16 @@ def test_run_that_only_gets_worse_publishes_its_start(local_shards: str, tmp_pat
 
 
 @pytest.mark.slow(reason="trains, in this process")
-def test_interrupted_run_publishes_the_same(local_shards: str, tmp_path: Path) -> None:
-    whole, _ = validated_job(local_shards, tmp_path / "whole")
-    parts, _ = validated_job(local_shards, tmp_path / "parts", checkpoint_interval=3)
-    mrr: list[float] = [1, 2, 3, 9, 5, 6, 7, 8]
-    run_with_mrr(whole, mrr)
+def test_interrupted_run_publishes_the_same(
+    whole: tuple[Job, list[dict[str, Any]]], local_shards: str, tmp_path: Path
+) -> None:
+    parts, _ = validated_job(local_shards, tmp_path, checkpoint_interval=3)
     with pytest.raises(StopIteration):
-        run_with_mrr(parts, mrr[:6])  # stops in stage `image`, which started from the best epoch
+        run_with_mrr(parts, BEST_IN_SKETCH[:6])  # stops in stage `image`, which started from the best epoch
     assert 0 < num_completed_steps(parts.out) < sum(parts.steps)
-    run_with_mrr(parts, mrr[6:])
+    run_with_mrr(parts, BEST_IN_SKETCH[6:])
     for uri in (lambda out: out, lambda out: last_checkpoint(out).uri):
-        one, other = (checkpoint.load(uri(job.out)).state_dict() for job in (whole, parts))
+        one, other = (checkpoint.load(uri(job.out)).state_dict() for job in (whole[0], parts))
         assert all(torch.equal(value, other[name]) for name, value in one.items())
 
 
@@ -184,6 +191,7 @@ def test_mean_mrr_leaves_out_kinds_without_queries() -> None:
     assert mean_mrr({"sketch": {"map": None}}) is None
 
 
+@pytest.mark.slow(reason="trains, in this process")
 def test_published_scores_of_a_checkpoint_without_validation(local_shards: str, tmp_path: Path) -> None:
     job = local_job(resume_recipe(), local_shards, str(tmp_path))
     assert run_locally(job) is None

@@ -18,6 +18,7 @@ from tests.conftest import ROOT
 CPU = torch.device("cpu")
 
 
+@pytest.mark.slow(reason="a process that imports the model libraries")
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_without_a_gpu_one_line_says_so() -> None:
     script = [sys.executable, "benchmarks/train_gpu.py"]
