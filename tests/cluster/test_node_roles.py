@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cluster.conftest import Nodes, cluster_with_head, finished
+from tests.cluster.conftest import finished
+from tests.cluster.nodes import Nodes, cluster_with_head
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]  # training workers import the model libraries
 
