@@ -19,6 +19,7 @@ DELAY_MS = 20
 NETEM = f"netem delay {DELAY_MS}ms loss 1%"  # of what each host sends
 _CLONE_NEWNET, _CLONE_NEWUTS = 0x40000000, 0x04000000
 _LIBC = ctypes.CDLL(None, use_errno=True)
+_LINKS = itertools.count(1)  # of all networks: the kernel removes those of a closed one some time later
 
 
 @functools.cache
@@ -50,7 +51,7 @@ class Network:
     def attach(self) -> str:
         """Connect the current namespace to the switch; its address there."""
         number = next(self._numbers)
-        host, port, address = f"host{number}-{os.getpid()}", f"port{number}", f"{self._subnet}.{number}"
+        host, port, address = f"host{next(_LINKS)}-{os.getpid()}", f"port{number}", f"{self._subnet}.{number}"
         _run(f"ip link add {host} type veth peer name {port} netns /proc/{os.getpid()}/fd/{self._switch}")
         _run(f"ip address add {address}/24 dev {host}")
         _run(f"ip link set {host} up")
