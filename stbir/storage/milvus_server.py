@@ -13,7 +13,7 @@ _URI = re.compile(
     rf"{SCHEME}://(?P<address>[^/@]+:\d+)/(?P<path>(?P<name>[A-Za-z][A-Za-z0-9_]*)(/.*)?)", re.S
 )
 _CONNECT_TIMEOUT_S = 5.0
-_TIMEOUT_S = 30.0  # of an operation on rows; without one, pymilvus repeats it for an hour
+_TIMEOUT_S = 60.0  # of an operation on rows; without one, pymilvus repeats it for an hour
 _JOB_TIMEOUT_S = 24 * 3600.0
 _JOBS = ("create_index", "flush", "load_collection")  # these wait for all rows
 
@@ -24,17 +24,18 @@ class MilvusServer:
     def __init__(self, address: str, token: str, secure: bool) -> None:
         """`address`: HOST:PORT. Raises InputError if no server answers there within seconds."""
         try:
+            from grpc import RpcError
             from pymilvus import MilvusClient, MilvusException
         except ImportError as error:
             remedy = "install it with: pip install 'stbir[milvus]'"
             raise InputError(f"{SCHEME}://{address}: needs pymilvus; {remedy}") from error
         # It logs each error with a traceback; the errors are raised, too.
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
-        self.address, self._errors = address, MilvusException
+        self.address, self._errors = address, (MilvusException, RpcError)  # the latter for a timeout
         uri = f"{'https' if secure else 'http'}://{address}"
         try:
             self._client = MilvusClient(uri, token=token, timeout=_CONNECT_TIMEOUT_S)
-        except MilvusException as error:
+        except self._errors as error:
             remedy = "check host, port and network, that Milvus runs there, and FSSPEC_MILVUS_TOKEN"
             raise InputError(f"{SCHEME}://{address}: no Milvus server answers; {remedy}") from error
 
@@ -44,7 +45,8 @@ class MilvusServer:
         try:
             return getattr(self._client, operation)(*args, timeout=timeout, **options)
         except self._errors as error:
-            reason = " ".join(error.message.split())[:200]
+            details = error.details() if hasattr(error, "details") else error.message
+            reason = " ".join(str(details).split())[:200]
             remedy = "check that the server runs, and its log"
             raise InputError(f"{SCHEME}://{self.address}: {operation} failed ({reason}); {remedy}") from error
 

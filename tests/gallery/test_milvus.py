@@ -16,11 +16,13 @@ from fsspec.config import conf
 from pymilvus import DataType, MilvusClient, MilvusException
 
 from stbir.errors import InputError
+from stbir.gallery.existing_rows import read_existing_rows
 from stbir.gallery.filters import Condition, render_filter
 from stbir.gallery.gallery import open_gallery
 from stbir.gallery.milvus.columns import columns_of, to_entities
 from stbir.gallery.milvus.filter import expression
 from stbir.gallery.milvus.store import MilvusStore
+from stbir.gallery.milvus.table import MilvusTable
 from stbir.gallery.store import open_store
 from stbir.gallery.table import schema
 from stbir.gallery.versions import rollback
@@ -28,7 +30,21 @@ from stbir.storage.access_check import check_access
 from stbir.storage.folder import Folder
 from stbir.storage.milvus_files import MilvusFileSystem
 from stbir.storage.milvus_server import connect, quoted
-from tests.gallery.test_stores import DIGEST, DIM, NAMES, make_table, publish_table, row, unit_vectors
+from tests.gallery.test_stores import (
+    DIGEST,
+    DIM,
+    FIELDS,
+    NAMES,
+    SCHEMA,
+    ids,
+    make_table,
+    publish_table,
+    row,
+    row_print,
+    unit_vectors,
+)
+
+pytestmark = pytest.mark.usefixtures("few_queries")
 
 
 @pytest.fixture
@@ -105,6 +121,31 @@ def test_killed_copy_is_made_again(folder, client):
     writer.append(make_table(range(5, 7)))
     writer.commit()
     assert store.open().count_rows() == 7
+
+
+def interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_killed_deletion_is_repaired_by_the_next_run(folder, monkeypatch):
+    publish_table(folder, make_table(range(10)))
+    writer = open_store(folder).open_writer(SCHEMA, DIGEST)
+    writer.append(make_table(range(10, 11)))
+    writer.commit()
+    with monkeypatch.context() as patch:
+        patch.setattr(MilvusTable, "save", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            writer.delete([0, 1])
+    writer = open_store(folder).open_writer(SCHEMA, DIGEST)
+    assert writer.dataset.count_rows() == 11
+    existing, remaining = (
+        read_existing_rows(writer.dataset, FIELDS.names),
+        make_table(range(2, 11)).to_pylist(),
+    )
+    existing.retain([(each["photo_id"], row_print(each)) for each in remaining])
+    writer.delete(existing.stale_row_ids())
+    assert writer.dataset.count_rows() == 9
+    assert ids(folder, None) == {each["photo_id"] for each in remaining}
 
 
 def test_columns_with_any_name_and_the_limits_of_values(folder):
@@ -202,6 +243,13 @@ def test_failed_operation_names_the_server(folder, caplog):
         folder.fs.server.call("query", "nothing", filter="row == 1")
     assert isinstance(error.value.__cause__, MilvusException)
     assert not caplog.records
+
+
+def test_timeout_of_an_operation_names_the_server(folder, monkeypatch):
+    publish_table(folder, make_table(range(3)))
+    monkeypatch.setattr("stbir.storage.milvus_server._TIMEOUT_S", 1e-6)
+    with pytest.raises(InputError, match=r"milvus://127.*: query failed \(.*\); check"):
+        folder.fs.server.call("query", folder.path, filter="row >= 0")
 
 
 class TestFiles:

@@ -38,6 +38,7 @@ from stbir.storage.folder import Folder
 from stbir.storage.lock import artifact_lock
 from stbir.storage.manifest import read_manifest
 
+pytestmark = pytest.mark.usefixtures("few_queries")
 DIM = 16
 DIGEST, OTHER_DIGEST = "sha256:a", "sha256:b"
 CATEGORIES = ["chair", "it's", 'a "quoted" one', "back\\slash"]
@@ -61,14 +62,6 @@ def new_folder(store: str, tmp_path: Path, request: pytest.FixtureRequest) -> Fo
     name = f"gallery{next(NAMES)}"
     root = str(tmp_path) if store == "lance" else request.getfixturevalue("milvus")
     return Folder(f"{root}/{name}")
-
-
-@pytest.fixture(autouse=True)
-def few_queries(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Gates that measure with few queries: milvus-lite needs milliseconds for each."""
-    monkeypatch.setattr("stbir.gallery.recall._NUM_QUERIES", 8)
-    monkeypatch.setattr("stbir.gallery.latency._MIN_QUERIES", 2)
-    monkeypatch.setattr("stbir.gallery.latency._MAX_SECONDS", 0.01)
 
 
 @pytest.fixture(params=STORES)
