@@ -1,27 +1,79 @@
-"""Ray clusters of these tests: a head started like a user's, and one whose nodes come and go."""
+"""Ray clusters of these tests: a head started like a user's, and removable nodes on one machine."""
 
 import json
+import os
 import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+from ray.cluster_utils import Cluster
 
 from stbir.data.shard_writer import publish, write_quarantine, write_rows
 from stbir.data.sources.registry import open_source
 from stbir.data.validation import validate_entry
 from stbir.storage.folder import Folder
 from tests.cluster.head import Head, running_head
-from tests.cluster.network import NETEM, missing
-from tests.cluster.nodes import Nodes, cluster_with_head
-from tests.conftest import wait_until
+from tests.conftest import ROOT, wait_until
+
+OBJECT_STORE_BYTES = 128 * 2**20  # of each node
 
 
-def pytest_report_header() -> str:
-    """Says on what network the nodes are."""
-    kind = "one host" if "hosts" in missing() else "a network namespace each"
-    return f"nodes: {kind}, {NETEM if not missing() else missing()}"
+@dataclass
+class Nodes:
+    """A head, and nodes of the size of one worker that tests add and remove."""
+
+    cluster: Cluster
+    processes: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    @property
+    def address(self) -> str:
+        return str(self.cluster.address)
+
+    def add(self, role: str = "accelerator", cpus: int = 1) -> Any:
+        """Add a node and wait until it has joined."""
+        return self.cluster.add_node(
+            num_cpus=cpus,
+            labels={"stbir-role": role},
+            resources={"worker": 1} if role == "accelerator" else {},
+            object_store_memory=OBJECT_STORE_BYTES,
+            include_dashboard=False,
+        )
+
+    def remove_node(self, node: Any) -> None:
+        """Kill every process of a node, without notice."""
+        self.cluster.remove_node(node, allow_graceful=False)
+
+    def workers(self, node: Any, title: str) -> list[psutil.Process]:
+        """The processes of a node whose title contains `title`."""
+        [raylet] = node.all_processes["raylet"]
+        children = psutil.Process(raylet.process.pid).children(recursive=True)
+        return [child for child in children if _has_title(child, title)]
+
+    def start(self, *command: str, **variables: str) -> subprocess.Popen[str]:
+        """Start a command of the project on these nodes in the background."""
+        process = subprocess.Popen(
+            [sys.executable, *command],
+            cwd=ROOT,
+            env={**os.environ, "RAY_ADDRESS": self.address, **variables},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.processes.append(process)
+        return process
+
+
+def _has_title(process: psutil.Process, title: str) -> bool:
+    try:
+        return title in " ".join(process.cmdline())
+    except psutil.Error:  # it has ended
+        return False
 
 
 def finished(process: subprocess.Popen[str], seconds: float) -> dict[str, Any]:
@@ -42,6 +94,23 @@ def wait_while_running(process: subprocess.Popen[str], ready: Any, what: str, se
 def head(aws: None) -> Iterator[Head]:
     with running_head() as running:
         yield running
+
+
+@contextmanager
+def cluster_with_head(role: str, cpus: int) -> Iterator[Nodes]:
+    """A head with that role and number of CPUs; stopped at the end with all its processes."""
+    head = {"num_cpus": cpus, "labels": {"stbir-role": role}, "include_dashboard": False}
+    cluster = Cluster(
+        initialize_head=True, head_node_args={**head, "object_store_memory": OBJECT_STORE_BYTES}
+    )
+    nodes = Nodes(cluster)
+    try:
+        yield nodes
+    finally:
+        for process in nodes.processes:
+            process.kill()
+            process.communicate()
+        cluster.shutdown()
 
 
 @pytest.fixture

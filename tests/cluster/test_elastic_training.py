@@ -2,11 +2,11 @@
 
 import itertools
 import json
-import re
-import shlex
 import subprocess
+import sys
 import time
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,10 +21,8 @@ from stbir.data.sampling import iter_steps
 from stbir.data.shards import open_shards
 from stbir.storage.folder import Folder
 from stbir.storage.manifest import MANIFEST_FILE as MANIFEST
-from tests.cluster.conftest import finished, wait_while_running
-from tests.cluster.nodes import Node, Nodes
-from tests.conftest import wait_until
-from tests.documented_commands import documented
+from tests.cluster.conftest import Nodes, finished, wait_while_running
+from tests.conftest import ROOT, wait_until
 from tests.ray_jobs.local_run import local_job, run_locally
 
 # Each starts a cluster, whose training workers import the model libraries, most of them twice.
@@ -90,7 +88,7 @@ def test_node_loss_within_an_epoch_skips_no_sample(nodes: Nodes, synthetic_shard
         *arguments(synthetic_shards, out, "--workers", "2", "--checkpoint-every", "5", "--set", *LONG)
     )
     wait_while_running(job, lambda: num_completed_steps(out) > 0, "the first save", START_TIMEOUT_S)
-    nodes.remove_node(next(node for node in three if node.workers(WORKER)))
+    nodes.remove_node(next(node for node in three if nodes.workers(node, WORKER)))
     steps_at_removal = num_completed_steps(out)
     expected = planned(synthetic_shards, override(recipe("smoke"), LONG))
     assert 0 < steps_at_removal < len(expected)
@@ -128,8 +126,7 @@ run(train.main, train.parser())
 """
 
 
-@pytest.mark.endurance  # three worker groups in turn: seven minutes
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(900)  # three worker groups in turn: minutes on two idle cores
 @pytest.mark.parametrize("nodes", [5], indirect=True)
 def test_elastic_run_scales_up_and_down_with_one_global_batch(
     nodes: Nodes, synthetic_shards: str, out: str
@@ -137,7 +134,7 @@ def test_elastic_run_scales_up_and_down_with_one_global_batch(
     workers = [nodes.add()]
 
     def num_active() -> int:
-        return sum(bool(node.workers(WORKER)) for node in workers)
+        return sum(bool(nodes.workers(node, WORKER)) for node in workers)
 
     options = [
         "--workers",
@@ -174,12 +171,18 @@ def test_elastic_run_scales_up_and_down_with_one_global_batch(
     assert logged_steps(out) == expected
 
 
-def drain(nodes: Nodes, node: Node, seconds: int) -> None:
+def drain(nodes: Nodes, node: Any, seconds: int) -> None:
     """Announce to Ray that the node will leave, as a spot notice does."""
-    [command] = documented("docs/operate.md", "ray drain-node")
-    command = re.sub(r"seconds \d+", f"seconds {seconds}", command.replace(" ID ", f" {node.node_id} "))
-    variables = {**nodes.head.variables, "RAY_ADDRESS": nodes.head.address}
-    subprocess.run(shlex.split(command), env=variables, check=True, capture_output=True, timeout=60)
+    reason = ["--reason=DRAIN_NODE_REASON_PREEMPTION", "--reason-message=spot"]
+    target = [f"--address={nodes.address}", f"--node-id={node.node_id}"]
+    command = [
+        str(Path(sys.executable).with_name("ray")),
+        "drain-node",
+        *target,
+        *reason,
+        f"--deadline-remaining-seconds={seconds}",
+    ]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=60)
 
 
 def test_preemption_notice_saves_a_checkpoint_within_the_grace_period(
@@ -188,7 +191,7 @@ def test_preemption_notice_saves_a_checkpoint_within_the_grace_period(
     pair, grace_s = [nodes.add(), nodes.add()], 90
     job = nodes.start(*arguments(synthetic_shards, out, "--set", *LONG))
     wait_while_running(job, lambda: num_completed_steps(out) > 0, "the first epoch", START_TIMEOUT_S)
-    drain(nodes, next(node for node in pair if node.workers(WORKER)), grace_s)
+    drain(nodes, next(node for node in pair if nodes.workers(node, WORKER)), grace_s)
     notice_time = time.monotonic()
 
     def mid_epoch_checkpoints() -> list[int]:

@@ -6,8 +6,7 @@ import pytest
 
 from benchmarks.embed import make_photos
 from benchmarks.endpoint.world import make_checkpoint
-from tests.cluster.conftest import finished, wait_while_running
-from tests.cluster.nodes import Nodes
+from tests.cluster.conftest import Nodes, finished, wait_while_running
 
 pytestmark = [
     pytest.mark.slow,  # a cluster, and an encoder in it that imports the model libraries
@@ -26,8 +25,8 @@ def test_job_waits_for_nodes_and_uses_them_by_role(nodes: Nodes, tmp_path: Path)
     assert job.stderr is not None
     assert any("waiting up to 900 s for 2 CPUs and 0 GPUs" in line for line in job.stderr)
     accelerator, data = nodes.add("accelerator"), nodes.add("data", cpus=2)
-    wait_while_running(job, lambda: bool(data.workers("ray::decode_part")), "decoding", 240)
-    wait_while_running(job, lambda: bool(accelerator.workers("ray::EncoderActor")), "the encoder", 60)
-    assert not accelerator.workers("ray::decode_part")
+    wait_while_running(job, lambda: bool(nodes.workers(data, "ray::decode_part")), "decoding", 240)
+    wait_while_running(job, lambda: bool(nodes.workers(accelerator, "ray::EncoderActor")), "the encoder", 60)
+    assert not nodes.workers(accelerator, "ray::decode_part")
     summary = finished(job, 300)
     assert summary["in"] == summary["ok"] == summary["listed"] == NUM_PHOTOS

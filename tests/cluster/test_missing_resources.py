@@ -8,7 +8,7 @@ import pytest
 
 from stbir.model import checkpoint
 from stbir.storage.folder import Folder
-from tests.cluster.nodes import Nodes
+from tests.cluster.conftest import Nodes
 from tests.gallery.test_gallery import publish_gallery, unit_vectors
 from tests.ray_jobs.chat_server import KEY, MODEL, ChatServer
 from tests.ray_jobs.test_caption import row, write_shards

@@ -4,6 +4,7 @@ import threading
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -14,8 +15,7 @@ from serve.settings import DEFAULT
 from stbir.gallery.gallery import open_table
 from stbir.gallery.table_writer import latest_version
 from stbir.storage.folder import Folder
-from tests.cluster.conftest import finished, wait_while_running
-from tests.cluster.nodes import Nodes
+from tests.cluster.conftest import Nodes, finished, wait_while_running
 from tests.conftest import free_port
 from tests.ray_jobs.test_embed_gallery import save_smoke_checkpoint
 
@@ -35,6 +35,11 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     return save_smoke_checkpoint(str(tmp_path_factory.mktemp("model") / "checkpoint"))
 
 
+def has_encoder(nodes: Nodes, node: Any) -> bool:
+    """Whether the encoder actor of an embedding job runs on a node."""
+    return bool(nodes.workers(node, "ray::EncoderActor"))
+
+
 def num_rows(gallery: str) -> int:
     newest = latest_version(Folder(gallery))
     return newest.count_rows() if newest is not None else 0
@@ -47,7 +52,7 @@ def test_embedding_job_survives_node_loss(nodes: Nodes, model: str, tmp_path: Pa
     arguments = ["--checkpoint", model, "--photos", f"folder:{photos}", "--gallery", gallery, "--batch", "4"]
     job = nodes.start("ray_jobs/embed_gallery.py", *arguments)
     wait_while_running(job, lambda: num_rows(gallery) > 0, "the first rows", 240)
-    nodes.remove_node(next(node for node in pair if node.workers("ray::EncoderActor")))
+    nodes.remove_node(next(node for node in pair if has_encoder(nodes, node)))
     assert num_rows(gallery) < PHOTOS
     done = finished(job, 300)
     expected = [str(path.relative_to(photos)) for path in photos.rglob("*.jpg")]

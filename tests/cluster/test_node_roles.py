@@ -4,8 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cluster.conftest import finished
-from tests.cluster.nodes import Nodes, cluster_with_head
+from tests.cluster.conftest import Nodes, cluster_with_head, finished
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]  # training workers import the model libraries
 
