@@ -1,5 +1,6 @@
 """Error mapping: errors of Ray and of the replicas → problem details for the client."""
 
+import logging
 from collections.abc import Awaitable
 from http import HTTPStatus
 from typing import Any
@@ -11,6 +12,7 @@ from serve.deadline import DeadlineExceededError
 from serve.problem import Problem
 from stbir.errors import ImageTooLargeError, InputError, NoStrokeError
 
+log = logging.getLogger(__name__)
 # Status of an InputError by the field at the start of its message.
 _FIELD_STATUS = {
     "sketch": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,  # a valid image header, but invalid image data
@@ -74,6 +76,7 @@ def _input_problem(error: InputError, retry_after_s: int) -> Problem:
     detail = _detail(error)
     status = _FIELD_STATUS.get(detail.partition(":")[0].partition(".")[0])
     if status is None:
+        log.error("%s", detail)
         return unavailable("the gallery cannot be opened; see the server's log", retry_after_s)
     return Problem(status, detail)
 

@@ -230,13 +230,15 @@ def test_missing_modality_is_none_and_its_encoder_is_not_called(sketch, text):
     ],
 )
 @pytest.mark.parametrize("source", ["call", "query"])
-def test_error_is_answered_as_problem_details(error, status, detail, source):
+def test_error_is_answered_as_problem_details(error, status, detail, source, caplog):
     response = search(fake_searcher(error if source == "call" else [error]))
     assert response.status_code == status
     assert response.headers["content-type"] == "application/problem+json"
     assert response.json()["detail"].startswith(detail)
     assert "secret" not in response.text
     assert ("retry-after" in response.headers) == (status in (429, 503))
+    if isinstance(error, InputError):  # the response points to the log
+        assert (str(error) in caplog.text) == (status == 503)
 
 
 class DyingHandle(FakeHandle):
