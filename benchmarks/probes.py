@@ -10,15 +10,13 @@ searches by at most half, all searches beside it are answered, all probes get 20
 import argparse
 import asyncio
 import json
-import signal
 import sys
-import tempfile
 from http import HTTPStatus
 from typing import Any
 
 from benchmarks.endpoint.load import OK
 from benchmarks.endpoint.probes import probe
-from benchmarks.endpoint.sides import Row, add_world_options, load, make_world, serving
+from benchmarks.endpoint.sides import Row, add_world_options, load, open_world, serving
 
 MAX_RATIO = 1.5  # of the p99 of searches beside the flood and alone
 MAX_PROBE_MS = 20.0
@@ -29,13 +27,10 @@ COLUMNS = ("p50_ms", "p95_ms", "p99_ms", "statuses")
 
 def main(args: argparse.Namespace) -> dict[str, Any]:
     """Measure the searches alone, beside the flood, and the probes while searches are full."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # stops the server too
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = args.world or make_world(scratch, args.recipe, args.photos)
-        with serving(args.side, folder) as (url, _):
-            baseline = load(url, "--rate", args.honest_rate, "--seconds", args.seconds)
-            beside, flood = asyncio.run(_together(url, args.seconds, args.honest_rate, args.rate))
-            overload, probes = asyncio.run(_together(url, args.seconds, args.full_rate, args.slow_rate))
+    with open_world(args) as folder, serving(args.side, folder) as (url, _):
+        baseline = load(url, "--rate", args.honest_rate, "--seconds", args.seconds)
+        beside, flood = asyncio.run(_together(url, args.seconds, args.honest_rate, args.rate))
+        overload, probes = asyncio.run(_together(url, args.seconds, args.full_rate, args.slow_rate))
     return summary(baseline, beside, flood, overload, probes)
 
 
