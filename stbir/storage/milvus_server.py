@@ -87,7 +87,7 @@ def split_uri(uri: str) -> tuple[str, str]:
     URI of another form; so do credentials in it, which would show in logs."""
     match = _URI.fullmatch(uri)
     if match is None or "__" in match["name"] or match["name"].endswith("_"):
-        shown = re.sub(r"//[^/]*@", "//…@", uri)
+        shown = re.sub(r"//.*@", "//…@", uri, flags=re.S)  # a password may contain a slash
         raise InputError(f"{shown}: not the URI of a Milvus gallery; use {FORM} (token: FSSPEC_MILVUS_TOKEN)")
     return match["address"], match["path"].rstrip("/")
 

@@ -150,6 +150,7 @@ def test_killed_deletion_is_repaired_by_the_next_run(folder, monkeypatch):
 
 def test_columns_with_any_name_and_the_limits_of_values(folder):
     fields = pa.schema([("row", pa.int64()), ("größe in cm", pa.int8()), ("raw", pa.binary())])
+    fields = fields.append(pa.field("IN", pa.string())).append(pa.field("Timestamp", pa.float32()))
     columns = schema(DIM, fields)
     photo = {
         **row(1),
@@ -157,9 +158,12 @@ def test_columns_with_any_name_and_the_limits_of_values(folder):
         "row": 7,
         "größe in cm": -3,
         "raw": b"\0\xff",
+        "IN": "a",
+        "Timestamp": 0.5,
     }
     gallery = publish_table(folder, pa.Table.from_pylist([photo], schema=columns))
     where = [Condition("größe in cm", "lt", 0), Condition("row", "eq", 7)]
+    where += [Condition("IN", "eq", "a"), Condition("Timestamp", "lt", 1e300)]
     assert gallery.search(unit_vectors(1), 1, where=where)[0][0].photo_id == photo["photo_id"]
     assert gallery.value(photo["photo_id"], "raw") == b"\0\xff"
     large = pa.Table.from_pylist([{**photo, "thumbnail": bytes(50_000)}], schema=columns)
@@ -173,6 +177,7 @@ def test_columns_with_any_name_and_the_limits_of_values(folder):
     ("value", "kind", "literal"),
     [
         (0.1, pa.float32(), "0.10000000149011612"),
+        (-(10**300), pa.float32(), "-1e+300"),
         ("2026-01-01T00:00:00.5", pa.timestamp("ms"), "1767225600500"),
         ("2026-01-01T01:00:00+01:00", pa.timestamp("ns", "UTC"), "1767225600000000000"),
         ("1969-12-31T23:59:59", pa.timestamp("s"), "-1"),
@@ -194,6 +199,7 @@ def test_literals(value, kind, literal):
         "milvus://host:1/a__b",
         "milvus://host:1",
         "milvus://a:b@host:1/name",
+        "milvus://user/a:b@host:1/name",
     ],
 )
 def test_uri_of_another_form_is_refused_without_its_password(uri):

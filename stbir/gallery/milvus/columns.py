@@ -16,6 +16,10 @@ from stbir.gallery.table import ROW_ID, VECTOR, dimension
 KEY = "row"  # the primary key: the position of a row, from 0 without gaps
 _MAX_BYTES = 65_535  # of a VARCHAR
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_KEYWORDS = frozenset(  # of filters
+    ("and", "or", "not", "in", "is", "null", "like", "exists", "true", "false", "iso", "interval")
+)
+_SYSTEM_FIELDS = ("RowID", "Timestamp")  # of each collection
 
 
 @dataclass(frozen=True)
@@ -98,8 +102,9 @@ def to_batch(entities: list[dict[str, Any]], columns: Sequence[Column], with_row
 
 def _name(number: int, field: pa.Field) -> str:
     """The name of the column if Milvus allows it, else one by its position."""
-    is_valid = _NAME.fullmatch(field.name) and field.name != KEY and not field.name.startswith("column_")
-    return str(field.name) if is_valid else f"column_{number}"
+    name = str(field.name)
+    is_taken = name in (KEY, *_SYSTEM_FIELDS) or name.lower() in _KEYWORDS or name.startswith("column_")
+    return name if _NAME.fullmatch(name) and not is_taken else f"column_{number}"
 
 
 def _datatype(field: pa.Field) -> str:

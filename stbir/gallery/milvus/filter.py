@@ -1,5 +1,6 @@
 """A filter in Milvus's language. Its conditions are valid, as `stbir.gallery.filters` has checked them."""
 
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -33,11 +34,18 @@ def _render(condition: Condition, column: Column) -> str:
 def _literal(value: Any, kind: pa.DataType) -> str:
     if pa.types.is_timestamp(kind):
         return str(_in_units(to_utc("value", value), kind.unit))
-    if pa.types.is_floating(kind):  # the number that the column would hold
-        return repr(float(np.dtype(kind.to_pandas_dtype()).type(value)))
+    if pa.types.is_floating(kind):
+        return repr(_stored(float(value), kind))
     if isinstance(value, bool):
         return str(value).lower()
     return quoted(value) if isinstance(value, str) else str(value)
+
+
+def _stored(value: float, kind: pa.DataType) -> float:
+    """The number that the column would hold; the value itself beyond its range, as Milvus has no infinity."""
+    with np.errstate(over="ignore"):
+        rounded = float(np.dtype(kind.to_pandas_dtype()).type(value))
+    return rounded if math.isfinite(rounded) else value
 
 
 def _in_units(time: datetime, unit: str) -> int:
