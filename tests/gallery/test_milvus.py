@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,12 +20,14 @@ from stbir.errors import InputError
 from stbir.gallery.existing_rows import read_existing_rows
 from stbir.gallery.filters import Condition, render_filter
 from stbir.gallery.gallery import open_gallery
+from stbir.gallery.index import BuiltIndex, IndexPlan, build_index
+from stbir.gallery.metadata import read_metadata
 from stbir.gallery.milvus.columns import columns_of, to_entities
 from stbir.gallery.milvus.filter import expression
 from stbir.gallery.milvus.store import MilvusStore
 from stbir.gallery.milvus.table import MilvusTable
 from stbir.gallery.store import open_store
-from stbir.gallery.table import schema
+from stbir.gallery.table import VECTOR, schema
 from stbir.gallery.versions import rollback
 from stbir.storage.access_check import check_access
 from stbir.storage.folder import Folder
@@ -146,6 +149,22 @@ def test_killed_deletion_is_repaired_by_the_next_run(folder, monkeypatch):
     writer.delete(existing.stale_row_ids())
     assert writer.dataset.count_rows() == 9
     assert ids(folder, None) == {each["photo_id"] for each in remaining}
+
+
+def test_a_copy_gets_an_index_of_its_own(folder):
+    """Its source stores the plan of an index that the copy does not have."""
+    plan, store, rows = IndexPlan(4, 4), open_store(folder), make_table(range(300))
+    publish_table(folder, rows, plan)
+    writer = store.open_writer(rows.schema, DIGEST)
+    writer.append(make_table(range(300, 302)))
+    writer.commit()
+    assert not read_metadata(writer.dataset).plan
+    for make_copy in (lambda: writer.dataset, lambda: store.compact(rebuild=False)):
+        copy = make_copy()
+        built = store.build_indexes(copy, plan, (), build_index)
+        index = folder.fs.server.call("describe_index", copy.collection, VECTOR)
+        assert (index["index_type"], index["params"]["nlist"]) == ("IVF_FLAT", 4)
+        assert built == BuiltIndex(replace(plan, kind="IVF_FLAT"))
 
 
 def test_columns_with_any_name_and_the_limits_of_values(folder):

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import pyarrow as pa
 
+from stbir.gallery.metadata import Metadata, read_metadata, write_metadata
 from stbir.gallery.milvus.columns import KEY, definitions, to_entities
 from stbir.gallery.milvus.table import BATCH_ROWS, MilvusTable, State, collection_name, encode_schema
 from stbir.gallery.table import VECTOR
@@ -75,14 +76,14 @@ def create_version(folder: Folder, version: int, schema: pa.Schema) -> MilvusTab
 
 
 def copy_version(folder: Folder, source: MilvusTable, version: int) -> MilvusTable:
-    """A new version with the rows of another, at the same positions."""
+    """A new version with the rows of a published one, at the same positions, and without its index."""
     copy = create_version(folder, version, source.schema)
     for first in range(0, source.count_rows(), BATCH_ROWS):
         last = min(first + BATCH_ROWS, source.count_rows())
         entities = source.query(f"{KEY} >= {first} and {KEY} < {last}", list(source.columns), is_strong=True)
         copy.server.call("insert", copy.collection, [dict(each) for each in entities])
     copy.state.rows = source.count_rows()
-    copy.save()
+    write_metadata(copy, Metadata(read_metadata(source).checkpoint))  # also saves the state
     return copy
 
 
