@@ -188,7 +188,7 @@ class MilvusFileSystem(AbstractFileSystem):  # type: ignore[misc]
         try:
             self.server.create_collection(name, _FIELDS)
         except InputError:
-            if not self.server.has_collection(name):
+            if not self.server.is_created_by_another(name):
                 raise
         if self.server.call("list_indexes", name):
             return
@@ -207,7 +207,7 @@ class MilvusFileSystem(AbstractFileSystem):  # type: ignore[misc]
         try:
             self.server.create_collection(_reservation(path), [key, _FIELDS[-1]])
         except InputError as error:
-            if self.server.has_collection(_reservation(path)):
+            if self.server.is_created_by_another(_reservation(path)):
                 raise FileExistsError(path) from error
             raise
 

@@ -3,6 +3,7 @@
 import functools
 import logging
 import re
+import time
 from typing import Any
 
 from stbir.errors import InputError
@@ -14,6 +15,7 @@ _URI = re.compile(
 )
 _CONNECT_TIMEOUT_S = 5.0
 _TIMEOUT_S = 60.0  # of an operation on rows; without one, pymilvus repeats it for an hour
+_CREATION_S = 1.0  # of a collection
 _JOB_TIMEOUT_S = 24 * 3600.0
 _JOBS = ("create_index", "flush", "load_collection")  # these wait for all rows
 
@@ -74,6 +76,14 @@ class MilvusServer:
     def has_collection(self, name: str) -> bool:
         """Whether there is a collection of that name."""
         return bool(self.call("has_collection", name))
+
+    def is_created_by_another(self, name: str) -> bool:
+        """Whether a collection whose creation was refused exists, now or within a second: milvus-lite refuses
+        the second of two creations before the first has ended."""
+        deadline_s = time.monotonic() + _CREATION_S
+        while not (exists := self.has_collection(name)) and time.monotonic() < deadline_s:
+            time.sleep(0.05)
+        return exists
 
 
 @functools.lru_cache(maxsize=16)
