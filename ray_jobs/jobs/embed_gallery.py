@@ -11,7 +11,7 @@ from typing import Any
 from ray_jobs.cli import check_error_rate, check_minimum, max_removed
 from ray_jobs.cluster.connection import connect
 from ray_jobs.cluster.metrics import EmbedMetrics
-from ray_jobs.embedding.index_build import build_on_cluster
+from ray_jobs.embedding.index_build import prepare_on_cluster
 from ray_jobs.embedding.pipeline import EncoderPool, allocate_encoders, embed_catalogue
 from ray_jobs.embedding.progress import Progress
 from ray_jobs.embedding.recall_queries import catalogue_queries, read_queries
@@ -81,7 +81,7 @@ def _embed(
     # Exact search has a recall of 1 with any queries.
     queries = queries | catalogue_queries(catalogue, args.checkpoint) if plan else {}
     summary = index_and_publish(
-        folder, table.version, digest, plan, table.counts, lock, builder=build_on_cluster, queries=queries
+        folder, table.version, digest, plan, table.counts, lock, prepare=prepare_on_cluster, queries=queries
     )
     delete_intermediate_versions(folder, summary["version"])
     # The rate is unknown after a single part.
@@ -100,7 +100,7 @@ def _delete(folder: Folder, args: argparse.Namespace) -> dict[str, Any]:
         counts = {**counts, "ok": num_rows, "new": 0, "changed": 0, "removed": num_deleted}
         plan, digest = plan_index(num_rows, args.index_threshold), read_metadata(dataset).checkpoint
         summary = index_and_publish(
-            folder, dataset.version, digest, plan, counts, lock, builder=build_on_cluster
+            folder, dataset.version, digest, plan, counts, lock, prepare=prepare_on_cluster
         )
         delete_intermediate_versions(folder, summary["version"])
         return summary

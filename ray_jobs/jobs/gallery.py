@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from ray_jobs.cli import max_removed
 from ray_jobs.cluster.connection import connect
-from ray_jobs.embedding.index_build import build_on_cluster
+from ray_jobs.embedding.index_build import prepare_on_cluster
 from ray_jobs.embedding.recall_queries import read_queries
 from stbir.embedding.removal_guard import RemovalGuard
 from stbir.errors import InputError
@@ -170,7 +170,9 @@ def _publish(
     plan = plan_index(dataset.count_rows(), args.index_threshold, args.index)
     connect()
     options: dict[str, Any] = {"columns": tuple(args.columns), "queries": queries}
-    return index_and_publish(folder, version, digest, plan, counts, lock, builder=build_on_cluster, **options)
+    return index_and_publish(
+        folder, version, digest, plan, counts, lock, prepare=prepare_on_cluster, **options
+    )
 
 
 def _check_columns_and_queries(args: argparse.Namespace, schema: pa.Schema) -> dict[str, Features]:

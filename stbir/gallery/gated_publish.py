@@ -1,14 +1,14 @@
 """Index a gallery version, and publish it only if its recall and its latency are good enough."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from stbir.errors import JobFailedError
 from stbir.gallery.arrays import Features
-from stbir.gallery.index import IndexBuilder, IndexPlan, build_index
+from stbir.gallery.index import IndexPlan
 from stbir.gallery.latency import MAX_SLOWDOWN
-from stbir.gallery.publish import MIN_RECALL, prepare, publish
+from stbir.gallery.publish import MIN_RECALL, Candidate, prepare, publish
 from stbir.gallery.recall import MIN_RECALL_K
 from stbir.storage.folder import Folder
 from stbir.storage.lock import Lock
@@ -24,20 +24,24 @@ def index_and_publish(
     counts: dict[str, int],
     lock: Lock,
     *,
-    builder: IndexBuilder = build_index,
+    prepare: Callable[..., Candidate] = prepare,
     columns: tuple[str, ...] = (),
     queries: Mapping[str, Features] | None = None,
 ) -> dict[str, Any]:
-    """Index a version and publish it; returns the job's summary. The options are those of `prepare`.
+    """Index a version and publish it; returns the job's summary. The options are those of `prepare`, which
+    may run in another process.
 
     Raises JobFailedError for a recall below MIN_RECALL or slow searches, and InputError if the lock is lost.
     """
     lock.check()
-    candidate = prepare(
-        folder, version, checkpoint_digest, plan, builder=builder, columns=columns, queries=queries
-    )
+    candidate = prepare(folder, version, checkpoint_digest, plan, columns=columns, queries=queries)
     recall = f"recall@{MIN_RECALL_K} {candidate.recall:.4f}"
-    log.info("%s with %s", recall, candidate.metadata.plan or "exact search")
+    log.info(
+        "%s (95 %% interval %.4f to %.4f) with %s",
+        recall,
+        *candidate.recall_interval,
+        candidate.metadata.plan or "exact search",
+    )
     summary = {**counts, "recall": candidate.recall, "recalls": candidate.recalls}
     if candidate.recall < MIN_RECALL:
         raise JobFailedError(f"{recall} is below {MIN_RECALL}; not published", summary)

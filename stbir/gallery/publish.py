@@ -16,9 +16,12 @@ from stbir.gallery.metadata import Metadata, write_metadata
 from stbir.gallery.recall import (
     DRAWN,
     MIN_RECALL_K,
+    ExactScorer,
     RecallEvaluator,
     Recalls,
+    exact_scores,
     make_recall_queries,
+    recall_interval,
     share_filters,
     worst_recall,
 )
@@ -43,6 +46,7 @@ class Candidate:
     latencies: Latencies
     slowdown: float  # see stbir.gallery.latency
     unindexed_rows: int
+    recall_interval: tuple[float, float]  # 95 %, of `recall`
 
     @property
     def is_slow(self) -> bool:
@@ -63,6 +67,7 @@ def prepare(
     plan: IndexPlan | None,
     *,
     builder: IndexBuilder = build_index,
+    scorer: ExactScorer = exact_scores,
     columns: tuple[str, ...] = (),
     queries: Mapping[str, Features] | None = None,
     cache: CacheConfig | None = None,
@@ -71,17 +76,19 @@ def prepare(
 
     An existing vector index stays, and takes in the rows that it does not cover; if it has become slow, a new
     one replaces it. While the recall is below MIN_RECALL, `nprobes` doubles. `columns` are metadata columns
-    to index for filters. `queries` are real queries, (Q, D) by kind, to measure with. Raises InputError if
+    to index for filters. `queries` are real queries, (Q, D) by kind, to measure with. `builder` and `scorer`
+    may share the index and the exact scores of recall among processes. Raises InputError if
     the build needs more memory than is free.
     """
     store = open_store(folder)
     table = store.open(version)
     built = store.build_indexes(table, plan, columns, builder)
-    candidate = _measure(table, folder, Metadata.of(checkpoint_digest, built.plan), queries, cache)
+    metadata = Metadata.of(checkpoint_digest, built.plan)
+    candidate = _measure(table, folder, metadata, queries, cache, scorer)
     if plan and built.is_reused and candidate.is_slow:
         log.warning("the index has become %.1f times as slow; building a new one", candidate.slowdown)
-        plan = store.rebuild_index(table, plan, builder)
-        candidate = _measure(table, folder, Metadata.of(checkpoint_digest, plan), queries, cache)
+        metadata = Metadata.of(checkpoint_digest, store.rebuild_index(table, plan, builder))
+        candidate = _measure(table, folder, metadata, queries, cache, scorer)
     write_metadata(table, candidate.metadata)
     return replace(candidate, version=table.version)
 
@@ -96,6 +103,7 @@ def publish(folder: Folder, candidate: Candidate, counts: dict[str, int]) -> Man
         "dim": dimension(table.schema),
         "recall": candidate.recall,
         "recall_at": MIN_RECALL_K,
+        "recall_interval": candidate.recall_interval,
         "recalls": candidate.recalls,
         "latencies": candidate.latencies,
         "unindexed_rows": candidate.unindexed_rows,
@@ -121,14 +129,17 @@ def _measure(
     metadata: Metadata,
     queries: Mapping[str, Features] | None,
     cache: CacheConfig | None,
+    scorer: ExactScorer,
 ) -> Candidate:
     """The version as a candidate, with enough probes for MIN_RECALL."""
     filters, queries = share_filters(table), make_recall_queries(table, queries)
-    evaluator = RecallEvaluator(table, queries, filters)
+    evaluator = RecallEvaluator(table, queries, filters, scorer)
     metadata, recalls = _tune_nprobes(evaluator, table, folder, metadata, cache)
     gallery = Gallery(table, folder, cache, metadata)
     latencies, slower = _compare_latency(gallery, folder, queries[DRAWN], {"no filter": [], **filters}, cache)
-    return Candidate(table.version, metadata, recalls, latencies, slower, gallery.unindexed_count)
+    interval = recall_interval(recalls, min(map(len, queries.values())))
+    unindexed = gallery.unindexed_count
+    return Candidate(table.version, metadata, recalls, latencies, slower, unindexed, interval)
 
 
 def _tune_nprobes(

@@ -1,7 +1,7 @@
 """Recall@k of a gallery's search against exact search, over several kinds of queries and filters."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 
@@ -24,8 +24,11 @@ _TOLERANCE = 1e-5
 _SKETCH_COSINE = 0.6
 DRAWN = "drawn"  # the kind of queries that filters and latencies are measured with
 _FILTER_SHARES = (0.5, 0.01, 0.001)
+_Z_95 = 1.96
 _MAX_FILTER_SAMPLES = 100_000  # photos whose values set the limits of the filters
 Recalls = dict[str, dict[str, float]]
+# Table, queries (Q, D), k, filter → exact scores (Q, K).
+ExactScorer = Callable[[Table, Features, int, Filter | None], Features]
 
 
 def make_recall_queries(table: Table, extra: Mapping[str, Features] | None = None) -> dict[str, Features]:
@@ -65,6 +68,27 @@ def share_filters(table: Table) -> dict[str, list[Condition]]:
     return filters
 
 
+def exact_scores(
+    table: Table,
+    query_QD: Features,
+    k: int,
+    filter: Filter | None = None,
+    fragments: list[int] | None = None,
+) -> Features:
+    """The k best cosines of each query among the N matches of a filter, descending, (Q, min(k, N)). Reads the
+    table once, batch by batch, or some of its fragments (`stbir.gallery.table.fragment_ids`)."""
+    best_QK = np.empty((len(query_QD), 0), np.float32)
+    for batch in scan(table, [VECTOR], filter, fragments):
+        best_QK = best_scores(np.concatenate([best_QK, query_QD @ extract_vectors(batch).T], axis=1), k)
+    return best_QK
+
+
+def best_scores(score_QN: Features, k: int) -> Features:
+    """The k best scores of each query, descending, (Q, min(k, N))."""
+    best_QK = score_QN if score_QN.shape[1] <= k else -np.partition(-score_QN, k - 1, axis=1)[:, :k]
+    return -np.sort(-best_QK, axis=1)
+
+
 @dataclass(frozen=True)
 class _Truth:
     """Queries (Q, D) under a filter, and their best exact scores (Q, K), descending."""
@@ -82,15 +106,16 @@ class RecallEvaluator:
         table: Table,
         queries: Mapping[str, Features],
         filters: Mapping[str, list[Condition]] | None = None,
+        scorer: ExactScorer = exact_scores,
     ) -> None:
         """The queries of kind DRAWN are measured again under each of `filters`."""
-        scores_QK = exact_scores(table, np.concatenate(list(queries.values())), max(RECALL_KS))
+        scores_QK = scorer(table, np.concatenate(list(queries.values())), max(RECALL_KS), None)
         ends = np.cumsum([len(query_QD) for query_QD in queries.values()])
         split = zip(queries.items(), np.split(scores_QK, ends[:-1]), strict=True)
         self._truths = {kind: _Truth(query_QD, [], score_QK) for (kind, query_QD), score_QK in split}
         for name, where in (filters or {}).items():
             filter = render_filter(where, table.schema)
-            score_QK = exact_scores(table, queries[DRAWN], max(RECALL_KS), filter)
+            score_QK = scorer(table, queries[DRAWN], max(RECALL_KS), filter)
             self._truths[name] = _Truth(queries[DRAWN], where, score_QK)
 
     def evaluate(self, gallery: Gallery) -> Recalls:
@@ -104,19 +129,21 @@ def _evaluate(gallery: Gallery, truth: _Truth) -> dict[str, float]:
     return {f"@{k}": _recall(hits, truth.score_QK[:, :k]) for k, hits in results}
 
 
+def recall_interval(recalls: Recalls, num_queries: int) -> tuple[float, float]:
+    """The 95 % interval of the worst recall over a sample of queries (Wilson 1927). Hits of a query are not
+    independent, so that a query counts as one trial: the interval is wide rather than narrow."""
+    if not num_queries:
+        return 0.0, 1.0  # an empty gallery
+    recall, z2 = worst_recall(recalls), _Z_95**2
+    center = (recall + z2 / (2 * num_queries)) / (1 + z2 / num_queries)
+    width = math.sqrt(z2 * recall * (1 - recall) / num_queries + (z2 / (2 * num_queries)) ** 2)
+    width /= 1 + z2 / num_queries
+    return max(0.0, round(center - width, 4)), min(1.0, round(center + width, 4))
+
+
 def worst_recall(recalls: Recalls) -> float:
     """The lowest recall@MIN_RECALL_K of all kinds of queries."""
     return min(each[f"@{MIN_RECALL_K}"] for each in recalls.values())
-
-
-def exact_scores(table: Table, query_QD: Features, k: int, filter: Filter | None = None) -> Features:
-    """The k best cosines of each query among the N matches of a filter, descending, (Q, min(k, N)). Reads the
-    table once, batch by batch."""
-    best_QK = np.empty((len(query_QD), 0), np.float32)
-    for batch in scan(table, [VECTOR], filter):
-        scores = np.concatenate([best_QK, query_QD @ extract_vectors(batch).T], axis=1)
-        best_QK = scores if scores.shape[1] <= k else -np.partition(-scores, k - 1, axis=1)[:, :k]
-    return -np.sort(-best_QK, axis=1)
 
 
 def _recall(hits_Q: list[list[Hit]], truth_QK: Features) -> float:

@@ -74,10 +74,23 @@ def dimension(schema: pa.Schema) -> int:
     return int(schema.field(VECTOR).type.list_size)
 
 
-def scan(table: Table, columns: Sequence[str], filter: Filter | None) -> Iterator[pa.RecordBatch]:
-    """The rows that match a filter, in order."""
-    is_lance = isinstance(table, lance.LanceDataset)
-    yield from table.to_batches(columns=columns, filter=filter.sql if filter and is_lance else filter)
+def fragment_ids(table: Table) -> list[int]:
+    """The parts of a table that processes can scan on their own: a Lance table's fragments, else none."""
+    if not isinstance(table, lance.LanceDataset):
+        return []
+    return [each.fragment_id for each in table.get_fragments()]
+
+
+def scan(
+    table: Table, columns: Sequence[str], filter: Filter | None, fragments: list[int] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """The rows that match a filter, in order; of all fragments, or of some."""
+    if not isinstance(table, lance.LanceDataset):
+        yield from table.to_batches(columns=columns, filter=filter)
+        return
+    parts = None if fragments is None else [table.get_fragment(number) for number in fragments]
+    sql = filter.sql if filter else None
+    yield from table.scanner(columns=columns, filter=sql, fragments=parts).to_batches()
 
 
 def table_uri(folder: Folder) -> str:

@@ -10,13 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stbir.gallery import latency
-from stbir.gallery.filters import Condition
+from stbir.gallery.filters import Condition, render_filter
 from stbir.gallery.gallery import Gallery, open_gallery, open_table
 from stbir.gallery.index import IndexPlan
 from stbir.gallery.metadata import read_metadata
 from stbir.gallery.publish import prepare, publish
-from stbir.gallery.recall import RecallEvaluator, make_recall_queries, share_filters
-from stbir.gallery.table import table_uri
+from stbir.gallery.recall import (
+    RecallEvaluator,
+    best_scores,
+    exact_scores,
+    make_recall_queries,
+    recall_interval,
+    share_filters,
+)
+from stbir.gallery.table import fragment_ids, table_uri
 from stbir.gallery.table_writer import delete_photos
 from stbir.storage.folder import Folder
 from stbir.storage.manifest import read_manifest
@@ -146,3 +153,38 @@ def test_gallery_without_photos_is_published_searched_and_filled_again(folder, p
     [hits] = gallery.search(unit_vectors(300)[7:8], 5)
     assert (gallery.count, hits[0].photo_id, hits[0].text) == (300, "photo-7", "a caption")
     assert np.isclose(hits[0].score, 1)
+
+
+@pytest.mark.parametrize(("where", "num_found"), [([], 20), (["photo-40"], 20), (["photo-9", "z"], 0)])
+def test_scores_of_shares_of_the_fragments_give_those_of_the_table(folder, where, num_found):
+    uri = table_uri(folder)
+    dataset = lance.write_dataset(make_table(unit_vectors(450)), uri, max_rows_per_file=100)
+    filter = render_filter([Condition("photo_id", "ge", value) for value in where], dataset.schema)
+    numbers = fragment_ids(dataset)
+    assert len(numbers) == 5
+    query_QD = unit_vectors(7)
+    shares = [exact_scores(dataset, query_QD, 20, filter, numbers[start::2]) for start in (0, 1)]
+    expected = exact_scores(dataset, query_QD, 20, filter)
+    assert expected.shape == (7, num_found)
+    np.testing.assert_allclose(best_scores(np.concatenate(shares, axis=1), 20), expected, atol=1e-6)
+
+
+@given(st.floats(0, 1), st.integers(1, 1000))
+def test_the_interval_of_recall_is_that_of_wilson(recall, num_queries):
+    """Its ends are the recalls from which the measured one is 1.96 standard errors away."""
+    low, high = recall_interval({"worst": {"@10": recall}, "other": {"@10": 1.0}}, num_queries)
+    assert 0 <= low <= recall + 1e-4
+    assert recall - 1e-4 <= high <= 1
+    for end in {low, high} - {0.0, 1.0}:
+        assert abs(recall - end) == pytest.approx(1.96 * math.sqrt(end * (1 - end) / num_queries), abs=2e-3)
+
+
+def test_the_interval_of_an_empty_gallery_says_nothing():
+    assert recall_interval({"x": {"@10": 1.0}}, 0) == (0.0, 1.0)
+
+
+def test_the_manifest_has_the_interval_of_the_worst_recall(folder):
+    publish_gallery(folder, unit_vectors(300))
+    details = read_manifest(folder, "gallery").details
+    assert details["recall_interval"] == [0.963, 1.0]
+    assert details["recall"] == 1

@@ -324,7 +324,7 @@ def test_a_gallery_of_a_later_version_opens(folder):
     future = {**json.loads(dataset.schema.metadata[b"stbir.gallery"]), "dtype": "float16"}
     dataset.update_schema_metadata({"stbir.gallery": json.dumps(future)})
     recalls = {"photo": {f"@{MIN_RECALL_K}": 1.0}}
-    publish(folder, Candidate(dataset.version, Metadata(DIGEST), recalls, {}, 1.0, 0), COUNTS)
+    publish(folder, Candidate(dataset.version, Metadata(DIGEST), recalls, {}, 1.0, 0, (0.0, 1.0)), COUNTS)
     for name in folder.list_files("**"):
         if name == "manifest.json" or name.startswith("versions/"):
             folder.write(name, json.dumps({**json.loads(folder.read(name)), "signature": "x"}).encode())

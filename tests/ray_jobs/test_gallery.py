@@ -7,13 +7,15 @@ import pytest
 
 from ray_jobs.cluster import placement
 from ray_jobs.embedding import index_build
-from ray_jobs.embedding.index_build import build_distributed
+from ray_jobs.embedding.index_build import build_distributed, prepare_on_cluster, score_on_cluster
 from ray_jobs.gallery import RETIRED, main, parser
 from stbir.errors import InputError, JobFailedError
 from stbir.gallery import versions
 from stbir.gallery.gallery import Gallery, open_gallery, open_table
 from stbir.gallery.index import IndexPlan
 from stbir.gallery.metadata import Metadata
+from stbir.gallery.publish import prepare
+from stbir.gallery.recall import exact_scores
 from stbir.gallery.table import PUBLISHED, table_uri
 from stbir.storage.folder import Folder
 from stbir.storage.manifest import read_manifest, write_manifest
@@ -183,6 +185,23 @@ def test_index_build_is_distributed_over_nodes_with_cpus(tmp_path, monkeypatch, 
     dataset = lance.write_dataset(make_table(unit_vectors(400)), uri, max_rows_per_file=100)
     index_build.build_on_cluster(dataset, IndexPlan(8, 8))
     assert builds == [workers]
+
+
+@pytest.mark.slow(reason="worker processes start")
+def test_a_version_is_prepared_in_tasks(ray_cluster, folder, monkeypatch):
+    """As in this process, though index and scores are shared; an error comes back as it is."""
+    uri = table_uri(folder)
+    dataset = lance.write_dataset(make_table(unit_vectors(2000)), uri, max_rows_per_file=500)
+    candidate = prepare_on_cluster(folder, dataset.version, DIGEST, IndexPlan(8, 2))
+    expected = prepare(folder, dataset.version, DIGEST, IndexPlan(8, 2))
+    assert candidate.recalls.keys() == expected.recalls.keys()
+    assert min(candidate.recall, expected.recall) >= 0.99
+    monkeypatch.setattr(index_build, "_MIN_DISTRIBUTED_ROWS", 400)
+    query_QD = unit_vectors(7)
+    scores = score_on_cluster(dataset, query_QD, 20)
+    np.testing.assert_allclose(scores, exact_scores(dataset, query_QD, 20), atol=1e-6)
+    with pytest.raises(InputError, match=r"photos\.lance"):
+        prepare_on_cluster(folder, 99, DIGEST, None)
 
 
 @pytest.mark.slow(reason="two worker processes start")
