@@ -34,6 +34,8 @@ def parser() -> argparse.ArgumentParser:
     add("--column", action="append", default=[], metavar="NAME:TYPE", help=column)
     scheme = "accept URIs of this scheme in a table, besides file, s3, gs and https"
     add("--allow-scheme", action="append", default=[], metavar="SCHEME", help=scheme)
+    part = "embed part I of N only, beside other drivers; the same command without it publishes"
+    add("--part", metavar="I/N", help=part)
     add("--delete", nargs="+", metavar="ID", help="delete these photos from the published version")
     add("--gallery", required=True, metavar="URI", help="gallery to write; a re-run adds a version")
     add("--workers", type=int, help="encoder actors (default: one for each GPU, else 1)")

@@ -27,3 +27,7 @@ class JobFailedError(Exception):
     def __init__(self, message: str, summary: dict[str, Any]) -> None:
         super().__init__(message)
         self.summary = summary
+
+
+class LockedError(InputError):
+    """A live writer holds the lock of a folder."""

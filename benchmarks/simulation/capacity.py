@@ -105,13 +105,16 @@ def largest_rate(figures: Values, photos: float) -> float:
 def _photo_limits(figures: Values, photos: float) -> Iterator[Limit]:
     size, memory = gallery_sizes(figures, photos), figures["node_memory_bytes"]
     [disk] = cpu_node()["node_config"]["BlockDeviceMappings"]
-    volume, driver = disk["Ebs"]["VolumeSize"] * GB, figures["driver_per_photo_bytes"] * photos
+    volume = disk["Ebs"]["VolumeSize"] * GB
+    driver = figures["driver_base_bytes"] + figures["driver_per_photo_bytes"] * photos
+    scratch = figures["driver_disk_per_photo_bytes"] * photos
     yield Limit("disk of a replica", size.replica_disk / volume, "`VolumeSize` in cluster.yaml")
     yield Limit(
         "memory of the embedding driver",
         driver / figures["head_memory_bytes"],
         "run the job on a worker node",
     )
+    yield Limit("scratch disk of the embedding driver", scratch / volume, "`TMPDIR` on a larger disk")
     yield Limit(
         "memory of a replica, two releases", 2 * size.replica_memory / memory, "memory of the node, or shards"
     )

@@ -1,9 +1,7 @@
 """The progress of an embedding job on standard error (formatted by tqdm)."""
 
-import logging
 import shutil
 import sys
-import threading
 import time
 from collections.abc import Callable
 
@@ -11,9 +9,7 @@ from tqdm import tqdm
 
 from ray_jobs.embedding.pipeline import EmbeddedPart
 from stbir.embedding.counts import Counts
-from stbir.errors import InputError
 
-log = logging.getLogger(__name__)
 _INTERVAL_S = 5.0
 
 
@@ -21,19 +17,16 @@ class Progress:
     """Prints a line every few seconds; on a terminal, a progress bar."""
 
     def __init__(
-        self, count: Callable[[], int], report: Callable[[dict[str, int], float], None] = lambda *_: None
+        self, num_photos: int, report: Callable[[dict[str, int], float], None] = lambda *_: None
     ) -> None:
-        """`count` returns the number of photos in the catalogue; it runs in a thread. `report` receives the
-        counts and the encoder's wait share with each line."""
+        """`report` receives the counts and the share of time that the encoder waits, with each line."""
         self.counts, self._report = Counts(), report
         self.batch_size = 0
         self.backends = set[str]()  # of the encoder actors
-        self._num_photos: int | None = None
+        self._num_photos = num_photos
         self._wait_s = self._encode_s = 0.0
         self._start = self._latest = self._printed = time.monotonic()
         self._num_warmup = 0  # photos of the first part, whose time includes the start of the actors
-        self._counting = threading.Thread(target=self._count, args=(count,), daemon=True)
-        self._counting.start()
 
     def add(self, part: EmbeddedPart) -> None:
         """Count a part, and print a line if the last one is old enough."""
@@ -65,13 +58,13 @@ class Progress:
         rate = ", {rate_noinv_fmt}" if self.rate else ""  # unknown after a single part
         remaining = ", {remaining} left" if self._num_photos and self.rate else ""
         status = (
-            f"{{n_fmt}} of {self._num_photos or '?'} photos{rate}{remaining};"
+            f"{{n_fmt}} of {self._num_photos} photos{rate}{remaining};"
             f" {self.counts.quarantined} quarantined, {self.counts.failed} failed;"
             f" the encoder waited {self.wait_share:.0%}"
         )
         line = tqdm.format_meter(
             self.counts.total,
-            self._num_photos or 0,
+            self._num_photos,
             self._latest - self._start,
             ncols=shutil.get_terminal_size().columns if on_terminal else None,
             unit="",
@@ -81,16 +74,8 @@ class Progress:
         print(f"\r{line}\033[K" if on_terminal else f"{line}\n", end="", file=sys.stderr, flush=True)
         self._report(self.counts.by_outcome(), self.wait_share)
 
-    def close(self) -> int | None:
-        """Print the last line. Returns the number of photos in the catalogue; None if counting failed."""
-        self._counting.join()
+    def close(self) -> None:
+        """Print the last line."""
         self.refresh()
         if sys.stderr.isatty():
             print(file=sys.stderr)
-        return self._num_photos
-
-    def _count(self, count: Callable[[], int]) -> None:
-        try:
-            self._num_photos = count()
-        except InputError as error:  # the pipeline lists the catalogue, too, and raises its own error
-            log.warning("the photos cannot be counted: %s", error)

@@ -14,7 +14,7 @@ from ray_jobs.cli import max_removed
 from ray_jobs.cluster.connection import connect
 from ray_jobs.embedding.index_build import prepare_on_cluster
 from ray_jobs.embedding.recall_queries import read_queries
-from stbir.embedding.removal_guard import RemovalGuard
+from stbir.embedding.removal_guard import check_photo_ids
 from stbir.errors import InputError
 from stbir.gallery import export_import, versions
 from stbir.gallery.arrays import Features
@@ -112,14 +112,13 @@ def import_(args: argparse.Namespace, lock: Lock) -> dict[str, Any]:
     if not is_verified:
         log.warning("%s: no digest of its rows; vectors and photo ids are imported unverified", source.uri)
     num_exported = exported.counts.get("ok") if exported else None
-    guard = RemovalGuard(published_version(folder), max_removed(args))
+    published, share = published_version(folder), max_removed(args)
 
     def check(photo_ids: Collection[str]) -> None:
         if num_exported not in (None, len(photo_ids)):
             problem = f"{len(photo_ids)} rows instead of the {num_exported} that were exported"
             raise InputError(f"{source.uri}: {problem}; copy all files of the export")
-        guard.add(photo_ids)
-        guard.check()
+        check_photo_ids(published, photo_ids, share)
         lock.check()
 
     version = export_import.import_table(source, folder, check, exported)
@@ -137,11 +136,10 @@ def copy(args: argparse.Namespace) -> dict[str, Any]:
     manifest, table = versions.published_manifest(source), open_table(source, PUBLISHED)
     _check_columns_and_queries(args, table.schema)
     with artifact_lock(target, "gallery") as lock:
-        guard = RemovalGuard(published_version(target), max_removed(args))
+        published, share = published_version(target), max_removed(args)
 
         def check(photo_ids: Collection[str]) -> None:
-            guard.add(photo_ids)
-            guard.check()
+            check_photo_ids(published, photo_ids, share)
             lock.check()
 
         version = export_import.copy_table(table, source, target, check)

@@ -8,15 +8,13 @@ from stbir.api.hits import Hit, Hits
 from stbir.api.inputs import SketchInput
 from stbir.api.model import Model
 from stbir.catalogue.origin import photo_uri
-from stbir.catalogue.photo import Catalogue
 from stbir.catalogue.registry import open_photos
 from stbir.config.choices import INDEX_THRESHOLD, NEGATIVE_WEIGHT
 from stbir.embedding.decode import DecodedPart, UnreadPart
 from stbir.embedding.explanation import Explanation
-from stbir.embedding.gallery_update import EmbeddingSpace, update_table
+from stbir.embedding.gallery_update import EmbeddingSpace, UpdatePlan, plan_update, update_table
 from stbir.embedding.local_pipeline import embed_catalogue
 from stbir.embedding.match_probability import choose_curve, with_matches
-from stbir.embedding.removal_guard import RemovalGuard
 from stbir.errors import InputError
 from stbir.gallery.arrays import Features
 from stbir.gallery.filters import Condition
@@ -26,7 +24,7 @@ from stbir.gallery.gated_publish import index_and_publish
 from stbir.gallery.index import plan_index
 from stbir.gallery.search import Hit as Match
 from stbir.gallery.steering import Penalty, Steering, search_steered
-from stbir.gallery.table_writer import delete_intermediate_versions, published_version
+from stbir.gallery.table_writer import delete_intermediate_versions
 from stbir.storage.folder import Folder
 from stbir.storage.lock import Lock, artifact_lock
 from stbir.storage.manifest import read_manifest
@@ -184,29 +182,21 @@ def index(
     if num_listed > local_limit:
         raise InputError(_over_limit(num_listed, local_limit, model, folder))
     with artifact_lock(folder, "gallery") as lock:
-        guard = RemovalGuard(published_version(folder), max_removed)
-        guard.check_listing(catalogue)
-        _update(catalogue, folder, model, lock, guard, max_error_rate, index_threshold, num_listed)
+        plan = plan_update(catalogue, folder, EmbeddingSpace(model.digest, model.dim), max_removed)
+        _update(plan, folder, model, lock, max_error_rate, index_threshold)
     return PhotoGallery(os.fspath(gallery), model)
 
 
 def _update(
-    catalogue: Catalogue,
-    folder: Folder,
-    model: Model,
-    lock: Lock,
-    guard: RemovalGuard,
-    max_error_rate: float,
-    index_threshold: int,
-    num_listed: int,
+    plan: UpdatePlan, folder: Folder, model: Model, lock: Lock, max_error_rate: float, index_threshold: int
 ) -> None:
     def embed(parts: Iterator[DecodedPart | UnreadPart]) -> Iterator[tuple[DecodedPart, Features]]:
-        return embed_catalogue(catalogue, parts, model.prepare("photo", num_inputs=num_listed).photo)
+        encoder = model.prepare("photo", num_inputs=plan.listing.num_photos).photo
+        return embed_catalogue(plan.listing.catalogue, parts, encoder)
 
-    space = EmbeddingSpace(model.digest, model.dim)
-    table = update_table(catalogue, folder, lock, space, guard, embed, max_error_rate, lambda: num_listed)
-    plan = plan_index(table.num_rows, index_threshold)
-    summary = index_and_publish(folder, table.version, model.digest, plan, table.counts, lock)
+    table = update_table(plan, folder, lock, embed, max_error_rate)
+    index_plan = plan_index(table.num_rows, index_threshold)
+    summary = index_and_publish(folder, table.version, model.digest, index_plan, table.counts, lock)
     delete_intermediate_versions(folder, summary["version"])
 
 

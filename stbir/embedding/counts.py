@@ -1,10 +1,7 @@
 """Counts of the files of a catalogue by their outcome in an embedding job."""
 
-from collections import Counter
 from dataclasses import dataclass
 
-from stbir.catalogue.photo import NOT_TAKEN
-from stbir.data.validation import Fault
 from stbir.embedding.decode import DecodedPart
 
 
@@ -21,7 +18,7 @@ class Counts:
     def add(self, decoded: DecodedPart) -> None:
         """Count the photos of a part."""
         self.embedded += len(decoded.photo_ids)
-        self.existing += len(decoded.existing)
+        self.existing += len(decoded.existing) + decoded.num_unchanged
         self.failed += len(decoded.failed)
         self.not_taken += len(decoded.not_taken)
         self.quarantined += len(decoded.faults) - len(decoded.failed) - len(decoded.not_taken)
@@ -44,13 +41,3 @@ class Counts:
         """The counts of the manifest; `ok` are the catalogue's photos in the gallery."""
         counts = {"ok": self.embedded + self.existing, **self.by_outcome(), "not_taken": self.not_taken}
         return {"in": self.total - self.not_taken, **counts}
-
-
-def count_not_taken(faults: list[Fault]) -> dict[str, dict[str, int]]:
-    """The number of listed files that are no photos, by reason and kind of file."""
-    counts: dict[str, dict[str, int]] = {}
-    for (reason, kind), count in Counter(
-        (fault.reason, fault.detail or "") for fault in faults if fault.reason in NOT_TAKEN
-    ).most_common():
-        counts.setdefault(reason, {})[kind] = count
-    return counts

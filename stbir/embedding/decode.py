@@ -6,7 +6,7 @@ Imports no model library: Ray tasks call it, too.
 import faulthandler
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,10 @@ class UnreadPart:
 
 @dataclass(frozen=True)
 class DecodedPart:
-    """A decoded part: the columns of the photos to encode, the photos that the table has, and the faults."""
+    """A decoded part: the columns of the photos to encode, the photos that the table has, and the faults.
+
+    num_unchanged: photos that are not read, since their file is as it was.
+    """
 
     photo_ids: list[str] = field(default_factory=list)
     categories: list[str] = field(default_factory=list)
@@ -51,6 +54,7 @@ class DecodedPart:
     existing: list[tuple[str, bytes]] = field(default_factory=list)  # id and fingerprint
     identities: list[tuple[bytes, bytes]] = field(default_factory=list)  # fingerprint and identity
     faults: list[Fault] = field(default_factory=list)
+    num_unchanged: int = 0
 
     @property
     def failed(self) -> list[Fault]:
@@ -63,21 +67,16 @@ class DecodedPart:
         return [fault for fault in self.faults if fault.reason in NOT_TAKEN]
 
     @property
-    def photo_ids_in_catalogue(self) -> list[str]:
-        """The ids of the photos with any outcome, without the files that are no photos."""
-        faults = [fault.photo_id for fault in self.faults if fault.reason not in NOT_TAKEN]
-        return [*self.photo_ids, *(photo_id for photo_id, _ in self.existing), *faults]
-
-    @property
     def num_photos(self) -> int:
         """The number of listed files with any outcome."""
-        return len(self.photo_ids) + len(self.existing) + len(self.faults)
+        return len(self.photo_ids) + len(self.existing) + self.num_unchanged + len(self.faults)
 
     @classmethod
     def merge(cls, parts: Sequence["DecodedPart"]) -> "DecodedPart":
-        """One part of all photos, in order."""
-        names = [each.name for each in fields(cls)]
-        return cls(**{name: [item for part in parts for item in getattr(part, name)] for name in names})
+        """One part of all photos that were read, in order."""
+        names = [each.name for each in fields(cls) if each.default_factory is list]
+        columns = ((name, chain.from_iterable(getattr(part, name) for part in parts)) for name in names)
+        return cls(**{name: list(values) for name, values in columns})  # type: ignore[arg-type]
 
 
 def decode_part(

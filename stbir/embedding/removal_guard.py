@@ -4,9 +4,10 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from stbir.catalogue.photo import Catalogue
 from stbir.errors import InputError
-from stbir.gallery.fingerprint import short_hashes
+from stbir.gallery.arrays import Indices
+from stbir.gallery.existing_rows import read_rows
+from stbir.gallery.fingerprint import Hashes, short_hashes
 from stbir.gallery.table import Table
 
 
@@ -19,39 +20,19 @@ def check_removal(num_removed: int, num_photos: int, max_removed: float) -> None
         )
 
 
-class RemovalGuard:
-    """The published photos, about 25 bytes each, and which of them the catalogue has."""
+def check_photo_ids(published: Table | None, photo_ids: Iterable[str], max_removed: float) -> None:
+    """As `check_removal`, for photos that replace those of a published version, if there is one."""
+    hashes = np.concatenate([short_hashes(()), *(rows["id"] for rows in read_rows(published, None))])
+    check_removal(count_absent(hashes, short_hashes(photo_ids)), len(hashes), max_removed)
 
-    def __init__(self, published: Table | None, max_removed: float) -> None:
-        """`published`: None if nothing is published. `max_removed`: as for `check_removal`."""
-        self._max_removed = max_removed
-        batches = published.to_batches(columns=["photo_id"]) if published is not None else ()
-        self._hashes = short_hashes(
-            photo_id for batch in batches for photo_id in batch["photo_id"].to_pylist()
-        )
-        self._hashes.sort()
-        self._is_present = np.zeros(len(self._hashes), bool)
-        self.num_listed = 0  # files of the catalogue; 0 if it was not listed
 
-    def check_listing(self, catalogue: Catalogue) -> None:
-        """List the catalogue before anything is embedded, if photos are published. Raises as `check`."""
-        if not len(self._hashes):
-            return
-        for part in catalogue.parts():
-            self.num_listed += len(part.ids)
-            self.add(part.ids)
-        self.check()
-        self._is_present[:] = False
+def count_absent(published: Hashes, listed: Hashes, not_taken: Hashes | None = None) -> int:
+    """The number of published photos that no listed file is, except for files that are not taken."""
+    num_not_taken = _count_each(published, short_hashes(()) if not_taken is None else not_taken)
+    return int((_count_each(published, listed) <= num_not_taken).sum())
 
-    def add(self, photo_ids: Iterable[str]) -> None:
-        """Photos that the catalogue has."""
-        if not len(self._hashes):
-            return
-        hashes = short_hashes(photo_ids)
-        rows = np.minimum(self._hashes.searchsorted(hashes), len(self._hashes) - 1)
-        self._is_present[rows[self._hashes[rows] == hashes]] = True
 
-    def check(self) -> None:
-        """Raises InputError if the catalogue lacks too many published photos."""
-        num_removed = len(self._hashes) - int(self._is_present.sum())
-        check_removal(num_removed, len(self._hashes), self._max_removed)
+def _count_each(ids: Hashes, among: Hashes) -> Indices:
+    """How often each id is among others."""
+    among = np.sort(among)
+    return among.searchsorted(ids, "right") - among.searchsorted(ids, "left")

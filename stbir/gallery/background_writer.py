@@ -30,14 +30,15 @@ class BackgroundWriter:
 
     def add(self, rows: pa.Table, identities: Iterable[tuple[bytes, bytes]]) -> None:
         """Buffer rows, and write them when a commit is due or a fragment is full. Blocks during a write.
-        Identities, of any rows, are written with each commit."""
+        Identities, of any rows, are written with them, since they hold whether the rows are committed or not.
+        """
         self._rows.append(rows)
         self._identities.extend(identities)
         if self._is_commit_due():
             self._committed = time.monotonic()
             self._submit(self._commit)
-        elif sum(table.num_rows for table in self._rows) >= _FRAGMENT_ROWS:
-            self._submit(self._writer.append)
+        elif max(sum(table.num_rows for table in self._rows), len(self._identities)) >= _FRAGMENT_ROWS:
+            self._submit(self._append)
 
     def __enter__(self) -> "BackgroundWriter":
         return self
@@ -62,12 +63,15 @@ class BackgroundWriter:
             self._rows = []
             self._pending = self._thread.submit(write, table)
 
-    def _commit(self, rows: pa.Table) -> None:
+    def _append(self, rows: pa.Table) -> None:
         if rows.num_rows:
             self._writer.append(rows)
+        self._store.append([self._identities.popleft() for _ in range(len(self._identities))])
+
+    def _commit(self, rows: pa.Table) -> None:
+        self._append(rows)
         self._lock.check()
         self._writer.commit()
-        self._store.append([self._identities.popleft() for _ in range(len(self._identities))])
 
     def _wait(self) -> None:
         if self._pending is not None:

@@ -1,112 +1,92 @@
-"""The rows of a gallery's table before a job, and which of them the job retains."""
+"""The rows of a gallery's table before a job, by the hash of their photo id, and which of them it retains."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from stbir.gallery.arrays import Indices
-from stbir.gallery.fingerprint import HASH_TYPE, Hashes, fingerprint, short_hash, short_hashes
-from stbir.gallery.table import ROW_ID, Table
+from stbir.gallery.arrays import Indices, Mask
+from stbir.gallery.fingerprint import HASH_TYPE, Hashes, short_hashes
+from stbir.gallery.identity_store import ENTRY, IdentityStore
+from stbir.gallery.partitioned_records import PartitionedRecords, Records, partitioned
+from stbir.gallery.table import ROW_ID, Table, scan_with_ids
+
+# Row ids grow with each append, so that the last row of a photo has the largest one.
+ROW = np.dtype(
+    [("id", HASH_TYPE), ("fingerprint", HASH_TYPE), ("identity", HASH_TYPE), ("row_id", np.uint64)]
+)
 
 
 class ExistingRows:
-    """Rows by the hash of their photo id, about 80 bytes a row. Rows that are not retained become stale."""
+    """The rows of a partition. Rows that are not retained become stale."""
 
-    def __init__(self, id_hashes: Hashes, fingerprints: Hashes, row_ids: NDArray[np.uint64]) -> None:
-        order = np.argsort(id_hashes, kind="stable")
-        self.id_hashes, self.fingerprints = id_hashes[order], fingerprints[order]
-        self._row_ids = row_ids[order]
-        self._is_retained = np.zeros(len(id_hashes), bool)
-        self._identities = np.zeros(len(id_hashes), HASH_TYPE)  # empty where unknown
+    def __init__(self, rows: Records) -> None:
+        """`rows`: of the type ROW."""
+        self.rows = rows[np.lexsort((rows["row_id"], rows["id"]))]
+        self.is_retained: Mask = np.zeros(len(rows), bool)
 
-    def assign_identities(self, pairs_N2: Hashes) -> None:
-        """Set the identities of the rows with these fingerprints. The last one of a fingerprint counts."""
-        if not len(pairs_N2):
-            return
-        pairs_N2 = pairs_N2[np.argsort(pairs_N2[:, 0], kind="stable")]
-        last = pairs_N2[:, 0].searchsorted(self.fingerprints, "right") - 1
-        is_known = pairs_N2[last, 0] == self.fingerprints
-        self._identities[is_known] = pairs_N2[last[is_known], 1]
+    def spans(self, ids: Hashes) -> tuple[Indices, Indices]:
+        """The first row of each id, and the one after its last."""
+        return self.rows["id"].searchsorted(ids, "left"), self.rows["id"].searchsorted(ids, "right")
 
-    def lookup_fingerprints(self, photo_ids: Sequence[str]) -> list[list[bytes]]:
-        """The fingerprints of the rows of each id, in table order."""
-        return [
-            self.fingerprints[start:stop].tolist()
-            for start, stop in zip(*self._spans(photo_ids), strict=True)
-        ]
-
-    def lookup_identities(self, photo_ids: Sequence[str], identities: Sequence[bytes]) -> list[bytes]:
-        """The fingerprint of the row with each id and identity; empty if there is none."""
-        rows = self._find(photo_ids, self._identities, identities)
-        fingerprints = np.zeros(len(rows), HASH_TYPE)
-        fingerprints[rows >= 0] = self.fingerprints[rows[rows >= 0]]
-        return fingerprints.tolist()
-
-    def retain(self, rows: Sequence[tuple[str, bytes]]) -> None:
-        """Retain the row of each id and fingerprint; other rows of the same id become stale."""
-        photo_ids, fingerprints = zip(*rows, strict=True) if rows else ((), ())
-        found = self._find(photo_ids, self.fingerprints, fingerprints)
-        assert (found >= 0).all(), "only rows of the table can be retained"
-        self._is_retained[found] = True
-
-    def retain_newest(self, photo_ids: Iterable[str]) -> None:
-        """Retain the last written row of each id that the table contains."""
-        for photo_id in photo_ids:
-            [start], [stop] = self._spans([photo_id])
-            self._is_retained[stop - 1] |= start < stop
-
-    @property
-    def num_retained(self) -> int:
-        """The number of retained rows."""
-        return int(self._is_retained.sum())
-
-    def stale_row_ids(self) -> list[int]:
-        """The row ids of the rows that are not retained, ascending."""
-        return sorted(self._row_ids[~self._is_retained].tolist())
-
-    def _find(self, photo_ids: Sequence[str], column: Hashes, values: Sequence[bytes]) -> Indices:
-        """The row of each id with a value in a column; -1 if there is none, or the value is empty."""
-        starts, stops = self._spans(photo_ids)
-        wanted, found = np.array(values, HASH_TYPE), np.full(len(starts), -1)
+    def find(self, ids: Hashes, field: str, values: Hashes) -> Indices:
+        """The last row of each id with a value in a field; -1 if there is none, or the value is empty."""
+        starts, stops = self.spans(ids)
+        found = np.full(len(ids), -1)
         for offset in range((stops - starts).max(initial=0)):
-            rows = np.minimum(starts + offset, len(column) - 1)
-            is_found = (starts + offset < stops) & (column[rows] == wanted) & (wanted != b"")
+            rows = np.minimum(starts + offset, len(self.rows) - 1)
+            is_found = (starts + offset < stops) & (self.rows[field][rows] == values) & (values != b"")
             found[is_found] = rows[is_found]
         return found
 
-    def _spans(self, photo_ids: Sequence[str]) -> tuple[Indices, Indices]:
-        hashes = short_hashes(photo_ids)
-        return self.id_hashes.searchsorted(hashes, "left"), self.id_hashes.searchsorted(hashes, "right")
+    def retain(self, ids: Hashes, fingerprints: Hashes) -> None:
+        """Retain the row of each id and fingerprint; an empty fingerprint means the last row, if any."""
+        is_last = fingerprints == b""
+        found = self.find(ids[~is_last], "fingerprint", fingerprints[~is_last])
+        assert (found >= 0).all(), "only rows of the table can be retained"
+        starts, stops = self.spans(ids[is_last])
+        self.is_retained[found] = self.is_retained[stops[starts < stops] - 1] = True
 
 
-def read_existing_rows(dataset: Table | None, metadata_columns: Sequence[str]) -> ExistingRows:
-    """Read the rows of a table version; None gives no rows."""
-    id_hashes: list[bytes] = []
-    fingerprints: list[bytes] = []
-    row_ids: list[NDArray[np.uint64]] = [np.empty(0, np.uint64)]
-    columns = ["photo_id", "category", "content", *metadata_columns]
-    for batch in dataset.to_batches(columns=columns, with_row_id=True) if dataset is not None else ():
-        row_ids.append(batch[ROW_ID].to_numpy())
-        rows = zip(*(batch[name].to_pylist() for name in columns), strict=True)
-        for photo_id, category, content, *metadata in rows:
-            id_hashes.append(short_hash(photo_id))
-            fingerprints.append(fingerprint(photo_id, category, content, metadata))
-    return ExistingRows(
-        np.array(id_hashes, HASH_TYPE), np.array(fingerprints, HASH_TYPE), np.concatenate(row_ids)
-    )
+def read_rows(table: Table | None, columns: Sequence[str] | None) -> Iterator[Records]:
+    """The rows of a table version, without identities; None gives no rows. `columns`: those of the metadata,
+    in the fingerprint; None for rows without fingerprints, of any schema."""
+    if table is None:
+        return
+    names = ["photo_id"] if columns is None else ["photo_id", "category", "content", *columns]
+    for batch in scan_with_ids(table, names):
+        rows = np.zeros(len(batch), ROW)
+        values = [batch[name].to_pylist() for name in names]
+        rows["id"], rows["row_id"] = short_hashes(values[0]), batch[ROW_ID].to_numpy()
+        if columns is not None:
+            rows["fingerprint"] = short_hashes(map(repr, zip(*values, strict=True)))
+        yield rows
 
 
-def count_changes(before: ExistingRows, after: ExistingRows) -> dict[str, int]:
-    """Count `new`, `changed` and `removed` photos between two versions with unique ids."""
-    index = np.searchsorted(before.id_hashes, after.id_hashes)
-    index[index == len(before.id_hashes)] = 0
-    is_common = is_same = np.zeros(len(after.id_hashes), bool)
-    if len(before.id_hashes):
-        is_common = before.id_hashes[index] == after.id_hashes
-        is_same = is_common & (before.fingerprints[index] == after.fingerprints)
+def with_identities(rows: PartitionedRecords, store: IdentityStore) -> PartitionedRecords:
+    """The rows with the latest identity that the store has for their fingerprint, empty if there is none."""
+    entries = partitioned(ENTRY, store.read(), key="fingerprint")
+    if not len(entries):
+        return rows
+    by_fingerprint = partitioned(ROW, rows.partitions(), key="fingerprint")
+    pairs = zip(by_fingerprint.partitions(), entries.partitions(), strict=True)
+    return partitioned(ROW, (_assign_identities(each, known) for each, known in pairs))
+
+
+def _assign_identities(rows: Records, entries: Records) -> Records:
+    if len(entries):
+        entries = entries[np.argsort(entries["fingerprint"], kind="stable")]
+        last = entries["fingerprint"].searchsorted(rows["fingerprint"], "right") - 1
+        is_known = entries["fingerprint"][last] == rows["fingerprint"]
+        rows["identity"][is_known] = entries["identity"][last[is_known]]
+    return rows
+
+
+def count_changes(before: Records, after: Records) -> dict[str, int]:
+    """Count `new`, `changed` and `removed` photos between two versions of a partition, with unique ids."""
+    _, old, new = np.intersect1d(before["id"], after["id"], assume_unique=True, return_indices=True)
+    is_same = before["fingerprint"][old] == after["fingerprint"][new]
     return {
-        "new": int((~is_common).sum()),
-        "changed": int((is_common & ~is_same).sum()),
-        "removed": len(before.id_hashes) - int(is_common.sum()),
+        "new": len(after) - len(new),
+        "changed": int((~is_same).sum()),
+        "removed": len(before) - len(old),
     }

@@ -112,7 +112,9 @@ def copy_table(
         problem = f"{target.uri}: the copy has the digest {copied}, its source {digest}; not published"
         raise JobFailedError(f"{problem}, run it again", {"rows": copy.count_rows()})
     write_origin(copy, read_origin(table))
-    IdentityStore(target).append(IdentityStore(source).read())
+    identities = IdentityStore(target)
+    for entries in IdentityStore(source).read():
+        identities.append(entries)
     return int(copy.version)
 
 

@@ -37,6 +37,8 @@ _REBUILD_RATIO = 2  # `compact` drops an index if its size calls for more than t
 class LanceStore:
     """As in `stbir.gallery.store.VectorStore`."""
 
+    allows_concurrent_writers = True
+
     def __init__(self, folder: Folder) -> None:
         self._folder = folder
 

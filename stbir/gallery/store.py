@@ -40,6 +40,10 @@ class TableWriter(Protocol):
 class VectorStore(Protocol):
     """All versions of one gallery. Methods raise InputError if the store cannot be reached."""
 
+    @property
+    def allows_concurrent_writers(self) -> bool:
+        """Whether several writers may append rows to one version at the same time."""
+
     def open(self, version: str | int | None = None) -> Any:
         """The version with this number or tag (None: the latest). Raises InputError if it is missing."""
 

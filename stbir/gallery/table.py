@@ -16,6 +16,8 @@ TABLE = "photos.lance"
 PUBLISHED = "published"
 VECTOR = "embedding"
 ROW_ID = "_rowid"
+# Lance's defaults read ahead as much as a table of 10^5 rows.
+_SHORT_READAHEAD = {"batch_readahead": 2, "fragment_readahead": 1, "io_buffer_size": 2**24}
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -91,6 +93,12 @@ def scan(
     parts = None if fragments is None else [table.get_fragment(number) for number in fragments]
     sql = filter.sql if filter else None
     yield from table.scanner(columns=columns, filter=sql, fragments=parts).to_batches()
+
+
+def scan_with_ids(table: Table, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """All rows in order, with ROW_ID, few of them in memory at once."""
+    options = _SHORT_READAHEAD if isinstance(table, lance.LanceDataset) else {}
+    yield from table.to_batches(columns=columns, batch_size=8192, with_row_id=True, **options)
 
 
 def table_uri(folder: Folder) -> str:

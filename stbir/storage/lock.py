@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 from pydantic import TypeAdapter
 
-from stbir.errors import InputError
+from stbir.errors import InputError, LockedError
 from stbir.storage.access_check import check_exclusive_create
 from stbir.storage.errors import STORAGE_ERRORS, storage_error
 from stbir.storage.folder import Folder
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 HEARTBEAT_S = 5.0
 HEARTBEAT_TIMEOUT_S = 30.0  # a holder without a heartbeat for this long is dead
 _JOIN_TIMEOUT_S = 5.0  # for the last heartbeat
-_FOLDER = "writer"
+_FOLDER, PARTS = "writer", "parts"
 
 
 @dataclass(frozen=True)
@@ -105,13 +105,14 @@ class Lock:
 
 @contextmanager
 def artifact_lock(folder: Folder, kind: Kind) -> Iterator[Lock]:
-    """Hold the writer lock of the folder of an artifact.
-
-    Raises InputError as `writer_lock`, and if the folder contains another kind of artifact.
-    """
+    """Hold the writer lock of an artifact's folder. Raises InputError as `writer_lock`, also for its parts,
+    and if the folder contains another kind of artifact."""
     refuse_other_kind(folder, kind)
     with writer_lock(folder) as lock:
         refuse_other_kind(folder, kind)  # an earlier writer may have finished meanwhile
+        for part in folder.child(PARTS).list_entries():
+            with writer_lock(folder.child(f"{PARTS}/{part}")):
+                pass  # from now on, a dead writer of the part that comes back cannot commit
         yield lock
 
 
@@ -172,8 +173,7 @@ def _acquire(folder: Folder) -> Lock:
 def _find_dead(folder: Folder) -> tuple[int, LockHolder | None]:
     """The latest number, 0 for none, and its dead holder. Raises InputError as `_wait_until_dead`."""
     while number := _latest_number(folder):
-        dead = _wait_until_dead(folder, number)
-        if dead is not None:
+        if (dead := _wait_until_dead(folder, number)) is not None:
             return number, dead
     return 0, None
 
@@ -206,10 +206,10 @@ def _wait_until_dead(folder: Folder, number: int) -> LockHolder | None:
     return current
 
 
-def _locked_error(folder: Folder, holder: LockHolder) -> InputError:
+def _locked_error(folder: Folder, holder: LockHolder) -> LockedError:
     process = f"process {holder.process.pid} on {holder.process.host.partition(' ')[0]}"
     owner = "another writer" if holder == _EMPTY_HOLDER else process
-    return InputError(f"{folder.uri}: locked by {owner}; wait until it is done, or stop it")
+    return LockedError(f"{folder.uri}: locked by {owner}; wait until it is done, or stop it")
 
 
 def _latest_number(folder: Folder) -> int:

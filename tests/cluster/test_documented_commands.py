@@ -284,6 +284,8 @@ def test_operate_and_index_pages_on_s3(
     run_all(documented("docs/operate.md", "python ray_jobs/prepare_shards.py"))
     run_all(documented("docs/operate.md", "python ray_jobs/preflight.py --job train"))
     run_all(documented("docs/operate.md", "ray job submit"))
+    [part] = run_all(documented("docs/index_gallery.md", "python ray_jobs/embed_gallery.py --part"))
+    assert 0 < part["embedded"] < NUM_PHOTOS
     summaries = run_all(documented("docs/index_gallery.md", "python ray_jobs/embed_gallery.py --checkpoint"))
     assert [each["ok"] for each in summaries] == [NUM_PHOTOS] * 3  # a folder, a table, a folder to Milvus
     first, second, *rest = published_ids(gallery)

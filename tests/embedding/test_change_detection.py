@@ -14,12 +14,12 @@ from stbir.catalogue.registry import open_photos
 from stbir.catalogue.shards import ShardsCatalogue
 from stbir.config import Preprocess
 from stbir.embedding.decode import DecodedPart, UnreadPart, decode_part
-from stbir.embedding.gallery_update import EmbeddingSpace, update_table
-from stbir.embedding.removal_guard import RemovalGuard
+from stbir.embedding.gallery_update import EmbeddingSpace, plan_update, update_table
 from stbir.errors import JobFailedError
 from stbir.gallery.arrays import Features
+from stbir.gallery.fingerprint import HASH_TYPE
 from stbir.gallery.identity_store import _MAX_FILES, IdentityStore
-from stbir.gallery.table_writer import published_version
+from stbir.gallery.partitioned_records import partitioned
 from stbir.storage.folder import Folder
 from stbir.storage.lock import artifact_lock
 from tests.catalogue.test_catalogue import write_tar
@@ -44,10 +44,8 @@ def update(catalogue: Catalogue, gallery: Folder) -> tuple[list[str], list[str]]
             yield decoded, np.zeros((len(decoded.photo_ids), 2), np.float32)
 
     with artifact_lock(gallery, "gallery") as lock:
-        guard = RemovalGuard(published_version(gallery), 1)
-        table = update_table(
-            catalogue, gallery, lock, EmbeddingSpace("0", 2), guard, embed, 0.0, catalogue.count
-        )
+        plan = plan_update(catalogue, gallery, EmbeddingSpace("0", 2), max_removed=1)
+        table = update_table(plan, gallery, lock, embed, 0.0)
     assert table.num_rows == table.counts["ok"] == catalogue.count()
     return read, encoded
 
@@ -167,7 +165,8 @@ def test_identities_are_compacted_to_the_rows_that_exist(gallery: Folder) -> Non
     for number in range(_MAX_FILES + 1):
         store.append([(b"kept", b"%d" % number), (b"deleted", b"0")])
     store.append([])
-    store.compact(np.array([b"kept"]))
+    fingerprints = np.dtype([("fingerprint", HASH_TYPE)])
+    store.compact(partitioned(fingerprints, [np.array([(b"kept",)], fingerprints)], "fingerprint"))
     for each in (store, IdentityStore(gallery)):
-        assert each.read().tolist() == [[b"kept", b"%d" % _MAX_FILES]]
+        assert np.concatenate(list(each.read())).tolist() == [(b"kept", b"%d" % _MAX_FILES)]
     assert len(gallery.child("identities").list_entries()) == 1

@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stbir.errors import InputError
-from stbir.gallery.existing_rows import ExistingRows, count_changes, read_existing_rows
+from stbir.gallery.existing_rows import ROW, ExistingRows, count_changes, read_rows
 from stbir.gallery.fingerprint import HASH_TYPE, fingerprint, short_hashes
 from stbir.gallery.gallery import open_table
 from stbir.gallery.lance_writer import LanceWriter
+from stbir.gallery.partitioned_records import Records
 from stbir.gallery.publish import prepare, publish
 from stbir.gallery.table import schema
 from stbir.gallery.table_writer import (
@@ -54,22 +55,26 @@ def run_job(
 ) -> LanceWriter:
     """Write a catalogue as the embedding job does, two photos at a time; a killed job keeps its commits."""
     writer = open_writer(folder, SCHEMA, "checkpoint")
-    existing = read_existing_rows(writer.dataset, FIELDS.names)
+    existing = read_existing_rows(writer)
     photos = list(catalogue.items())
     for start in range(0, len(photos), 2):
         batch = dict(photos[start : start + 2])
         prints = {n: fingerprint(n, "thing", content, [price]) for n, (content, price) in batch.items()}
-        before = dict(zip(batch, existing.lookup_fingerprints(list(batch)), strict=True))
-        unchanged = {name for name in batch if prints[name] in before[name]}
-        existing.retain([(name, prints[name]) for name in unchanged])
+        found = existing.find(short_hashes(batch), "fingerprint", np.array([*prints.values()], HASH_TYPE))
+        unchanged = {name for name, row in zip(batch, found, strict=True) if row >= 0}
+        existing.is_retained[found[found >= 0]] = True
         if new := {name: photo for name, photo in batch.items() if name not in unchanged}:
             writer.append(make_table(new))
             before_commit()
         if killed_after is not None and start >= killed_after:
             return writer
         writer.commit()
-    writer.delete(existing.stale_row_ids())
+    writer.delete(existing.rows["row_id"][~existing.is_retained].tolist())
     return writer
+
+
+def read_existing_rows(writer: LanceWriter, columns: list[str] = FIELDS.names) -> ExistingRows:
+    return ExistingRows(np.concatenate([np.empty(0, ROW), *read_rows(writer.dataset, columns)]))
 
 
 def publish_catalogue(folder: Folder, catalogue: Photos) -> int:
@@ -78,7 +83,7 @@ def publish_catalogue(folder: Folder, catalogue: Photos) -> int:
     return candidate.version
 
 
-def read_rows(writer: LanceWriter) -> list[tuple[str, str, float]]:
+def table_rows(writer: LanceWriter) -> list[tuple[str, str, float]]:
     table = open_table(writer._folder).to_table(columns=["photo_id", "content", "price"])
     return [tuple(row.values()) for row in table.to_pylist()]
 
@@ -112,11 +117,11 @@ def test_killed_job_resumes_to_the_same_table(tmp_path: Path, killed_after: int)
     for catalogue in (INITIAL, UPDATED):
         run_job(interrupted, catalogue, killed_after)
         run_job(interrupted, catalogue, killed_after + 2)
-        expected = read_rows(run_job(uninterrupted, catalogue))
-        rows = read_rows(run_job(interrupted, catalogue))
+        expected = table_rows(run_job(uninterrupted, catalogue))
+        rows = table_rows(run_job(interrupted, catalogue))
         assert repr(rows) == repr(expected)
         assert sorted(name for name, _, _ in rows) == sorted(catalogue)
-    assert repr(read_rows(run_job(interrupted, UPDATED))) == repr(rows)  # a re-run changes nothing
+    assert repr(table_rows(run_job(interrupted, UPDATED))) == repr(rows)  # a re-run changes nothing
     assert [name for name, _, _ in rows] == ["0", "1", "2", "4", "7", "9", "10", "11", "5", "6", "new"]
 
 
@@ -183,10 +188,10 @@ def test_unreachable_photo_keeps_its_newest_row(tmp_path: Path) -> None:
     for content in ("old", "new"):
         writer.append(make_table({"x": (content, 0.0), content: ("", 0.0)}))
         writer.commit()
-    existing = read_existing_rows(writer.dataset, FIELDS.names)
-    existing.retain_newest(["x", "unknown"])
-    writer.delete(existing.stale_row_ids())
-    assert read_rows(writer) == [("x", "new", 0.0)]
+    existing = read_existing_rows(writer)
+    existing.retain(short_hashes(["x", "unknown"]), np.array([b"", b""], HASH_TYPE))
+    writer.delete(existing.rows["row_id"][~existing.is_retained].tolist())
+    assert table_rows(writer) == [("x", "new", 0.0)]
 
 
 def test_fingerprint_survives_a_round_trip_of_all_metadata_types(tmp_path: Path) -> None:
@@ -208,8 +213,8 @@ def test_fingerprint_survives_a_round_trip_of_all_metadata_types(tmp_path: Path)
     metadata = [table[name][0].as_py() for name in values]
     writer.append(table)
     writer.commit()
-    existing = read_existing_rows(writer.dataset, fields.names)
-    assert existing.lookup_fingerprints(["x"]) == [[fingerprint("x", "thing", "c", metadata)]]
+    [row] = read_existing_rows(writer, fields.names).rows
+    assert row["fingerprint"] == fingerprint("x", "thing", "c", metadata)
     assert open_writer(Folder(str(tmp_path)), schema(DIM, fields), "checkpoint").dataset.count_rows() == 1
 
 
@@ -226,6 +231,8 @@ def test_change_counts_match_set_operations(before: dict[str, int], after: dict[
     }
 
 
-def existing_rows(photos: dict[str, int]) -> ExistingRows:
-    prints = np.array([fingerprint(n, "", str(value), ()) for n, value in photos.items()], HASH_TYPE)
-    return ExistingRows(short_hashes(photos), prints, np.arange(len(photos), dtype=np.uint64))
+def existing_rows(photos: dict[str, int]) -> Records:
+    rows = np.zeros(len(photos), ROW)
+    rows["id"] = short_hashes(photos)
+    rows["fingerprint"] = [fingerprint(n, "", str(value), ()) for n, value in photos.items()]
+    return rows

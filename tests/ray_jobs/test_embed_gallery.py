@@ -145,6 +145,11 @@ def check_against_library(gallery, model: str) -> None:
         ({"column": "x:int"}, "--column, --allow-scheme: only a table has them"),
         ({"shards": "", "delete": "x"}, "no gallery here .*embed_gallery"),
         ({"checkpoint": ""}, "--checkpoint: missing"),
+        ({"part": "3/2"}, "--part: '3/2' is not I/N"),
+        (
+            {"part": "1/2", "gallery": "milvus://127.0.0.1:1/photos"},
+            "--part: milvus://127.0.0.1:1/photos takes one writer at a time",
+        ),
     ],
 )
 def test_invalid_options_are_rejected_before_any_work(aws, options, changes, message):

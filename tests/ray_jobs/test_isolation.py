@@ -16,10 +16,12 @@ from ray_jobs.recipes import recipe
 from stbir.catalogue.photo import Part, Photo
 from stbir.config import Preprocess
 from stbir.data.validation import Fault
-from stbir.embedding.change_detection import detect_changes
+from stbir.embedding.change_detection import PHOTO_ROW, detect_changes
 from stbir.embedding.decode import DecodedPart, decode_part, decode_photos
+from stbir.embedding.listing import Listing
 from stbir.errors import InputError
-from stbir.gallery.existing_rows import read_existing_rows
+from stbir.gallery.existing_rows import ROW
+from stbir.gallery.partitioned_records import PartitionedRecords
 from tests.conftest import ROOT
 from tests.embedding.test_decode import unread
 from tests.ray_jobs.dangerous_catalogue import IDS, DangerousCatalogue
@@ -50,7 +52,8 @@ def test_job_goes_on_after_a_photo_that_kills_its_worker(ray_cluster, tmp_path: 
     uri, config = save_smoke_checkpoint(str(tmp_path)), recipe("smoke")
     pool = EncoderPool(uri, config.model.photo.preprocess, 1, use_gpu=False)
     catalogue = DangerousCatalogue(killer="03")
-    parts = embed_catalogue(catalogue, detect_changes(catalogue, read_existing_rows(None, [])), pool)
+    changes = detect_changes(Listing(catalogue), PartitionedRecords(ROW), PartitionedRecords(PHOTO_ROW))
+    parts = embed_catalogue(catalogue, changes, pool)
     embedded = [(each.decoded.photo_ids, len(each.encoded.vectors)) for each in parts]
     assert embedded == [([*IDS[:3], *IDS[4:10]], 9), (IDS[10:], 10)]
 

@@ -1,6 +1,6 @@
 """The share of published photos that a job may remove."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import lance
@@ -14,10 +14,10 @@ from ray_jobs.embed_gallery import parser
 from ray_jobs.gallery import main as gallery_command
 from ray_jobs.gallery import parser as gallery_parser
 from ray_jobs.jobs.embed_gallery import embed_gallery
-from stbir.catalogue.photo import Part
-from stbir.embedding.removal_guard import RemovalGuard, check_removal
+from stbir.embedding.removal_guard import check_photo_ids, check_removal, count_absent
 from stbir.errors import InputError
 from stbir.gallery.export_import import export_table
+from stbir.gallery.fingerprint import short_hashes
 from stbir.gallery.gallery import open_table
 from stbir.gallery.table_writer import published_version
 from stbir.storage.folder import Folder
@@ -26,14 +26,6 @@ from tests.catalogue.test_catalogue import write_tar
 from tests.data.image_files import png, write_files
 from tests.gallery.test_gallery import DIGEST, publish_gallery, unit_vectors
 from tests.ray_jobs.test_embed_gallery import save_smoke_checkpoint
-
-
-@dataclass(frozen=True)
-class ListedIds:
-    ids: list[str]
-
-    def parts(self) -> list[Part]:
-        return [Part(self.ids[n : n + 3], None) for n in range(0, len(self.ids), 3)]
 
 
 @pytest.fixture(scope="module")
@@ -48,38 +40,22 @@ def test_the_share_of_absent_photos_decides(
 ) -> None:
     ids = [f"photo-{n}" for n in listed]
     num_absent = 20 - len(listed & set(range(20)))
-    for check in (_check_listing, _check_results):
-        guard = RemovalGuard(published, max_removed)
-        if num_absent > max_removed * 20:
-            with pytest.raises(InputError, match=f"{num_absent} of 20 published photos.*give --yes"):
-                check(guard, ids)
-        else:
-            check(guard, ids)
-            assert guard.num_listed == (len(ids) if check is _check_listing else 0)
+    if num_absent > max_removed * 20:
+        with pytest.raises(InputError, match=f"{num_absent} of 20 published photos.*give --yes"):
+            check_photo_ids(published, ids, max_removed)
+    else:
+        check_photo_ids(published, ids, max_removed)
 
 
-def _check_listing(guard: RemovalGuard, ids: list[str]) -> None:
-    guard.check_listing(ListedIds(ids))  # type: ignore[arg-type]
+def test_a_photo_is_absent_if_no_file_of_its_id_is_taken() -> None:
+    """A listed file that is no photo counts as removed; so does a photo that is not listed."""
+    published, listed = short_hashes("abcd"), short_hashes("aabcx")
+    assert count_absent(published, listed) == 1
+    assert count_absent(published, listed, short_hashes("abx")) == 2
 
 
-def _check_results(guard: RemovalGuard, ids: list[str]) -> None:
-    for photo_id in ids:
-        guard.add([photo_id])
-    guard.check()
-
-
-def test_a_listed_file_that_is_no_photo_counts_as_removed(published: lance.LanceDataset) -> None:
-    guard = RemovalGuard(published, 0.5)
-    _check_listing(guard, [f"photo-{n}" for n in range(20)])
-    with pytest.raises(InputError, match="18 of 20"):
-        _check_results(guard, ["photo-1", "photo-2"])
-
-
-def test_nothing_is_listed_twice_if_nothing_is_published() -> None:
-    guard = RemovalGuard(None, 0)
-    _check_listing(guard, ["x"])
-    assert guard.num_listed == 0
-    guard.check()
+def test_nothing_is_removed_if_nothing_is_published() -> None:
+    check_photo_ids(None, ["x"], 0)
 
 
 def test_the_limit_is_included() -> None:

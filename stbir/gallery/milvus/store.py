@@ -35,6 +35,10 @@ _ESCAPED = re.compile(r"_([0-9a-f]+)_")
 class MilvusStore:
     """As in `stbir.gallery.store.VectorStore`. `folder` is milvus://HOST:PORT/NAME."""
 
+    allows_concurrent_writers = (
+        False  # a row's key is its position, and an update copies the published version
+    )
+
     def __init__(self, folder: Folder) -> None:
         """Raises InputError for a folder below that."""
         if "/" in folder.path:
