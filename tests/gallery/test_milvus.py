@@ -17,7 +17,6 @@ from fsspec.config import conf
 from pymilvus import DataType, MilvusClient, MilvusException
 
 from stbir.errors import InputError
-from stbir.gallery.existing_rows import read_existing_rows
 from stbir.gallery.filters import Condition, render_filter
 from stbir.gallery.gallery import open_gallery
 from stbir.gallery.index import BuiltIndex, IndexPlan, build_index
@@ -36,14 +35,13 @@ from stbir.storage.milvus_server import connect, quoted
 from tests.gallery.test_stores import (
     DIGEST,
     DIM,
-    FIELDS,
     NAMES,
     SCHEMA,
     ids,
     make_table,
     publish_table,
     row,
-    row_print,
+    stale_row_ids,
     unit_vectors,
 )
 
@@ -141,12 +139,8 @@ def test_killed_deletion_is_repaired_by_the_next_run(folder, monkeypatch):
             writer.delete([0, 1])
     writer = open_store(folder).open_writer(SCHEMA, DIGEST)
     assert writer.dataset.count_rows() == 11
-    existing, remaining = (
-        read_existing_rows(writer.dataset, FIELDS.names),
-        make_table(range(2, 11)).to_pylist(),
-    )
-    existing.retain([(each["photo_id"], row_print(each)) for each in remaining])
-    writer.delete(existing.stale_row_ids())
+    remaining = make_table(range(2, 11)).to_pylist()
+    writer.delete(stale_row_ids(writer, remaining))
     assert writer.dataset.count_rows() == 9
     assert ids(folder, None) == {each["photo_id"] for each in remaining}
 

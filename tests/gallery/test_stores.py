@@ -27,7 +27,7 @@ from stbir.gallery.index import IndexPlan
 from stbir.gallery.origin import read_origin, write_origin
 from stbir.gallery.publish import prepare, publish
 from stbir.gallery.steering import Penalty, Steering, search_steered
-from stbir.gallery.store import open_store
+from stbir.gallery.store import TableWriter, open_store
 from stbir.gallery.table import schema
 from stbir.gallery.table_writer import (
     delete_intermediate_versions,
@@ -256,15 +256,13 @@ def test_updates_append_replace_and_delete_without_touching_the_published_versio
     publish_table(folder, before)
     writer = open_writer(folder, SCHEMA, DIGEST)
     write_origin(writer.dataset, "folder:/photos")
-    existing = ExistingRows(np.concatenate([np.empty(0, ROW), *read_rows(writer.dataset, FIELDS.names)]))
     unchanged = [each for n, each in enumerate(before.to_pylist()) if n not in (3, 8, 29)]
-    prints = np.array([row_print(each) for each in unchanged], HASH_TYPE)
-    existing.retain(short_hashes(each["photo_id"] for each in unchanged), prints)
+    stale = stale_row_ids(writer, unchanged)
     changed = make_table(range(3, 4), seed=9)
     for table in (changed, make_table(range(30, 34))):
         writer.append(table)
         writer.commit()
-    writer.delete(sorted(existing.rows["row_id"][~existing.is_retained].tolist()))
+    writer.delete(stale)
     assert ids(folder) == set(before["photo_id"].to_pylist())
     assert ids(folder, None) == {row(n)["photo_id"] for n in range(34) if n not in (8, 29)}
     [vector] = [
@@ -296,6 +294,14 @@ def test_update_from_a_catalogue_appends_replaces_and_deletes(folder):
         rows = contents(folder, table.version).select(["photo_id", "content"]).to_pylist()
         assert sorted((each["photo_id"], int(each["content"])) for each in rows) == sorted(photos)
         open_store(folder).set_tag("published", table.version)
+
+
+def stale_row_ids(writer: TableWriter, unchanged: list[dict[str, Any]]) -> list[int]:
+    """The ids of the rows that are not among the unchanged photos, or are doubled."""
+    existing = ExistingRows(np.concatenate([np.empty(0, ROW), *read_rows(writer.dataset, FIELDS.names)]))
+    prints = np.array([row_print(each) for each in unchanged], HASH_TYPE)
+    existing.retain(short_hashes(each["photo_id"] for each in unchanged), prints)
+    return sorted(existing.rows["row_id"][~existing.is_retained].tolist())
 
 
 def row_print(each: dict[str, Any]) -> bytes:
