@@ -67,7 +67,9 @@ class HubnessCorrection(nn.Module):
         A query that is left out counts as an empty row: its cosine is 0.
         """
         with torch.autocast(unit_BC.device.type, enabled=False):
-            cosine_2BR = unit_BC.float() @ self.queries.mT
+            # Both of three dimensions: OpenVINO's CPU device refuses to broadcast one.
+            unit_2BC = unit_BC.float().expand(len(self.queries), *unit_BC.shape)
+            cosine_2BR = unit_2BC @ self.queries.mT
         if left_out_2BR is not None:
             cosine_2BR = cosine_2BR.masked_fill(left_out_2BR, 0)
         return cosine_2BR.topk(min(NUM_NEIGHBOURS, cosine_2BR.shape[2])).values.mean(2).T

@@ -21,6 +21,7 @@ from stbir.model.encoders import Encoder
 from stbir.model.onnx_export import example_input
 from stbir.model.retriever import Retriever
 from tests.model.test_appearance import config as with_appearance
+from tests.model.test_hubness import calibrated
 from tests.model.test_sentence_backbone import model_config, sentence_model
 
 __all__ = ["sentence_model"]  # a fixture
@@ -63,6 +64,15 @@ def test_appearance_features_have_no_fixed_batch_size(cache: Path) -> None:
     for batch in (1, 5):
         inputs = example_input(eager, "photo", batch)
         np.testing.assert_allclose(encode(encoder, inputs), encode(eager, inputs), atol=1e-5)
+
+
+@pytest.mark.slow(reason="the exporter traces an encoder")
+@pytest.mark.parametrize("backend", COMPILED)
+def test_the_hubness_correction_runs_in_it(backend: Backend, tmp_path: Path) -> None:
+    encoder, eager = calibrated()[0].photo, calibrated()[0].photo
+    assert str(use_backend(encoder, "photo", backend, tmp_path)) == backend
+    inputs = example_input(eager, "photo", 3)
+    np.testing.assert_allclose(encode(encoder, inputs), encode(eager, inputs), atol=1e-5)
 
 
 @pytest.mark.slow(reason="the exporter traces an encoder")
