@@ -193,7 +193,7 @@ def test_a_version_is_prepared_in_tasks(ray_cluster, folder, monkeypatch):
     uri = table_uri(folder)
     dataset = lance.write_dataset(make_table(unit_vectors(2000)), uri, max_rows_per_file=500)
     candidate = prepare_on_cluster(folder, dataset.version, DIGEST, IndexPlan(8, 2))
-    expected = prepare(folder, dataset.version, DIGEST, IndexPlan(8, 2))
+    expected = prepare(folder, candidate.version, DIGEST, IndexPlan(8, 2))
     assert candidate.recalls.keys() == expected.recalls.keys()
     assert min(candidate.recall, expected.recall) >= 0.99
     monkeypatch.setattr(index_build, "_MIN_DISTRIBUTED_ROWS", 400)
