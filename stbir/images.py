@@ -1,7 +1,4 @@
-"""Decode images and resize them to the square uint8 arrays that the encoders take.
-
-Images are decoded only here. Conversion to float happens on the device (`model.encoders`).
-"""
+"""The only place where images are decoded, and resized to the square uint8 arrays that the encoders take."""
 
 import functools
 import io
@@ -236,9 +233,7 @@ def render_strokes(
     image = Image.new("L", (size, size), _WHITE)
     draw = ImageDraw.Draw(image)
     for stroke, grey in zip(strokes, greys or [0] * len(strokes), strict=True):
-        points = [(x * (size - 1), y * (size - 1)) for x, y in stroke]
-        if len(points) == 1:
-            points *= 2
+        points = [(x * (size - 1), y * (size - 1)) for x, y in stroke] * (2 if len(stroke) == 1 else 1)
         draw.line(points, fill=grey, width=width, joint="curve")
     return image
 
