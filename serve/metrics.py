@@ -37,7 +37,7 @@ class RequestMetrics:
         self, kind: str, status: int, duration_ms: float, gallery: str, key: str | None
     ) -> None:
         """Count one answered request. `key`: the name of its API key; None if it has none."""
-        tags = {"kind": kind, "gallery": self._known(gallery)}
+        tags = {"kind": kind, "gallery": self._gallery_label(gallery)}
         self._requests.inc(tags={**tags, "status": str(status)})
         self._request_ms.observe(max(duration_ms, 1e-3), tags)
         if key is not None:
@@ -49,9 +49,11 @@ class RequestMetrics:
     def record_steps(self, timing_ms: dict[str, float], gallery: str) -> None:
         """Record the time of each step of a search, or of a photo's fetch."""
         for step, duration_ms in timing_ms.items():
-            self._step_ms.observe(max(duration_ms, 1e-3), {"step": step, "gallery": self._known(gallery)})
+            self._step_ms.observe(
+                max(duration_ms, 1e-3), {"step": step, "gallery": self._gallery_label(gallery)}
+            )
 
-    def _known(self, gallery: str) -> str:
+    def _gallery_label(self, gallery: str) -> str:
         return gallery if gallery in self._galleries else OTHER
 
     def set_in_flight(self, count: int) -> None:

@@ -55,6 +55,7 @@ def _run_step(step: Step, scenario: Callable[[Step], Any]) -> Line:
 def main(args: argparse.Namespace) -> int:
     """Start the cluster, run the steps; the exit code."""
     # Not at the top: a test of the plan and the log needs no cluster.
+    import tests.conftest  # noqa: F401 - it sets the environment of Ray, before any import of Ray
     from tests.chaos.endpoint import Endpoint
     from tests.chaos.jobs import Jobs
     from tests.chaos.world import running_world

@@ -17,12 +17,14 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
 import psutil
 
+import tests.conftest  # noqa: F401 - it sets the environment of Ray, before any import of Ray
+from benchmarks.endpoint.memory import MIB
 from tests.chaos.endpoint import LOST_CONNECTION, Endpoint, searching, serves
 from tests.chaos.invariants import is_of_one_release
 from tests.chaos.plan import REPLICAS
@@ -34,7 +36,6 @@ from tests.conftest import wait_until
 NUM_REPLICAS = 2  # of each kind, so that one is left
 CAPACITY_S, WARM_UP_S, TIMEOUT_S, DEPLOY_TIMEOUT_S = 20, 5, 60, 120
 MAX_THREADS = 64  # searches in flight
-MIB = 2**20
 
 
 class Soak:
@@ -117,17 +118,11 @@ class Soak:
                 yield process.memory_info().rss / MIB
 
 
-@contextmanager
-def _world() -> Iterator[World]:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the cluster stops
-    with running_world() as world:
-        yield world
-
-
 def main(args: argparse.Namespace) -> int:
     """Run, write the log and the plot; the exit code."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the cluster stops
     args.out.mkdir(parents=True, exist_ok=True)
-    with _world() as world:
+    with running_world() as world:
         record, rate = Soak(world, args).run()
     write_log(record, args.out / "log.jsonl")
     plot(record, args.out / "soak.png")

@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.endpoint.memory import MAX_GROWTH
 from tests.chaos.endpoint import LOST_CONNECTION
-
-MAX_GROWTH = 1.1  # of the memory in the last quarter over the second: allocators keep memory, a leak grows
 
 
 @dataclass(frozen=True)
